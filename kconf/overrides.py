@@ -1,0 +1,98 @@
+"""One-shot settings from the environment: MAX_ITERS=100 make.
+
+They become the last stage of the strict merge, are recorded with the run and
+never touch .config. TABLE is the only place where a variable meets a symbol.
+"""
+
+import difflib
+from typing import Mapping
+
+from kconf.syntax import ConfigError, Finding, Line
+
+# variable -> symbol, or value -> (symbol, raw value)
+TABLE: dict[str, str | dict[str, tuple[str, str]]] = {
+    "MAX_ITERS": "GPT2_MAX_ITERS",
+    "TIME": "GPT2_MAX_TIME",
+    "SEEDS": "SEEDS",
+    "STEPS": "RA_MLA_ABLATION_STEPS",
+    "AXES": "MATRIX_AXES",
+    "TRACKER": "TRACKER",
+    "OUTPUT": "OUTPUT_DIR",
+    "JOBS": "JOBS",
+    "DEVICE": {
+        "auto": ("DEVICE_AUTO", "y"),
+        "cpu": ("DEVICE_CPU", "y"),
+        "cuda": ("DEVICE_CUDA", "y"),
+    },
+    "FAIL_FAST": {
+        "1": ("FAIL_FAST", "y"),
+        "y": ("FAIL_FAST", "y"),
+        "0": ("FAIL_FAST", "n"),
+        "n": ("FAIL_FAST", "n"),
+    },
+}
+FOREIGN = ("CONFIG_SITE", "CONFIG_SHELL")  # autoconf's and the kernel's, not ours
+
+
+class Overrides(dict[str, str]):
+    """Symbol -> raw text (strings without quotes), a stage of the merge.
+
+    label says where they come from; spelled, how a person wrote each one.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, str],
+        label: str = "override",
+        spelled: Mapping[str, str] | None = None,
+    ):
+        super().__init__(values)
+        self.label = label
+        self.spelled = dict(spelled or getattr(values, "spelled", {}))
+
+    def lines(self) -> list[Line]:
+        """The assignments; a finding shows `MAX_ITERS=5 (environment)`."""
+        found = []
+        for symbol, raw in self.items():
+            written = self.spelled.get(symbol, f"CONFIG_{symbol}={raw}")
+            where = f"{written} ({self.label})"
+            found.append(Line(where, 0, symbol, raw, plain=True))
+        return found
+
+
+def from_environment(environment: Mapping[str, str]) -> Overrides:
+    """The overrides in an environment; an unset or empty variable is none.
+
+    Raises ConfigError for a value that a variable does not know and for two
+    variables that set the same symbol.
+    """
+    raw: dict[str, str] = {}
+    spelled: dict[str, str] = {}
+    findings: list[Finding] = []
+
+    def add(symbol: str, value: str, written: str) -> None:
+        if symbol in raw:
+            cause = f"is already set by {spelled[symbol]}"
+            findings.append(Finding(f"{written} (environment)", 0, symbol, cause))
+        raw[symbol], spelled[symbol] = value, written
+
+    for variable, value in sorted(environment.items()):
+        written = f"{variable}={value}"
+        if not value or variable in FOREIGN:
+            continue
+        if variable.startswith("CONFIG_"):
+            add(variable.removeprefix("CONFIG_"), value, written)
+        elif variable in TABLE:
+            target = TABLE[variable]
+            if isinstance(target, str):
+                add(target, value, written)
+            elif value in target:
+                add(*target[value], written)
+            else:
+                cause = f"{value!r} is none of {', '.join(target)}"
+                nearest = difflib.get_close_matches(value, target, 1)
+                cause += f"; did you mean {nearest[0]}?" if nearest else ""
+                findings.append(Finding(f"{written} (environment)", 0, None, cause))
+    if findings:
+        raise ConfigError(findings)
+    return Overrides(raw, "environment", spelled)

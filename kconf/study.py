@@ -1,0 +1,266 @@
+"""The steps of a study and the proof that each is one difference.
+
+A step is one fragment file, defconfigs/STUDY.d/NN-slug.config:
+
+    # Help: what the step is
+    # Expect: key=value key=value
+    CONFIG_MLP_DIM=3840
+"""
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Sequence
+
+from kconf.bind import format_value
+from kconf.config_py import Value, identity
+from kconf.dotconfig import same
+from kconf.files import shown
+from kconf.strict import Resolved, Stage, Tree
+from kconf.overrides import Overrides
+from kconf.syntax import ConfigError, Finding, parse_file
+
+_FILE_NAME = re.compile(r"((\d\d)-[a-z0-9]+(?:-[a-z0-9]+)*)\.config", re.ASCII)
+_PAIR = re.compile(r"([a-z][a-z0-9_]*)=(\S+)", re.ASCII)
+_KEYWORD = re.compile(r"[#\s]*(help|expect)s?\s*:", re.I)
+
+
+@dataclass(frozen=True)
+class StepFile:
+    """A step: its id is the file's name, number the two digits before it."""
+
+    id: str
+    number: int
+    path: Path
+    help: str
+    expect: dict[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class StepDifference:
+    """How a step differs from its base.
+
+    lines: (symbol, old, new) for the fragment's own symbols; implied: the same
+    with a reason, for what follows from them; violations: what disproves that
+    the step is what its file says.
+    """
+
+    lines: list[tuple[str, Value, Value]]
+    implied: list[tuple[str, Value, Value, str]]
+    violations: list[Finding]
+
+
+def study_dir(root: Path, name: str) -> Path:
+    """The directory of a study's steps."""
+    return Path(root) / "defconfigs" / f"{name}.d"
+
+
+def list_steps(root: Path, name: str) -> tuple[StepFile, ...]:
+    """The steps of a study, by number.
+
+    Raises ConfigError, with every finding, for an unknown study, one without
+    steps, a malformed file name or head, and a number used twice.
+    """
+    folder = study_dir(root, name)
+    if not folder.is_dir():
+        known = sorted(p.name[:-2] for p in folder.parent.glob("*.d"))
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        cause = f"no such study; {hint}known: {', '.join(known) or 'none'}"
+        raise ConfigError([Finding(shown(folder), 0, None, cause)])
+    steps: list[StepFile] = []
+    findings: list[Finding] = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        match = _FILE_NAME.fullmatch(path.name)
+        if match is None:
+            cause = "a step's file is named NN-slug.config (two digits, a-z, 0-9, -)"
+            findings.append(Finding(shown(path), 0, None, cause))
+            continue
+        try:
+            help_text, expect = read_head(path)
+        except ConfigError as error:
+            findings += error.findings
+            continue
+        steps.append(StepFile(match[1], int(match[2]), path, help_text, expect))
+    for first, second in zip(steps, steps[1:]):
+        if first.number == second.number:
+            cause = f"step number {second.number:02d} is also that of {first.id}"
+            findings.append(Finding(shown(second.path), 0, None, cause))
+    if not steps and not findings:
+        findings.append(Finding(shown(folder), 0, None, "holds no step"))
+    if findings:
+        raise ConfigError(findings)
+    return tuple(steps)
+
+
+def find_step(steps: Sequence[StepFile], wanted: str) -> StepFile:
+    """The step with this number, slug or id; ConfigError lists the known."""
+    for step in steps:
+        slug = step.id.partition("-")[2]
+        if wanted in (step.id, slug, f"{step.number:02d}", str(step.number)):
+            return step
+    close = difflib.get_close_matches(wanted, [step.id for step in steps], 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    known = ", ".join(step.id for step in steps)
+    cause = f"no step {wanted!r}; {hint}known: {known}"
+    raise ConfigError([Finding(shown(steps[0].path.parent), 0, None, cause)])
+
+
+def read_head(path: Path) -> tuple[str, dict[str, str]]:
+    """The help of a fragment's first line and its expectations.
+
+    Raises ConfigError with every malformed line.
+    """
+    where, findings = shown(path), []
+    text = path.read_bytes().decode("utf-8", errors="replace")
+    rows = text.split("\n")
+    help_text, expect = rows[0].removeprefix("# Help: "), {}
+    if help_text == rows[0] or not help_text or help_text != help_text.strip():
+        cause = "the first line must be '# Help: ' and one sentence"
+        findings.append(Finding(where, 1, None, cause))
+    for number, row in enumerate(rows[1:], 2):
+        keyword = _KEYWORD.match(row)
+        if keyword is None:
+            continue
+        claims = row.removeprefix("# Expect: ").split(" ")
+        pairs = [_PAIR.fullmatch(claim) for claim in claims]
+        if not row.startswith("# Expect: ") or None in pairs:
+            cause = f"{row!r}: write '# Expect: key=value key=value' (help goes first)"
+            findings.append(Finding(where, number, None, cause))
+            continue
+        for pair in pairs:
+            if pair[1] in expect:
+                cause = f"expects {pair[1]} twice"
+                findings.append(Finding(where, number, None, cause))
+            expect[pair[1]] = pair[2]
+    if findings:
+        raise ConfigError(findings)
+    return help_text, expect
+
+
+def resolve_step(
+    tree: Tree,
+    base_stages: Sequence[Stage],
+    step: StepFile,
+    overrides: Overrides | None = None,
+) -> Resolved:
+    """The base with the step's fragment, then the overrides, merged strictly."""
+    return tree.resolve([*base_stages, step.path, *([overrides] if overrides else [])])
+
+
+def difference(
+    tree: Tree, base: Resolved, step_resolved: Resolved, step: StepFile
+) -> StepDifference:
+    """The one-difference proof of a step against its base.
+
+    A changed symbol is a line of the fragment, or implied: without a prompt in
+    both, a sibling in a choice that the fragment set, or became visible or
+    invisible and stands at its Kconfig default. Anything else is a violation,
+    and so is a line without which the configuration would be the same.
+    """
+    own = {line.symbol: line for line in parse_file(step.path)}
+    result = StepDifference([], [], [])
+    for symbol in tree.symbols:
+        old, new = base.values[symbol], step_resolved.values[symbol]
+        if old == new:
+            continue
+        if symbol in own:
+            result.lines.append((symbol, old, new))
+            continue
+        reason = _implied(tree, base, step_resolved, own, symbol)
+        if reason:
+            result.implied.append((symbol, old, new, reason))
+        else:
+            change = f"{format_value(old)} -> {format_value(new)}"
+            cause = (
+                f"changes ({change}) without a line in the step: assign it in the "
+                "base, so that only a line of the step can change it"
+            )
+            result.violations.append(Finding(shown(step.path), 0, symbol, cause))
+    result.violations.extend(_idle_lines(tree, step_resolved, step))
+    return result
+
+
+def _implied(
+    tree: Tree, base: Resolved, new: Resolved, own: dict, symbol: str
+) -> str | None:
+    """Why a symbol changed although the fragment has no line for it."""
+    setter = next((s for s in tree.siblings(symbol) if s in own), None)
+    if setter:
+        return (
+            f'the choice "{tree.choice_name(symbol)}" is {_selected(tree, new, symbol)}'
+        )
+    was, is_now = symbol in base.visible, symbol in new.visible
+    if not was and not is_now:
+        return "computed by Kconfig"
+    if was and not is_now:
+        return "no longer applies"
+    if is_now and not was and symbol not in new.origin:
+        return "applies now, at its default"
+    return None
+
+
+def _selected(tree: Tree, resolved: Resolved, symbol: str) -> str:
+    return next((s for s in tree.siblings(symbol) if resolved.values[s]), "unset")
+
+
+def _idle_lines(tree: Tree, resolved: Resolved, step: StepFile) -> list[Finding]:
+    """Lines of the step that can be dropped without a change."""
+    if step.path not in resolved.stages:
+        raise ValueError(f"{step.id} is not a stage of this configuration")
+    place, lines = resolved.stages.index(step.path), parse_file(step.path)
+    findings = []
+    for line in lines:
+        stages = list(resolved.stages)
+        stages[place] = [other for other in lines if other is not line]
+        if same(tree, stages, resolved):
+            findings.append(
+                line.finding("does not matter: without this line nothing changes")
+            )
+    return findings
+
+
+def duplicates(
+    tree: Tree, resolved: Sequence[tuple[StepFile, Resolved]]
+) -> list[Finding]:
+    """Steps whose identity configuration is that of an earlier step."""
+    seen: dict[str, StepFile] = {}
+    findings = []
+    for step, result in resolved:
+        key = identity(result.values, tree.operational)
+        first = seen.setdefault(key, step)
+        if first is not step:
+            cause = f"is the same configuration as {first.id}"
+            findings.append(Finding(shown(step.path), 0, None, cause))
+    return findings
+
+
+def prove(
+    tree: Tree,
+    base_stages: Sequence[Stage],
+    steps: Sequence[StepFile],
+    overrides: Overrides | None = None,
+) -> list[tuple[StepFile, Resolved, StepDifference]]:
+    """Every step, resolved and compared with the base under the same overrides.
+
+    Raises ConfigError with the findings of all steps: lines that do not hold,
+    violations of the one-difference proof, duplicates.
+    """
+    base = tree.resolve([*base_stages, *([overrides] if overrides else [])])
+    proven, findings = [], []
+    for step in steps:
+        try:
+            resolved = resolve_step(tree, base_stages, step, overrides)
+        except ConfigError as error:
+            findings += error.findings
+            continue
+        change = difference(tree, base, resolved, step)
+        findings += change.violations
+        proven.append((step, resolved, change))
+    findings += duplicates(tree, [(step, resolved) for step, resolved, _ in proven])
+    if findings:
+        raise ConfigError(findings)
+    return proven

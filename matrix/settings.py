@@ -1,0 +1,84 @@
+"""The settings of what happens across runs: every symbol of matrix/Kconfig."""
+
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+from kconf.bind import SettingsError, build, flag, integer, names, one_of, text
+
+TRACKERS = ("none",)
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """Which cells exist and how they are run."""
+
+    mode: str = one_of(
+        SINGLE_RUN_MODE="single",
+        RA_MLA_ABLATION_MODE="ablation",
+        TEST_MATRIX_MODE="matrix",
+    )
+    study: str = text("STUDY")
+    overlays: str = text("STUDY_OVERLAYS")
+    steps: str | None = text("RA_MLA_ABLATION_STEPS", optional=True)
+    axes: str | None = text("MATRIX_AXES", optional=True)
+    seeds: str = text("SEEDS")
+    last_evals: int = integer("METRIC_LAST_EVALS")
+    output: str = text("OUTPUT_DIR")
+    jobs: int = integer("JOBS")
+    fail_fast: bool = flag("FAIL_FAST")
+    trackers: tuple[str, ...] = names("TRACKER", TRACKERS)
+    tracker_project: str = text("TRACKER_PROJECT")
+
+    def __post_init__(self) -> None:
+        for symbol, value in [("STUDY", self.study), ("OUTPUT_DIR", self.output)]:
+            if not value:
+                raise SettingsError(symbol, value, "must not be empty")
+        if "/" in self.study or self.study.startswith("."):
+            raise SettingsError("STUDY", self.study, "is not a plain directory name")
+        ranges("SEEDS", self.seeds)
+        if self.steps is not None and self.steps != "all":
+            ranges("RA_MLA_ABLATION_STEPS", self.steps)
+        if self.mode == "matrix" and not self.axes:
+            raise SettingsError(
+                "MATRIX_AXES",
+                self.axes,
+                'names no axis: "CONFIG_LEARNING_RATE=3e-4,6e-4"',
+            )
+
+    @property
+    def label(self) -> str:
+        """The study's name in results/: gpt2-ratio-ablation+tiny."""
+        return f"{self.study}+{self.overlays}" if self.overlays else self.study
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """The seeds, in order, each once."""
+        return ranges("SEEDS", self.seeds)
+
+
+def ranges(symbol: str, raw: str) -> tuple[int, ...]:
+    """The numbers of "0,2,8-9", in the order written.
+
+    Raises SettingsError for anything else: an empty part, a reversed range, a
+    number named twice.
+    """
+    found: list[int] = []
+    for part in raw.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isascii() or not first.isdigit() or (dash and not last.isdigit()):
+            raise SettingsError(
+                symbol, raw, f'{part!r} is not a number or a range ("0,2,8-9")'
+            )
+        low, high = int(first), int(last) if dash else int(first)
+        if high < low:
+            raise SettingsError(symbol, raw, f"the range {part.strip()!r} is reversed")
+        found += range(low, high + 1)
+    doubles = sorted({n for n in found if found.count(n) > 1})
+    if doubles:
+        raise SettingsError(symbol, raw, f"{doubles[0]} is named twice")
+    return tuple(found)
+
+
+def study_settings(values: Mapping[str, Any]) -> StudySettings:
+    """StudySettings from typed symbol values; raises kconf.bind.SettingsError."""
+    return build(StudySettings, values)
