@@ -1,0 +1,47 @@
+"""Progress of a long read: one line that moves on a terminal, else a few."""
+
+import sys
+import time
+from typing import TextIO
+
+TERMINAL_SECONDS = 0.1
+PLAIN_SECONDS = 10.0
+
+
+class Meter:
+    """Counts bytes towards a total and says how fast and how much longer.
+
+    On a terminal the line is redrawn; elsewhere a whole line is written every
+    ten seconds, hence none for a short job.
+    """
+
+    def __init__(self, label: str, total: int, stream: TextIO | None = None):
+        self.label, self.total = label, total
+        self.stream = sys.stderr if stream is None else stream
+        self.terminal = self.stream.isatty()
+        self.done = 0
+        self._start = self._last = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        """This many bytes more are done."""
+        self.done += count
+        now = time.monotonic()
+        if now - self._last >= (TERMINAL_SECONDS if self.terminal else PLAIN_SECONDS):
+            self._last = now
+            self._show(now)
+
+    def close(self) -> None:
+        """Wipe the terminal's line."""
+        if self.terminal:
+            self.stream.write("\r\033[K")
+            self.stream.flush()
+
+    def _show(self, now: float) -> None:
+        rate = self.done / max(now - self._start, 1e-9)
+        left = (self.total - self.done) / rate
+        line = (
+            f"{self.label} {self.done / self.total:4.0%} of {self.total / 1e6:.1f} MB, "
+            f"{rate / 1e6:.1f} MB/s, {left:.0f} s left"
+        )
+        self.stream.write(f"\r\033[K{line}" if self.terminal else f"{line}\n")
+        self.stream.flush()

@@ -1,0 +1,111 @@
+"""`make data`: pack a corpus once, verify it ever after.
+
+A dataset that is whole and was packed from the corpus as it is now is left
+alone; otherwise build.py packs it, one process at a time per dataset, by a
+lock on a file beside it.
+"""
+
+import errno
+import fcntl
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+from gpt2.data import shards
+from gpt2.data.build import BuildError, Say, beside, build
+from gpt2.data.corpora import Source, scan
+from gpt2.data.shards import ShardError
+from gpt2.settings import DataSettings
+from records.manifest import (
+    NAME,
+    SPLITS,
+    Manifest,
+    ManifestError,
+    MissingDataset,
+    read_manifest,
+)
+
+
+def prepare(settings: DataSettings, directory: Path, say: Say = print) -> Manifest:
+    """Make `directory` hold the packed corpus of the settings.
+
+    Verifies what is there, without writing, and builds only under the lock and
+    only what is missing or stale, as seen when the lock is held. Raises
+    CorpusError for the source and BuildError for everything else.
+    """
+    whole = f"{directory}: up to date"
+    if (directory / NAME).exists() and examine(settings, directory)[0] is None:
+        say(whole)
+        return read_manifest(directory)
+    source = None
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(beside(directory, "lock"), say):
+            reason, source = examine(settings, directory)
+            if reason is not None:
+                say(f"{directory}: packing, because {reason}")
+                build(settings, directory, source, say)
+    except OSError as error:
+        raise BuildError(_explain(error, directory, source)) from error
+    manifest = read_manifest(directory)
+    say(summary(directory, manifest) if reason else whole)
+    return manifest
+
+
+def examine(settings: DataSettings, directory: Path) -> tuple[str | None, Source]:
+    """Why the dataset must be built, None if it is whole and current.
+
+    Reads the whole corpus and every shard; writes nothing. Raises CorpusError.
+    """
+    source = scan(settings)
+    try:
+        manifest = read_manifest(directory)
+        if manifest.source_sha256 != source.sha256:
+            return (
+                f"the corpus changed (sha256 {manifest.source_sha256[:16]} then, "
+                f"{source.sha256[:16]} now)"
+            ), source
+        for split in SPLITS:
+            shards.open_split(directory, manifest, split, full=True)
+    except MissingDataset:
+        return "it is not there", source
+    except (ManifestError, ShardError) as error:
+        return f"{error.path}: {error.why}", source
+    return None, source
+
+
+def summary(directory: Path, manifest: Manifest) -> str:
+    """The dataset in a few lines."""
+    lines = [str(directory)]
+    for name in SPLITS:
+        split = manifest.splits[name]
+        lines.append(
+            f"  {name:5} {split.tokens:>13,} tokens {split.documents:>9,} documents "
+            f"{len(split.files):>5} shards"
+        )
+    if manifest.unigram_nats is not None and manifest.bigram_nats is not None:
+        lines.append(
+            f"  entropy, nats/token: unigram {manifest.unigram_nats:.4f}, "
+            f"bigram {manifest.bigram_nats:.4f}"
+        )
+    return "\n".join([*lines, f"  sha256 {manifest.sha256}"])
+
+
+@contextmanager
+def _locked(path: Path, say: Say) -> Iterator[None]:
+    """Hold the lock, waiting for whoever has it."""
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{path}: another `make data` is at work, waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _explain(error: OSError, directory: Path, source: Source | None) -> str:
+    where = f"{error.filename or directory}: {error.strerror}"
+    if source and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        need = (source.bytes + source.documents) * 2 / 1e6
+        return f"{where}; the dataset needs {need:.0f} MB under {directory.parent}"
+    return f"{where}; CONFIG_DATA_DIR must be a folder that can be written"
