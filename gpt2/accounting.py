@@ -1,0 +1,123 @@
+"""What a configuration costs, counted from the built model.
+
+Nothing here trusts a setting: parameters, widths and ratios are read off the
+model's own tensors, so that a claim in `# Expect:` is checked against what
+would train.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+
+from gpt2.model import GPT
+from gpt2.settings import ModelSettings, RunSettings
+
+# Bytes per parameter that training holds in fp32: weight, gradient and the two
+# moments of AdamW.
+STATE_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Counts of one model; cache in values per layer, FLOPs per trained token."""
+
+    parameters: int
+    parameters_no_embedding: int
+    attn_mlp_ratio: float
+    network_ratio: float
+    flops_per_token: int
+    flops_per_token_causal: int
+    cache_per_token_layer: int
+    cache_constant_layer: int
+    layers: int
+    width: int
+    heads: int
+    mlp_dim: int
+    latent: int | None
+
+    def as_dict(self) -> dict:
+        """For a metrics row."""
+        return asdict(self)
+
+
+def meta_model(settings: ModelSettings) -> GPT:
+    """The model without memory behind it: shapes only."""
+    with torch.device("meta"):
+        return GPT(settings)
+
+
+def count(model: GPT) -> Facts:
+    """Facts of a built model, on any device.
+
+    attn:MLP ratio: MLP-side over attention-side matrix weights of an interior
+    block (norms and biases left out); the network ratio sums over all blocks.
+    FLOPs per token, forward and backward: 6 N + 12 layers H D T with N the
+    parameters without positions, attention counted full as MFU usually is; the
+    causal figure counts half the attention (PaLM, 2204.02311, appendix B).
+    """
+    layers, block = len(model.h), model.h[len(model.h) // 2]
+    context, width = model.wpe.weight.shape
+    total = sum(p.numel() for p in model.parameters())
+    dense = 6 * (total - model.wpe.weight.numel())
+    attention = 12 * layers * width * context
+    sides = [_sides(model, i) for i in range(layers)]
+    attn, mlp = sides[layers // 2]
+    projection = block.attn.projection
+    return Facts(
+        parameters=total,
+        parameters_no_embedding=total
+        - model.wpe.weight.numel()
+        - model.wte.weight.numel(),
+        attn_mlp_ratio=mlp / attn,
+        network_ratio=sum(m for _, m in sides) / sum(a for a, _ in sides),
+        flops_per_token=dense + attention,
+        flops_per_token_causal=dense + attention // 2,
+        cache_per_token_layer=projection.cache_per_token(),
+        cache_constant_layer=0,
+        layers=layers,
+        width=width,
+        heads=projection.heads,
+        mlp_dim=block.mlp.inner.out_features,
+        latent=projection.latent_width(),
+    )
+
+
+def _sides(model: GPT, layer: int) -> tuple[int, int]:
+    """(attention, MLP) matrix weights of one block."""
+    totals = {"attn": 0, "mlp": 0}
+    for matrix in model.h[layer].matrices(f"h.{layer}"):
+        totals[matrix.side] += matrix.data.numel()
+    return totals["attn"], totals["mlp"]
+
+
+def memory_estimate(settings: RunSettings, micro_batch: int) -> int:
+    """Estimated peak bytes of training with this micro-batch.
+
+    Weights, gradients and optimizer state (16 bytes per parameter) + what
+    autograd saves in a forward pass, counted storage by storage on fake tensors
+    under the configured autocast + the logits' gradient in fp32 and in the
+    compute type. Compilation usually needs less.
+    """
+    model = settings.model
+    with FakeTensorMode(), torch.device("cpu"):
+        net = GPT(model)
+        tokens = torch.zeros(micro_batch, model.block_size, dtype=torch.long)
+        saved: dict[int, torch.UntypedStorage] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            saved[storage._cdata] = storage
+            return tensor
+
+        bf16 = settings.system.dtype == "bf16"
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                net(tokens, tokens)
+        for parameter in net.parameters():
+            saved.pop(parameter.untyped_storage()._cdata, None)
+        activations = sum(storage.nbytes() for storage in saved.values())
+        state = STATE_BYTES * sum(p.numel() for p in net.parameters())
+    logits = micro_batch * model.block_size * model.vocab_rows * (6 if bf16 else 4)
+    return state + activations + logits

@@ -1,0 +1,1 @@
+"""The dry run: what every step of a study must prove before it may train."""

@@ -1,0 +1,122 @@
+"""A small real model: finite loss, a gradient everywhere, a step that acts."""
+
+import math
+
+import torch
+
+from gpt2.check.subject import Broken, Subject, require
+from gpt2.model import GPT
+from gpt2.optim import decayed_names
+
+# A gradient smaller than this share of the largest one is no gradient.
+RELATIVE = 1e-6
+REPEATS = 12
+
+
+def gradients(subject: Subject) -> None:
+    """Every parameter trains: finite loss, finite gradient, none vanishing.
+
+    Per logical matrix where parameters are fused. Named exception: the key bias
+    under softmax shifts every score of a row alike, its gradient is zero.
+    """
+    model = subject.build()
+    for name, parameter in model.named_parameters():
+        require(parameter.requires_grad, f"{name} is frozen (requires_grad is False)")
+    loss = subject.loss(model)
+    require(math.isfinite(loss.item()), f"the loss is {loss.item()}")
+    loss.backward()
+    sizes = _gradient_sizes(model)
+    largest = max(sizes.values())
+    for name, size in sizes.items():
+        require(
+            size > RELATIVE * largest,
+            f"the gradient of {name} vanishes: {size:.3g} where the largest is "
+            f"{largest:.3g}",
+        )
+
+
+def _gradient_sizes(model: GPT) -> dict[str, float]:
+    """Largest absolute gradient per logical matrix and per other parameter."""
+    parts = {}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is None:
+            raise Broken(f"{name} takes no part in the loss: it has no gradient")
+        if not torch.isfinite(parameter.grad).all():
+            raise Broken(f"the gradient of {name} is not finite")
+        parts[name] = parameter.grad
+    covered = set()
+    for matrix in model.matrices():
+        grad = matrix.parameter.grad
+        parts[matrix.name] = grad if matrix.rows is None else grad[matrix.rows]
+        covered.add(id(matrix.parameter))
+    for name, parameter in model.named_parameters():
+        if id(parameter) in covered:
+            del parts[name]
+    return {name: grad.abs().max().item() for name, grad in parts.items()}
+
+
+def first_loss(subject: Subject) -> None:
+    """Before training, the loss is that of a uniform guess within 10 %."""
+    loss = subject.loss(subject.build()).item()
+    uniform = math.log(subject.small.model.vocab_rows)
+    require(
+        abs(loss / uniform - 1) < 0.1,
+        f"the loss at the start is {loss:.3f}, a uniform guess has {uniform:.3f}",
+    )
+
+
+def update(subject: Subject) -> None:
+    """One optimizer step changes every parameter; decay acts on matrices only."""
+    model = subject.build()
+    optimizer = subject.optimizer(model)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    subject.loss(model).backward()
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        require(
+            not torch.equal(parameter, before[name]),
+            f"an optimizer step leaves {name} as it was",
+        )
+    if subject.settings.optim.weight_decay:
+        _decay(subject)
+
+
+def _decay(subject: Subject) -> None:
+    """With zero gradients a step is decay alone: p shrinks by 1 - lr λ or stays."""
+    model = subject.build()
+    optimizer = subject.optimizer(model)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    kept = 1 - subject.settings.optim.lr * subject.settings.optim.weight_decay
+    matrices = decayed_names(model)
+    require(
+        matrices
+        == {n for n, p in before.items() if n.startswith("h.") and p.dim() > 1},
+        f"decay acts on other parameters than the blocks' matrices: {sorted(matrices)}",
+    )
+    for name, parameter in model.named_parameters():
+        factor = kept if name in matrices else 1.0
+        require(
+            torch.allclose(parameter, before[name] * factor, rtol=1e-6, atol=0.0),
+            f"{name}: decay should scale it by {factor}",
+        )
+
+
+def repeated_batch(subject: Subject) -> None:
+    """The loss on one repeated batch falls."""
+    model = subject.build()
+    optimizer = subject.optimizer(model)
+    losses = []
+    for _ in range(REPEATS):
+        loss = subject.loss(model)
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    require(
+        losses[-1] < losses[0] - 0.01,
+        f"{REPEATS} steps on one batch take the loss from {losses[0]:.4f} to "
+        f"{losses[-1]:.4f}",
+    )

@@ -1,0 +1,85 @@
+"""The check's outcome, one row per step."""
+
+from dataclasses import dataclass, field
+
+HEADINGS = (
+    "step",
+    "parameters",
+    "attn:MLP",
+    "MFLOP/token",
+    "cache/token",
+    "memory at micro-batch",
+    "time",
+    "",
+)
+
+
+@dataclass
+class Verdict:
+    """The outcome of one step.
+
+    promise: the first broken one, None when all hold; found: what was found
+    instead. cache_per_token: values over all layers. memory_bytes: estimated
+    peak of training with micro_batch sequences.
+    """
+
+    study: str
+    step: str
+    help: str
+    parameters: int | None = None
+    attn_mlp_ratio: float | None = None
+    flops_per_token: int | None = None
+    cache_per_token: int | None = None
+    memory_bytes: int | None = None
+    micro_batch: int | None = None
+    seconds: float = 0.0
+    proofs: list[str] = field(default_factory=list)
+    promise: str | None = None
+    found: str | None = None
+    trace: str | None = None
+
+
+def print_table(verdicts: list[Verdict]) -> None:
+    """Aligned columns, a heading per study."""
+    rows = [_row(verdict) for verdict in verdicts]
+    widths = [max(map(len, column)) for column in zip(HEADINGS, *rows)]
+    study = None
+    for verdict, row in zip(verdicts, rows):
+        if verdict.study != study:
+            study = verdict.study
+            print(f"{study}\n  {_line(HEADINGS, widths)}")
+        print(f"  {_line(row, widths)}")
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    first = cells[0].ljust(widths[0])
+    rest = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:])]
+    return "  ".join([first, *rest]).rstrip()
+
+
+def _row(verdict: Verdict) -> tuple[str, ...]:
+    mark = "✓" if verdict.promise is None else "✗"
+    if verdict.memory_bytes is None:
+        return (verdict.step, *[""] * 5, f"{verdict.seconds:.1f} s", mark)
+    return (
+        verdict.step,
+        f"{verdict.parameters:,}",
+        f"1:{verdict.attn_mlp_ratio:.3f}",
+        f"{verdict.flops_per_token / 1e6:.1f}",
+        f"{verdict.cache_per_token:,}",
+        f"{verdict.memory_bytes / 2**30:.2f} GiB at {verdict.micro_batch}",
+        f"{verdict.seconds:.1f} s",
+        mark,
+    )
+
+
+def print_failure(verdict: Verdict) -> None:
+    """The step, its first broken promise, and how to rerun only it."""
+    print(f"\n✗ {verdict.study} {verdict.step}: {verdict.promise}")
+    for line in (verdict.found or "").splitlines():
+        print(f"    {line}")
+    if verdict.trace:
+        print(verdict.trace.rstrip())
+    number = verdict.step.partition("-")[0]
+    again = f"make check STEP={int(number)}" if number.isdigit() else "make check"
+    print(f"    rerun only this: {again}")

@@ -1,0 +1,114 @@
+"""Resume checkpoints and final weights.
+
+A checkpoint holds everything the next step depends on: parameters, optimizer
+state, the random number generators, the position in the data (the step: the
+batches are a function of it) and the clocks. The last two are kept; a file is
+written beside its place and renamed, so that a crash leaves the older ones.
+"""
+
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from records import atomic
+
+SCHEMA = 1
+KEEP = 2
+PATTERN = "step-*.pt"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that belongs to another cell or another schema."""
+
+
+@dataclass
+class Progress:
+    """How far a run is. Times in seconds, summed over attempts."""
+
+    step: int = 0
+    train_time: float = 0.0
+    timed_steps: int = 0
+    eval_time: float = 0.0
+
+
+def save(
+    directory: Path,
+    identity: str,
+    progress: Progress,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> Path:
+    """Write the checkpoint of `progress.step`, then drop all but the last two."""
+    directory.mkdir(exist_ok=True)
+    state = {
+        "schema": SCHEMA,
+        "identity": identity,
+        "progress": asdict(progress),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "rng": torch.get_rng_state(),
+        "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    path = directory / f"step-{progress.step:09d}.pt"
+    with atomic.replacing(path) as file:
+        torch.save(state, file)
+    for old in sorted(directory.glob(PATTERN))[:-KEEP]:
+        old.unlink()
+    return path
+
+
+def resume(
+    directory: Path,
+    identity: str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> tuple[Progress, list[str]]:
+    """Load the newest readable checkpoint into model and optimizer.
+
+    Returns the progress (step 0 when there is none) and a line for every file
+    that could not be read. Raises CheckpointError for a checkpoint of another
+    cell.
+    """
+    complaints = []
+    for path in sorted(directory.glob(PATTERN), reverse=True):
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            complaints.append(f"{path.name} cannot be read, left out: {error}")
+            continue
+        _require(path, state, identity)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        if state["rng_cuda"]:
+            torch.cuda.set_rng_state_all(state["rng_cuda"])
+        return Progress(**state["progress"]), complaints
+    return Progress(), complaints
+
+
+def _require(path: Path, state: dict[str, Any], identity: str) -> None:
+    for key, wanted in (("schema", SCHEMA), ("identity", identity)):
+        if state[key] != wanted:
+            raise CheckpointError(
+                f"{path}: {key} {state[key]!r} where {wanted!r} is expected; "
+                "move the file away to start over"
+            )
+
+
+def save_weights(directory: Path, model: nn.Module, meta: dict[str, Any]) -> Path:
+    """model.pt: the fp32 state dict and a description of the model."""
+    directory.mkdir(exist_ok=True)
+    path = directory / "model.pt"
+    with atomic.replacing(path) as file:
+        torch.save({"schema": SCHEMA, "meta": meta, "model": model.state_dict()}, file)
+    return path
+
+
+def thin(directory: Path) -> None:
+    """Drop the resume checkpoints of a finished cell."""
+    for old in directory.glob(PATTERN):
+        old.unlink()

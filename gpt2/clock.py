@@ -1,0 +1,36 @@
+"""Training time without evaluation, checkpoints and warm-up steps."""
+
+import time
+from collections.abc import Callable
+
+
+class Clock:
+    """Adds up the seconds between `start` and `pause`, device work included.
+
+    `synchronize` waits for the device, so that queued work counts where it was
+    asked for.
+    """
+
+    def __init__(self, seconds: float, synchronize: Callable[[], None]):
+        self.seconds = seconds
+        self._synchronize = synchronize
+        self._since: float | None = None
+
+    def start(self) -> None:
+        """Begin to count from now; what ran since the last reading is dropped."""
+        self._synchronize()
+        self._since = time.perf_counter()
+
+    def read(self) -> float:
+        """Seconds counted so far."""
+        if self._since is not None:
+            self._synchronize()
+            now = time.perf_counter()
+            self.seconds += now - self._since
+            self._since = now
+        return self.seconds
+
+    def pause(self) -> None:
+        """Count up to now, then stop counting."""
+        self.read()
+        self._since = None

@@ -1,0 +1,82 @@
+"""The packed corpus as one run sees it: its batches and its fixed windows."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gpt2.batch import Batch
+from gpt2.data.loader import (
+    EvalWindows,
+    Prefetcher,
+    TokenStream,
+    TrainWindows,
+    micro_batch,
+)
+from gpt2.settings import RunSettings
+from records.manifest import read_manifest
+
+# The (tokens_BT, targets_BT) micro-batches of one optimizer step.
+StepBatches = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+class Corpus:
+    """Train batches and evaluation windows of the corpus at `directory`.
+
+    Raises MissingDataset, ManifestError, ShardError, and ValueError for a split
+    shorter than one window.
+    """
+
+    def __init__(self, settings: RunSettings, directory: Path):
+        self.manifest = read_manifest(directory)
+        context, vocabulary = settings.model.block_size, settings.model.vocab_size
+        train, val = (
+            TokenStream(directory, split, settings.data.tokenizer, vocabulary)
+            for split in ("train", "val")
+        )
+        self.windows = TrainWindows(train, context, settings.train.seed)
+        fixed = EvalWindows(val, context, settings.train.eval_windows)
+        self.eval_windows = fixed.rows(np.arange(len(fixed)))
+        self.prefetch = settings.data.prefetch
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes of text per token of the validation split."""
+        split = self.manifest.splits["val"]
+        return split.bytes / split.tokens
+
+    @property
+    def eval_sha256(self) -> str:
+        """Hash of the evaluation windows: equal for arms that may be compared."""
+        return hashlib.sha256(self.eval_windows.tobytes()).hexdigest()
+
+    @property
+    def description(self) -> str:
+        """One line for the log."""
+        train, val = (self.manifest.splits[s].tokens for s in ("train", "val"))
+        return (
+            f"{self.manifest.corpus}, tokenizer {self.manifest.tokenizer}, "
+            f"{train:,} + {val:,} tokens, {len(self.eval_windows)} evaluation "
+            f"windows, sha256 {self.manifest.sha256[:12]}"
+        )
+
+    def batches(
+        self, sizes: Batch, device: str, first: int, last: int
+    ) -> Iterator[StepBatches]:
+        """The micro-batches of optimizer steps first … last-1."""
+
+        def fetch(position: int) -> np.ndarray:
+            return self.windows.rows(
+                micro_batch(position, sizes.micro, sizes.accumulation)
+            )
+
+        start, pin = first * sizes.accumulation, device == "cuda"
+        with Prefetcher(fetch, start, self.prefetch, pin) as rows:
+            for _ in range(first, last):
+                step = []
+                for _ in range(sizes.accumulation):
+                    batch_BT = next(rows).to(device, non_blocking=True)
+                    step.append((batch_BT[:, :-1], batch_BT[:, 1:]))
+                yield step

@@ -1,0 +1,117 @@
+"""The device of a run: what it is, what it holds, how torch is set up for it."""
+
+import os
+import resource
+from dataclasses import asdict, dataclass
+
+import torch
+
+from gpt2.settings import ModelSettings, SystemSettings
+
+# Dense bf16 matrix rate in FLOP/s by the vendors' data sheets, for MFU. A name
+# that is not listed has no MFU; the first entry contained in the name counts.
+PEAK_BF16 = {
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "A10G": 70e12,
+    "L40S": 362e12,
+    "RTX 4090": 165e12,
+    "MI300X": 1307e12,
+    "MI250": 362e12,
+    "W7900": 123e12,
+}
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """What a run's records say of its device. Memory in bytes."""
+
+    kind: str
+    name: str
+    total_memory: int
+    driver: str | None
+    peak_flops: float | None
+
+    def as_dict(self) -> dict:
+        """For a record."""
+        return asdict(self)
+
+
+class DeviceError(RuntimeError):
+    """The configured device cannot serve; the message says what to do."""
+
+
+def resolve(kind: str) -> str:
+    """`auto` to "cuda" when torch sees a GPU, else "cpu".
+
+    Raises DeviceError when a GPU is asked for and torch sees none.
+    """
+    available = torch.cuda.is_available()
+    if kind == "auto":
+        return "cuda" if available else "cpu"
+    if kind == "cuda" and not available:
+        raise DeviceError(
+            f"CONFIG_DEVICE_CUDA=y, but torch {torch.__version__} sees no GPU: "
+            "install a CUDA or ROCm build of torch (README, 'Which torch'), check "
+            "`make doctor`, or run with DEVICE=cpu"
+        )
+    return kind
+
+
+def describe(kind: str) -> DeviceInfo:
+    """The device's name, total memory, driver and peak rate."""
+    if kind == "cpu":
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        return DeviceInfo("cpu", _cpu_name(), pages * size, None, None)
+    properties = torch.cuda.get_device_properties(0)
+    runtime = f"HIP {torch.version.hip}" if torch.version.hip else None
+    peak = next((f for n, f in PEAK_BF16.items() if n in properties.name), None)
+    return DeviceInfo(
+        "cuda",
+        properties.name,
+        properties.total_memory,
+        runtime or f"CUDA {torch.version.cuda}",
+        peak,
+    )
+
+
+def _cpu_name() -> str:
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return os.uname().machine
+
+
+def configure(settings: SystemSettings, kind: str) -> None:
+    """Numerics of the process: TF32, cuDNN benchmark mode."""
+    torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
+    if kind == "cuda":
+        torch.backends.cudnn.allow_tf32 = settings.tf32
+        torch.backends.cudnn.benchmark = settings.cudnn_benchmark
+
+
+def synchronize(kind: str) -> None:
+    """Wait until the device has done what was asked of it."""
+    if kind == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_memory(kind: str) -> int:
+    """Most bytes held so far: allocated on the GPU, resident on the CPU."""
+    if kind == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def misaligned(settings: ModelSettings) -> list[str]:
+    """Matrix dimensions that are not multiples of 64, which GPUs dislike."""
+    named = {
+        "width": settings.embed,
+        "head width": settings.head_width,
+        "MLP width": settings.mlp_dim,
+        "latent": settings.latent,
+    }
+    return [f"{name} {n}" for name, n in named.items() if n is not None and n % 64]

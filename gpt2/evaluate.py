@@ -1,0 +1,46 @@
+"""Loss on the fixed evaluation windows."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from gpt2.model import GPT
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean cross-entropy over all windows, in three units."""
+
+    loss: float
+    perplexity: float
+    bits_per_byte: float
+
+
+@torch.no_grad()
+def evaluate(
+    model: GPT,
+    windows: np.ndarray,
+    micro_batch: int,
+    bytes_per_token: float,
+    device: str,
+    autocast: torch.autocast,
+) -> Evaluation:
+    """Loss in nats/token, exp(loss), and bits/byte = loss / (ln 2 · bytes/token).
+
+    windows: int64 (n, T+1), the same for every arm. The mode of the model is
+    restored; no random number is drawn.
+    """
+    was_training = model.training
+    model.eval()
+    total = 0.0
+    for start in range(0, len(windows), micro_batch):
+        rows = torch.from_numpy(windows[start : start + micro_batch]).to(device)
+        with autocast:
+            loss = model(rows[:, :-1], rows[:, 1:])
+        total += loss.item() * len(rows)
+    model.train(was_training)
+    mean = total / len(windows)
+    perplexity = math.exp(mean) if mean < 700 else math.inf
+    return Evaluation(mean, perplexity, mean / (math.log(2) * bytes_per_token))

@@ -1,0 +1,95 @@
+"""Initial values that depend only on (seed, salt, name, shape).
+
+Every logical matrix (`h.3.attn.q`, `h.3.mlp.in`, `wte` …) is drawn on the CPU
+in fp32 from its own Philox stream, keyed by sha256(seed, salt, name). Two steps
+of a study therefore share the initial value of every matrix they share, in
+whatever order and fusion they hold it, and a wider matrix begins with the rows
+of a narrower one: normal numbers are drawn row by row. `mlp.out` is drawn as
+(F, E) and transposed for that reason.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+STD = 0.02  # GPT-2's, for every matrix that names no other
+
+
+def residual_std(layers: int) -> float:
+    """Of the matrices that write to the residual stream: 0.02 / sqrt(2 layers)."""
+    return STD / math.sqrt(2 * layers)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One logical matrix inside a (possibly fused) parameter.
+
+    name: full logical name. parameter: the tensor that holds it. rows: the
+    slice of the parameter's first dimension, None for all of it. std: standard
+    deviation of the normal initial values. transposed: draw as (columns, rows).
+    side: "attn" or "mlp" for the attn:MLP ratio, "" for neither.
+    """
+
+    name: str
+    parameter: nn.Parameter
+    std: float
+    rows: slice | None = None
+    transposed: bool = False
+    side: str = ""
+
+    @property
+    def data(self) -> torch.Tensor:
+        """The view of the parameter that this matrix is."""
+        data = self.parameter.data
+        return data if self.rows is None else data[self.rows]
+
+
+def draw(seed: int, salt: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal numbers, float32, a function of the arguments alone."""
+    key = hashlib.sha256(f"kablate-init\0{seed}\0{salt}\0{name}".encode()).digest()
+    stream = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16])))
+    return stream.standard_normal(shape, dtype=np.float32)
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, seed: int, salt: str = "") -> str:
+    """Fill a GPT's parameters; return the sha256 of all of them.
+
+    Matrices as `model.matrices()` lists them; biases are zero; any other
+    parameter (a norm's weight) keeps what its module set. Raises ValueError
+    when a parameter with two or more dimensions is not covered.
+    """
+    covered: dict[int, int] = {}
+    for matrix in model.matrices():
+        view = matrix.data
+        shape = tuple(view.shape)
+        values = draw(
+            seed, salt, matrix.name, shape[::-1] if matrix.transposed else shape
+        )
+        values = torch.from_numpy(values) * matrix.std
+        view.copy_(values.T if matrix.transposed else values)
+        key = id(matrix.parameter)
+        covered[key] = covered.get(key, 0) + view.numel()
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.zero_()
+        if parameter.dim() > 1 and covered.get(id(parameter)) != parameter.numel():
+            raise ValueError(
+                f"{name} {tuple(parameter.shape)}: {covered.get(id(parameter), 0)} of "
+                f"{parameter.numel()} values belong to a logical matrix"
+            )
+    return weights_sha256(model)
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """sha256 over names, shapes and fp32 bytes of all parameters, by name."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        values = parameter.detach().to("cpu", torch.float32).contiguous()
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()

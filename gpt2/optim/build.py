@@ -1,0 +1,41 @@
+"""From OptimSettings to a torch optimizer over named parameter groups."""
+
+import torch
+from torch import nn
+
+from gpt2.settings import OptimSettings
+
+
+def decayed_names(model: nn.Module) -> set[str]:
+    """Parameters that weight decay acts on: the blocks' matrices.
+
+    Norms, biases and embeddings (with the tied head) are left alone.
+    """
+    return {
+        name
+        for name, parameter in model.named_parameters()
+        if name.startswith("h.") and parameter.dim() >= 2
+    }
+
+
+def build(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
+    """The optimizer; group 0 decays, group 1 does not.
+
+    AdamW (1711.05101): p ← p − lr (m̂ / (√v̂ + ε) + λ p), λ only in group 0.
+    """
+    decayed = decayed_names(model)
+    named = list(model.named_parameters())
+    groups = [
+        {
+            "params": [p for n, p in named if n in decayed],
+            "weight_decay": settings.weight_decay,
+        },
+        {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        groups,
+        lr=settings.lr,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.eps,
+        fused=True,
+    )

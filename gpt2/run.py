@@ -1,0 +1,310 @@
+"""One cell, from its directory to its summary.
+
+`execute` reads config.py and run.json of the run directory, takes the lease,
+trains, and writes what happened: rows to attempts.jsonl and metrics.jsonl,
+summary.json last. It returns the exit status of the process.
+"""
+
+import contextlib
+import os
+import platform
+import signal
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpt2 import batch, checkpoint, device, optim
+from gpt2.accounting import count, memory_estimate
+from gpt2.corpus import Corpus
+from gpt2.data.shards import ShardError
+from gpt2.init import initialise, weights_sha256
+from gpt2.model import GPT
+from gpt2.progress import duration
+from gpt2.settings import RunSettings, run_settings
+from gpt2.trainer import Diverged, Run, Stopped, Trainer
+from kconf import config_py
+from kconf.bind import SettingsError
+from records import atomic
+from records.jsonl import Appender, open_append, read_rows
+from records.layout import SCHEMA, CellDir, RecordError, read_record
+from records.lease import Lease, LeaseHeld
+from records.manifest import ManifestError, MissingDataset
+
+DONE, FAILED, HELD = 0, 1, 75
+
+# What a user can cause and mend: reported without a traceback.
+EXPECTED = (
+    SettingsError,
+    RecordError,
+    device.DeviceError,
+    ShardError,
+    MissingDataset,
+    ManifestError,
+    checkpoint.CheckpointError,
+    Diverged,
+    OSError,
+)
+
+
+class StopSignals:
+    """While entered, SIGTERM and SIGINT ask for a checkpoint and an end.
+
+    `number` is the one that came, None so far.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.number = number
+
+    def requested(self) -> bool:
+        """Whether one came."""
+        return self.number is not None
+
+
+def execute(directory: Path, data_dir: Path) -> int:
+    """Train the cell in `directory`; 0 done, 1 failed, 75 held, 128+n stopped."""
+    cell = CellDir(directory)
+    try:
+        with Lease(cell.lease).acquire() as lease, StopSignals() as stop:
+            return _attempt(cell, data_dir, lease, stop)
+    except LeaseHeld as error:
+        print(error, file=sys.stderr)
+        return HELD
+
+
+def _attempt(cell: CellDir, data_dir: Path, lease: Lease, stop: StopSignals) -> int:
+    """One attempt under the lease, with its start and end on record."""
+    earlier = read_rows(cell.attempts) if cell.attempts.exists() else []
+    attempt = 1 + sum(row["event"] == "start" for row in earlier)
+    cell.failure.unlink(missing_ok=True)
+    with open_append(cell.attempts) as attempts:
+        end = {"event": "end", "attempt": attempt, "status": "failed", "error": None}
+        end["step"] = 0
+        try:
+            with open_append(cell.metrics) as metrics:
+                _train(cell, data_dir, lease, stop, attempt, attempts, metrics, end)
+            end["status"], status = "done", DONE
+        except Stopped as stopped:
+            print(f"stopped by {signal.Signals(stop.number).name} {stopped}")
+            end["status"], status = "stopped", 128 + stop.number
+        except BaseException as error:
+            end["status"] = "diverged" if isinstance(error, Diverged) else "failed"
+            end["error"] = f"{type(error).__name__}: {error}"
+            _fail(cell, end)
+            if not isinstance(error, EXPECTED):
+                raise
+            print(f"error: {end['error']}", file=sys.stderr)
+            status = FAILED
+        finally:
+            attempts.append({**end, "time": time.time()})
+    return status
+
+
+def _fail(cell: CellDir, end: dict[str, Any]) -> None:
+    """failure.json, where the disk still takes it."""
+    with contextlib.suppress(OSError):
+        atomic.write_json(
+            cell.failure,
+            {
+                "schema": SCHEMA,
+                "attempt": end["attempt"],
+                "status": end["status"],
+                "exit_code": FAILED,
+                "error": end["error"],
+                "traceback": traceback.format_exc(),
+                "time": time.time(),
+            },
+        )
+
+
+def _train(
+    cell: CellDir,
+    data_dir: Path,
+    lease: Lease,
+    stop: StopSignals,
+    attempt: int,
+    attempts: Appender,
+    metrics: Appender,
+    end: dict[str, Any],
+) -> None:
+    """Build the run, train it, write the summary; `end["step"]` follows it."""
+    began = time.time()
+    identity = read_record(cell.run_json)["cell"]["hash"]
+    settings = run_settings(config_py.read(cell.config_py).values)
+    kind = device.resolve(settings.system.device)
+    device.configure(settings.system, kind)
+    info = device.describe(kind)
+    machine = {
+        "device": info.as_dict(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads() if kind == "cpu" else None,
+    }
+    start = {"event": "start", "attempt": attempt, "time": began, "pid": os.getpid()}
+    attempts.append({**start, "host": socket.gethostname(), **machine})
+
+    def record(row: dict[str, Any]) -> None:
+        metrics.append({"attempt": attempt, **row})
+
+    corpus = Corpus(settings, data_dir)
+    run, facts = _build(cell, settings, info, identity, corpus)
+    run.record, run.beat, run.stop_requested = record, lease.beat, stop.requested
+    progress, complaints = checkpoint.resume(
+        run.checkpoints, identity, run.model, run.optimizer
+    )
+    end["step"] = progress.step
+    record({"kind": "facts", "step": 0, **facts})
+    trainer = Trainer(run, progress)
+    for line in _introduction(run, facts, corpus, progress.step) + complaints:
+        trainer.display.note(line)
+    try:
+        ended = trainer.train()
+    finally:
+        end["step"] = progress.step
+    metrics.sync()
+    if settings.train.save_model:
+        checkpoint.save_weights(run.checkpoints, run.model, facts)
+    trained_tokens = progress.timed_steps * trainer.tokens_per_step
+    summary = {
+        "schema": SCHEMA,
+        "status": "done",
+        "hash": identity,
+        "step": progress.step,
+        "tokens": progress.step * trainer.tokens_per_step,
+        "final_eval": trainer.last_eval,
+        "train_time": progress.train_time,
+        "eval_time": progress.eval_time,
+        "wall_time": time.time() - began,
+        "total_time_all_attempts": time.time() - began + _earlier_wall_time(cell),
+        "average_step_time": _ratio(progress.train_time, progress.timed_steps),
+        "tokens_per_s": _ratio(trained_tokens, progress.train_time),
+        "peak_memory_bytes": device.peak_memory(kind),
+        "attempts": attempt,
+        "stopped_by": ended,
+        "model_sha256": weights_sha256(run.model),
+        "facts": facts,
+        **machine,
+    }
+    atomic.write_json(cell.summary, summary)
+    if not settings.train.keep_checkpoints:
+        checkpoint.thin(run.checkpoints)
+    trainer.display.note(
+        f"done: {progress.step} steps, {summary['tokens']:,} tokens, loss "
+        f"{trainer.last_eval['loss']:.4f}; {duration(progress.train_time)} training, "
+        f"{duration(summary['total_time_all_attempts'])} in all, "
+        f"{1000 * (summary['average_step_time'] or 0):.1f} ms/step"
+    )
+
+
+def _build(
+    cell: CellDir,
+    settings: RunSettings,
+    info: device.DeviceInfo,
+    identity: str,
+    corpus: Corpus,
+) -> tuple[Run, dict[str, Any]]:
+    """The run with fresh initial values, and its facts row."""
+    train = settings.train
+    ranks = 1
+    sizes = batch.resolve(
+        train,
+        ranks,
+        info.total_memory,
+        lambda micro: memory_estimate(settings, micro),
+    )
+    model = GPT(settings.model)
+    init_sha256 = initialise(model, train.seed, train.init_salt)
+    torch.manual_seed(train.seed)  # dropout, the only draw of the loop
+    model.to(info.kind)
+    counts = count(model)
+    run = Run(
+        settings=settings,
+        model=model,
+        optimizer=optim.build(model, settings.optim),
+        batch=sizes,
+        facts=counts,
+        info=info,
+        feed=lambda first, last: corpus.batches(sizes, info.kind, first, last),
+        eval_windows=corpus.eval_windows,
+        bytes_per_token=corpus.bytes_per_token,
+        checkpoints=cell.checkpoint_dir,
+        identity=identity,
+    )
+    facts = {
+        **counts.as_dict(),
+        "tokens_per_step": sizes.effective * settings.model.block_size,
+        "effective_batch": sizes.effective,
+        "micro_batch": sizes.micro,
+        "accumulation": sizes.accumulation,
+        "ranks": ranks,
+        "init_sha256": init_sha256,
+        "max_iters": train.max_iters,
+        "budget": train.budget,
+        "eval_windows": len(corpus.eval_windows),
+        "eval_sha256": corpus.eval_sha256,
+        "attention_impl": model.h[0].attn.impl,
+        "dtype": settings.system.dtype,
+        "compile": settings.system.compile,
+    }
+    return run, facts
+
+
+def _introduction(
+    run: Run, facts: dict[str, Any], corpus: Corpus, step: int
+) -> list[str]:
+    """What a reader of the log wants to know before the first step."""
+    info, sizes = run.info, run.batch
+    threads = f", {torch.get_num_threads()} threads" if info.kind == "cpu" else ""
+    lines = [
+        f"device: {info.name} ({info.kind}{threads}), "
+        f"{info.total_memory / 2**30:.1f} GiB, {info.driver or 'no driver'}, "
+        f"torch {torch.__version__}",
+        f"model: {facts['parameters']:,} parameters, attn:MLP 1:"
+        f"{facts['attn_mlp_ratio']:.3f}, {facts['flops_per_token'] / 1e6:.1f} "
+        f"MFLOP/token, attention {facts['attention_impl']}",
+        f"batch: {sizes.micro} x {sizes.accumulation} accumulated x {sizes.ranks} "
+        f"ranks = {sizes.effective} sequences, {facts['tokens_per_step']:,} tokens "
+        "a step",
+        f"data: {corpus.description}",
+    ]
+    odd = device.misaligned(run.settings.model)
+    if odd and info.kind == "cuda":
+        lines.append(f"warning: not multiples of 64, slow on a GPU: {', '.join(odd)}")
+    warmup, total = run.settings.optim.warmup, run.settings.train.max_iters
+    if warmup >= total:
+        lines.append(
+            f"warning: the warm-up of {warmup} steps is as long as the run of {total}: "
+            "the peak learning rate is never reached"
+        )
+    if step:
+        lines.append(f"resumed at step {step}")
+    return lines
+
+
+def _earlier_wall_time(cell: CellDir) -> float:
+    """Seconds that earlier attempts with a recorded end took."""
+    rows = read_rows(cell.attempts)
+    starts = {row["attempt"]: row["time"] for row in rows if row["event"] == "start"}
+    ends = [row for row in rows if row["event"] == "end"]
+    return sum(row["time"] - starts[row["attempt"]] for row in ends)
+
+
+def _ratio(above: float, below: float) -> float | None:
+    return above / below if below else None

@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Train one cell, or check a study without training.
+
+train_ra_mla.py --run-dir DIR --data-dir DIR      what the runner starts
+train_ra_mla.py --dry-run [--ra-mla-ablation-step N]
+train_ra_mla.py --ra-mla-ablation-step N          plan and train that step
+train_ra_mla.py --facts CONFIG_PY ...             costs, one JSON line each
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run-dir", type=Path, help="a prepared run directory")
+    parser.add_argument("--data-dir", type=Path, help="a packed corpus (dataset.json)")
+    parser.add_argument("--facts", nargs="+", type=Path, metavar="CONFIG_PY")
+    parser.add_argument("--dry-run", action="store_true", help="check, train nothing")
+    parser.add_argument("--all", action="store_true", help="check every study")
+    parser.add_argument("--json", action="store_true", help="the check as JSON")
+    parser.add_argument("--ra-mla-ablation-step", metavar="N", help="one step: 0, 2 …")
+    parser.add_argument("--optimizer", metavar="NAME", help="adamw")
+    parser.add_argument("--dataset", metavar="NAME", help="stdlib, local")
+    options = parser.parse_args(arguments)
+    if (options.run_dir is None) != (options.data_dir is None):
+        parser.error("--run-dir and --data-dir go together")
+    return options
+
+
+def overrides(options: argparse.Namespace) -> dict[str, str]:
+    """The flags as one-shot overrides, in the form the environment has."""
+    chosen = {}
+    if options.optimizer:
+        chosen[f"CONFIG_OPTIMIZER_{options.optimizer.upper()}"] = "y"
+    if options.dataset:
+        chosen[f"CONFIG_DATASET_{options.dataset.upper()}"] = "y"
+    return chosen
+
+
+def main(arguments: list[str]) -> int:
+    """The exit status: 0 or 1; 75 and 128 + signal for a cell."""
+    options = parse(arguments)
+    if options.run_dir is not None:
+        return train(options.run_dir, options.data_dir)
+    if options.facts:
+        from gpt2.check.facts import print_facts
+
+        return print_facts(options.facts)
+    os.environ.update(overrides(options))
+    if options.dry_run:
+        from gpt2.check.run import check
+
+        return check(ROOT, options.ra_mla_ablation_step, options.all, options.json)
+    if options.ra_mla_ablation_step is not None:
+        os.environ["STEPS"] = options.ra_mla_ablation_step
+    runner = ROOT / "scripts" / "run_test_matrix.py"
+    os.execv(sys.executable, [sys.executable, str(runner)])
+
+
+def train(run_dir: Path, data_dir: Path) -> int:
+    """One cell; the allocator and threads are set before torch is imported."""
+    from gpt2.settings import run_settings
+    from kconf import config_py
+    from kconf.bind import SettingsError
+    from kconf.syntax import ConfigError
+
+    try:
+        values = config_py.read(run_dir / "config.py").values
+        system = run_settings(values).system
+    except (OSError, ConfigError, SettingsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if system.expandable_segments:
+        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
+    from gpt2.run import execute
+
+    return execute(run_dir.resolve(), data_dir.resolve())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,216 @@
+"""The training loop of one run.
+
+The loop owns no policy: which batch a step sees and which rate it uses are
+functions of the settings and of the step, so that a run resumed from a
+checkpoint continues the same curve, bit for bit on a CPU with the same number
+of threads.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gpt2 import checkpoint, device, optim
+from gpt2.accounting import Facts
+from gpt2.batch import Batch
+from gpt2.checkpoint import Progress
+from gpt2.clock import Clock
+from gpt2.corpus import StepBatches
+from gpt2.evaluate import evaluate
+from gpt2.model import GPT
+from gpt2.progress import Display
+from gpt2.settings import RunSettings
+
+AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Diverged(RuntimeError):
+    """A loss or a gradient norm that is not finite."""
+
+
+class Stopped(Exception):
+    """The run was asked to stop and has written its checkpoint."""
+
+
+@dataclass
+class Run:
+    """What the loop works on; gpt2/run.py builds it.
+
+    feed(first, last) yields the batches of those steps; record writes a metrics
+    row; beat tells the lease that the process lives.
+    """
+
+    settings: RunSettings
+    model: GPT
+    optimizer: torch.optim.Optimizer
+    batch: Batch
+    facts: Facts
+    info: device.DeviceInfo
+    feed: Callable[[int, int], Iterator[StepBatches]]
+    eval_windows: np.ndarray
+    bytes_per_token: float
+    checkpoints: Path
+    identity: str
+    record: Callable[[dict[str, Any]], None] = print
+    beat: Callable[[int], None] = lambda step: None
+    stop_requested: Callable[[], bool] = lambda: False
+
+
+class Trainer:
+    """Takes a Run from its progress to the end of its budget."""
+
+    def __init__(self, run: Run, progress: Progress):
+        self.run, self.progress = run, progress
+        system, self.kind = run.settings.system, run.info.kind
+        self.autocast = torch.autocast(
+            self.kind, AUTOCAST[system.dtype], enabled=system.dtype != "fp32"
+        )
+        self.forward = torch.compile(run.model) if system.compile else run.model
+        self.clock = Clock(progress.train_time, lambda: device.synchronize(self.kind))
+        self.total = run.settings.train.max_iters
+        self.tokens_per_step = run.batch.effective * run.settings.model.block_size
+        self.display = Display(self.total, progress.step)
+        self.warm_until = progress.step + run.settings.train.timing_warmup
+        self.last_eval: dict[str, Any] | None = None
+        self._logged = (progress.timed_steps, progress.train_time)
+        self._loss = self._norm = torch.zeros(())
+
+    def train(self) -> str:
+        """Run to the end; returns what ended it: "tokens" or "time".
+
+        Raises Diverged, and Stopped after a checkpoint when asked to stop.
+        """
+        train, progress = self.run.settings.train, self.progress
+        self.run.model.train()
+        self.clock.start()
+        for batches in self.run.feed(progress.step, self.total):
+            if progress.step % train.eval_interval == 0:
+                self._paused(self._evaluate)
+            if self._time_is_up():
+                break
+            self._step(batches)
+            self.run.beat(progress.step)
+            if self.run.stop_requested():
+                self._paused(self._checkpoint)
+                raise Stopped(f"after step {progress.step}")
+            interval = train.checkpoint_interval
+            if interval and progress.step % interval == 0:
+                self._paused(self._checkpoint)
+        progress.train_time = self.clock.read()
+        if self.last_eval is None or self.last_eval["step"] != progress.step:
+            self._evaluate()
+        return "tokens" if progress.step == self.total else "time"
+
+    def _step(self, batches: StepBatches) -> None:
+        """One optimizer step over the micro-batches; the mean of their losses."""
+        run, progress = self.run, self.progress
+        step = progress.step
+        lr = optim.learning_rate(run.settings.optim, self._spent(), self.total)
+        for group in run.optimizer.param_groups:
+            group["lr"] = lr
+        self._loss = torch.zeros((), device=self.kind)
+        for tokens_BT, targets_BT in batches:
+            with self.autocast:
+                loss = self.forward(tokens_BT, targets_BT) / len(batches)
+            loss.backward()
+            self._loss += loss.detach()
+        limit = run.settings.optim.clip or math.inf
+        self._norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), limit)
+        run.optimizer.step()
+        run.optimizer.zero_grad(set_to_none=True)
+        progress.step = step + 1
+        if step < self.warm_until:
+            self.clock.start()
+        else:
+            progress.timed_steps += 1
+        if step % run.settings.train.log_interval == 0 or progress.step == self.total:
+            self._log(step, lr)
+
+    def _spent(self) -> float:
+        """Budget spent, in steps: their number, or the share of the time."""
+        train = self.run.settings.train
+        if train.budget == "tokens":
+            return self.progress.step
+        return min(self.clock.read() / train.max_time, 1.0) * self.total
+
+    def _time_is_up(self) -> bool:
+        limit = self.run.settings.train.max_time
+        return bool(limit) and self.clock.read() >= limit
+
+    def _require_finite(self) -> None:
+        for name, value in (("loss", self._loss), ("gradient norm", self._norm)):
+            if not math.isfinite(value.item()):
+                raise Diverged(
+                    f"{name} {value.item()} at step {self.progress.step - 1}"
+                )
+
+    def _log(self, step: int, lr: float) -> None:
+        self._require_finite()
+        seconds = self.clock.read()
+        steps, since = self._logged
+        self._logged = (self.progress.timed_steps, seconds)
+        rate = None
+        if self.progress.timed_steps > steps and seconds > since:
+            rate = (self.progress.timed_steps - steps) * self.tokens_per_step
+            rate /= seconds - since
+        peak = self.run.info.peak_flops
+        row = {
+            "kind": "train",
+            "step": step,
+            "loss": self._loss.item(),
+            "lr": lr,
+            "grad_norm": self._norm.item(),
+            "tokens": (step + 1) * self.tokens_per_step,
+            "time": seconds,
+            "tokens_per_s": rate,
+            "mfu": (
+                rate * self.run.facts.flops_per_token / peak if rate and peak else None
+            ),
+        }
+        self.run.record(row)
+        self.display.train(row)
+
+    def _evaluate(self) -> None:
+        run, progress = self.run, self.progress
+        began = time.perf_counter()
+        result = evaluate(
+            run.model,
+            run.eval_windows,
+            run.batch.micro,
+            run.bytes_per_token,
+            self.kind,
+            self.autocast,
+        )
+        progress.eval_time += time.perf_counter() - began
+        row = {
+            "kind": "eval",
+            "step": progress.step,
+            **asdict(result),
+            "tokens": progress.step * self.tokens_per_step,
+            "time": self.clock.seconds,
+        }
+        if not math.isfinite(result.loss):
+            raise Diverged(f"evaluation loss {result.loss} at step {progress.step}")
+        run.record(row)
+        self.display.evaluation(row)
+        self.last_eval = row
+
+    def _checkpoint(self) -> None:
+        self._require_finite()
+        self.progress.train_time = self.clock.seconds
+        run = self.run
+        checkpoint.save(
+            run.checkpoints, run.identity, self.progress, run.model, run.optimizer
+        )
+
+    def _paused(self, work: Callable[[], None]) -> None:
+        """Do something that is not training."""
+        self.clock.pause()
+        work()
+        self.clock.start()
