@@ -1,0 +1,147 @@
+"""One cell directory as one object, for plans, displays and reports.
+
+The state of a cell is a function of its files:
+
+    done         summary.json is there and carries the cell's hash
+    running      a process holds the lease
+    failed       the last attempt failed or diverged
+    interrupted  an attempt started and did not come to its end
+    new          nothing was started
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+from records.jsonl import Row, last_per_step, read_rows
+from records.layout import CellDir, RecordError, read_json, read_record
+from records.lease import Holder, is_held
+
+STATES = ("new", "running", "interrupted", "failed", "done")
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """What the files of a cell say; None or () where a file is missing."""
+
+    dir: CellDir
+    run: dict[str, Any] | None
+    attempts: tuple[Row, ...]
+    facts: Row | None
+    train: tuple[Row, ...]
+    evals: tuple[Row, ...]
+    summary: dict[str, Any] | None
+    failure: dict[str, Any] | None
+    holder: Holder | None
+    state: str
+    reason: str
+
+    @property
+    def step(self) -> int:
+        """Completed optimizer steps, as far as the rows show."""
+        if self.summary is not None:
+            return self.summary["step"]
+        trained = self.train[-1]["step"] + 1 if self.train else 0
+        evaluated = self.evals[-1]["step"] if self.evals else 0
+        return max(trained, evaluated)
+
+
+def read_cell(path: Path | str) -> CellRecord:
+    """Everything the directory `path` holds.
+
+    Raises RecordError for a file of a newer schema or one that is damaged.
+    Rows of an earlier attempt beyond the last step of a finished cell (a time
+    budget can end a resumed run earlier) are left out.
+    """
+    cell = CellDir(Path(path))
+    run, summary = _optional(cell.run_json), _optional(cell.summary)
+    rows = _rows(cell.metrics)
+    train, evals = last_per_step(rows, "train"), last_per_step(rows, "eval")
+    if summary is not None:
+        train = [row for row in train if row["step"] < summary["step"]]
+        evals = [row for row in evals if row["step"] <= summary["step"]]
+    facts = [row for row in rows if row.get("kind") == "facts"]
+    status = read_status(cell)
+    return CellRecord(
+        dir=cell,
+        run=run,
+        attempts=status.attempts,
+        facts=facts[-1] if facts else None,
+        train=tuple(train),
+        evals=tuple(evals),
+        summary=summary,
+        failure=status.failure,
+        holder=status.holder,
+        state=status.state,
+        reason=status.reason,
+    )
+
+
+@dataclass(frozen=True)
+class CellStatus:
+    """The state of a cell, without its metrics."""
+
+    state: str
+    reason: str
+    holder: Holder | None
+    attempts: tuple[Row, ...]
+    failure: dict[str, Any] | None
+
+
+def read_status(cell: CellDir, hash_: str | None = None) -> CellStatus:
+    """The state of the cell at `cell`; `hash_` is the identity it must have.
+
+    Raises RecordError when a summary belongs to another identity.
+    """
+    held = is_held(cell.lease)  # before the files: what it wrote last is then seen
+    attempts = tuple(_rows(cell.attempts))
+    failure = _optional(cell.failure, read_json)
+    summary = _optional(cell.summary)
+
+    def status(state: str, reason: str) -> CellStatus:
+        return CellStatus(state, reason, held, attempts, failure)
+
+    if summary is not None:
+        if hash_ is not None and summary["hash"] != hash_:
+            raise RecordError(
+                cell.summary,
+                f"belongs to the cell {summary['hash'][:16]}, not {hash_[:16]}: "
+                "move the directory away",
+            )
+        return status("done", f"done, {summary['step']} steps")
+    if held:
+        return status("running", f"running in {held}")
+    starts = [row for row in attempts if row["event"] == "start"]
+    ends = {row["attempt"]: row for row in attempts if row["event"] == "end"}
+    latest = len(starts)
+    if failure is not None and failure["attempt"] >= latest:
+        return status("failed", f"failed before: {failure['error']}")
+    if latest == 0:
+        return status("new", "never ran")
+    end = ends.get(latest)
+    if end is not None and end["status"] in ("failed", "diverged"):
+        return status("failed", f"failed before: {end['status']}: {end['error']}")
+    return status("interrupted", f"interrupted at step {_last_step(cell, end)}")
+
+
+def _last_step(cell: CellDir, end: Row | None) -> int:
+    if end is not None:
+        return end["step"]
+    train = last_per_step(_rows(cell.metrics), "train")
+    return train[-1]["step"] + 1 if train else 0
+
+
+def _optional(
+    path: Path, read: Callable[[Path], dict[str, Any]] = read_record
+) -> dict[str, Any] | None:
+    try:
+        return read(path)
+    except FileNotFoundError:
+        return None
+
+
+def _rows(path: Path) -> list[Row]:
+    try:
+        return read_rows(path)
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,123 @@
+"""The run directory: where each file of a cell lies, and its schema version.
+
+    OUTPUT/STUDY/STEP/seed-K/HASH8/
+        .config config.py run.json metrics.jsonl train.log attempts.jsonl
+        lease heartbeat checkpoint/ summary.json failure.json
+
+docs/records.md describes each file.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+"""Version of run.json and summary.json, and with them of the whole directory."""
+
+
+class RecordError(ValueError):
+    """A record that cannot be read; the message names the file and the cause."""
+
+    def __init__(self, path: Path | str, why: str):
+        self.path, self.why = Path(path), why
+        super().__init__(f"{path}: {why}")
+
+
+@dataclass(frozen=True)
+class CellDir:
+    """The paths of one cell's files; nothing need exist."""
+
+    path: Path
+
+    @property
+    def dotconfig(self) -> Path:
+        """The cell's full configuration in Kconfig's format."""
+        return self.path / ".config"
+
+    @property
+    def config_py(self) -> Path:
+        """The same as typed literals; what the training process reads."""
+        return self.path / "config.py"
+
+    @property
+    def run_json(self) -> Path:
+        """Identity and provenance, written before the launch."""
+        return self.path / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        """Facts, losses and evaluations, append-only."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def train_log(self) -> Path:
+        """Standard output and error of every attempt."""
+        return self.path / "train.log"
+
+    @property
+    def attempts(self) -> Path:
+        """Start and end of every attempt, append-only."""
+        return self.path / "attempts.jsonl"
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """Resume checkpoints and the final weights."""
+        return self.path / "checkpoint"
+
+    @property
+    def summary(self) -> Path:
+        """Written last: the completion mark."""
+        return self.path / "summary.json"
+
+    @property
+    def failure(self) -> Path:
+        """Why the last attempt failed; removed when the next one starts."""
+        return self.path / "failure.json"
+
+    @property
+    def lease(self) -> Path:
+        """Locked by the training process while it lives."""
+        return self.path / "lease"
+
+    @property
+    def heartbeat(self) -> Path:
+        """Time and step of the training process, for other hosts."""
+        return self.path / "heartbeat"
+
+
+def cell_path(
+    output: Path | str, study_label: str, step_id: str, seed: int, hash8: str
+) -> Path:
+    """OUTPUT/STUDY/STEP/seed-K/HASH8."""
+    return Path(output) / study_label / step_id / f"seed-{seed}" / hash8
+
+
+def read_json(path: Path | str) -> dict[str, Any]:
+    """A JSON object; raises FileNotFoundError or RecordError."""
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # bad UTF-8 or bad JSON
+        raise RecordError(path, f"is not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise RecordError(path, "is not a JSON object")
+    return record
+
+
+def read_record(path: Path | str) -> dict[str, Any]:
+    """A JSON record of a schema this code knows.
+
+    Raises FileNotFoundError, and RecordError for a file that is not a JSON
+    object, has no schema version, or a newer one than SCHEMA.
+    """
+    record = read_json(path)
+    schema = record.get("schema")
+    if type(schema) is not int or schema < 1:
+        raise RecordError(path, f"has no schema version (schema={schema!r})")
+    if schema > SCHEMA:
+        raise RecordError(
+            path,
+            f"has schema {schema}, this code reads up to {SCHEMA}: it was written "
+            "by a newer version; update this checkout",
+        )
+    return record

@@ -1,0 +1,110 @@
+"""Where a run comes from: code state, machine, packages, command.
+
+Nothing here decides anything; it is what a reader needs to repeat a run.
+Credentials are kept out: environment variables come from a fixed list, and
+the repository's remotes are not recorded.
+"""
+
+import hashlib
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "numpy", "triton", "pytorch-triton-rocm", "kconfiglib")
+ENVIRONMENT = (
+    "CUDA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "HSA_OVERRIDE_GFX_VERSION",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTORCH_HIP_ALLOC_CONF",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "PYTHONHASHSEED",
+    "SLURM_JOB_ID",
+    "SLURM_JOB_NODELIST",
+)
+MAX_DIFF = 1 << 20
+"""Bytes of the dirty diff that are kept; its hash always covers all of it."""
+
+
+def gather(root: Path | str) -> dict[str, Any]:
+    """The provenance of this process, with the repository at `root`."""
+    return {
+        "time": time.time(),
+        "hostname": socket.gethostname(),
+        "platform": platform.platform(),
+        "cpu": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "command": sys.argv,
+        "environment": {k: os.environ[k] for k in ENVIRONMENT if k in os.environ},
+        "git": git_state(root),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the installed packages among PACKAGES."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name as the kernel gives it."""
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def git_state(root: Path | str) -> dict[str, Any]:
+    """Commit and uncommitted changes of the checkout at `root`.
+
+    {commit, dirty, untracked, diff_sha256, diff, diff_truncated}; commit is
+    None, with `why`, outside a repository or before the first commit.
+    """
+    commit = _git(root, "rev-parse", "--verify", "HEAD")
+    if isinstance(commit, str):
+        return {"commit": None, "why": commit}
+    status = _git(root, "status", "--porcelain=v1", "-z")
+    diff = _git(root, "diff", "--no-ext-diff", "--no-color", "HEAD")
+    if isinstance(status, str) or isinstance(diff, str):
+        why = status if isinstance(status, str) else diff
+        return {"commit": commit.decode().strip(), "why": why}
+    entries = status.decode("utf-8", "replace").split("\0")
+    return {
+        "commit": commit.decode().strip(),
+        "dirty": bool(status),
+        "untracked": [entry[3:] for entry in entries if entry.startswith("?? ")],
+        "diff_sha256": hashlib.sha256(diff).hexdigest() if diff else None,
+        "diff": diff[:MAX_DIFF].decode("utf-8", "replace"),
+        "diff_truncated": len(diff) > MAX_DIFF,
+    }
+
+
+def _git(root: Path | str, *arguments: str) -> bytes | str:
+    """git's output, or the reason (str) why there is none."""
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except FileNotFoundError:
+        return "git is not installed"
+    if done.returncode:
+        return done.stderr.decode("utf-8", "replace").strip()
+    return done.stdout
