@@ -1,0 +1,158 @@
+"""The report as a document: which sections, tables and plots, in which words."""
+
+from pathlib import Path
+from typing import Any, Callable
+
+from matrix import ledger, plots, tables, units
+from matrix.document import Block, Column, Document, Notice, Picture, Section
+from matrix.document import Table, Text
+from matrix.gather import Report
+from matrix.runs import Run
+from records.manifest import ManifestError, MissingDataset, read_manifest
+
+RULE = (
+    "This report describes the runs and decides nothing: a verdict needs the "
+    "evidence rules (paired test, correction for the number of arms, a number of "
+    "seeds fixed before the first run)."
+)
+SHORT = ledger.SHORT
+
+
+def compose(report: Report) -> tuple[Document, tuple[Picture, Picture]]:
+    """The document, and the pictures in it."""
+    pictures = (_curves(report), _finals(report))
+    study, k = report.study, report.last_evals
+    of = "the last evaluation" if k == 1 else f"the mean of the last {k} evaluations"
+    losses = (
+        f"Validation loss: {of} of each run, mean over the seeds. SD: standard "
+        "deviation over the seeds (n−1). Difference: step minus control over the "
+        "seeds that both have; negative where the step's loss is the lower one. "
+        "Runs: where the number comes from (last section)."
+    )
+    sizes = (
+        "FLOPs/token count attention in full. Cache: values kept per token, after the "
+        "plus sign those that do not grow with the context."
+    )
+    speeds = (
+        "Means over the seeds; wall time is that of all attempts of a run together. "
+        "Peak memory is the maximum over the seeds."
+    )
+    table = tables.loss_table(report.rows, len(study.seeds))
+    sections = [
+        Section("", tuple(_head(report))),
+        Section("Losses", (Text(losses), table, *pictures)),
+        Section("Size", (Text(sizes), tables.size_table(report.rows))),
+        Section("Time and memory", (Text(speeds), tables.speed_table(report.rows))),
+        Section("Runs", (tables.runs_table(report.rows), *map(Text, report.notes))),
+    ]
+    if any(row.help for row in report.rows):
+        sections.insert(-1, Section("Steps", (tables.steps_table(report.rows),)))
+    return Document(f"Study {study.name}", tuple(sections)), pictures
+
+
+def _head(report: Report) -> list[Block]:
+    columns = (Column("", "text"), Column("", "text"))
+    blocks: list[Block] = [Table(columns, tuple(_facts(report))), Text(RULE)]
+    if report.warnings:
+        blocks.append(Notice("Before these numbers are compared", report.warnings))
+    if report.study.open:
+        blocks += [
+            Text("Cells that failed, are missing or are not finished:"),
+            tables.open_table(report.study),
+        ]
+    return blocks
+
+
+def _curves(report: Report) -> Picture:
+    figure = plots.learning_curves(report.rows)
+    caption = (
+        "Above: validation loss against tokens, mean over the seeds, thin lines at "
+        "their minimum and maximum; the axis is fitted to what follows the first "
+        f"{plots.SKIPPED:.0%} of the tokens. Below: the difference to the control, "
+        f"seed by seed, fitted to what follows the first {plots.SETTLED:.0%}."
+    )
+    if not plots.banded(report.rows):
+        caption += " With this many steps only the means are drawn there."
+    return Picture(
+        "learning-curves.png",
+        "Learning curves of every step, and their difference to the control",
+        caption,
+        plots.png_bytes(figure),
+        plots.svg_text(figure, "learning-curves"),
+    )
+
+
+def _finals(report: Report) -> Picture:
+    figure = plots.final_losses(report.rows)
+    caption = (
+        "One dot per run, a bar at the mean of each step. Left: final loss, the runs "
+        "of one seed joined by a line. Right: step minus control, same seed."
+    )
+    return Picture(
+        "final-losses.png",
+        "Final loss of every run by step, and its difference to the control",
+        caption,
+        plots.png_bytes(figure),
+        plots.svg_text(figure, "final-losses"),
+    )
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
+    """The head of the report: label and value."""
+    study, runs = report.study, report.counted
+    cells = len(study.steps) * len(study.seeds)
+
+    def each(path: str, show: Callable[[Any], str] = ledger.shown) -> str:
+        found = units.distinct(run.at(path) for run in runs)
+        return ", ".join(show(value) for value in found)
+
+    return [
+        ("Newest run", f"finished {units.moment(max(run.time for run in runs))}"),
+        (
+            "Cells",
+            f"{len(runs)} of {cells} finished: {units.plural(len(study.steps), 'step')}"
+            f" × {units.plural(len(study.seeds), 'seed')}"
+            f" ({units.numbers_in(study.seeds)})",
+        ),
+        ("Control", study.steps[0]),
+        ("Commit", ", ".join(units.distinct(_commit(run) for run in runs))),
+        ("Code hash", each("run.cell.identity.code")),
+        ("Dataset", "; ".join(units.distinct(_dataset(run) for run in runs))),
+        ("Device", each("summary.device.name")),
+        ("Processor", each("run.provenance.cpu")),
+        ("Software", f"torch {each('summary.torch')}, Python {each('summary.python')}"),
+        ("Threads", each("summary.threads")),
+        ("Compute type", each("summary.facts.dtype")),
+    ]
+
+
+def _commit(run: Run) -> str:
+    git = run.at("run.provenance.git") or {}
+    if git.get("commit") is None:
+        return f"none ({git.get('why', ledger.ABSENT)})"
+    dirty = " with uncommitted changes" if git.get("dirty") else ""
+    return git["commit"][:SHORT] + dirty
+
+
+def _dataset(run: Run) -> str:
+    """Name, hash and entropies, from the manifest while it is where it was."""
+    sha256, where = run.at("run.cell.identity.dataset"), run.at("run.data_dir")
+    name, head = Path(where).name, f"sha256 {sha256[:SHORT]}"
+    try:
+        manifest = read_manifest(where)
+    except MissingDataset:
+        return f"{name}, {head} (entropies unknown: it is no longer there)"
+    except ManifestError as error:
+        return f"{name}, {head} (entropies unknown: {error})"
+    if manifest.sha256 != sha256:
+        return f"{name}, {head} (packed anew since, as {manifest.sha256[:SHORT]})"
+    entropies = [
+        f"{label} entropy {units.loss(nats)} nats/token"
+        for label, nats in [
+            ("unigram", manifest.unigram_nats),
+            ("bigram", manifest.bigram_nats),
+        ]
+        if nats is not None
+    ]
+    kind = f"{manifest.corpus}, {manifest.tokenizer} tokens"
+    return ", ".join([f"{name} ({kind})", head, *entropies])

@@ -1,0 +1,84 @@
+"""Reads a study and computes what its report says; writes nothing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Collection, Mapping, Sequence
+
+from matrix import ledger, tables, units
+from matrix.rows import Row, make_rows
+from matrix.runs import ReportError, Run, Study, load
+
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Report:
+    """A study with its rows, and what a reader must be warned of."""
+
+    study: Study
+    rows: tuple[Row, ...]
+    last_evals: int
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def counted(self) -> list[Run]:
+        """Every run that a number stands on."""
+        return [run for row in self.rows for run in row.runs.values()]
+
+
+def gather(
+    study_dir: Path,
+    last_evals: int = 1,
+    order: Sequence[str] | None = None,
+    seeds: Collection[int] | None = None,
+    hashes: Collection[str] | None = None,
+    helps: Mapping[str, str] | None = None,
+) -> Report:
+    """Read the runs and compute every number; writes nothing."""
+    study = load(study_dir, order, seeds, hashes)
+    if not study.counted:
+        raise ReportError(_nothing_finished(study, study_dir))
+    rows = make_rows(study, last_evals, helps)
+    counted = [run for row in rows for run in row.runs.values()]
+    warnings = [f"different {line}" for line in ledger.differences(counted)]
+    for run in counted:
+        warnings += _disagreement(run)
+    if not rows[0].runs:
+        warnings.append(f"the control {rows[0].step} has no finished run")
+    return Report(
+        study, rows, last_evals, tuple(warnings), tuple(_notes(study, hashes))
+    )
+
+
+def _nothing_finished(study: Study, study_dir: Path) -> str:
+    lines = [f"{study_dir}: no finished run to report yet"]
+    for step, seeds, state, why, _ in tables.open_cells(study):
+        lines.append(f"  {step} seed {seeds}: {state}: {why}")
+    if study.left_out:
+        lines.append(f"  {units.plural(len(study.left_out), 'run')} of other settings")
+    return "\n".join(lines)
+
+
+def _disagreement(run: Run) -> list[str]:
+    """summary.json repeats the last evaluation; it must be the one in the metrics."""
+    told, last = run.at("summary.final_eval"), run.evals[-1]
+    same = told["step"] == last["step"] and abs(
+        told["loss"] - last["loss"]
+    ) <= TOLERANCE * abs(last["loss"])
+    if same:
+        return []
+    return [
+        f"{run.run_dir}: summary.json ends at step {told['step']} with loss "
+        f"{told['loss']}, metrics.jsonl at step {last['step']} with {last['loss']}"
+    ]
+
+
+def _notes(study: Study, hashes: Collection[str] | None) -> list[str]:
+    if not study.left_out:
+        return []
+    n = units.plural(len(study.left_out), "run")
+    why = "older than the one that counts for its cell"
+    if hashes is not None:
+        why += ", or not in the current plan"
+    return [f"{n} left out: {why}. runs.csv lists every run directory."]

@@ -1,0 +1,122 @@
+"""One running cell: its process, and what its end means.
+
+The child has a session of its own, so the terminal's Ctrl-C does not reach it
+and a dead runner does not end it.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence
+
+from matrix.launch import prepare
+from matrix.plan import Cell
+from records import atomic
+from records.cell import read_status
+from records.layout import SCHEMA, CellDir
+
+HELD = 75
+STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
+STOP_SIGNALS = {-signal.SIGINT, -signal.SIGTERM}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell's process ended: done, failed, held or stopped; and why."""
+
+    kind: str
+    why: str = ""
+
+
+class Child:
+    """A started cell."""
+
+    def __init__(self, cell: Cell, argv: Sequence[str], cwd: Path):
+        self.cell = cell
+        self.began = time.monotonic()
+        self._failure = _stamp(cell.dir)
+        with open(cell.dir.train_log, "ab") as log:
+            self.process = subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env=prepare.environment(cell),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def outcome(self, stopping: bool) -> Outcome | None:
+        """None while it runs. A failure it did not record is recorded here."""
+        code = self.process.poll()
+        if code is None:
+            return None
+        status = read_status(self.cell.dir, self.cell.hash)
+        if status.state == "done":
+            return Outcome("done")
+        if code == HELD:
+            return Outcome("held", str(status.holder or "another process"))
+        if code in STOPPED or code in STOP_SIGNALS or (stopping and code < 0):
+            return Outcome("stopped", status.reason)
+        why = _describe(code)
+        if _stamp(self.cell.dir) != self._failure and status.failure is not None:
+            return Outcome("failed", f"{why}: {status.failure['error']}")
+        if status.holder is None:  # else a newer attempt is on its way
+            write_failure(self.cell.dir, code, why)
+        return Outcome("failed", why)
+
+    def terminate(self) -> None:
+        """Ask for a checkpoint and an end."""
+        if self.process.poll() is None:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """End the child and whatever it started."""
+        if self.process.poll() is None:  # not reaped, so the group exists
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def write_failure(cell: CellDir, code: int, error: str) -> None:
+    """failure.json of the cell's latest attempt."""
+    attempts = read_status(cell).attempts
+    atomic.write_json(
+        cell.failure,
+        {
+            "schema": SCHEMA,
+            "attempt": sum(row["event"] == "start" for row in attempts),
+            "status": "failed",
+            "exit_code": code,
+            "error": error,
+            "time": time.time(),
+        },
+    )
+
+
+def log_tail(cell: CellDir, lines: int) -> list[str]:
+    """The last lines of train.log."""
+    if not cell.train_log.exists():
+        return []
+    with open(cell.train_log, "rb") as log:
+        log.seek(max(0, log.seek(0, 2) - 64 * 1024))
+        text = log.read().decode("utf-8", "replace")
+    return text.splitlines()[-lines:]
+
+
+def _describe(code: int) -> str:
+    if code == 0:
+        return "exit status 0 without a summary"
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit status {code}"
+
+
+def _stamp(cell: CellDir) -> tuple[int, int] | None:
+    """Identity of failure.json: a rewritten file has another one."""
+    try:
+        info = cell.failure.stat()
+    except FileNotFoundError:
+        return None
+    return info.st_mtime_ns, info.st_ino

@@ -1,0 +1,190 @@
+"""Running a plan's cells on this machine, JOBS at a time.
+
+A cell that another process holds (a second `make`, or the child of a runner
+that was killed) is waited for and never started twice: its lease decides. A
+failure does not stop the others. A first SIGINT or SIGTERM asks the children
+for a checkpoint; a second one, or GRACE seconds, kills them.
+"""
+
+import signal
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Mapping, Protocol
+
+from matrix.launch import prepare
+from matrix.launch.child import Child, Outcome, log_tail
+from matrix.plan import Cell, Plan
+from records.cell import read_status
+
+POLL = 0.05
+RECHECK = 0.5
+"""Seconds between two looks at a cell that runs elsewhere."""
+GRACE = 30.0
+"""Seconds the children have for their checkpoints after a signal."""
+LOG_LINES = 15
+
+
+class Display(Protocol):
+    """What the runner tells a person."""
+
+    def started(self, cell: Cell, argv: list[str]) -> None:
+        """A cell was started."""
+
+    def waiting(self, cell: Cell, holder: str) -> None:
+        """A cell runs elsewhere and is waited for."""
+
+    def ended(self, cell: Cell, outcome: Outcome, seconds: float) -> None:
+        """A cell came to an end; `seconds` since its start here."""
+
+    def log(self, cell: Cell, lines: list[str]) -> None:
+        """The end of a failed cell's log."""
+
+    def say(self, text: str) -> None:
+        """A line for the person."""
+
+    def refresh(self) -> None:
+        """Called all the time."""
+
+    def close(self) -> None:
+        """Called once, at the end."""
+
+
+@dataclass
+class Runner:
+    """Runs the pending cells of a plan; `run` returns the exit status."""
+
+    plan: Plan
+    python: str
+    provenance: Mapping[str, Any]
+    display: Display
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    _signal: int = 0
+    _signals_seen: int = 0
+    _signals_handled: int = 0
+    _deadline: float = float("inf")
+
+    def __post_init__(self) -> None:
+        self._began = time.time()
+        self._queue = deque(self.plan.pending)
+        self._children: list[Child] = []
+        self._waiting: dict[str, tuple[Cell, float]] = {}
+
+    def run(self) -> int:
+        """0 when every cell is done, 1 when one is not, 128 + n after signal n."""
+        handlers = {
+            number: signal.signal(number, self._on_signal)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            while self._children or (self._open and not self._stopping):
+                self._obey()
+                self._collect()
+                if not self._stopping:
+                    self._recheck()
+                    self._fill()
+                self.display.refresh()
+                time.sleep(POLL)
+        finally:
+            for child in self._children:  # only after an error in this loop
+                child.terminate()
+            self.display.close()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        if self._signal:
+            return 128 + self._signal
+        bad = [o for o in self.outcomes.values() if o.kind != "done"]
+        return 1 if bad or self._open else 0
+
+    @property
+    def _open(self) -> bool:
+        return bool(self._queue or self._waiting)
+
+    @property
+    def _stopping(self) -> bool:
+        return self._deadline < float("inf")
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signal = self._signal or number
+        self._signals_seen += 1
+
+    def _obey(self) -> None:
+        """Act on signals that came, and on a grace that ran out."""
+        late = time.monotonic() > self._deadline
+        if self._signals_seen > self._signals_handled or late:
+            again = self._stopping
+            self._signals_handled = self._signals_seen
+            if again:
+                self.display.say("killing the cells that still run")
+                for child in self._children:
+                    child.kill()
+                self._deadline = time.monotonic() + GRACE
+            else:
+                name = signal.Signals(self._signal).name
+                self._stop(f"{name}: waiting for the checkpoints of running cells")
+
+    def _stop(self, why: str) -> None:
+        self._deadline = time.monotonic() + GRACE
+        self.display.say(why)
+        for child in self._children:
+            child.terminate()
+
+    def _collect(self) -> None:
+        """Take note of the children that ended."""
+        for child in list(self._children):
+            outcome = child.outcome(self._stopping)
+            if outcome is None:
+                continue
+            self._children.remove(child)
+            if outcome.kind == "held":
+                self._wait(child.cell, outcome.why)
+            else:
+                self._ended(child.cell, outcome, time.monotonic() - child.began)
+
+    def _ended(self, cell: Cell, outcome: Outcome, seconds: float) -> None:
+        self.outcomes[cell.hash] = outcome
+        self.display.ended(cell, outcome, seconds)
+        if outcome.kind != "failed":
+            return
+        self.display.log(cell, log_tail(cell.dir, LOG_LINES))
+        if self.plan.settings.fail_fast and not self._stopping:
+            self._stop("FAIL_FAST: stopping the other cells")
+
+    def _wait(self, cell: Cell, holder: str) -> None:
+        if cell.hash not in self._waiting:
+            self.display.waiting(cell, holder)
+        self._waiting[cell.hash] = (cell, time.monotonic() + RECHECK)
+
+    def _recheck(self) -> None:
+        """Look at the cells that run elsewhere."""
+        for cell, due in list(self._waiting.values()):
+            if time.monotonic() < due:
+                continue
+            holder = read_status(cell.dir, cell.hash).holder
+            if holder:
+                self._wait(cell, str(holder))
+            else:
+                del self._waiting[cell.hash]
+                self._queue.appendleft(cell)
+
+    def _fill(self) -> None:
+        """Start cells while there are slots; look at each one's state first."""
+        while self._queue and len(self._children) < self.plan.jobs:
+            cell = self._queue.popleft()
+            status = read_status(cell.dir, cell.hash)
+            if status.state == "done":
+                self._ended(cell, Outcome("done", "elsewhere"), 0.0)
+            elif status.state == "running":
+                self._wait(cell, str(status.holder))
+            elif status.failure and status.failure["time"] > self._began:
+                why = f"elsewhere: {status.failure['error']}"
+                self._ended(cell, Outcome("failed", why), 0.0)
+            else:
+                self._start(cell)
+
+    def _start(self, cell: Cell) -> None:
+        argv = prepare.command(self.plan, cell, self.python)
+        prepare.write(self.plan, cell, argv, self.provenance)
+        self._children.append(Child(cell, argv, self.plan.root))
+        self.display.started(cell, argv)

@@ -1,0 +1,72 @@
+"""A cell's directory, command and environment, ready to be started.
+
+The runner writes .config, config.py and run.json; the training process adds
+everything else. All three are replaced when a cell is started again: its
+identity is the same (the directory is named after it), only operational
+symbols and provenance can differ.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Mapping
+
+from kconf import config_py
+from matrix.facts import ENTRY
+from matrix.plan import Cell, Plan
+from records import atomic
+from records.layout import SCHEMA
+
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+
+
+def command(plan: Plan, cell: Cell, python: str) -> list[str]:
+    """What trains the cell: the snapshot's entry point on its directory."""
+    return [
+        python,
+        str(plan.code_root / ENTRY),
+        "--run-dir",
+        str(cell.dir.path),
+        "--data-dir",
+        str(cell.dataset),
+    ]
+
+
+def environment(cell: Cell) -> dict[str, str]:
+    """This process' environment with the cell's thread count on the CPU."""
+    found = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if cell.threads is not None:
+        count = str(cell.threads)
+        found |= {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, **PASSIVE}
+    return found
+
+
+def write(
+    plan: Plan, cell: Cell, argv: list[str], provenance: Mapping[str, Any]
+) -> None:
+    """Write .config, config.py and run.json."""
+    cell.dir.path.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(cell.dir.dotconfig, cell.dotconfig)
+    config_py.write(cell.dir.config_py, cell.values, plan.operational)
+    run = {
+        "schema": SCHEMA,
+        "cell": {
+            "study": cell.study,
+            "step": cell.step,
+            "help": cell.help,
+            "control": cell.control,
+            "seed": cell.seed,
+            "hash": cell.hash,
+            "identity": dict(cell.identity),
+        },
+        "code_files": dict(plan.code_files),
+        "overrides": dict(plan.overrides),
+        "command": argv,
+        "data_dir": str(cell.dataset),
+        "provenance": dict(provenance),
+    }
+    atomic.write_json(cell.dir.run_json, run)
+
+
+def snapshots(output: Path) -> Path:
+    """Where the code snapshots of a results directory lie."""
+    return output / ".code"

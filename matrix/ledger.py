@@ -1,0 +1,77 @@
+"""The fairness ledger: what must match between runs that are compared, and does not.
+
+What may differ by design (parameters, FLOPs, memory, time) is not here; it
+stands beside the losses in the report.
+"""
+
+from collections import Counter
+from typing import Sequence
+
+from matrix import units
+from matrix.runs import Run
+
+TOKENS_TRAINED = ("tokens trained", "summary.tokens")
+MUST_MATCH = (
+    ("code hash", "run.cell.identity.code"),
+    ("dataset", "run.cell.identity.dataset"),
+    ("budget", "summary.facts.budget"),
+    ("tokens per step", "summary.facts.tokens_per_step"),
+    ("max_iters", "summary.facts.max_iters"),
+    TOKENS_TRAINED,
+    ("evaluation windows", "config.GPT2_EVAL_WINDOWS"),
+    ("dtype", "summary.facts.dtype"),
+    ("compile", "summary.facts.compile"),
+    ("device", "summary.device.name"),
+    ("driver", "summary.device.driver"),
+    ("threads", "summary.threads"),
+    ("torch", "summary.torch"),
+    ("python", "summary.python"),
+)
+ABSENT = "not recorded"
+SHORT = 12
+HEX = frozenset("0123456789abcdef")
+
+
+def differences(runs: Sequence[Run]) -> list[str]:
+    """One line per property that is not the same in all runs.
+
+    Under a time budget the tokens trained may differ and are not looked at.
+    """
+    timed = {run.at("summary.facts.budget") for run in runs} == {"time"}
+    lines = []
+    for name, path in MUST_MATCH:
+        if timed and (name, path) == TOKENS_TRAINED:
+            continue
+        values = {run.run_dir: shown(run.at(path)) for run in runs}
+        if len(set(values.values())) > 1:
+            lines.append(f"{name}: {_who(runs, values)}")
+    return lines
+
+
+def shown(value: object) -> str:
+    """A value in a line of text; a digest by its first 12 digits."""
+    if value is None:
+        return ABSENT
+    text = str(value)
+    digest = len(text) >= 40 and HEX.issuperset(text)
+    return text[:SHORT] if digest else text
+
+
+def _who(runs: Sequence[Run], values: dict[str, str]) -> str:
+    """The rarer values with their steps and seeds, the usual one "elsewhere"."""
+    usual = Counter(values.values()).most_common(1)[0][0]
+    parts = []
+    for value in units.distinct(values.values()):
+        if value == usual:
+            continue
+        steps = []
+        for step in units.distinct(run.step for run in runs):
+            here = [run for run in runs if run.step == step]
+            seeds = [run.seed for run in here if values[run.run_dir] == value]
+            if len(seeds) == len(here):
+                steps.append(step)
+            elif seeds:
+                noun = "seed" if len(seeds) == 1 else "seeds"
+                steps.append(f"{step} ({noun} {units.numbers_in(seeds)})")
+        parts.append(f"{value} in {', '.join(steps)}")
+    return f"{'; '.join(parts)}; {usual} elsewhere"

@@ -1,0 +1,275 @@
+"""From a configuration to cells: step × seed, each with its identity.
+
+A cell's identity is (identity symbols, code hash, dataset hash, threads on the
+CPU); its hash names its directory, so a changed cell lands beside the old one
+and the plan says what changed. Seeds are the outer loop and steps the inner
+one: the arms of a pair finish together, and drift of the machine is shared.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Mapping
+
+from kconf import config_py
+from kconf.dotconfig import config_paths, render
+from kconf.overrides import Overrides, from_environment
+from kconf.strict import DotConfig, Resolved, Stage, Tree
+from matrix import device as devices
+from matrix.reasons import Subject, explain_new
+from matrix.settings import StudySettings, study_settings
+from matrix.steps import Step, plan_steps
+from records.cell import read_status
+from records.codehash import hash_rooms
+from records.layout import CellDir, cell_path
+from records.manifest import dataset_dir, read_manifest
+
+
+class PlanError(Exception):
+    """A plan that cannot be made; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run: a step with a seed.
+
+    `values` are every symbol's value with SEED and a concrete DEVICE_*, and
+    `dotconfig` is the same as the text of a .config;
+    `identity` is {config, code, dataset, threads} and `hash` its sha256;
+    `threads` is None on a GPU; `dataset` is the packed corpus' directory.
+    """
+
+    study: str
+    step: str
+    help: str
+    control: bool
+    seed: int
+    values: Mapping[str, Any]
+    dotconfig: str
+    device: str
+    threads: int | None
+    dataset: Path
+    identity: Mapping[str, Any]
+    hash: str
+    dir: CellDir
+    state: str
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """STEP seed-K."""
+        return f"{self.step} seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every cell of a study and what they share.
+
+    `reference` holds the control's cells when its step was not selected: they
+    are not run, and the other cells are compared with them.
+    """
+
+    root: Path
+    settings: StudySettings
+    output: Path
+    cells: tuple[Cell, ...]
+    reference: tuple[Cell, ...]
+    jobs: int
+    operational: frozenset[str]
+    overrides: Mapping[str, str]
+    code_root: Path
+    code_files: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def study_dir(self) -> Path:
+        """Where the study's results lie."""
+        return self.output / self.settings.label
+
+    @property
+    def pending(self) -> list[Cell]:
+        """The cells that are not done."""
+        return [cell for cell in self.cells if cell.state != "done"]
+
+
+def make_plan(
+    root: Path,
+    environment: Mapping[str, str],
+    probe: Callable[[], str],
+    code_root: Path | None = None,
+    cores: int | None = None,
+) -> Plan:
+    """The plan of ROOT/.config with the one-shot overrides of `environment`.
+
+    `probe` resolves DEVICE=auto; `code_root` is the code that would run (the
+    checkout, or a snapshot of it); `cores` defaults to what the process may
+    use. Raises PlanError, SettingsError, DeviceError, kconf's ConfigError and
+    records.manifest.MissingDataset.
+    """
+    root, code_root = root.resolve(), (code_root or root).resolve()
+    cores = cores or devices.core_count()
+    tree = Tree(root)
+    overrides = from_environment(environment)
+    base = base_stages(root, environment)
+    values = tree.resolve([*base, overrides]).values
+    settings = study_settings(values)
+    notes: list[str] = []
+
+    def concrete(values: Mapping[str, Any]) -> str:
+        name = devices.device_of(values)
+        if name != "auto":
+            return name
+        note = f"DEVICE=auto is {probe()} on this machine"
+        notes.extend([] if note in notes else [note])
+        return probe()
+
+    threads = values["CPU_THREADS"]
+    jobs = devices.job_count(settings.jobs, threads, concrete(values), cores)
+    code, code_files = hash_rooms(code_root)
+    output = root / settings.output
+    shared = _Shared(root, output, settings.label, tree, code, code_files)
+    by_step, reference = [], []
+    for step in plan_steps(tree, root, base, overrides, settings):
+        _refuse_rivals(step, overrides, settings)
+        device = concrete(step.resolve(overrides).values)
+        cells = []
+        for seed in settings.seed_list:
+            resolved = step.resolve(_cell_overrides(overrides, seed, device))
+            threads = None
+            if device == "cpu":
+                wanted = resolved.values["CPU_THREADS"]
+                threads = devices.thread_count(wanted, jobs, cores)
+            cells.append(_cell(shared, step, seed, resolved, device, threads))
+        if step.selected:
+            by_step.append(cells)
+        else:
+            reference = cells
+    cells = [cell for pairs in zip(*by_step) for cell in pairs]  # seeds outer
+    _refuse_duplicates(cells)
+    notes += _thread_notes(cells, jobs, cores)
+    return Plan(
+        root=root,
+        settings=settings,
+        output=output,
+        cells=tuple(cells),
+        reference=tuple(reference),
+        jobs=jobs,
+        operational=tree.operational,
+        overrides=dict(overrides),
+        code_root=code_root,
+        code_files=code_files,
+        notes=tuple(notes),
+    )
+
+
+def base_stages(root: Path, environment: Mapping[str, str]) -> list[Stage]:
+    """The full configuration: ROOT/.config, or what KCONFIG_CONFIG names."""
+    config, _ = config_paths(root, environment)
+    if not config.exists():
+        raise PlanError(
+            f"{config} does not exist: `make defconfig-NAME` or `make menuconfig` "
+            "writes it"
+        )
+    return [DotConfig(config)]
+
+
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """sha256 hex of the identity's canonical JSON."""
+    text = json.dumps(dict(identity), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What every cell of a plan has in common."""
+
+    root: Path
+    output: Path
+    label: str
+    tree: Tree
+    code: str
+    code_files: Mapping[str, str]
+
+
+def _cell(
+    shared: _Shared,
+    step: Step,
+    seed: int,
+    resolved: Resolved,
+    device: str,
+    threads: int | None,
+) -> Cell:
+    values, operational = resolved.values, shared.tree.operational
+    dataset = dataset_dir(shared.root / values["DATA_DIR"], values)
+    identity = {
+        "config": config_py.identity(values, operational),
+        "code": shared.code,
+        "dataset": read_manifest(dataset).sha256,
+        "threads": threads,
+    }
+    hash_ = identity_hash(identity)
+    place = CellDir(cell_path(shared.output, shared.label, step.id, seed, hash_[:8]))
+    status = read_status(place, hash_)
+    reason = status.reason
+    if status.state == "new":
+        reason = explain_new(
+            Subject(place, values, operational, identity, shared.code_files)
+        )
+    return Cell(
+        study=shared.label,
+        step=step.id,
+        help=step.help,
+        control=step.control,
+        seed=seed,
+        values=values,
+        dotconfig=render(shared.tree, resolved),
+        device=device,
+        threads=threads,
+        dataset=dataset,
+        identity=identity,
+        hash=hash_,
+        dir=place,
+        state=status.state,
+        reason=reason,
+    )
+
+
+def _cell_overrides(overrides: Overrides, seed: int, device: str) -> Overrides:
+    """The one-shot overrides with the cell's seed and its concrete device."""
+    members = devices.DEVICES.values()
+    kept = {name: raw for name, raw in overrides.items() if name not in members}
+    own = {"SEED": str(seed), devices.DEVICES[device]: "y"}
+    return Overrides({**kept, **own}, "plan", overrides.spelled)
+
+
+def _refuse_rivals(step: Step, overrides: Overrides, settings: StudySettings) -> None:
+    """Values that something else would silently replace."""
+    if "SEED" in overrides or "SEED" in step.symbols:
+        raise PlanError(f"{step.id}: CONFIG_SEED is set per cell: use CONFIG_SEEDS")
+    both = sorted(step.symbols & set(overrides))
+    if both and settings.mode == "matrix":
+        raise PlanError(
+            f"CONFIG_{both[0]} is an axis and {overrides.spelled[both[0]]} overrides it"
+        )
+
+
+def _refuse_duplicates(cells: list[Cell]) -> None:
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        first = seen.setdefault(cell.hash, cell)
+        if first is not cell:
+            raise PlanError(
+                f"{first.step} and {cell.step} are the same configuration (seed "
+                f"{cell.seed}): no difference between them can be measured; `make "
+                "check` shows what each step changes"
+            )
+
+
+def _thread_notes(cells: list[Cell], jobs: int, cores: int) -> list[str]:
+    """How the CPU cells share the cores."""
+    threads = sorted({cell.threads for cell in cells if cell.threads is not None})
+    notes = [f"{jobs} at a time, {n} threads each, {cores} cores" for n in threads]
+    if threads and threads[-1] * jobs > cores:
+        notes.append("more threads than cores: expect it to be very slow")
+    return notes

@@ -1,0 +1,116 @@
+"""The report of a study: report.md, report.html, runs.csv and two plots.
+
+It describes what the runs recorded and decides nothing: verdicts need the
+rules of docs/evidence.md. The same run directories give the same text files,
+byte for byte.
+"""
+
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Collection, Mapping, Sequence
+
+from matrix import tables, units
+from matrix.compose import RULE, compose
+from matrix.gather import Report, gather
+from matrix.html import html
+from matrix.markdown import markdown
+from matrix.runs import ReportError
+from matrix.sheet import csv_text
+from records import atomic
+
+__all__ = [
+    "Report",
+    "ReportError",
+    "ReportPaths",
+    "gather",
+    "render_terminal",
+    "write",
+]
+
+TERMINAL = 100  # columns
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """The report and the files it was written to."""
+
+    report: Report
+    markdown: Path
+    html: Path
+    csv: Path
+    curves: Path
+    finals: Path
+
+
+def write(
+    study_dir: Path,
+    last_evals: int = 1,
+    order: Sequence[str] | None = None,
+    *,
+    seeds: Collection[int] | None = None,
+    hashes: Collection[str] | None = None,
+    helps: Mapping[str, str] | None = None,
+) -> ReportPaths:
+    """Write the report of the runs in `study_dir` beside them.
+
+    `order`, `seeds` and `hashes` say what the current plan holds (matrix/runs.py
+    `load`), `helps` describes the steps. Raises ReportError when no run has
+    finished, or one has fewer than `last_evals` evaluations.
+    """
+    report = gather(study_dir, last_evals, order, seeds, hashes, helps)
+    document, pictures = compose(report)
+    paths = ReportPaths(
+        report,
+        study_dir / "report.md",
+        study_dir / "report.html",
+        study_dir / "runs.csv",
+        *(study_dir / picture.file for picture in pictures),
+    )
+    for picture in pictures:
+        atomic.write_bytes(study_dir / picture.file, picture.png)
+    atomic.write_text(paths.csv, csv_text(report.study, last_evals))
+    atomic.write_text(paths.markdown, markdown(document))
+    atomic.write_text(paths.html, html(document))
+    return paths
+
+
+def render_terminal(report: Report) -> str:
+    """The losses as plain text, at most 100 columns wide; ends with a newline."""
+    head = ["step", "seeds", "loss", "SD", "diff", "SD diff", "pairs"]
+    head += ["params", "tokens/s", "wall"]
+    table = [head]
+    for number, row in enumerate(report.rows):
+        table.append(
+            [
+                row.step,
+                f"{len(row.losses)}/{len(report.study.seeds)}",
+                units.loss(row.mean),
+                units.spread(row.sd),
+                units.signed(row.difference) if number else "control",
+                units.spread(row.difference_sd),
+                str(len(row.differences)) if number else units.DASH,
+                row.same("summary.facts.parameters", units.scaled),
+                units.count(row.average("summary.tokens_per_s")),
+                units.duration(row.average("summary.total_time_all_attempts")),
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*table)]
+    widths[0] = min(widths[0], TERMINAL - sum(widths[1:]) - 2 * (len(head) - 1))
+    lines = [f"{report.study.name}: validation loss in nats/token", ""]
+    for name, *cells in table:
+        if len(name) > widths[0]:
+            half = (widths[0] - 1) // 2
+            name = name[: widths[0] - 1 - half] + "…" + name[-half:]
+        numbers = [cell.rjust(width) for cell, width in zip(cells, widths[1:])]
+        lines.append("  ".join([name.ljust(widths[0]), *numbers]).rstrip())
+    wrapper = textwrap.TextWrapper(
+        TERMINAL, subsequent_indent="  ", break_on_hyphens=False
+    )
+    paragraphs = [f"warning: {line}" for line in report.warnings]
+    for step, seeds, state, why, run_dir in tables.open_cells(report.study):
+        where = f" ({run_dir})" if run_dir else ""
+        paragraphs.append(f"{state}: {step} seed {seeds}: {why}{where}")
+    for text in [*paragraphs, *report.notes, RULE]:
+        lines += ["", *wrapper.wrap(text)]
+    return "\n".join(lines) + "\n"

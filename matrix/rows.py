@@ -1,0 +1,99 @@
+"""One row per step: its runs, their losses, the paired differences to the control."""
+
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any, Callable, Iterable, Mapping
+
+from matrix import units
+from matrix.runs import Run, Study
+
+LOSS = "loss"
+BITS = "bits_per_byte"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step over its counted runs.
+
+    `losses` are nats/token by seed, each the mean of the run's last evaluations.
+    `differences` are this step's loss minus the control's, for every seed that
+    both have; empty for the control itself.
+    """
+
+    ref: str
+    step: str
+    help: str
+    runs: Mapping[int, Run]
+    losses: Mapping[int, float]
+    bits: float | None
+    differences: Mapping[int, float]
+
+    @property
+    def mean(self) -> float | None:
+        """Mean loss over the seeds, nats/token."""
+        return mean(self.losses.values())
+
+    @property
+    def sd(self) -> float | None:
+        """Standard deviation (n−1) of the losses over the seeds."""
+        return deviation(self.losses.values())
+
+    @property
+    def difference(self) -> float | None:
+        """Mean paired difference to the control, nats/token."""
+        return mean(self.differences.values())
+
+    @property
+    def difference_sd(self) -> float | None:
+        """Standard deviation (n−1) of the paired differences."""
+        return deviation(self.differences.values())
+
+    def same(self, path: str, show: Callable[[Any], str]) -> str:
+        """A property of the model: its value, or "a – b" when the seeds disagree."""
+        found = units.distinct(run.at(path) for run in self.runs.values())
+        return " / ".join(show(value) for value in found) or units.DASH
+
+    def average(self, path: str) -> float | None:
+        """Mean of a measurement over the seeds; None unless all recorded it."""
+        values = [run.at(path) for run in self.runs.values()]
+        return None if None in values else mean(values)
+
+
+def mean(values: Iterable[float]) -> float | None:
+    """The mean, None of nothing."""
+    values = list(values)
+    return fmean(values) if values else None
+
+
+def deviation(values: Iterable[float]) -> float | None:
+    """The sample standard deviation, None below two values."""
+    values = list(values)
+    return stdev(values) if len(values) > 1 else None
+
+
+def make_rows(
+    study: Study, last_evals: int, helps: Mapping[str, str] | None = None
+) -> tuple[Row, ...]:
+    """A row per step in the study's order; the first is the control."""
+    losses = {
+        step: {k: run.last(LOSS, last_evals) for k, run in study.of(step).items()}
+        for step in study.steps
+    }
+    control = losses[study.steps[0]]
+    made = []
+    for number, step in enumerate(study.steps, start=1):
+        runs = study.of(step)
+        bits = [run.last(BITS, last_evals) for run in runs.values()]
+        paired = {} if number == 1 else losses[step].keys() & control.keys()
+        made.append(
+            Row(
+                ref=f"R{number}",
+                step=step,
+                help=(helps or {}).get(step, ""),
+                runs=runs,
+                losses=losses[step],
+                bits=None if None in bits else mean(bits),
+                differences={k: losses[step][k] - control[k] for k in sorted(paired)},
+            )
+        )
+    return tuple(made)

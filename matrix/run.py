@@ -1,0 +1,161 @@
+"""`make` and `make plan`: make the plan, print it, run it, report.
+
+    run_test_matrix.py [plan|run] [--dry-run]
+
+Exit status: 0 all cells done; 1 a cell failed or was stopped; 2 the plan cannot
+be made; 130 or 143 after SIGINT or SIGTERM.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Mapping, Sequence
+
+from kconf.bind import SettingsError
+from kconf.overrides import from_environment
+from kconf.strict import ConfigError, Tree
+from matrix import device, facts, forecast, units
+from matrix.launch.display import display
+from matrix.launch.local import Runner
+from matrix.launch.prepare import snapshots
+from matrix.plan import Plan, PlanError, base_stages, make_plan
+from matrix.settings import study_settings
+from records import provenance
+from records.codehash import snapshot
+from records.layout import RecordError
+from records.manifest import ManifestError, MissingDataset
+
+REFUSED = (
+    ConfigError,
+    SettingsError,
+    PlanError,
+    RecordError,
+    ManifestError,
+    MissingDataset,
+    device.DeviceError,
+    facts.FactsError,
+    forecast.DiskError,
+)
+
+
+def main(
+    argv: Sequence[str], environment: Mapping[str, str], root: Path, python: str
+) -> int:
+    """Run the command line; returns the exit status.
+
+    `environment` holds the one-shot overrides and DRY_RUN, V; `root` is the
+    checkout and `python` the interpreter that trains.
+    """
+    parser = argparse.ArgumentParser(prog="run_test_matrix.py")
+    parser.add_argument("command", nargs="?", choices=("run", "plan"), default="run")
+    parser.add_argument("--dry-run", action="store_true", help="check, train nothing")
+    arguments = parser.parse_args(argv)
+    try:
+        dry = arguments.dry_run or _switch(environment, "DRY_RUN")
+        if arguments.command == "plan" or dry:
+            _planned(root, environment, python, root)
+            return _check(root, python) if dry and arguments.command == "run" else 0
+        return _run(root, environment, python)
+    except REFUSED as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:  # before or after the cells run
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _planned(
+    root: Path, environment: Mapping[str, str], python: str, code_root: Path
+) -> Plan:
+    """The plan, printed, with its forecasts; refuses one that does not fit."""
+    plan = make_plan(root, environment, device.probe_once(python), code_root)
+    known = facts.gather(
+        {forecast.facts_key(cell): cell.values for cell in plan.pending},
+        plan.operational,
+        plan.output / ".cache" / "facts.json",
+        facts.ask(python, code_root, root),
+    )
+    disk = forecast.disk(plan, known)
+    time = forecast.duration(plan)
+    print(table(plan))
+    for note in plan.notes:
+        print(note)
+    print(f"disk: up to {units.memory(disk.needed)} of {units.memory(disk.free)} free")
+    shown = "unknown" if time.seconds is None else units.duration(time.seconds)
+    print(f"time: {shown} ({time.basis})", flush=True)
+    disk.require()
+    return plan
+
+
+def table(plan: Plan) -> str:
+    """Cell, hash, state and reason in columns, then the totals."""
+    rows = [("cell", "hash", "state", "reason")]
+    for cell in plan.cells:
+        rows.append((cell.name, cell.hash[:8], cell.state, cell.reason))
+    widths = [max(len(row[n]) for row in rows) for n in range(3)]
+    lines = [
+        "  ".join([*(text.ljust(w) for text, w in zip(row, widths)), row[3]])
+        for row in rows
+    ]
+    count = len(plan.cells)
+    states = [cell.state for cell in plan.cells]
+    totals = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
+    title = f"{plan.settings.label}: {count} cell{'s' * (count != 1)} ({totals})"
+    return "\n".join([*lines, "", title])
+
+
+def _run(root: Path, environment: Mapping[str, str], python: str) -> int:
+    """Snapshot, plan, train, say where the results are."""
+    overrides = from_environment(environment)
+    base = Tree(root).resolve([*base_stages(root, environment), overrides])
+    output = root / study_settings(base.values).output
+    code_root = snapshot(root, snapshots(output))
+    plan = _planned(root, environment, python, code_root)
+    runner = Runner(
+        plan,
+        python,
+        provenance.gather(root),
+        display(plan, _switch(environment, "V")),
+    )
+    status = runner.run()
+    print(f"results: {plan.study_dir}")
+    if status in (0, 1):  # not when asked to stop
+        _report(plan)
+    return status
+
+
+def _report(plan: Plan) -> None:
+    """Write the study's report; says why when there is nothing to report yet."""
+    from matrix import report  # matplotlib, half a second that `make plan` is spared
+
+    cells = [*plan.reference, *plan.cells]
+    helps = {cell.step: cell.help for cell in cells}
+    try:
+        paths = report.write(
+            plan.study_dir,
+            plan.settings.last_evals,
+            list(helps),
+            seeds=plan.settings.seed_list,
+            hashes={cell.hash for cell in cells},
+            helps=helps,
+        )
+    except report.ReportError as error:
+        print(f"no report: {error}")
+        return
+    print(report.render_terminal(paths.report))
+    print(f"{paths.markdown}\n{paths.html}\n{paths.csv}")
+
+
+def _check(root: Path, python: str) -> int:
+    """The dry run over every step; 1 when it fails, whatever its own status."""
+    done = subprocess.run([python, str(root / facts.ENTRY), "--dry-run"], cwd=root)
+    return 1 if done.returncode else 0
+
+
+def _switch(environment: Mapping[str, str], name: str) -> bool:
+    """A variable that is 1 (on) or unset, empty or 0 (off)."""
+    value = environment.get(name, "")
+    if value not in ("", "0", "1"):
+        raise PlanError(f"{name}={value}: set it to 1 or 0")
+    return value == "1"

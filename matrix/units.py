@@ -1,0 +1,92 @@
+"""Numbers as a reader sees them: fixed decimals, human units, a dash for none.
+
+Every function maps None to "–", so a table never shows an invented zero.
+"""
+
+from datetime import datetime, timezone
+from typing import Any, Iterable
+
+DASH = "–"
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def loss(value: float | None) -> str:
+    """A loss in nats/token or bits/byte: 3.2814."""
+    return DASH if value is None else f"{value:.4f}"
+
+
+def spread(value: float | None) -> str:
+    """A standard deviation in nats/token, one digit finer than a loss: 0.00131."""
+    return DASH if value is None else f"{value:.5f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference in nats/token: +0.00214."""
+    return DASH if value is None else f"{value:+.5f}"
+
+
+def scaled(value: float | None, units: str = "KMBT") -> str:
+    """124475904 as 124.48M; pass units "KMGT" for FLOPs."""
+    if value is None:
+        return DASH
+    for power in range(len(units), 0, -1):
+        if abs(value) >= 0.999995 * 1000**power:
+            return f"{value / 1000**power:.2f}{units[power - 1]}"
+    return f"{value:.0f}"
+
+
+def count(value: float | None) -> str:
+    """12345.6 as 12,346."""
+    return DASH if value is None else f"{value:,.0f}"
+
+
+def memory(value: float | None) -> str:
+    """Bytes as 1.43 GiB or 812.0 MiB."""
+    if value is None:
+        return DASH
+    gib = value / 2**30
+    return f"{gib:.2f} GiB" if gib >= 1 else f"{value / 2**20:.1f} MiB"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as 4.2s, 1m 12s, 2h 03m or 1d 04h."""
+    if seconds is None:
+        return DASH
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < MINUTE:
+        return f"{whole}s"
+    if whole < HOUR:
+        return f"{whole // MINUTE}m {whole % MINUTE:02d}s"
+    minutes = round(seconds / MINUTE)
+    if minutes < DAY // MINUTE:
+        return f"{minutes // 60}h {minutes % 60:02d}m"
+    hours = round(seconds / HOUR)
+    return f"{hours // 24}d {hours % 24:02d}h"
+
+
+def moment(unix: float) -> str:
+    """Unix seconds as 2026-03-01 14:05 UTC."""
+    return datetime.fromtimestamp(unix, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def numbers_in(values: Iterable[int]) -> str:
+    """1, 2, 3, 7 as "1-3, 7"; each number once, in order."""
+    spans: list[list[int]] = []
+    for value in sorted(set(values)):
+        if spans and value == spans[-1][1] + 1:
+            spans[-1][1] = value
+        else:
+            spans.append([value, value])
+    return ", ".join(f"{a}-{b}" if a < b else str(a) for a, b in spans)
+
+
+def plural(n: int, noun: str) -> str:
+    """1 run, 2 runs."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def distinct(values: Iterable[Any]) -> list[Any]:
+    """The values without repetitions, in order of first appearance."""
+    return list(dict.fromkeys(values))

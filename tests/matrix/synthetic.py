@@ -1,0 +1,178 @@
+"""Run directories as the harness leaves them, with made-up numbers."""
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Mapping
+
+from kconf import config_py
+from records import atomic, jsonl
+from records.layout import CellDir, cell_path
+
+CODE, DATASET = "c0de" * 16, "da7a" * 16
+TOKENS_PER_STEP = 4096
+START = 1_790_000_000.0  # unix seconds
+FACTS = {
+    "parameters": 124_475_904,
+    "parameters_no_embedding": 85_056_000,
+    "flops_per_token": 860_101_632,
+    "flops_per_token_causal": 803_478_528,
+    "cache_per_token_layer": 1536,
+    "cache_constant_layer": 0,
+    "attn_mlp_ratio": 2.0,
+    "network_ratio": 2.0,
+    "tokens_per_step": TOKENS_PER_STEP,
+    "effective_batch": 16,
+    "micro_batch": 16,
+    "accumulation": 1,
+    "init_sha256": "1a" * 32,
+    "max_iters": 100,
+    "budget": "tokens",
+    "attention_impl": "sdpa",
+    "dtype": "fp32",
+    "compile": False,
+}
+DEVICE = {"kind": "cpu", "name": "cpu", "total_memory": None, "driver": None}
+GIT = {"commit": "feed" * 10, "dirty": False}
+
+
+@dataclass
+class Cell:
+    """One run to be written. `losses` are its evaluations, the first at step 0.
+
+    `repeated` holds evaluations of an earlier attempt, which a later attempt
+    overwrites step by step.
+    """
+
+    step: str
+    seed: int
+    losses: tuple[float, ...]
+    repeated: tuple[float, ...] = ()
+    finished: float = START
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    salt: str = ""
+    data_dir: str = "/nowhere/stdlib-byte-0123abcd"
+
+    @property
+    def hash(self) -> str:
+        """A hash that depends on the step, the seed and the salt."""
+        text = f"{self.step}/{self.seed}/{self.salt}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def path(self, output: Path, study: str = "demo") -> Path:
+        """The run directory."""
+        return cell_path(output, study, self.step, self.seed, self.hash[:8])
+
+    def eval_rows(self, losses: tuple[float, ...], attempt: int) -> list[dict]:
+        """Evaluations spread evenly over max_iters."""
+        max_iters = {**FACTS, **self.facts}["max_iters"]
+        rows = []
+        for number, loss in enumerate(losses):
+            step = round(number * max_iters / max(1, len(self.losses) - 1))
+            rows.append(
+                {
+                    "kind": "eval",
+                    "attempt": attempt,
+                    "step": step,
+                    "loss": loss,
+                    "perplexity": math.exp(loss),
+                    "bits_per_byte": loss / math.log(2),
+                    "tokens": step * TOKENS_PER_STEP,
+                    "time": 0.5 * step,
+                }
+            )
+        return rows
+
+    def start(self, output: Path, study: str = "demo") -> CellDir:
+        """The run's directory with one started attempt."""
+        cell = CellDir(self.path(output, study))
+        cell.path.mkdir(parents=True)
+        values = {"GPT2_LAYERS": 12, "GPT2_EVAL_WINDOWS": 64, "SEED": self.seed}
+        config_py.write(cell.config_py, {**values, **self.values}, ())
+        identity = {"config": self.hash, "code": CODE, "dataset": DATASET, "threads": 2}
+        atomic.write_json(
+            cell.run_json,
+            {
+                "schema": 1,
+                "cell": {
+                    "study": study,
+                    "step": self.step,
+                    "seed": self.seed,
+                    "hash": self.hash,
+                    "identity": {**identity, **self.identity},
+                },
+                "data_dir": self.data_dir,
+                "provenance": {"cpu": "A Processor", "git": GIT},
+            },
+        )
+        with jsonl.open_append(cell.attempts) as attempts:
+            attempts.append(
+                {"event": "start", "attempt": 1, "time": self.finished - 60.0}
+            )
+        return cell
+
+    def finish(self, output: Path, study: str = "demo") -> Path:
+        """A finished run."""
+        cell = self.start(output, study)
+        facts = {**FACTS, **self.facts}
+        first = self.eval_rows(self.repeated, 1)
+        rows = self.eval_rows(self.losses, 2 if self.repeated else 1)
+        with jsonl.open_append(cell.metrics) as metrics:
+            for row in [{"kind": "facts", "attempt": 1, "step": 0, **facts}]:
+                metrics.append(row)
+            for row in [*first, *rows]:
+                metrics.append(row)
+        with jsonl.open_append(cell.attempts) as attempts:
+            attempts.append(
+                {
+                    "event": "end",
+                    "attempt": 1,
+                    "time": self.finished,
+                    "status": "done",
+                    "error": None,
+                    "step": rows[-1]["step"],
+                }
+            )
+        summary = {
+            "schema": 1,
+            "status": "done",
+            "hash": self.hash,
+            "step": rows[-1]["step"],
+            "tokens": rows[-1]["tokens"],
+            "final_eval": {
+                key: rows[-1][key]
+                for key in ("loss", "perplexity", "bits_per_byte", "step")
+            },
+            "evals": list(self.losses),
+            "train_time": 50.0,
+            "eval_time": 5.0,
+            "wall_time": 60.0,
+            "total_time_all_attempts": 72.0,
+            "average_step_time": 0.5,
+            "tokens_per_s": 8192.0,
+            "peak_memory_bytes": 3 * 2**29,
+            "attempts": 1,
+            "stopped_by": "tokens",
+            "model_sha256": self.hash[::-1],
+            "facts": facts,
+            "device": DEVICE,
+            "threads": 2,
+            "torch": "2.13.0",
+            "python": "3.12.1",
+        }
+        atomic.write_json(cell.summary, {**summary, **self.summary})
+        return cell.path
+
+    def fail(self, output: Path, error: str, study: str = "demo") -> Path:
+        """A run that failed after its first evaluation."""
+        cell = self.start(output, study)
+        with jsonl.open_append(cell.metrics) as metrics:
+            for row in self.eval_rows(self.losses[:1], 1):
+                metrics.append(row)
+        failure = {"attempt": 1, "status": "failed", "exit_code": 1, "error": error}
+        atomic.write_json(cell.failure, {**failure, "time": self.finished})
+        return cell.path
