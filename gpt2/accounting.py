@@ -17,6 +17,7 @@ from gpt2.settings import ModelSettings, RunSettings
 # Bytes per parameter that training holds in fp32: weight, gradient and the two
 # moments of AdamW.
 STATE_BYTES = 16
+LOGIT_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,9 @@ def memory_estimate(settings: RunSettings, micro_batch: int) -> int:
 
     Weights, gradients and optimizer state (16 bytes per parameter) + what
     autograd saves in a forward pass, counted storage by storage on fake tensors
-    under the configured autocast + the logits' gradient in fp32 and in the
-    compute type. Compilation usually needs less.
+    under the configured autocast + 8 bytes per logit for what the loss holds
+    besides (the gradient in fp32 and, at its peak, the logits once more).
+    Compilation needs less.
     """
     model = settings.model
     with FakeTensorMode(), torch.device("cpu"):
@@ -119,5 +121,5 @@ def memory_estimate(settings: RunSettings, micro_batch: int) -> int:
             saved.pop(parameter.untyped_storage()._cdata, None)
         activations = sum(storage.nbytes() for storage in saved.values())
         state = STATE_BYTES * sum(p.numel() for p in net.parameters())
-    logits = micro_batch * model.block_size * model.vocab_rows * (6 if bf16 else 4)
+    logits = LOGIT_BYTES * micro_batch * model.block_size * model.vocab_rows
     return state + activations + logits

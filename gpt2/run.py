@@ -30,6 +30,7 @@ from gpt2.trainer import Diverged, Run, Stopped, Trainer
 from kconf import config_py
 from kconf.bind import SettingsError
 from records import atomic
+from records.cell import read_status
 from records.jsonl import Appender, open_append, read_rows
 from records.layout import SCHEMA, CellDir, RecordError, read_record
 from records.lease import Lease, LeaseHeld
@@ -79,14 +80,24 @@ class StopSignals:
 
 
 def execute(directory: Path, data_dir: Path) -> int:
-    """Train the cell in `directory`; 0 done, 1 failed, 75 held, 128+n stopped."""
+    """Train the cell in `directory`; 0 done, 1 failed, 75 held, 128+n stopped.
+
+    A cell that another process has finished in the meantime is left as it is.
+    """
     cell = CellDir(directory)
     try:
         with Lease(cell.lease).acquire() as lease, StopSignals() as stop:
+            identity = read_record(cell.run_json)["cell"]["hash"]
+            if read_status(cell, identity).state == "done":
+                print(f"{directory}: done already")
+                return DONE
             return _attempt(cell, data_dir, lease, stop)
     except LeaseHeld as error:
         print(error, file=sys.stderr)
         return HELD
+    except RecordError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
 
 
 def _attempt(cell: CellDir, data_dir: Path, lease: Lease, stop: StopSignals) -> int:

@@ -79,7 +79,7 @@ def test_the_memory_estimate_counts_what_autograd_saves(small):
     saved = sum(kept.values())
     del loss
     state = 16 * sum(p.numel() for p in model.parameters())
-    logits = 8 * 64 * 320 * 4
+    logits = 8 * 64 * 320 * 8
     assert memory_estimate(settings, 8) == pytest.approx(
         state + saved + logits, rel=0.03
     )

@@ -186,6 +186,25 @@ def test_a_held_lease_is_exit_75(cell, train):
     assert not (directory / "attempts.jsonl").exists()
 
 
+def test_a_finished_cell_is_not_trained_again(cell, train):
+    directory = cell(GPT2_MAX_ITERS="2")
+    assert train(directory).returncode == 0
+    before = (directory / "metrics.jsonl").read_bytes()
+    done = train(directory)
+    assert done.returncode == 0 and "done already" in done.stdout
+    assert (directory / "metrics.jsonl").read_bytes() == before
+    assert len(events(directory)) == 2
+
+
+def test_a_summary_of_another_cell_is_refused(cell, train):
+    directory = cell(GPT2_MAX_ITERS="2")
+    assert train(directory).returncode == 0
+    found = summary(directory)
+    (directory / "summary.json").write_text(json.dumps({**found, "hash": "f" * 64}))
+    done = train(directory)
+    assert done.returncode == 1 and "belongs to the cell" in done.stderr
+
+
 def test_a_time_budget_ends_the_run_and_the_cosine(cell, train):
     directory = cell(
         "timed",

@@ -1,0 +1,130 @@
+# kablate: the front door. `make help` lists everything.
+#
+#   PYTHON=python3   use that environment as it is, instead of setting up .venv
+#   BASE_PYTHON=…    the interpreter .venv is made from (python3, at least 3.11)
+#   TORCH_INDEX=URL  where pip finds torch (README, "Which torch")
+#   V=1              show commands
+
+.DEFAULT_GOAL := all
+.NOTPARALLEL:
+MAKEFLAGS += --no-builtin-rules
+SHELL := /bin/sh
+
+BASE_PYTHON ?= python3
+ifdef PYTHON
+PY := $(PYTHON)
+SETUP :=
+SETUP_TEST :=
+else
+PY := .venv/bin/python
+SETUP := .venv/.ready
+SETUP_TEST := .venv/.ready-test
+endif
+
+ifeq ($(V),1)
+Q :=
+else
+Q := @
+MAKEFLAGS += --no-print-directory
+endif
+
+# Every process gets the cores that it is told to use and no more: see
+# `make doctor`. Tests run one process per core with one thread each.
+export PYTHONDONTWRITEBYTECODE := 1
+export KCONFIG_CONFIG
+
+CONFIG := $(or $(KCONFIG_CONFIG),.config)
+RUNNER := $(PY) scripts/run_test_matrix.py
+TRAIN := $(PY) gpt2/train_ra_mla.py
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
+
+include Makefile.kconfig
+
+##@ The main job
+.PHONY: all check check-all plan report data quickstart anchor
+all: | $(SETUP)		## Run the loaded configuration: plan, cells, report (DRY_RUN=1: check only)
+	$(Q)$(RUNNER)
+
+check: | $(SETUP)	## Prove on the CPU that every step is what it claims (STEP=6: one)
+	$(Q)$(TRAIN) --dry-run $(if $(STEP),--ra-mla-ablation-step '$(STEP)') $(if $(JSON),--json)
+
+check-all: | $(SETUP)	## The same for every study in defconfigs/
+	$(Q)$(TRAIN) --dry-run --all $(if $(JSON),--json)
+
+plan: | $(SETUP)	## Every cell with its reason, disk forecast, time estimate
+	$(Q)$(RUNNER) plan
+
+data: | $(SETUP)	## Pack the configured corpus
+	$(Q)$(PY) scripts/prepare_data.py
+
+report: | $(SETUP)	## Tables and curves of the loaded study
+	$(Q)$(PY) scripts/make_report.py
+
+quickstart: | $(SETUP)	## Configure, pack, check and train a small study on the CPU
+	$(Q)$(MAKE) defconfig-gpt2-ratio-ablation+tiny
+	$(Q)$(MAKE) data
+	$(Q)$(MAKE) check
+	$(Q)$(MAKE) all
+
+anchor: | $(SETUP)	## Train to a published loss: TEXT=file (tinyshakespeare), DEVICE=cuda: the larger one
+	$(if $(TEXT),,$(error make anchor needs a text: make anchor TEXT=tinyshakespeare.txt))
+	$(Q)$(PY) scripts/anchor.py '$(TEXT)'
+
+##@ Tests and style
+.PHONY: test test-slow style fix-style
+test: | $(SETUP_TEST)	## Run the tests (ARGS=… goes to pytest)
+	$(Q)$(PYTEST) -n auto -m 'not slow' $(ARGS)
+
+test-slow: | $(SETUP_TEST)	## The suites that take minutes
+	$(Q)$(PYTEST) -m slow $(ARGS)
+
+style: | $(SETUP_TEST)	## black, whitespace, imports, commit messages: check only
+	$(Q)$(PY) -m black --check --quiet . || { $(PY) -m black --check . ; exit 1; }
+	$(Q)$(PY) scripts/fix_whitespace_issues.py --check
+	$(Q)$(PY) scripts/check_commit_messages.py
+	$(Q)$(PYTEST) -q tests/test_architecture.py
+
+fix-style: | $(SETUP_TEST)	## Let black and the whitespace script repair what they can
+	$(Q)$(PY) -m black --quiet .
+	$(Q)$(PY) scripts/fix_whitespace_issues.py
+
+##@ This machine
+.PHONY: doctor setup
+doctor: | $(SETUP)	## Python, torch, GPUs, driver, threads, what is missing
+	$(Q)$(PY) scripts/doctor.py
+
+setup: | $(SETUP) $(SETUP_TEST)	## Make .venv with everything, tests included
+
+.venv/bin/python:
+	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "kablate needs Python 3.11 or newer; $(BASE_PYTHON) is $$($(BASE_PYTHON) -V 2>&1). Name another: make BASE_PYTHON=python3.12 …"; exit 1; }
+	@echo "setting up .venv (once; a minute, or longer where torch is large)"
+	@$(BASE_PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo "$(BASE_PYTHON) cannot make environments (Debian: package python3-venv); or use an environment of yours: make PYTHON=python3 …"; exit 1; }
+
+.venv/.ready: requirements.txt requirements-torch.txt | .venv/bin/python
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	  $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)') -r requirements-torch.txt
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/.ready-test: requirements-test.txt .venv/.ready
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	@touch $@
+
+##@ Cleaning (results, checkpoints and data are never deleted)
+.PHONY: clean mrproper distclean
+clean:			## Caches
+	$(Q)rm -rf .pytest_cache .hypothesis build
+	$(Q)find . \( -path ./results -o -path ./data -o -path ./.venv -o -path ./.git \) -prune \
+	  -o -type d -name __pycache__ -exec rm -rf {} +
+
+mrproper: clean		## … and the configuration
+	$(Q)rm -f .config .config.old config.py defconfig
+
+distclean: mrproper	## … and .venv
+	$(Q)rm -rf .venv
+
+.PHONY: help
+help:			## This list
+	@awk -f scripts/help.awk Makefile Makefile.kconfig

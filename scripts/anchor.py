@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""`make anchor TEXT=file`: train to a published loss and say whether it is reached.
+
+The numbers are nanoGPT's for its character-level model on tinyshakespeare
+(README, "quick start"): 1.88 with 4 layers on a CPU, 1.4697 with 6 layers on a
+GPU, the best evaluation of the run. DEVICE=cuda chooses the second.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from kconf import config_py, dotconfig  # noqa: E402
+from kconf.overrides import Overrides  # noqa: E402
+from kconf.strict import Tree  # noqa: E402
+from records.cell import read_cell  # noqa: E402
+
+# defconfig -> (published loss, the most that counts as reached)
+ANCHORS = {"anchor-cpu": (1.88, 1.90), "anchor-gpu": (1.4697, 1.48)}
+
+
+def main(text: str) -> int:
+    """0 when the loss is reached."""
+    if not Path(text).is_file():
+        print(f"TEXT={text}: no such file", file=sys.stderr)
+        return 1
+    name = "anchor-gpu" if os.environ.get("DEVICE") == "cuda" else "anchor-cpu"
+    published, limit = ANCHORS[name]
+    tree = Tree(ROOT)
+    path = Overrides({"LOCAL_PATH": str(Path(text).resolve())}, "TEXT")
+    resolved = tree.resolve([ROOT / "defconfigs" / name, path])
+    config = ROOT / "build" / f"{name}.config"
+    config.parent.mkdir(exist_ok=True)
+    dotconfig.write(config, tree, resolved)
+    config_py.write(Path(f"{config}.py"), resolved.values, tree.operational)
+    environment = {**os.environ, "KCONFIG_CONFIG": str(config)}
+    for command in (
+        ["scripts/prepare_data.py", "--config", f"{config}.py"],
+        ["scripts/run_test_matrix.py"],
+    ):
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment)
+        if done.returncode:
+            return done.returncode
+    output = ROOT / os.environ.get("OUTPUT", resolved.values["OUTPUT_DIR"])
+    cells = (output / name / "single" / "seed-1").glob("*/summary.json")
+    newest = max(cells, key=lambda summary: summary.stat().st_mtime).parent
+    losses = {row["step"]: row["loss"] for row in read_cell(newest).evals}
+    step = min(losses, key=losses.get)
+    print(
+        f"{name}: best evaluation {losses[step]:.4f} nats/character at step {step}, "
+        f"final {losses[max(losses)]:.4f}; published {published}, limit {limit}: "
+        + ("reached" if losses[step] <= limit else "NOT reached")
+    )
+    return 0 if losses[step] <= limit else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""`make doctor`: what this machine has, what the project would use, what is missing."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+
+def main() -> int:
+    """Print the facts; 1 when something the project needs is missing."""
+    missing = []
+    cores = len(os.sched_getaffinity(0))
+    print(f"python     {platform.python_version()} at {sys.executable}")
+    if sys.version_info < (3, 11):
+        missing.append("Python 3.11 or newer")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    print(f"machine    {platform.platform()}, {cores} cores, {memory:.1f} GiB")
+    print(f"threads    a CPU cell gets {cores} / JOBS unless CONFIG_CPU_THREADS is set")
+    print(f"disk       {shutil.disk_usage(ROOT).free / 2**30:.1f} GiB free here")
+    for name, wanted in requirements():
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found = None
+            missing.append(f"{name} {wanted} (make setup, or pip install)")
+        same = found is None or found.partition("+")[0] == wanted
+        note = "" if same else f" (tested with {wanted})"
+        print(f"package    {name} {found or 'MISSING'}{note}")
+    print(f"torch      {torch_build()}")
+    print(f"driver     {driver()}")
+    for name in (os.environ.get("KCONFIG_CONFIG") or ".config", "config.py"):
+        state = "there" if Path(name).exists() else "not there (make defconfig-NAME)"
+        print(f"config     {name}: {state}")
+    print("".join(f"missing    {item}\n" for item in missing), end="")
+    return 1 if missing else 0
+
+
+def requirements() -> list[tuple[str, str]]:
+    """(name, version) of every pinned package a study needs."""
+    lines = []
+    for file in ("requirements-torch.txt", "requirements.txt"):
+        lines += (ROOT / file).read_text().splitlines()
+    return [tuple(line.split("==")) for line in lines if "==" in line]
+
+
+def torch_build() -> str:
+    """torch's build and the GPUs it sees."""
+    if importlib.util.find_spec("torch") is None:
+        return "MISSING"
+    import torch
+
+    kind = torch.version.hip and f"ROCm {torch.version.hip}"
+    kind = kind or (torch.version.cuda and f"CUDA {torch.version.cuda}") or "CPU build"
+    gpus = [
+        torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())
+    ]
+    seen = ", ".join(f"{g.name} {g.total_memory / 2**30:.0f} GiB" for g in gpus)
+    return f"{torch.__version__}, {kind}; GPUs: {seen or 'none'}"
+
+
+def driver() -> str:
+    """What the GPU drivers' own tools report."""
+    query = ["--query-gpu=name,driver_version", "--format=csv,noheader"]
+    for tool, query in (("nvidia-smi", query), ("rocm-smi", ["--showdriverversion"])):
+        if shutil.which(tool):
+            done = subprocess.run([tool, *query], capture_output=True, text=True)
+            return " | ".join((done.stdout or done.stderr).split("\n")).strip(" |")
+    return "no nvidia-smi, no rocm-smi"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

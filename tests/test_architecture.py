@@ -1,0 +1,143 @@
+"""The house rules that a machine can check: imports, file lengths, excepts."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("kconf", "records", "gpt2", "kernels", "matrix", "scripts")
+
+# Room -> what it may import beside the standard library and itself.
+MAY_IMPORT = {
+    "kconf": set(),
+    "records": set(),
+    "kernels": {"torch", "triton"},
+    "gpt2": {"kernels", "kconf", "records", "torch", "numpy"},
+    "matrix": {"kconf", "records", "numpy", "scipy", "matplotlib", "rich"},
+    "scripts": {*ROOMS, "torch"},
+}
+
+# File (or folder, ending in /) -> modules it may import as well, and why.
+EXCEPTIONS = {
+    # the one place that parses Kconfig and computes values, visibility, choices
+    "kconf/tree.py": {"kconfiglib"},
+    # menuconfig is kconfiglib's own
+    "scripts/kconfig.py": {"menuconfig"},
+}
+
+# Files that other processes read settings through: they must work without torch.
+TORCHLESS = ("gpt2/settings.py",)
+
+LONGEST = 600
+LONGEST_KERNEL = 900
+LONGEST_FUNCTION = 80
+LONGEST_SCRIPT = 80
+
+
+def sources() -> list[Path]:
+    return [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of everything a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}: relative import"
+            found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_imports(path):
+    room = name_of(path).split("/")[0]
+    allowed = {room} | MAY_IMPORT[room] | EXCEPTIONS.get(name_of(path), set())
+    forbidden = imported(path) - allowed
+    assert not forbidden, f"{name_of(path)} may not import {sorted(forbidden)}"
+
+
+def test_exceptions_are_needed():
+    for name, modules in EXCEPTIONS.items():
+        room = name.split("/")[0]
+        used = imported(ROOT / name) - MAY_IMPORT[room]
+        assert modules <= used, f"{name} does not need {sorted(modules - used)}"
+
+
+@pytest.mark.parametrize("name", TORCHLESS)
+def test_settings_need_no_torch(name):
+    assert "torch" not in imported(ROOT / name)
+
+
+def test_mechanisms_do_not_import_each_other():
+    """Slots are composed in attention.py and mlp.py, nowhere else."""
+    for folder, composer in (("attention", "attention.py"), ("mlp", "mlp.py")):
+        for path in sorted((ROOT / "gpt2" / folder).glob("*.py")):
+            if path.name == composer:
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                module = getattr(node, "module", None) or ""
+                assert not module.startswith(
+                    (f"gpt2.{folder}.", "gpt2.block")
+                ), f"{name_of(path)} imports {module}"
+
+
+def test_kernels_do_not_import_their_reference():
+    for path in (ROOT / "kernels").rglob("kernel*.py"):
+        assert ".reference" not in path.read_text(), name_of(path)
+
+
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_lengths(path):
+    lines = path.read_text().count("\n")
+    limit = LONGEST_KERNEL if name_of(path).startswith("kernels/") else LONGEST
+    if name_of(path).startswith("scripts/"):
+        limit = LONGEST_SCRIPT
+    assert lines <= limit, f"{name_of(path)} has {lines} lines, at most {limit}"
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            length = node.end_lineno - node.lineno + 1
+            where = f"{name_of(path)}:{node.lineno} {node.name}"
+            assert length <= LONGEST_FUNCTION, f"{where} has {length} lines"
+
+
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_no_except_that_hides(path):
+    """No bare except; a broad one re-raises."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ExceptHandler):
+            continue
+        names = (
+            {n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)}
+            if (node.type)
+            else {"everything"}
+        )
+        if names & {"everything", "Exception", "BaseException"}:
+            raises = any(isinstance(n, ast.Raise) for n in ast.walk(node))
+            assert raises, f"{name_of(path)}:{node.lineno} catches {sorted(names)}"
+
+
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_public_things_have_docstrings(path):
+    tree = ast.parse(path.read_text())
+    if path.name != "__init__.py":
+        assert ast.get_docstring(tree), f"{name_of(path)} does not say what it is for"
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_":
+            assert ast.get_docstring(node), f"{name_of(path)}: {node.name}"
+
+
+def test_settings_are_read_in_one_place():
+    """Mechanisms take settings as values: no environment below the entry point."""
+    allowed = {"gpt2/train_ra_mla.py", "gpt2/check/run.py", "gpt2/check/studies.py"}
+    for path in sorted((ROOT / "gpt2").rglob("*.py")):
+        nodes = ast.walk(ast.parse(path.read_text()))
+        reads = any(getattr(n, "attr", "") in ("environ", "getenv") for n in nodes)
+        assert not reads or name_of(path) in allowed, name_of(path)
