@@ -37,6 +37,16 @@ class Facts:
     heads: int
     mlp_dim: int
     latent: int | None
+    kv_heads: int
+    ra_alpha: float | None
+    ra_band: int | None
+    ra_ct: str | None
+    window: int | None
+    vocab_rows: int
+    positions: int | None
+    biases: bool
+    gate_rank: int | None
+    cross_rank: int | None
 
     def as_dict(self) -> dict:
         """For a metrics row."""
@@ -58,30 +68,41 @@ def count(model: GPT) -> Facts:
     parameters without positions, attention counted full as MFU usually is; the
     causal figure counts half the attention (PaLM, 2204.02311, appendix B).
     """
-    layers, block = len(model.h), model.h[len(model.h) // 2]
-    context, width = model.wpe.weight.shape
+    layers = len(model.h)
+    interior = (layers - 1) // 2
+    block = model.h[interior]
+    context, width = model.settings.block_size, model.wte.weight.shape[1]
     total = sum(p.numel() for p in model.parameters())
-    dense = 6 * (total - model.wpe.weight.numel())
+    positions = 0 if model.wpe is None else model.wpe.weight.numel()
+    dense = 6 * (total - positions)
     attention = 12 * layers * width * context
     sides = [_sides(model, i) for i in range(layers)]
-    attn, mlp = sides[layers // 2]
-    projection = block.attn.projection
+    attention_weights, mlp_weights = sides[interior]
+    attn, mlp, projection = block.attn, block.mlp, block.attn.projection
     return Facts(
         parameters=total,
-        parameters_no_embedding=total
-        - model.wpe.weight.numel()
-        - model.wte.weight.numel(),
-        attn_mlp_ratio=mlp / attn,
+        parameters_no_embedding=total - positions - model.wte.weight.numel(),
+        attn_mlp_ratio=mlp_weights / attention_weights,
         network_ratio=sum(m for _, m in sides) / sum(a for a, _ in sides),
         flops_per_token=dense + attention,
         flops_per_token_causal=dense + attention // 2,
-        cache_per_token_layer=projection.cache_per_token(),
-        cache_constant_layer=0,
+        cache_per_token_layer=block.cache_per_token(),
+        cache_constant_layer=block.cache_constant(),
         layers=layers,
         width=width,
         heads=projection.heads,
-        mlp_dim=block.mlp.inner.out_features,
+        mlp_dim=mlp.inner.out_features,
         latent=projection.latent_width(),
+        kv_heads=projection.kv_heads,
+        ra_alpha=None if attn.ra is None else attn.ra.start,
+        ra_band=None if attn.ra is None else attn.ra.band,
+        ra_ct=None if attn.ra_ct is None else attn.ra_ct.name,
+        window=attn.window,
+        vocab_rows=model.wte.weight.shape[0],
+        positions=None if model.wpe is None else model.wpe.weight.shape[0],
+        biases=attn.o.bias is not None and mlp.outer.bias is not None,
+        gate_rank=None if mlp.attn_gate is None else mlp.attn_gate.up.in_features,
+        cross_rank=None if mlp.cross_token is None else mlp.cross_token.up.in_features,
     )
 
 

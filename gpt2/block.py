@@ -7,30 +7,57 @@ import torch.nn.functional as F
 from torch import nn
 
 from gpt2.attention.attention import Attention
+from gpt2.context import Context, LayerCache
 from gpt2.init import Matrix
 from gpt2.mlp.mlp import Mlp
+from gpt2.norm import build_norm
 from gpt2.settings import ModelSettings
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)) (GPT-2, section 2.3)."""
+    """x + attention(norm(x)), then x + mlp(norm(x)) (GPT-2, section 2.3).
 
-    def __init__(self, settings: ModelSettings):
+    What the block hears from the previous one and tells the next one is a value:
+    an argument and a result of forward.
+    """
+
+    def __init__(self, settings: ModelSettings, last: bool):
         super().__init__()
-        E = settings.embed
-        self.norm1 = nn.LayerNorm(E, bias=settings.bias)
+        self.norm1 = build_norm(settings)
         self.attn = Attention(settings)
-        self.norm2 = nn.LayerNorm(E, bias=settings.bias)
-        self.mlp = Mlp(settings)
+        self.norm2 = build_norm(settings)
+        self.mlp = Mlp(settings, last)
         self.dropout = settings.dropout
 
-    def forward(self, x_BTE: torch.Tensor) -> torch.Tensor:
-        """The residual stream after this block."""
-        x_BTE = x_BTE + self._drop(self.attn(self.norm1(x_BTE)))
-        return x_BTE + self._drop(self.mlp(self.norm2(x_BTE)))
+    def forward(
+        self,
+        x_BnE: torch.Tensor,
+        context: Context,
+        start: int = 0,
+        cache: LayerCache | None = None,
+    ) -> tuple[torch.Tensor, Context, LayerCache | None]:
+        """The residual stream, the context for the next block, the grown cache."""
+        attention, mlp = cache or (None, None)
+        y_BnE, side, attention = self.attn(self.norm1(x_BnE), context, attention)
+        x_BnE = x_BnE + self._drop(y_BnE)
+        y_BnE, context, mlp = self.mlp(self.norm2(x_BnE), side, start, mlp)
+        x_BnE = x_BnE + self._drop(y_BnE)
+        return x_BnE, context, None if cache is None else LayerCache(attention, mlp)
 
-    def _drop(self, x_BTE: torch.Tensor) -> torch.Tensor:
-        return F.dropout(x_BTE, self.dropout, self.training)
+    def _drop(self, x_BnE: torch.Tensor) -> torch.Tensor:
+        return F.dropout(x_BnE, self.dropout, self.training)
+
+    def empty_cache(self, x_BnE: torch.Tensor) -> LayerCache:
+        """A cache of no tokens, shaped for x."""
+        return LayerCache(self.attn.empty_cache(x_BnE), self.mlp.empty_cache(x_BnE))
+
+    def cache_per_token(self) -> int:
+        """Values a decode caches per token."""
+        return self.attn.projection.cache_per_token() + self.mlp.cache_per_token()
+
+    def cache_constant(self) -> int:
+        """Values a decode keeps whatever the length."""
+        return self.attn.cache_constant() + self.mlp.cache_constant()
 
     def matrices(self, prefix: str) -> Iterator[Matrix]:
         """The logical matrices of both branches."""

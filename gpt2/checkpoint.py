@@ -1,9 +1,10 @@
 """Resume checkpoints and final weights.
 
 A checkpoint holds everything the next step depends on: parameters, optimizer
-state, the random number generators, the position in the data (the step: the
-batches are a function of it) and the clocks. The last two are kept; a file is
-written beside its place and renamed, so that a crash leaves the older ones.
+state, pruning masks, the random number generators, the position in the data
+(the step: the batches are a function of it) and the clocks. The last two are
+kept; a file is written beside its place and renamed, so that a crash leaves the
+older ones.
 """
 
 import pickle
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gpt2.pruning import Pruner
 from records import atomic
 
 SCHEMA = 1
@@ -41,6 +43,7 @@ def save(
     progress: Progress,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    pruner: Pruner | None,
 ) -> Path:
     """Write the checkpoint of `progress.step`, then drop all but the last two."""
     directory.mkdir(exist_ok=True)
@@ -50,6 +53,7 @@ def save(
         "progress": asdict(progress),
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "masks": pruner.masks if pruner else {},
         "rng": torch.get_rng_state(),
         "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -66,8 +70,9 @@ def resume(
     identity: str,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    pruner: Pruner | None,
 ) -> tuple[Progress, list[str]]:
-    """Load the newest readable checkpoint into model and optimizer.
+    """Load the newest readable checkpoint into model, optimizer and pruner.
 
     Returns the progress (step 0 when there is none) and a line for every file
     that could not be read. Raises CheckpointError for a checkpoint of another
@@ -83,6 +88,8 @@ def resume(
         _require(path, state, identity)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        if pruner is not None:
+            pruner.load(state["masks"])
         torch.set_rng_state(state["rng"])
         if state["rng_cuda"]:
             torch.cuda.set_rng_state_all(state["rng_cuda"])
@@ -112,3 +119,9 @@ def thin(directory: Path) -> None:
     """Drop the resume checkpoints of a finished cell."""
     for old in directory.glob(PATTERN):
         old.unlink()
+
+
+def sweep(directory: Path) -> None:
+    """Remove what a killed process left half-written; only under the lease."""
+    for half in directory.glob(".*.pt.*.tmp"):
+        half.unlink()

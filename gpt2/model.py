@@ -1,6 +1,6 @@
 """The GPT: embeddings, blocks, tied head.
 
-Legend: B batch, T tokens, E width, V padded vocabulary.
+Legend: B batch, T tokens, n new tokens of a decode, E width, V padded vocabulary.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from gpt2.block import Block
+from gpt2.context import Cache, Context
 from gpt2.init import STD, Matrix
+from gpt2.norm import build_norm
 from gpt2.settings import ModelSettings
 
 
@@ -24,10 +26,13 @@ class GPT(nn.Module):
     def __init__(self, settings: ModelSettings):
         super().__init__()
         self.settings = settings
+        layers, learned = settings.layers, settings.position == "learned"
         self.wte = nn.Embedding(settings.vocab_rows, settings.embed)
-        self.wpe = nn.Embedding(settings.block_size, settings.embed)
-        self.h = nn.ModuleList(Block(settings) for _ in range(settings.layers))
-        self.norm_f = nn.LayerNorm(settings.embed, bias=settings.bias)
+        self.wpe = (
+            nn.Embedding(settings.block_size, settings.embed) if learned else None
+        )
+        self.h = nn.ModuleList(Block(settings, i == layers - 1) for i in range(layers))
+        self.norm_f = build_norm(settings)
 
     def forward(
         self, tokens_BT: torch.Tensor, targets_BT: torch.Tensor | None = None
@@ -36,25 +41,52 @@ class GPT(nn.Module):
 
         Raises ValueError when T exceeds the context length.
         """
-        T = tokens_BT.shape[1]
-        if T > self.settings.block_size:
-            raise ValueError(
-                f"{T} tokens exceed the context of {self.settings.block_size} "
-                "(CONFIG_GPT2_BLOCK_SIZE)"
-            )
-        positions_T = torch.arange(T, device=tokens_BT.device)
-        x_BTE = self.wte(tokens_BT) + self.wpe(positions_T)
-        x_BTE = F.dropout(x_BTE, self.settings.dropout, self.training)
+        x_BTE, context = self._embed(tokens_BT, 0), Context()
         for block in self.h:
-            x_BTE = block(x_BTE)
-        logits_BTV = F.linear(self.norm_f(x_BTE), self.wte.weight)
+            x_BTE, context, _ = block(x_BTE, context)
+        logits_BTV = self._head(x_BTE)
         if targets_BT is None:
             return logits_BTV
         return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
 
+    @torch.no_grad()
+    def decode(
+        self, tokens_Bn: torch.Tensor, cache: Cache | None = None
+    ) -> tuple[torch.Tensor, Cache]:
+        """logits_BnV of new tokens after those in the cache, and the grown cache.
+
+        Equal to `forward` on all tokens, whatever the chunks. Without a cache it
+        begins a text. Raises ValueError when the context length is exceeded.
+        """
+        start = cache.length if cache else 0
+        x_BnE, context = self._embed(tokens_Bn, start), Context()
+        kept = cache.layers if cache else [b.empty_cache(x_BnE) for b in self.h]
+        layers = []
+        for block, layer in zip(self.h, kept):
+            x_BnE, context, layer = block(x_BnE, context, start, layer)
+            layers.append(layer)
+        grown = Cache(start + tokens_Bn.shape[1], tuple(layers))
+        return self._head(x_BnE), grown
+
+    def _embed(self, tokens_Bn: torch.Tensor, start: int) -> torch.Tensor:
+        total = start + tokens_Bn.shape[1]
+        if total > self.settings.block_size:
+            raise ValueError(
+                f"{total} tokens exceed the context of {self.settings.block_size} "
+                "(CONFIG_GPT2_BLOCK_SIZE)"
+            )
+        x_BnE = self.wte(tokens_Bn)
+        if self.wpe is not None:
+            x_BnE = x_BnE + self.wpe(torch.arange(start, total, device=x_BnE.device))
+        return F.dropout(x_BnE, self.settings.dropout, self.training)
+
+    def _head(self, x_BnE: torch.Tensor) -> torch.Tensor:
+        return F.linear(self.norm_f(x_BnE), self.wte.weight)
+
     def matrices(self) -> Iterator[Matrix]:
         """Every logical matrix, for initial values and for counting."""
         yield Matrix("wte", self.wte.weight, STD)
-        yield Matrix("wpe", self.wpe.weight, STD)
+        if self.wpe is not None:
+            yield Matrix("wpe", self.wpe.weight, STD)
         for i, block in enumerate(self.h):
             yield from block.matrices(f"h.{i}")

@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 
-from gpt2 import batch, checkpoint, device, optim
+from gpt2 import batch, checkpoint, device, optim, pruning
 from gpt2.accounting import count, memory_estimate
 from gpt2.corpus import Corpus
 from gpt2.data.shards import ShardError
-from gpt2.init import initialise, weights_sha256
+from gpt2.init import initialise
 from gpt2.model import GPT
-from gpt2.progress import duration
+from gpt2.narration import farewell, introduction, outcome
 from gpt2.settings import RunSettings, run_settings
 from gpt2.trainer import Diverged, Run, Stopped, Trainer
 from kconf import config_py
@@ -158,32 +158,23 @@ def _train(
     """Build the run, train it, write the summary; `end["step"]` follows it."""
     began = time.time()
     identity = read_record(cell.run_json)["cell"]["hash"]
-    settings = run_settings(config_py.read(cell.config_py).values)
-    kind = device.resolve(settings.system.device)
-    device.configure(settings.system, kind)
-    info = device.describe(kind)
-    machine = {
-        "device": info.as_dict(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "threads": torch.get_num_threads() if kind == "cpu" else None,
-    }
-    start = {"event": "start", "attempt": attempt, "time": began, "pid": os.getpid()}
-    attempts.append({**start, "host": socket.gethostname(), **machine})
+    settings, info, machine = _start(cell, attempt, began, attempts)
 
     def record(row: dict[str, Any]) -> None:
         metrics.append({"attempt": attempt, **row})
 
     corpus = Corpus(settings, data_dir)
+    _require_planned(cell, corpus, machine["threads"])
     run, facts = _build(cell, settings, info, identity, corpus)
     run.record, run.beat, run.stop_requested = record, lease.beat, stop.requested
+    checkpoint.sweep(run.checkpoints)
     progress, complaints = checkpoint.resume(
-        run.checkpoints, identity, run.model, run.optimizer
+        run.checkpoints, identity, run.model, run.optimizer, run.pruner
     )
     end["step"] = progress.step
     record({"kind": "facts", "step": 0, **facts})
     trainer = Trainer(run, progress)
-    for line in _introduction(run, facts, corpus, progress.step) + complaints:
+    for line in introduction(run, facts, corpus, progress.step) + complaints:
         trainer.display.note(line)
     try:
         ended = trainer.train()
@@ -192,36 +183,64 @@ def _train(
     metrics.sync()
     if settings.train.save_model:
         checkpoint.save_weights(run.checkpoints, run.model, facts)
-    trained_tokens = progress.timed_steps * trainer.tokens_per_step
+    wall = time.time() - began
     summary = {
         "schema": SCHEMA,
         "status": "done",
         "hash": identity,
-        "step": progress.step,
-        "tokens": progress.step * trainer.tokens_per_step,
-        "final_eval": trainer.last_eval,
-        "train_time": progress.train_time,
-        "eval_time": progress.eval_time,
-        "wall_time": time.time() - began,
-        "total_time_all_attempts": time.time() - began + _earlier_wall_time(cell),
-        "average_step_time": _ratio(progress.train_time, progress.timed_steps),
-        "tokens_per_s": _ratio(trained_tokens, progress.train_time),
-        "peak_memory_bytes": device.peak_memory(kind),
-        "attempts": attempt,
         "stopped_by": ended,
-        "model_sha256": weights_sha256(run.model),
+        "attempts": attempt,
+        "wall_time": wall,
+        "total_time_all_attempts": wall + _earlier_wall_time(cell),
+        **outcome(trainer),
         "facts": facts,
         **machine,
     }
     atomic.write_json(cell.summary, summary)
     if not settings.train.keep_checkpoints:
         checkpoint.thin(run.checkpoints)
-    trainer.display.note(
-        f"done: {progress.step} steps, {summary['tokens']:,} tokens, loss "
-        f"{trainer.last_eval['loss']:.4f}; {duration(progress.train_time)} training, "
-        f"{duration(summary['total_time_all_attempts'])} in all, "
-        f"{1000 * (summary['average_step_time'] or 0):.1f} ms/step"
-    )
+    trainer.display.note(farewell(summary))
+
+
+def _start(
+    cell: CellDir, attempt: int, began: float, attempts: Appender
+) -> tuple[RunSettings, device.DeviceInfo, dict[str, Any]]:
+    """Settings, device, and what the records say of this machine.
+
+    The attempt's start is recorded whatever happens here, so that attempts are
+    counted right when there is no device.
+    """
+    machine = {
+        "device": None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": None,
+    }
+    try:
+        settings = run_settings(config_py.read(cell.config_py).values)
+        kind = device.resolve(settings.system.device)
+        device.configure(settings.system, kind)
+        info = device.describe(kind)
+        machine["device"] = info.as_dict()
+        machine["threads"] = torch.get_num_threads() if kind == "cpu" else None
+    finally:
+        start = {"event": "start", "attempt": attempt, "time": began}
+        where = {"pid": os.getpid(), "host": socket.gethostname()}
+        attempts.append({**start, **where, **machine})
+    return settings, info, machine
+
+
+def _require_planned(cell: CellDir, corpus: Corpus, threads: int | None) -> None:
+    """The corpus and the threads are those that the cell's identity names."""
+    identity = read_record(cell.run_json)["cell"].get("identity", {})
+    found = {"dataset": corpus.manifest.sha256, "threads": threads}
+    for name, value in found.items():
+        if name in identity and identity[name] != value:
+            raise RecordError(
+                cell.run_json,
+                f"the cell was planned for {name} {identity[name]}, this is {value}: "
+                "run make again, it plans anew",
+            )
 
 
 def _build(
@@ -245,10 +264,12 @@ def _build(
     torch.manual_seed(train.seed)  # dropout, the only draw of the loop
     model.to(info.kind)
     counts = count(model)
+    optimizer = optim.build(model, settings.optim)
     run = Run(
         settings=settings,
         model=model,
-        optimizer=optim.build(model, settings.optim),
+        optimizer=optimizer,
+        pruner=pruning.build(model, optimizer, settings.pruning, settings.optim),
         batch=sizes,
         facts=counts,
         info=info,
@@ -277,45 +298,9 @@ def _build(
     return run, facts
 
 
-def _introduction(
-    run: Run, facts: dict[str, Any], corpus: Corpus, step: int
-) -> list[str]:
-    """What a reader of the log wants to know before the first step."""
-    info, sizes = run.info, run.batch
-    threads = f", {torch.get_num_threads()} threads" if info.kind == "cpu" else ""
-    lines = [
-        f"device: {info.name} ({info.kind}{threads}), "
-        f"{info.total_memory / 2**30:.1f} GiB, {info.driver or 'no driver'}, "
-        f"torch {torch.__version__}",
-        f"model: {facts['parameters']:,} parameters, attn:MLP 1:"
-        f"{facts['attn_mlp_ratio']:.3f}, {facts['flops_per_token'] / 1e6:.1f} "
-        f"MFLOP/token, attention {facts['attention_impl']}",
-        f"batch: {sizes.micro} x {sizes.accumulation} accumulated x {sizes.ranks} "
-        f"ranks = {sizes.effective} sequences, {facts['tokens_per_step']:,} tokens "
-        "a step",
-        f"data: {corpus.description}",
-    ]
-    odd = device.misaligned(run.settings.model)
-    if odd and info.kind == "cuda":
-        lines.append(f"warning: not multiples of 64, slow on a GPU: {', '.join(odd)}")
-    warmup, total = run.settings.optim.warmup, run.settings.train.max_iters
-    if warmup >= total:
-        lines.append(
-            f"warning: the warm-up of {warmup} steps is as long as the run of {total}: "
-            "the peak learning rate is never reached"
-        )
-    if step:
-        lines.append(f"resumed at step {step}")
-    return lines
-
-
 def _earlier_wall_time(cell: CellDir) -> float:
     """Seconds that earlier attempts with a recorded end took."""
     rows = read_rows(cell.attempts)
     starts = {row["attempt"]: row["time"] for row in rows if row["event"] == "start"}
     ends = [row for row in rows if row["event"] == "end"]
     return sum(row["time"] - starts[row["attempt"]] for row in ends)
-
-
-def _ratio(above: float, below: float) -> float | None:
-    return above / below if below else None

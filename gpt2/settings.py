@@ -9,6 +9,7 @@ and checkers read settings without it.
 from dataclasses import dataclass
 from typing import Any, Mapping
 
+from gpt2.modelsettings import ModelSettings
 from kconf.bind import (
     SettingsError,
     build,
@@ -19,99 +20,6 @@ from kconf.bind import (
     section,
     text,
 )
-
-VOCAB_MULTIPLE = 64
-
-
-@dataclass(frozen=True)
-class AttentionSettings:
-    """Slots of the attention (docs/mechanisms.md)."""
-
-    projection: str = one_of(MHA="mha", MLA="mla")
-    mla_latent: int | None = integer("MLA_LATENT", optional=True)
-    impl: str = one_of(
-        ATTENTION_IMPL_AUTO="auto",
-        ATTENTION_IMPL_REFERENCE="reference",
-        ATTENTION_IMPL_SDPA="sdpa",
-    )
-
-
-@dataclass(frozen=True)
-class MlpSettings:
-    """Slots of the MLP."""
-
-    dim: int = integer("MLP_DIM")
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """Shape of the network. Widths are as configured; `scaled` divides them."""
-
-    size: str = one_of(
-        GPT2_SIZE_TINY="tiny",
-        GPT2_SIZE_124M="124M",
-        GPT2_SIZE_350M="350M",
-        GPT2_SIZE_774M="774M",
-        GPT2_SIZE_1_5B="1.5B",
-        GPT2_SIZE_CUSTOM="custom",
-    )
-    layers: int = integer("GPT2_LAYERS")
-    width: int = integer("GPT2_WIDTH")
-    heads: int = integer("GPT2_HEADS")
-    block_size: int = integer("GPT2_BLOCK_SIZE")
-    vocab_size: int = integer("GPT2_VOCAB_SIZE")
-    width_divisor: int = integer("WIDTH_DIVISOR")
-    bias: bool = flag("GPT2_BIAS")
-    dropout: float = real("GPT2_DROPOUT", low=0.0, below=1.0)
-    attention: AttentionSettings = section(AttentionSettings)
-    mlp: MlpSettings = section(MlpSettings)
-
-    def __post_init__(self) -> None:
-        divisor = self.width_divisor
-        widths = [
-            ("GPT2_WIDTH", self.width),
-            ("MLP_DIM", self.mlp.dim),
-            ("MLA_LATENT", self.attention.mla_latent),
-        ]
-        for symbol, value in widths:
-            if value is not None and value % divisor:
-                raise SettingsError(
-                    symbol,
-                    value,
-                    f"is not a multiple of CONFIG_WIDTH_DIVISOR={divisor}",
-                )
-        if self.width // divisor % self.heads:
-            raise SettingsError(
-                "GPT2_HEADS",
-                self.heads,
-                f"does not divide the width {self.width} / {divisor}",
-            )
-
-    @property
-    def embed(self) -> int:
-        """Model width E after the divisor."""
-        return self.width // self.width_divisor
-
-    @property
-    def head_width(self) -> int:
-        """D = E / H."""
-        return self.embed // self.heads
-
-    @property
-    def mlp_dim(self) -> int:
-        """MLP width F after the divisor."""
-        return self.mlp.dim // self.width_divisor
-
-    @property
-    def latent(self) -> int | None:
-        """Latent width L after the divisor, None without MLA."""
-        wide = self.attention.mla_latent
-        return None if wide is None else wide // self.width_divisor
-
-    @property
-    def vocab_rows(self) -> int:
-        """Rows of the embedding: the vocabulary padded to a multiple of 64."""
-        return -(-self.vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
 
 
 @dataclass(frozen=True)
@@ -140,7 +48,7 @@ class DataSettings:
 class OptimSettings:
     """The optimizer and its schedule."""
 
-    kind: str = one_of(OPTIMIZER_ADAMW="adamw")
+    kind: str = one_of(OPTIMIZER_ADAMW="adamw", OPTIMIZER_ADAMWSPAM="adamwspam")
     lr: float = real("LEARNING_RATE", above=0.0)
     min_lr: float = real("MIN_LEARNING_RATE", low=0.0)
     warmup: int = integer("GPT2_WARMUP_STEPS")
@@ -149,6 +57,10 @@ class OptimSettings:
     beta2: float = real("ADAM_BETA2", low=0.0, below=1.0)
     eps: float = real("ADAM_EPS", above=0.0)
     clip: float = real("GRAD_CLIP", low=0.0)
+    spam_theta: float | None = real("SPAM_THETA", low=0.0, optional=True)
+    spam_interval: int | None = integer("SPAM_INTERVAL", optional=True)
+    spam_warmup: int | None = integer("SPAM_WARMUP", optional=True)
+    spam_reset_correction: bool = flag("SPAM_RESET_CORRECTION")
 
     def __post_init__(self) -> None:
         if self.min_lr > self.lr:
@@ -156,6 +68,44 @@ class OptimSettings:
                 "MIN_LEARNING_RATE",
                 f"{self.min_lr:g}",
                 f"is above CONFIG_LEARNING_RATE={self.lr:g}",
+            )
+        if self.spam_interval and self.spam_warmup >= self.spam_interval:
+            raise SettingsError(
+                "SPAM_WARMUP",
+                self.spam_warmup,
+                f"is not below CONFIG_SPAM_INTERVAL={self.spam_interval}: the "
+                "learning rate would never be whole again",
+            )
+
+    def settling(self, steps: int) -> bool:
+        """Whether, after so many steps, the last SPAM reset is at most N old.
+
+        The reset before step k · interval (k > 0; steps are counted from 0) is
+        one step old when that step is done.
+        """
+        if not self.spam_interval or steps <= self.spam_interval:
+            return False
+        return (steps - 1) % self.spam_interval < self.spam_warmup
+
+
+@dataclass(frozen=True)
+class PruningSettings:
+    """Which weights are removed, how many, and when (fractions of the budget)."""
+
+    kind: str = one_of(PRUNING_NONE="none", PRUNING_MAGNITUDE="magnitude")
+    sparsity: float | None = real(
+        "PRUNING_SPARSITY", above=0.0, below=1.0, optional=True
+    )
+    start: float | None = real("PRUNING_START", low=0.0, below=1.0, optional=True)
+    end: float | None = real("PRUNING_END", above=0.0, high=1.0, optional=True)
+    frequency: int | None = integer("PRUNING_FREQUENCY", optional=True)
+
+    def __post_init__(self) -> None:
+        if self.kind != "none" and self.start >= self.end:
+            raise SettingsError(
+                "PRUNING_START",
+                f"{self.start:g}",
+                f"is not below CONFIG_PRUNING_END={self.end:g}",
             )
 
 
@@ -220,8 +170,24 @@ class RunSettings:
     model: ModelSettings = section(ModelSettings)
     data: DataSettings = section(DataSettings)
     optim: OptimSettings = section(OptimSettings)
+    pruning: PruningSettings = section(PruningSettings)
     train: TrainSettings = section(TrainSettings)
     system: SystemSettings = section(SystemSettings)
+
+    def __post_init__(self) -> None:
+        steps = self.train.max_iters
+        if self.pruning.kind == "none" or self.train.budget == "time":
+            return
+        end = self.pruning.end
+        last = next(s for s in range(int(end * steps), steps + 1) if s / steps >= end)
+        if all(map(self.optim.settling, range(last, steps + 1))):
+            raise SettingsError(
+                "PRUNING_END",
+                f"{end:g}",
+                f"is never reached: from step {last} to the end of the run at {steps} "
+                f"a SPAM reset is at most CONFIG_SPAM_WARMUP={self.optim.spam_warmup} "
+                "steps old, and no mask is updated",
+            )
 
 
 def run_settings(values: Mapping[str, Any]) -> RunSettings:

@@ -28,22 +28,26 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--all", action="store_true", help="check every study")
     parser.add_argument("--json", action="store_true", help="the check as JSON")
     parser.add_argument("--ra-mla-ablation-step", metavar="N", help="one step: 0, 2 …")
-    parser.add_argument("--optimizer", metavar="NAME", help="adamw")
+    parser.add_argument("--optimizer", metavar="NAME", help="adamw, adamwspam")
     parser.add_argument("--dataset", metavar="NAME", help="stdlib, local")
     options = parser.parse_args(arguments)
     if (options.run_dir is None) != (options.data_dir is None):
         parser.error("--run-dir and --data-dir go together")
+    if (options.all or options.json) and not options.dry_run:
+        parser.error("--all and --json belong to --dry-run")
+    if not arguments:
+        parser.error("nothing to do: see --help")
     return options
 
 
 def overrides(options: argparse.Namespace) -> dict[str, str]:
     """The flags as one-shot overrides, in the form the environment has."""
-    chosen = {}
-    if options.optimizer:
-        chosen[f"CONFIG_OPTIMIZER_{options.optimizer.upper()}"] = "y"
-    if options.dataset:
-        chosen[f"CONFIG_DATASET_{options.dataset.upper()}"] = "y"
-    return chosen
+    flags = {"OPTIMIZER": options.optimizer, "DATASET": options.dataset}
+    named = {kind: name.upper() for kind, name in flags.items() if name}
+    for kind, name in named.items():
+        if not name.isidentifier():
+            raise SystemExit(f"--{kind.lower()} {name!r}: not a name")
+    return {f"CONFIG_{kind}_{name}": "y" for kind, name in named.items()}
 
 
 def main(arguments: list[str]) -> int:

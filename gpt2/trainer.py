@@ -25,13 +25,14 @@ from gpt2.corpus import StepBatches
 from gpt2.evaluate import evaluate
 from gpt2.model import GPT
 from gpt2.progress import Display
+from gpt2.pruning import Pruner
 from gpt2.settings import RunSettings
 
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Diverged(RuntimeError):
-    """A loss or a gradient norm that is not finite."""
+    """A loss, a gradient norm or a weight that is not finite."""
 
 
 class Stopped(Exception):
@@ -49,6 +50,7 @@ class Run:
     settings: RunSettings
     model: GPT
     optimizer: torch.optim.Optimizer
+    pruner: Pruner | None
     batch: Batch
     facts: Facts
     info: device.DeviceInfo
@@ -125,12 +127,23 @@ class Trainer:
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
         progress.step = step + 1
+        self._prune()
         if step < self.warm_until:
             self.clock.start()
         else:
             progress.timed_steps += 1
         if step % run.settings.train.log_interval == 0 or progress.step == self.total:
             self._log(step, lr)
+
+    def _prune(self) -> None:
+        """Masks after a step: new ones when due, and pruned weights at zero."""
+        pruner = self.run.pruner
+        if pruner is None:
+            return
+        try:
+            pruner.after_step(self.progress.step, self._spent() / self.total)
+        except ArithmeticError as error:
+            raise Diverged(f"{error}, at step {self.progress.step - 1}") from error
 
     def _spent(self) -> float:
         """Budget spent, in steps: their number, or the share of the time."""
@@ -173,6 +186,8 @@ class Trainer:
                 rate * self.run.facts.flops_per_token / peak if rate and peak else None
             ),
         }
+        if self.run.pruner is not None:
+            row["sparsity"] = self.run.pruner.sparsity()
         self.run.record(row)
         self.display.train(row)
 
@@ -206,7 +221,12 @@ class Trainer:
         self.progress.train_time = self.clock.seconds
         run = self.run
         checkpoint.save(
-            run.checkpoints, run.identity, self.progress, run.model, run.optimizer
+            run.checkpoints,
+            run.identity,
+            self.progress,
+            run.model,
+            run.optimizer,
+            run.pruner,
         )
 
     def _paused(self, work: Callable[[], None]) -> None:

@@ -20,6 +20,9 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Callable, Mapping
 
+MOST_NUMBERS, MOST_DIGITS = 10_000, 18
+"""Numbers that a list of ranges may name, and the digits of one."""
+
 
 class SettingsError(ValueError):
     """A value that the settings refuse.
@@ -163,6 +166,40 @@ def names(symbol: str, allowed: tuple[str, ...]) -> Any:
         return parts
 
     return _field((symbol,), read)
+
+
+def ranges(symbol: str, raw: str) -> tuple[int, ...]:
+    """The numbers of "0,2,8-9", in the order written.
+
+    Raises SettingsError for anything else: an empty part, a reversed range, a
+    number named twice, more than MOST_NUMBERS numbers.
+    """
+    found: list[int] = []
+    for part in raw.split(","):
+        first, dash, last = part.strip().partition("-")
+        ends = (first, last) if dash else (first, first)
+        if not all(end.isascii() and end.isdigit() for end in ends):
+            raise SettingsError(
+                symbol, raw, f'{part!r} is not a number or a range ("0,2,8-9")'
+            )
+        if max(map(len, ends)) > MOST_DIGITS:
+            raise SettingsError(
+                symbol, raw, f"{part.strip()!r} has over {MOST_DIGITS} digits"
+            )
+        low, high = map(int, ends)
+        if high < low:
+            raise SettingsError(symbol, raw, f"the range {part.strip()!r} is reversed")
+        if len(found) + high - low >= MOST_NUMBERS:
+            raise SettingsError(
+                symbol, raw, f"names more than {MOST_NUMBERS:,} numbers: name fewer"
+            )
+        found += range(low, high + 1)
+    seen: set[int] = set()
+    for number in found:
+        if number in seen:
+            raise SettingsError(symbol, raw, f"{number} is named twice")
+        seen.add(number)
+    return tuple(found)
 
 
 def section(cls: type) -> Any:

@@ -9,12 +9,13 @@ GPU, the best evaluation of the run. DEVICE=cuda chooses the second.
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from kconf import config_py, dotconfig  # noqa: E402
+from kconf import dotconfig  # noqa: E402
 from kconf.overrides import Overrides  # noqa: E402
 from kconf.strict import Tree  # noqa: E402
 from records.cell import read_cell  # noqa: E402
@@ -33,19 +34,15 @@ def main(text: str) -> int:
     tree = Tree(ROOT)
     path = Overrides({"LOCAL_PATH": str(Path(text).resolve())}, "TEXT")
     resolved = tree.resolve([ROOT / "defconfigs" / name, path])
-    config = ROOT / "build" / f"{name}.config"
-    config.parent.mkdir(exist_ok=True)
-    dotconfig.write(config, tree, resolved)
-    config_py.write(Path(f"{config}.py"), resolved.values, tree.operational)
-    environment = {**os.environ, "KCONFIG_CONFIG": str(config)}
-    for command in (
-        ["scripts/prepare_data.py", "--config", f"{config}.py"],
-        ["scripts/run_test_matrix.py"],
-    ):
-        done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment)
-        if done.returncode:
-            return done.returncode
-    output = ROOT / os.environ.get("OUTPUT", resolved.values["OUTPUT_DIR"])
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / f"{name}.config"
+        dotconfig.write(config, tree, resolved)
+        environment = {**os.environ, "KCONFIG_CONFIG": str(config)}
+        for script in ("scripts/prepare_data.py", "scripts/run_test_matrix.py"):
+            done = subprocess.run([sys.executable, script], cwd=ROOT, env=environment)
+            if done.returncode:
+                return done.returncode
+    output = ROOT / (os.environ.get("OUTPUT") or resolved.values["OUTPUT_DIR"])
     cells = (output / name / "single" / "seed-1").glob("*/summary.json")
     newest = max(cells, key=lambda summary: summary.stat().st_mtime).parent
     losses = {row["step"]: row["loss"] for row in read_cell(newest).evals}

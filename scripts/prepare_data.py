@@ -2,30 +2,38 @@
 """Pack the configured corpus (`make data`), or only verify it (--check)."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
 
-from gpt2.data.corpora import CorpusError
-from gpt2.data.prepare import BuildError, examine, prepare
-from gpt2.settings import DataSettings
-from kconf.bind import SettingsError, build
-from kconf.config_py import read
-from kconf.syntax import ConfigError
-from records.manifest import dataset_dir
+from gpt2.data.corpora import CorpusError  # noqa: E402
+from gpt2.data.prepare import BuildError, examine, prepare  # noqa: E402
+from gpt2.settings import run_settings  # noqa: E402
+from kconf.bind import SettingsError  # noqa: E402
+from kconf.dotconfig import config_paths  # noqa: E402
+from kconf.overrides import from_environment  # noqa: E402
+from kconf.strict import ConfigError, DotConfig, Tree  # noqa: E402
+from records.manifest import dataset_dir  # noqa: E402
 
 
 def main() -> int:
-    """0 when the dataset is whole and current, else 1."""
+    """0 when the dataset is whole and current, else 1.
+
+    The configuration is .config (KCONFIG_CONFIG) and the one-shot overrides,
+    merged strictly, as for a run.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, default=Path("config.py"))
     parser.add_argument("--check", action="store_true", help="verify, write nothing")
     arguments = parser.parse_args()
     try:
-        values = read(arguments.config).values
-        settings = build(DataSettings, values)
-        directory = dataset_dir(settings.directory, values)
+        config, _ = config_paths(ROOT, os.environ)
+        stages = [DotConfig(config), from_environment(os.environ)]
+        values = Tree(ROOT).resolve(stages).values
+        settings = run_settings(values).data
+        directory = dataset_dir(ROOT / settings.directory, values)
         if not arguments.check:
             prepare(settings, directory)
             return 0

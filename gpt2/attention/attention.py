@@ -1,43 +1,186 @@
-"""The attention of a block: a projection, the core, the output product."""
+"""The attention of a block: projection, score, normaliser, pattern, gates.
+
+Legend: B batch, n new tokens, S tokens so far, E width, H heads, D head width.
+"""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from gpt2.attention.core import attend, resolve
+from gpt2.attention.gates import CrossTokenGate, OutputGate, Reciprocal
 from gpt2.attention.mha import MultiHead
 from gpt2.attention.mla import Latent
+from gpt2.context import AttentionCache, Context, Side
 from gpt2.init import Matrix, residual_std
 from gpt2.settings import ModelSettings
+from kernels.attention import mix, normalise, reciprocal, scores, visible
 
-PROJECTIONS = {"mha": MultiHead, "mla": Latent}
+PROJECTIONS = {"mha": MultiHead, "gqa": MultiHead, "mla": Latent}
+
+
+class Looked(NamedTuple):
+    """What the core returns: head outputs; final probabilities and the number of
+    keys each query sees, None from sdpa.
+    """
+
+    o_BnHD: torch.Tensor
+    p_BHnS: torch.Tensor | None = None
+    seen_n: torch.Tensor | None = None
+
+
+def resolve(settings: ModelSettings) -> str:
+    """The implementation that computes a training step: `auto` is sdpa where the
+    mechanisms allow it, else reference.
+    """
+    if settings.attention.impl != "auto":
+        return settings.attention.impl
+    return "reference" if settings.sdpa_obstacle else "sdpa"
 
 
 class Attention(nn.Module):
-    """y = concat_h(o_h) W_o + b_o with o = core(projection(x)).
+    """y = concat_h(o_h) W_o + b_o with o = core(projection(x)), then the gates.
 
-    W_o starts with 0.02 / sqrt(2 layers), as every product that writes to the
-    residual stream.
+    Gates on o multiply, so their order does not matter: the previous block's
+    MLP (context), RA-CT in output mode, the output gate.
     """
 
     def __init__(self, settings: ModelSettings):
         super().__init__()
-        E = settings.embed
-        self.projection = PROJECTIONS[settings.attention.projection](settings)
+        options, E = settings.attention, settings.embed
+        self.projection = PROJECTIONS[options.projection](settings)
         self.o = nn.Linear(E, E, bias=settings.bias)
-        self.impl = resolve(settings.attention.impl)
+        self.ra = Reciprocal(settings) if options.ra else None
+        self.ra_ct = CrossTokenGate(settings) if options.ra_ct else None
+        gated = options.output_gate != "none"
+        self.out_gate = OutputGate(settings) if gated else None
+        unsafe = "_unsafe" if options.softpick_unsafe else ""
+        self.normaliser = options.normaliser + unsafe
+        self.window = options.window
+        self.routes = settings.mlp.cross_token
+        self.impl = resolve(settings)
         self.dropout = settings.dropout
         self.out_std = residual_std(settings.layers)
 
-    def forward(self, x_BTE: torch.Tensor) -> torch.Tensor:
-        """y_BTE; strictly causal."""
-        q_BTHD, k_BTHD, v_BTHD = self.projection(x_BTE)
-        dropout = self.dropout if self.training else 0.0
-        o_BTHD = attend(q_BTHD, k_BTHD, v_BTHD, self.impl, dropout)
-        return self.o(o_BTHD.flatten(2))
+    def forward(
+        self, x_BnE: torch.Tensor, context: Context, cache: AttentionCache | None
+    ) -> tuple[torch.Tensor, Side, AttentionCache | None]:
+        """y_BnE, what the MLP reads, and the grown cache (None without one)."""
+        start = cache.memory[0].shape[1] if cache else 0
+        q_BnHD, new = self.projection(x_BnE, context.latent_BnL, start)
+        if cache is None:
+            looked = self._train(q_BnHD, new)
+        else:
+            looked, cache = self._decode(q_BnHD, new, cache)
+        o_BnHD = looked.o_BnHD
+        if context.gate_BnH is not None:
+            o_BnHD = o_BnHD * context.gate_BnH[..., None]
+        if self.out_gate is not None:
+            o_BnHD = self.out_gate(o_BnHD, x_BnE)
+        side = Side(latent_BnL=self.projection.latent(new))
+        if self.routes:
+            routing_BnS = looked.p_BHnS.mean(dim=1)
+            side = side._replace(routing_BnS=routing_BnS, seen_n=looked.seen_n)
+        return self.o(o_BnHD.flatten(2)), side, cache
+
+    def empty_cache(self, x_BnE: torch.Tensor) -> AttentionCache:
+        """A cache of no tokens, shaped for x."""
+        q_B0HD, memory = self.projection(x_BnE[:, :0], None, 0)
+        return AttentionCache(memory, None if self.ra is None else q_B0HD)
+
+    def probabilities(self, x_BTE: torch.Tensor, context: Context) -> torch.Tensor:
+        """The final p_BHTT that this attention mixes values with, by reference."""
+        q_BTHD, memory = self.projection(x_BTE, context.latent_BnL, 0)
+        return self._reference(q_BTHD, *self.projection.expand(memory)).p_BHnS
+
+    def _train(self, q_BTHD: torch.Tensor, memory: tuple[torch.Tensor, ...]) -> Looked:
+        """All tokens at once, expanded."""
+        k_BTGD, v_BTGD = self.projection.expand(memory)
+        if self.impl == "sdpa":
+            return Looked(self._sdpa(q_BTHD, k_BTGD, v_BTGD))
+        return self._reference(q_BTHD, k_BTGD, v_BTGD)
+
+    def _reference(
+        self, q_BTHD: torch.Tensor, k_BTGD: torch.Tensor, v_BTGD: torch.Tensor
+    ) -> Looked:
+        """Plain torch, with the T x T matrix."""
+        s_BHTT = scores(q_BTHD, k_BTGD)
+        if self.ra is not None:
+            s_BHTT = s_BHTT + self._transposed(q_BTHD, k_BTGD, q_BTHD.shape[1])
+        return self._finish(s_BHTT, lambda p_BHTT: mix(p_BHTT, v_BTGD))
+
+    def _decode(
+        self,
+        q_BnHD: torch.Tensor,
+        new: tuple[torch.Tensor, ...],
+        cache: AttentionCache,
+    ) -> tuple[Looked, AttentionCache]:
+        """New tokens against everything cached."""
+        memory = tuple(torch.cat(pair, dim=1) for pair in zip(cache.memory, new))
+        total, queries_BwHD = memory[0].shape[1], None
+        s_BHnS = self.projection.scores(q_BnHD, memory)
+        if self.ra is not None:
+            queries_BwHD = torch.cat([cache.queries_BwHD, q_BnHD], dim=1)
+            k_BnGD = self.projection.expand(new)[0]
+            s_BHnS = s_BHnS + self._transposed(queries_BwHD, k_BnGD, total)
+            first = max(queries_BwHD.shape[1] - self.ra.band, 0)
+            queries_BwHD = queries_BwHD[:, first:]
+        looked = self._finish(
+            s_BHnS, lambda p_BHnS: self.projection.mix(p_BHnS, memory)
+        )
+        return looked, AttentionCache(memory, queries_BwHD)
+
+    def _transposed(
+        self, q_BwHD: torch.Tensor, k_BnGD: torch.Tensor, total: int
+    ) -> torch.Tensor:
+        """α_h q_s · k_t inside the band, r_BHnS."""
+        r_BHnS = reciprocal(q_BwHD, k_BnGD, total, self.ra.band)
+        return self.ra.alpha_H[:, None, None] * r_BHnS
+
+    def _finish(self, s_BHnS: torch.Tensor, mixed) -> Looked:
+        """Scores to head outputs: normaliser, RA-CT, dropout, values."""
+        mask_nS = visible(*s_BHnS.shape[2:], self.window, s_BHnS.device)
+        p_BHnS, factor_BHn = normalise(s_BHnS, mask_nS, self.normaliser), None
+        if self.ra_ct is not None:
+            factor_BHn = self.ra_ct(p_BHnS, mask_nS)
+            if self.ra_ct.apply_to == "weights":
+                s_BHnS = factor_BHn[..., None] * s_BHnS
+                p_BHnS, factor_BHn = normalise(s_BHnS, mask_nS, self.normaliser), None
+        o_BnHD = mixed(F.dropout(p_BHnS, self.dropout, self.training))
+        if factor_BHn is not None:
+            o_BnHD = o_BnHD * factor_BHn.transpose(1, 2)[..., None]
+        return Looked(o_BnHD, p_BHnS, mask_nS.sum(dim=-1))
+
+    def _sdpa(
+        self, q_BTHD: torch.Tensor, k_BTGD: torch.Tensor, v_BTGD: torch.Tensor
+    ) -> torch.Tensor:
+        """Plain softmax attention by torch's fused op, o_BTHD."""
+        q, k, v = (x.transpose(1, 2) for x in (q_BTHD, k_BTGD, v_BTGD))
+        mask_TT = None
+        if self.window is not None:
+            mask_TT = visible(q.shape[2], q.shape[2], self.window, q.device)
+        o_BHTD = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=mask_TT,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=mask_TT is None,
+            enable_gqa=k.shape[1] != q.shape[1],
+        )
+        return o_BHTD.transpose(1, 2)
+
+    def cache_constant(self) -> int:
+        """Values a decode keeps whatever the length: RA's last W queries."""
+        if self.ra is None:
+            return 0
+        return self.ra.band * self.projection.heads * self.projection.head_width
 
     def matrices(self, prefix: str) -> Iterator[Matrix]:
-        """The logical matrices of the projection, then o."""
+        """The logical matrices of the projection, o, and the output gate."""
         yield from self.projection.matrices(prefix)
         yield Matrix(f"{prefix}.o", self.o.weight, self.out_std, side="attn")
+        if self.out_gate is not None:
+            yield from self.out_gate.matrices(prefix)

@@ -1,6 +1,7 @@
-"""Multi-head projection: q, k and v from one fused product.
+"""Multi-head and grouped-query projection: q, k and v from one fused product.
 
-Legend: B batch, T tokens, E width, H heads, D = E / H.
+Legend: B batch, n new tokens, S tokens so far, E width, H query heads, G
+key/value heads, D = E / H.
 """
 
 from collections.abc import Iterator
@@ -9,38 +10,69 @@ import torch
 from torch import nn
 
 from gpt2.init import STD, Matrix
+from gpt2.rope import rotate
 from gpt2.settings import ModelSettings
+from kernels.attention import mix, scores
+
+Memory = tuple[torch.Tensor, ...]
 
 
 class MultiHead(nn.Module):
-    """q, k, v = x W_q + b_q, x W_k + b_k, x W_v + b_v (Vaswani et al. 2017).
+    """q, k, v = x W_q + b_q, x W_k + b_k, x W_v + b_v (Vaswani et al. 2017), with
+    G < H shared key/value heads (2305.13245).
 
-    Cache: k and v, 2 E values per token and layer.
+    Memory: (k_BSGD, v_BSGD), 2 G D values per token and layer; keys are rotated
+    before they are kept.
     """
 
     def __init__(self, settings: ModelSettings):
         super().__init__()
-        self.heads = settings.heads
-        self.qkv = nn.Linear(settings.embed, 3 * settings.embed, bias=settings.bias)
+        self.heads, self.kv_heads = settings.heads, settings.kv_heads
+        self.head_width = settings.head_width
+        self.rope_base = settings.rope_base
+        width = (self.heads + 2 * self.kv_heads) * self.head_width
+        self.qkv = nn.Linear(settings.embed, width, bias=settings.bias)
 
     def forward(
-        self, x_BTE: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """q_BTHD, k_BTHD, v_BTHD: strided views of the fused product."""
-        B, T, E = x_BTE.shape
-        qkv_BT3HD = self.qkv(x_BTE).view(B, T, 3, self.heads, E // self.heads)
-        return qkv_BT3HD.unbind(dim=2)
+        self, x_BnE: torch.Tensor, latent_BnL: None, start: int
+    ) -> tuple[torch.Tensor, Memory]:
+        """q_BnHD and the memory of the new tokens, which begin at `start`."""
+        H, G = self.heads, self.kv_heads
+        qkv = self.qkv(x_BnE).unflatten(2, (H + 2 * G, self.head_width))
+        q_BnHD, k_BnGD, v_BnGD = qkv.split([H, G, G], dim=2)
+        if self.rope_base is not None:
+            q_BnHD = rotate(q_BnHD, start, self.rope_base)
+            k_BnGD = rotate(k_BnGD, start, self.rope_base)
+        return q_BnHD, (k_BnGD, v_BnGD)
+
+    def expand(self, memory: Memory) -> Memory:
+        """k_BSGD, v_BSGD."""
+        return memory
+
+    def scores(self, q_BnHD: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """s_BHnS against everything in the memory."""
+        return scores(q_BnHD, memory[0])
+
+    def mix(self, p_BHnS: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """o_BnHD."""
+        return mix(p_BHnS, memory[1])
+
+    def latent(self, memory: Memory) -> None:
+        """No latent."""
+        return None
 
     def matrices(self, prefix: str) -> Iterator[Matrix]:
         """The logical matrices, as slices of the fused one."""
-        E = self.qkv.in_features
-        for i, name in enumerate(("q", "k", "v")):
-            rows = slice(i * E, (i + 1) * E)
-            yield Matrix(f"{prefix}.{name}", self.qkv.weight, STD, rows, side="attn")
+        first, weight = 0, self.qkv.weight
+        heads = {"q": self.heads, "k": self.kv_heads, "v": self.kv_heads}
+        for name, count in heads.items():
+            rows = slice(first, first + count * self.head_width)
+            yield Matrix(f"{prefix}.{name}", weight, STD, rows, side="attn")
+            first = rows.stop
 
     def cache_per_token(self) -> int:
         """Values a decode caches per token and layer: k and v."""
-        return 2 * self.qkv.in_features
+        return 2 * self.kv_heads * self.head_width
 
     def latent_width(self) -> None:
         """No latent."""

@@ -8,18 +8,22 @@ from gpt2.check.subject import Broken, Subject, require
 from gpt2.model import GPT
 from gpt2.optim import decayed_names
 
-# A gradient smaller than this share of the largest one is no gradient.
-RELATIVE = 1e-6
+# A gradient smaller than this share of the largest one is no gradient. In
+# float64, where rounding leaves 1e-16 and the faintest gate at its initial
+# values some 1e-7.
+RELATIVE = 1e-10
 REPEATS = 12
+RATE = 1e-3
 
 
 def gradients(subject: Subject) -> None:
     """Every parameter trains: finite loss, finite gradient, none vanishing.
 
-    Per logical matrix where parameters are fused. Named exception: the key bias
-    under softmax shifts every score of a row alike, its gradient is zero.
+    In float64, per logical matrix where parameters are fused. Named exception:
+    the key bias under softmax shifts every score of a row alike, so its gradient
+    is zero; it is one slice of the fused bias and not looked at by itself.
     """
-    model = subject.build()
+    model = subject.build().double()
     for name, parameter in model.named_parameters():
         require(parameter.requires_grad, f"{name} is frozen (requires_grad is False)")
     loss = subject.loss(model)
@@ -65,6 +69,26 @@ def first_loss(subject: Subject) -> None:
     )
 
 
+def optimizer_as_configured(subject: Subject) -> None:
+    """Rates, moments and decay that the optimizer holds are those configured."""
+    asked = subject.settings.optim
+    wanted = {
+        "lr": asked.lr,
+        "betas": (asked.beta1, asked.beta2),
+        "eps": asked.eps,
+    }
+    groups = subject.optimizer(subject.build()).param_groups
+    for group in groups:
+        for key, value in wanted.items():
+            found = tuple(group[key]) if key == "betas" else group[key]
+            require(found == value, f"the optimizer has {key} {found}, asked: {value}")
+    decays = sorted({group["weight_decay"] for group in groups})
+    require(
+        decays == sorted({asked.weight_decay, 0.0}),
+        f"the optimizer decays by {decays}, asked: {asked.weight_decay}",
+    )
+
+
 def update(subject: Subject) -> None:
     """One optimizer step changes every parameter; decay acts on matrices only."""
     model = subject.build()
@@ -105,9 +129,11 @@ def _decay(subject: Subject) -> None:
 
 
 def repeated_batch(subject: Subject) -> None:
-    """The loss on one repeated batch falls."""
+    """The loss on one repeated batch falls, at a rate that a small model feels."""
     model = subject.build()
     optimizer = subject.optimizer(model)
+    for group in optimizer.param_groups:
+        group["lr"] = RATE
     losses = []
     for _ in range(REPEATS):
         loss = subject.loss(model)

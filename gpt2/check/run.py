@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -12,10 +13,23 @@ from pathlib import Path
 import torch
 
 from gpt2.accounting import count, memory_estimate, meta_model
-from gpt2.check import causality, claims, learning, saving, state, studies
+from gpt2.check import (
+    causality,
+    claims,
+    decoding,
+    distinct,
+    learning,
+    numerics,
+    probabilities,
+    pruning,
+    saving,
+    state,
+    studies,
+)
 from gpt2.check.subject import Broken, Subject
 from gpt2.check.table import Verdict, print_failure, print_table
 from gpt2.settings import run_settings
+from kconf.bind import SettingsError
 from kconf.overrides import Overrides, from_environment
 from kconf.strict import Resolved, Tree
 from kconf.study import StepFile, difference, duplicates, resolve_step
@@ -28,10 +42,18 @@ PROOFS: tuple[tuple[str, Callable[[Subject], None]], ...] = (
     ("gradients", learning.gradients),
     ("causality", causality.causality),
     ("reach", causality.reach),
+    ("longer context", causality.longer_context),
     ("no state", state.no_state),
+    ("dropout rests", state.dropout_rests),
+    ("probabilities", probabilities.probabilities),
+    ("decoding", decoding.decoding),
+    ("optimizer as configured", learning.optimizer_as_configured),
     ("update and decay", learning.update),
     ("repeated batch", learning.repeated_batch),
     ("save and resume", saving.save_and_resume),
+    ("reaches its sparsity", pruning.reaches_its_sparsity),
+    ("bf16", numerics.bf16),
+    ("one graph", numerics.one_graph),
 )
 
 # What a proof may meet in a broken model. Each is a broken promise, recorded
@@ -39,6 +61,7 @@ PROOFS: tuple[tuple[str, Callable[[Subject], None]], ...] = (
 FAULTS = (
     Broken,
     ConfigError,
+    SettingsError,
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -57,7 +80,7 @@ def check(root: Path, step: str | None, every: bool, as_json: bool) -> int:
     instead. Without a .config the study gpt2-ratio-ablation is checked.
     """
     began = time.monotonic()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    torch.set_num_threads(1)  # the small models gain nothing from a second one
     try:
         tree, overrides = Tree(root), from_environment(os.environ)
         found = (
@@ -76,7 +99,7 @@ def check(root: Path, step: str | None, every: bool, as_json: bool) -> int:
         print_table(verdicts)
     failed = [verdict for verdict in verdicts if verdict.promise is not None]
     for verdict in failed:
-        print_failure(verdict)
+        print_failure(verdict, [shlex.quote(w) for w in overrides.spelled.values()])
     print(
         f"check: {len(verdicts) - len(failed)} of {len(verdicts)} steps keep every "
         f"promise, {time.monotonic() - began:.1f} s",
@@ -96,13 +119,16 @@ def check_study(
             settings = run_settings(values)
             _prove(verdict, Subject("base", settings, settings, {}))
         return [verdict]
-    verdicts, resolved = [], []
+    verdicts, resolved, functions = [], [], {}
     for step in study.steps:
         verdict = Verdict(study.name, step.id, step.help)
         verdicts.append(verdict)
         with _Recorded(verdict):
             subject = _merge(tree, study, overrides, step, verdict, resolved)
             _prove(verdict, subject)
+            verdict.promise = "a function of its own"
+            distinct.require_distinct(subject, functions)
+            verdict.promise = None
     return verdicts
 
 
@@ -163,7 +189,7 @@ class _Recorded:
         self.verdict.seconds = time.monotonic() - self.began
         if error is None or not isinstance(error, FAULTS):
             return False
-        named = isinstance(error, (Broken, ConfigError))
+        named = isinstance(error, (Broken, ConfigError, SettingsError))
         self.verdict.found = str(error) if named else f"{kind.__name__}: {error}"
         if not named:
             self.verdict.trace = "".join(traceback.format_tb(trace)[-3:])

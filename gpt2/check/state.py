@@ -1,7 +1,8 @@
 """A forward pass leaves nothing behind."""
 
 import gc
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -9,45 +10,57 @@ from gpt2.check.subject import Subject, require
 
 
 def no_state(subject: Subject) -> None:
-    """The same input gives bit-identical logits after other inputs, and no
-    tensor outlives a forward pass, in a module, a global or anywhere else.
+    """The same input gives bit-identical logits after inputs of other batch
+    sizes, and no tensor outlives a forward pass, in a module, a global or
+    anywhere else.
     """
     model = subject.build()
     tokens_BT = subject.tokens()[:, :-1]
-    for training in (True, False):
-        model.train(training)
-        with torch.no_grad():
-            alive = _tensors()
-            first = model(tokens_BT)
-            for batch in (1, 5, 3):
-                model(subject.tokens(batch, seed=batch)[:, :-1])
-            again = model(tokens_BT)
-        require(
-            torch.equal(first, again),
-            "the same input gives other logits after other inputs: state is kept",
-        )
-        del first, again
-        kept = [t for key, t in _tensors().items() if key not in alive]
-        require(
-            not kept,
-            f"{len(kept)} tensors outlive the forward pass, the first of shape "
-            f"{tuple(kept[0].shape) if kept else ()}: {_holder(kept)}",
-        )
+    others = [subject.tokens(batch, seed=batch)[:, :-1] for batch in (1, 5, 3)]
+    with _only_new_objects():
+        for training, gradients in ((True, True), (True, False), (False, False)):
+            model.train(training)
+            with torch.set_grad_enabled(gradients):
+                first = model(tokens_BT).detach()
+                for other_BT in others:
+                    logits_BTV = model(other_BT)
+                    if gradients:
+                        logits_BTV.square().mean().backward()
+                    del logits_BTV
+                same = torch.equal(first, model(tokens_BT))
+            model.zero_grad(set_to_none=True)
+            require(same, "the same input gives other logits after other inputs")
+            del first
+            gc.collect()
+            kept = [o for o in gc.get_objects() if isinstance(o, torch.Tensor)]
+            require(
+                not kept,
+                f"{len(kept)} tensors outlive the forward pass, the first of shape "
+                f"{tuple(kept[0].shape) if kept else ()}",
+            )
 
 
-def _tensors() -> dict[int, torch.Tensor]:
+def dropout_rests(subject: Subject) -> None:
+    """Dropout acts in training, at the rate asked for, and never in evaluation."""
+    rate = subject.settings.model.dropout or 0.25
+    model = subject.build(dropout=rate)
+    tokens_BT = subject.tokens()[:, :-1]
+    with torch.no_grad():
+        drawn = not torch.equal(model(tokens_BT), model(tokens_BT))
+        model.eval()
+        still = torch.equal(model(tokens_BT), model(tokens_BT))
+        plain = subject.build().eval()
+        same = torch.equal(model(tokens_BT), plain(tokens_BT))
+    require(drawn, f"with dropout {rate} two training passes agree: it does not act")
+    require(still and same, "dropout acts in evaluation")
+
+
+@contextmanager
+def _only_new_objects() -> Iterator[None]:
+    """Inside, gc.get_objects() knows what was made inside, and is quick."""
     gc.collect()
-    return {id(o): o for o in gc.get_objects() if type(o) is torch.Tensor}
-
-
-def _holder(kept: list[torch.Tensor]) -> str:
-    """Where the first kept tensor is referenced from, by type."""
-    if not kept:
-        return ""
-    frame = sys._getframe()
-    names = {
-        type(owner).__name__
-        for owner in gc.get_referrers(kept[0])
-        if owner is not kept and owner is not frame
-    }
-    return f"held by {', '.join(sorted(names))}"
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kconf.bind import SettingsError, ranges
 from kconf.overrides import Overrides
 from kconf.strict import DotConfig, Stage, Tree
 from kconf.study import StepFile, list_steps
@@ -26,15 +27,19 @@ class Study:
     claims: tuple[Stage, ...]
     steps: tuple[StepFile, ...]
 
-    def only(self, number: str) -> "Study":
-        """The study with one of its steps; raises ConfigError for another number."""
-        wanted = int(number) if number.isdecimal() else None
-        chosen = tuple(s for s in self.steps if s.number == wanted)
-        if not chosen:
+    def only(self, chosen: str) -> "Study":
+        """The study with some of its steps ("6", "0,2,8-9"); raises ConfigError."""
+        try:
+            numbers = ranges("RA_MLA_ABLATION_STEPS", chosen)
+        except SettingsError as error:
+            raise ConfigError([Finding(f"STEP={chosen}", 0, None, error.why)]) from None
+        unknown = set(numbers) - {step.number for step in self.steps}
+        if unknown:
             known = ", ".join(str(s.number) for s in self.steps) or "none"
-            cause = f"{self.name} has no step {number}; its steps: {known}"
-            raise ConfigError([Finding(f"STEP={number}", 0, None, cause)])
-        return replace(self, steps=chosen)
+            cause = f"{self.name} has no step {min(unknown)}; its steps: {known}"
+            raise ConfigError([Finding(f"STEP={chosen}", 0, None, cause)])
+        steps = tuple(step for step in self.steps if step.number in numbers)
+        return replace(self, steps=steps)
 
 
 def every(root: Path) -> list[Study]:
@@ -57,7 +62,9 @@ def loaded(root: Path, tree: Tree, overrides: Overrides) -> Study:
     """The study of the .config (KCONFIG_CONFIG), or the default one without it."""
     path = Path(os.environ.get("KCONFIG_CONFIG") or root / ".config")
     if not path.exists():
-        return from_defconfig(root, DEFAULT_STUDY)
+        study = from_defconfig(root, DEFAULT_STUDY)
+        tree.resolve([*study.stages, overrides])
+        return study
     stages = (DotConfig(path),)
     values = tree.resolve([*stages, overrides]).values
     name = values["STUDY"]

@@ -1,19 +1,22 @@
 """What a proof looks at: one step, its settings, a small real model of it."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 
-from gpt2 import optim
+from gpt2 import optim, pruning
 from gpt2.init import initialise
 from gpt2.model import GPT
-from gpt2.settings import RunSettings
+from gpt2.settings import ModelSettings, RunSettings
 
 LAYERS = 3
 CONTEXT = 48
 DIVISOR = 8
 VOCABULARY = 97
+EDGE = 8
+LONG_CONTEXT = 256
 SEED = 1
 
 
@@ -36,22 +39,46 @@ class Subject:
 
     @cached_property
     def small(self) -> RunSettings:
-        """The settings of the small real model: 3 layers, T=48, widths / 8."""
+        """The settings of the small real model: 3 layers, T=48, widths / 8 (or
+        what of 8 divides them and leaves a head its width), and a
+        band and a window of 8, so that their edges lie inside the sequence.
+        """
+        attention = self.settings.model.attention
+        attention = replace(
+            attention,
+            ra_band=EDGE if attention.ra else None,
+            window=EDGE if attention.window else None,
+        )
         model = replace(
             self.settings.model,
             layers=LAYERS,
             block_size=CONTEXT,
             vocab_size=VOCABULARY,
-            width_divisor=DIVISOR,
+            width_divisor=_divisor(self.settings.model),
             dropout=0.0,
+            attention=attention,
         )
         return replace(self.settings, model=model)
 
-    def build(self, seed: int = SEED) -> GPT:
+    def build(
+        self, seed: int = SEED, context: int = CONTEXT, dropout: float = 0.0
+    ) -> GPT:
         """A fresh small model on the CPU, in training mode."""
-        model = GPT(self.small.model)
+        shape = replace(self.small.model, block_size=context, dropout=dropout)
+        model = GPT(shape)
         initialise(model, seed, self.settings.train.init_salt)
         return model
+
+    def autocast(self) -> torch.autocast:
+        """The step's compute type, on the CPU."""
+        bf16 = self.settings.system.dtype == "bf16"
+        return torch.autocast("cpu", torch.bfloat16, enabled=bf16)
+
+    def long_tokens(self) -> torch.Tensor:
+        """One random sequence of the configured context length, 256 at most."""
+        T = min(self.settings.model.block_size, LONG_CONTEXT)
+        stream = torch.Generator().manual_seed(7)
+        return torch.randint(0, VOCABULARY, (1, T), generator=stream)
 
     def tokens(self, batch: int = 2, seed: int = 0) -> torch.Tensor:
         """Random tokens_BT over the whole vocabulary, T one more than the context."""
@@ -66,6 +93,23 @@ class Subject:
     def optimizer(self, model: GPT) -> torch.optim.Optimizer:
         """The step's optimizer at its peak learning rate."""
         return optim.build(model, self.settings.optim)
+
+    def pruner(
+        self, model: GPT, optimizer: torch.optim.Optimizer
+    ) -> pruning.Pruner | None:
+        """The step's pruner, None when it prunes nothing."""
+        settings = self.settings
+        return pruning.build(model, optimizer, settings.pruning, settings.optim)
+
+
+def _divisor(model: ModelSettings) -> int:
+    """The largest divisor up to 8 that every width of the model allows."""
+    widths = [model.width // model.heads, model.mlp.dim, model.attention.mla_latent]
+    widths += [model.mlp.attn_gate_rank, model.mlp.cross_token_rank]
+    shared = math.gcd(*(width for width in widths if width))
+    if model.position == "rope":
+        shared //= 2
+    return max(d for d in range(1, DIVISOR + 1) if shared % d == 0)
 
 
 def require(condition: bool, promise: str) -> None:

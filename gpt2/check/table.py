@@ -73,8 +73,10 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
     )
 
 
-def print_failure(verdict: Verdict) -> None:
-    """The step, its first broken promise, and how to rerun only it."""
+def print_failure(verdict: Verdict, overrides: list[str]) -> None:
+    """The step, its first broken promise, and how to rerun only it under the
+    same one-shot overrides.
+    """
     print(f"\n✗ {verdict.study} {verdict.step}: {verdict.promise}")
     for line in (verdict.found or "").splitlines():
         print(f"    {line}")
@@ -82,4 +84,4 @@ def print_failure(verdict: Verdict) -> None:
         print(verdict.trace.rstrip())
     number = verdict.step.partition("-")[0]
     again = f"make check STEP={int(number)}" if number.isdigit() else "make check"
-    print(f"    rerun only this: {again}")
+    print(f"    rerun only this: {' '.join([*overrides, again])}")

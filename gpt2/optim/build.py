@@ -1,8 +1,11 @@
 """From OptimSettings to a torch optimizer over named parameter groups."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
+from gpt2.optim.spam import AdamWSPAM
 from gpt2.settings import OptimSettings
 
 
@@ -19,10 +22,7 @@ def decayed_names(model: nn.Module) -> set[str]:
 
 
 def build(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
-    """The optimizer; group 0 decays, group 1 does not.
-
-    AdamW (1711.05101): p ← p − lr (m̂ / (√v̂ + ε) + λ p), λ only in group 0.
-    """
+    """The optimizer; group 0 decays, group 1 does not."""
     decayed = decayed_names(model)
     named = list(model.named_parameters())
     groups = [
@@ -32,6 +32,11 @@ def build(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
         },
         {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0},
     ]
+    return BUILDERS[settings.kind](groups, settings)
+
+
+def _adamw(groups: list[dict], settings: OptimSettings) -> torch.optim.Optimizer:
+    """AdamW (1711.05101): p ← p − lr (m̂ / (√v̂ + ε) + λ p), λ only in group 0."""
     return torch.optim.AdamW(
         groups,
         lr=settings.lr,
@@ -39,3 +44,24 @@ def build(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
         eps=settings.eps,
         fused=True,
     )
+
+
+def _adamwspam(groups: list[dict], settings: OptimSettings) -> torch.optim.Optimizer:
+    """AdamWSPAM (2501.06842)."""
+    return AdamWSPAM(
+        groups,
+        lr=settings.lr,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.eps,
+        weight_decay=0.0,
+        theta=settings.spam_theta,
+        interval=settings.spam_interval,
+        warmup=settings.spam_warmup,
+        reset_correction=settings.spam_reset_correction,
+    )
+
+
+BUILDERS: dict[str, Callable[[list[dict], OptimSettings], torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "adamwspam": _adamwspam,
+}

@@ -26,7 +26,7 @@ def test_decay_shrinks_matrices_and_leaves_the_rest(small):
         else:
             assert torch.allclose(parameter, before[name] * 0.95), name
             shrunk.add(name)
-    matrices = {"attn.projection.q", "attn.projection.kv_down", "attn.projection.k_up"}
+    matrices = {"attn.projection.q", "attn.projection.down", "attn.projection.k_up"}
     matrices |= {"attn.projection.v_up", "attn.o", "mlp.inner", "mlp.outer"}
     assert shrunk == {f"h.{i}.{m}.weight" for i in (0, 1) for m in matrices}
     assert {"wte.weight", "wpe.weight", "norm_f.weight", "norm_f.bias"} <= kept

@@ -272,3 +272,22 @@ def test_a_gpu_that_is_not_there_is_an_error(cell, train, monkeypatch):
     done = train(directory)
     assert done.returncode == 1
     assert "sees no GPU" in done.stderr and "DEVICE=cpu" in done.stderr
+    assert events(directory) == [("start", 1, None), ("end", 1, "failed")]
+
+
+def test_a_corpus_packed_anew_since_the_plan_is_refused(cell, train):
+    directory = cell()
+    record = json.loads((directory / "run.json").read_text())
+    record["cell"]["identity"] = {"dataset": "0" * 64}
+    (directory / "run.json").write_text(json.dumps(record))
+    done = train(directory)
+    assert done.returncode == 1 and "planned for dataset 000" in done.stderr
+
+
+def test_half_written_checkpoints_are_swept(cell, train):
+    directory = cell(GPT2_MAX_ITERS="2")
+    (directory / "checkpoint").mkdir()
+    half = directory / "checkpoint" / ".step-000000001.pt.ab12cd34.tmp"
+    half.write_bytes(b"half")
+    assert train(directory).returncode == 0
+    assert not half.exists()

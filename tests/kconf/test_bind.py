@@ -91,3 +91,26 @@ def test_a_choice_has_exactly_one_member(red):
 def test_a_missing_symbol():
     with pytest.raises(SettingsError, match="missing from the configuration"):
         build(Outer, {k: v for k, v in GOOD.items() if k != "COUNT"})
+
+
+def test_ranges():
+    assert bind.ranges("SEEDS", "8-9, 0,2") == (8, 9, 0, 2)
+    assert len(bind.ranges("SEEDS", "1-10000")) == 10_000
+
+
+@pytest.mark.parametrize(
+    "raw, why",
+    [
+        ("1-²", "'1-²' is not a number"),
+        ("²", "is not a number"),
+        ("1-", "is not a number"),
+        ("3-1", "the range '3-1' is reversed"),
+        ("1-3,2", "2 is named twice"),
+        ("0-10000", "names more than 10,000 numbers"),
+        ("1-9000,9001-10001", "names more than 10,000 numbers"),
+        ("1-" + "9" * 5000, "has over 18 digits"),
+    ],
+)
+def test_ranges_that_are_refused(raw, why):
+    with pytest.raises(SettingsError, match=why):
+        bind.ranges("SEEDS", raw)

@@ -1,0 +1,28 @@
+"""A step's mechanism changes the function."""
+
+import hashlib
+
+import torch
+
+from gpt2.check.subject import Broken, Subject
+
+
+def require_distinct(subject: Subject, functions: dict[str, list[Subject]]) -> None:
+    """With the same seed, and so the same shared weights, no two steps of a study
+    give the same logits, unless their models are configured alike and they differ
+    in training. Settings are compared as read: "6e-4" and "0.0006" are the same.
+    `functions` collects the steps seen so far by their logits.
+    """
+    model = subject.build().eval()
+    with torch.no_grad():
+        logits_BTV = model(subject.tokens()[:, :-1])
+    key = hashlib.sha256(logits_BTV.numpy().tobytes()).hexdigest()
+    for earlier in functions.setdefault(key, []):
+        if earlier.settings == subject.settings:
+            raise Broken(f"has the same settings as {earlier.name}, read as values")
+        if earlier.settings.model != subject.settings.model:
+            raise Broken(
+                f"computes the same logits as {earlier.name}: what its fragment sets "
+                "does not reach the model"
+            )
+    functions[key].append(subject)

@@ -1,0 +1,80 @@
+"""What flows between blocks, and what a decode remembers: values, never state.
+
+Legend: B batch, n new tokens, S tokens so far, H heads, D head width, L latent
+width.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+
+class Context(NamedTuple):
+    """From a block to the next one of the same forward pass.
+
+    gate_BnH: scale of each head's output, (1-α) + αγ. latent_BnL: what is added
+    to the next block's key latent. None where no mechanism makes it.
+    """
+
+    gate_BnH: torch.Tensor | None = None
+    latent_BnL: torch.Tensor | None = None
+
+
+class Side(NamedTuple):
+    """From a block's attention to its MLP.
+
+    routing_BnS: head-averaged probabilities, seen_n the number of keys that are
+    visible; latent_BnL: the (updated) key latents of the new tokens. None where
+    no mechanism reads them.
+    """
+
+    routing_BnS: torch.Tensor | None = None
+    seen_n: torch.Tensor | None = None
+    latent_BnL: torch.Tensor | None = None
+
+
+class AttentionCache(NamedTuple):
+    """Of one layer. memory: per token (k, v, or the latents), each (B, S, …);
+    queries_BwHD: the last W queries, for RA.
+    """
+
+    memory: tuple[torch.Tensor, ...]
+    queries_BwHD: torch.Tensor | None
+
+
+class MlpCache(NamedTuple):
+    """Of one layer. total_Br: fp32 sum of the gate contexts so far; mixed_BSr:
+    h W_down of every token, for the cross-token MLP.
+    """
+
+    total_Br: torch.Tensor | None
+    mixed_BSr: torch.Tensor | None
+
+
+class LayerCache(NamedTuple):
+    """Of one layer."""
+
+    attention: AttentionCache
+    mlp: MlpCache
+
+
+class Cache(NamedTuple):
+    """Of the whole model: tokens so far and one LayerCache per block."""
+
+    length: int
+    layers: tuple[LayerCache, ...]
+
+
+def values(cache: LayerCache, length: int) -> tuple[int, int]:
+    """(values per token, values constant in the length) that a layer's cache
+    holds for one sequence, measured on its tensors.
+    """
+    per_token = constant = 0
+    attention, mlp = cache
+    for tensor in (*attention.memory, mlp.mixed_BSr):
+        if tensor is not None:
+            per_token += tensor[0].numel() // length
+    for tensor in (attention.queries_BwHD, mlp.total_Br):
+        if tensor is not None:
+            constant += tensor[0].numel()
+    return per_token, constant

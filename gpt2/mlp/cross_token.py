@@ -1,0 +1,85 @@
+"""Hidden layers that hear those of other tokens.
+
+Legend: B batch, n new tokens, S tokens so far, F MLP width, r rank.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from gpt2.init import STD, Matrix
+from gpt2.settings import ModelSettings
+
+
+class CrossToken(nn.Module):
+    """h_t ← h_t + α (Σ_s P̄_ts h_s W_down) W_up.
+
+    P̄ is the mean over heads of the block's final probabilities, reduced by the
+    routing mode and, by default, a constant for backward. h W_down is mixed and
+    cached: r values per token.
+    """
+
+    def __init__(self, settings: ModelSettings):
+        super().__init__()
+        options = settings.mlp
+        self.mode, self.k = options.cross_token_mode, options.cross_token_k
+        self.tau, self.alpha = options.cross_token_tau, options.cross_token_alpha
+        self.gradient = options.cross_token_gradient
+        self.down = nn.Linear(settings.mlp_dim, settings.cross_rank, bias=False)
+        self.up = nn.Linear(settings.cross_rank, settings.mlp_dim, bias=False)
+
+    def forward(
+        self,
+        h_BnF: torch.Tensor,
+        routing_BnS: torch.Tensor,
+        seen_n: torch.Tensor,
+        mixed_BSr: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(what is added to h, the grown cache)."""
+        new_Bnr = self.down(h_BnF)
+        if mixed_BSr is None:
+            all_BSr = new_Bnr
+        else:
+            all_BSr = mixed_BSr = torch.cat([mixed_BSr, new_Bnr], dim=1)
+        if not self.gradient:
+            routing_BnS = routing_BnS.detach()
+        weights_BnS = route(routing_BnS, seen_n, self.mode, self.k, self.tau)
+        r_Bnr = weights_BnS.to(all_BSr.dtype) @ all_BSr
+        return self.alpha * self.up(r_Bnr), mixed_BSr
+
+    def empty_mixed(self, h_B0F: torch.Tensor) -> torch.Tensor:
+        """The cache of no tokens."""
+        return self.down(h_B0F)
+
+    def cache_per_token(self) -> int:
+        """Values a decode caches per token and layer."""
+        return self.down.out_features
+
+    def matrices(self, prefix: str) -> Iterator[Matrix]:
+        """W_down (r, F) and W_up (F, r)."""
+        yield Matrix(f"{prefix}.cross_down", self.down.weight, STD, side="mlp")
+        yield Matrix(f"{prefix}.cross_up", self.up.weight, STD, side="mlp")
+
+
+def route(
+    p_BnS: torch.Tensor,
+    seen_n: torch.Tensor,
+    mode: str,
+    k: int | None = None,
+    tau: float | None = None,
+) -> torch.Tensor:
+    """Routing weights of the head-averaged probabilities (0 where masked).
+
+    none: all; topk: the k largest of a row; rms: P̄_ts >= τ sqrt(mean_s P̄²), the
+    mean over the seen_n keys that are visible. Renormalised to sum to 1; a row
+    of zeros stays zero.
+    """
+    if mode == "topk" and k < p_BnS.shape[-1]:
+        top_Bnk = p_BnS.topk(k, dim=-1)
+        p_BnS = torch.zeros_like(p_BnS).scatter(-1, top_Bnk.indices, top_Bnk.values)
+    elif mode == "rms":
+        mean_Bn1 = p_BnS.square().sum(dim=-1, keepdim=True) / seen_n[:, None]
+        p_BnS = torch.where(p_BnS >= tau * mean_Bn1.sqrt(), p_BnS, 0.0)
+    total_Bn1 = p_BnS.sum(dim=-1, keepdim=True)
+    return p_BnS / torch.where(total_Bn1 > 0, total_Bn1, 1.0)

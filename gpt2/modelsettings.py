@@ -1,0 +1,218 @@
+"""The settings of the network: its shape and the choice in every slot.
+
+docs/mechanisms.md describes the slots. A combination without a meaning is
+rejected here with its reason, and in Kconfig by `depends on`.
+"""
+
+from dataclasses import dataclass
+
+from kconf.bind import SettingsError, flag, integer, one_of, real, section
+
+VOCAB_MULTIPLE = 64
+
+
+@dataclass(frozen=True)
+class AttentionSettings:
+    """Slots of the attention: projection, score, normaliser, pattern, gates."""
+
+    projection: str = one_of(MHA="mha", GQA="gqa", MLA="mla")
+    kv_heads: int | None = integer("KV_HEADS", optional=True)
+    mla_latent: int | None = integer("MLA_LATENT", optional=True)
+    mla_shared_latent: bool = flag("MLA_SHARED_LATENT")
+    mla_shared_up: bool = flag("MLA_SHARED_UP")
+    ra: bool = flag("RA")
+    ra_alpha: float | None = real("RA_ALPHA", optional=True)
+    ra_learned: bool = flag("RA_LEARNED")
+    ra_band: int | None = integer("RA_BAND", optional=True)
+    normaliser: str = one_of(SOFTMAX="softmax", SOFTPICK="softpick")
+    softpick_unsafe: bool = flag("SOFTPICK_UNSAFE")
+    pattern: str = one_of(DENSE="dense", SLIDING="sliding")
+    window: int | None = integer("WINDOW", optional=True)
+    ra_ct: bool = flag("RA_CT")
+    ra_ct_statistic: str | None = one_of(
+        optional=True,
+        RA_CT_TOPK="topk",
+        RA_CT_MAX="max",
+        RA_CT_ENTROPY="entropy",
+        RA_CT_RMS="rms",
+    )
+    ra_ct_k: int | None = integer("RA_CT_K", optional=True)
+    ra_ct_apply: str | None = one_of(
+        optional=True, RA_CT_OUTPUT="output", RA_CT_WEIGHTS="weights"
+    )
+    ra_ct_alpha: float | None = real("RA_CT_ALPHA", low=0, high=1, optional=True)
+    ra_ct_head_average: bool = flag("RA_CT_HEAD_AVERAGE")
+    ra_ct_detach: bool = flag("RA_CT_DETACH")
+    output_gate: str = one_of(
+        OUTPUT_GATE_NONE="none",
+        OUTPUT_GATE_ELEMENTWISE="elementwise",
+        OUTPUT_GATE_HEADWISE="headwise",
+    )
+    impl: str = one_of(
+        ATTENTION_IMPL_AUTO="auto",
+        ATTENTION_IMPL_REFERENCE="reference",
+        ATTENTION_IMPL_SDPA="sdpa",
+    )
+
+    def __post_init__(self) -> None:
+        if self.normaliser == "softpick" and self.ra_ct_statistic in ("entropy", "rms"):
+            raise SettingsError(
+                f"RA_CT_{self.ra_ct_statistic.upper()}",
+                True,
+                "has no meaning with CONFIG_SOFTPICK: its rows may sum to 0",
+            )
+
+
+@dataclass(frozen=True)
+class MlpSettings:
+    """Slots of the MLP: activation, width, reciprocal mechanisms."""
+
+    kind: str = one_of(MLP_GELU="gelu", MLP_SWIGLU="swiglu", MLP_RELU2="relu2")
+    dim: int = integer("MLP_DIM")
+    attn_gate: bool = flag("MLP_ATTN_GATE")
+    attn_gate_rank: int | None = integer("MLP_ATTN_GATE_RANK", optional=True)
+    attn_gate_alpha: float | None = real(
+        "MLP_ATTN_GATE_ALPHA", low=0, high=1, optional=True
+    )
+    attn_gate_mean: bool = flag("MLP_ATTN_GATE_MEAN")
+    cross_token: bool = flag("MLP_CROSS_TOKEN")
+    cross_token_rank: int | None = integer("MLP_CROSS_TOKEN_RANK", optional=True)
+    cross_token_alpha: float | None = real("MLP_CROSS_TOKEN_ALPHA", optional=True)
+    cross_token_mode: str | None = one_of(
+        optional=True,
+        MLP_CROSS_TOKEN_NONE="none",
+        MLP_CROSS_TOKEN_TOPK="topk",
+        MLP_CROSS_TOKEN_RMS="rms",
+    )
+    cross_token_k: int | None = integer("MLP_CROSS_TOKEN_K", optional=True)
+    cross_token_tau: float | None = real("MLP_CROSS_TOKEN_TAU", low=0, optional=True)
+    cross_token_gradient: bool = flag("MLP_CROSS_TOKEN_GRADIENT")
+    latent_recip: bool = flag("MLP_LATENT_RECIP")
+    latent_tying: str | None = one_of(
+        optional=True,
+        MLP_LATENT_UNTIED="untied",
+        MLP_LATENT_TIED="tied_transpose",
+        MLP_LATENT_SCALAR="per_head_scalar",
+    )
+    latent_alpha: float | None = real("MLP_LATENT_ALPHA", optional=True)
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Shape of the network. Fields are as configured; the properties below are
+    what is built: widths and ranks after the divisor.
+    """
+
+    size: str = one_of(
+        GPT2_SIZE_TINY="tiny",
+        GPT2_SIZE_124M="124M",
+        GPT2_SIZE_350M="350M",
+        GPT2_SIZE_774M="774M",
+        GPT2_SIZE_1_5B="1.5B",
+        GPT2_SIZE_CUSTOM="custom",
+    )
+    layers: int = integer("GPT2_LAYERS")
+    width: int = integer("GPT2_WIDTH")
+    heads: int = integer("GPT2_HEADS")
+    block_size: int = integer("GPT2_BLOCK_SIZE")
+    vocab_size: int = integer("GPT2_VOCAB_SIZE")
+    width_divisor: int = integer("WIDTH_DIVISOR")
+    bias: bool = flag("GPT2_BIAS")
+    dropout: float = real("GPT2_DROPOUT", low=0.0, below=1.0)
+    position: str = one_of(POSITION_LEARNED="learned", POSITION_ROPE="rope")
+    rope_base: float | None = real("ROPE_BASE", above=1.0, optional=True)
+    norm: str = one_of(NORM_LAYERNORM="layernorm", NORM_RMSNORM="rmsnorm")
+    attention: AttentionSettings = section(AttentionSettings)
+    mlp: MlpSettings = section(MlpSettings)
+
+    def __post_init__(self) -> None:
+        divisor, attention, mlp = self.width_divisor, self.attention, self.mlp
+        for symbol, value in [
+            ("GPT2_WIDTH", self.width),
+            ("MLP_DIM", mlp.dim),
+            ("MLA_LATENT", attention.mla_latent),
+            ("MLP_ATTN_GATE_RANK", mlp.attn_gate_rank),
+            ("MLP_CROSS_TOKEN_RANK", mlp.cross_token_rank),
+        ]:
+            if value is not None and value % divisor:
+                why = f"is not a multiple of CONFIG_WIDTH_DIVISOR={divisor}"
+                raise SettingsError(symbol, value, why)
+        if self.width // divisor % self.heads:
+            why = f"does not divide the width {self.width} / {divisor}"
+            raise SettingsError("GPT2_HEADS", self.heads, why)
+        if attention.kv_heads is not None and self.heads % attention.kv_heads:
+            why = f"does not divide CONFIG_GPT2_HEADS={self.heads}"
+            raise SettingsError("KV_HEADS", attention.kv_heads, why)
+        if self.position == "rope" and self.head_width % 2:
+            why = f"rotates pairs, but the head width is {self.head_width}"
+            raise SettingsError("POSITION_ROPE", True, why)
+        self._reject_combinations()
+
+    def _reject_combinations(self) -> None:
+        attention, mlp = self.attention, self.mlp
+        if attention.projection == "mla" and self.position == "rope":
+            why = "has no form with RoPE here: positions would not survive the latent"
+            raise SettingsError("MLA", True, why)
+        if mlp.latent_recip and attention.projection != "mla":
+            raise SettingsError("MLP_LATENT_RECIP", True, "needs CONFIG_MLA: a latent")
+        if mlp.latent_tying == "per_head_scalar" and self.latent > self.mlp_dim:
+            why = f"needs a latent ({self.latent}) no wider than the MLP"
+            raise SettingsError("MLP_LATENT_SCALAR", True, why)
+        if attention.impl == "sdpa" and self.sdpa_obstacle:
+            why = f"cannot serve {self.sdpa_obstacle}: use auto or reference"
+            raise SettingsError("ATTENTION_IMPL_SDPA", True, why)
+
+    @property
+    def sdpa_obstacle(self) -> str | None:
+        """What keeps torch's SDPA from computing this attention, or None."""
+        attention = self.attention
+        obstacles = {
+            "the transposed score of CONFIG_RA": attention.ra,
+            "CONFIG_SOFTPICK": attention.normaliser == "softpick",
+            "the statistics of CONFIG_RA_CT": attention.ra_ct,
+            "the routing of CONFIG_MLP_CROSS_TOKEN": self.mlp.cross_token,
+        }
+        return next((name for name, met in obstacles.items() if met), None)
+
+    @property
+    def embed(self) -> int:
+        """Model width E after the divisor."""
+        return self.width // self.width_divisor
+
+    @property
+    def head_width(self) -> int:
+        """D = E / H."""
+        return self.embed // self.heads
+
+    @property
+    def kv_heads(self) -> int:
+        """Key/value heads G: H unless GQA."""
+        return self.attention.kv_heads or self.heads
+
+    @property
+    def mlp_dim(self) -> int:
+        """MLP width F after the divisor."""
+        return self.mlp.dim // self.width_divisor
+
+    @property
+    def latent(self) -> int | None:
+        """Latent width L after the divisor, None without MLA."""
+        return self._divided(self.attention.mla_latent)
+
+    @property
+    def gate_rank(self) -> int | None:
+        """r_g after the divisor, None without the MLP to attention gate."""
+        return self._divided(self.mlp.attn_gate_rank)
+
+    @property
+    def cross_rank(self) -> int | None:
+        """r_x after the divisor, None without the cross-token MLP."""
+        return self._divided(self.mlp.cross_token_rank)
+
+    @property
+    def vocab_rows(self) -> int:
+        """Rows of the embedding: the vocabulary padded to a multiple of 64."""
+        return -(-self.vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+
+    def _divided(self, wide: int | None) -> int | None:
+        return None if wide is None else wide // self.width_divisor

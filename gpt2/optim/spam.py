@@ -1,0 +1,142 @@
+"""AdamWSPAM: AdamW with spike-aware clipping and momentum reset.
+
+2501.06842 (SPAM) and its authors' code, with decoupled weight decay.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+# Steps after the start, and after a reset, in which nothing is clipped: the
+# second moment has to grow first, or it would stay 0 forever.
+UNCLIPPED = 20
+# What a reset takes off the learning rate of the step that follows it.
+DIP = 0.99
+
+
+class AdamWSPAM(torch.optim.Optimizer):
+    """Step t = 0, 1, … with gradient g, j steps after the start or last reset:
+
+    1. t > 0 and t divisible by `interval` (0: never): m ← 0, v ← 0, j = 0.
+    2. j ≥ 20 and theta > 0, where g² > θ v and v > 0: g ← sign(g) √(θ v),
+       with v of the step before, not bias-corrected.
+    3. p ← p − lr λ p.
+    4. m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g².
+    5. p ← p − lr s m̂ / (√v̂ + ε), m̂ = m / (1 − β₁ⁿ), v̂ = v / (1 − β₂ⁿ);
+       s = 1 − 0.99 (1 + cos(π j / (N + 1))) / 2 for j < N = `warmup` after a
+       reset, else 1; n = j + 1, or t + 1 without `reset_correction`.
+
+    Without clipping and reset this is torch.optim.AdamW(foreach=True), bit for
+    bit. The one counter is `step` in each parameter group (steps taken); it
+    travels with the state dict, so a resumed run continues exactly.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        theta: float,
+        interval: int,
+        warmup: int,
+        reset_correction: bool,
+    ):
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "theta": theta,
+            "interval": interval,
+            "warmup": warmup,
+            "reset_correction": reset_correction,
+            "step": 0,
+        }
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step. Raises RuntimeError for a parameter without a gradient."""
+        for group in self.param_groups:
+            if group["params"]:
+                self._update(group)
+
+    def _update(self, group: dict[str, Any]) -> None:
+        params, t = group["params"], group["step"]
+        grads, m, v = self._gradients(params), *self._moments(params)
+        group["step"] = t + 1
+        after_reset = 0 < group["interval"] <= t
+        j = t % group["interval"] if after_reset else t
+        if after_reset and j == 0:
+            torch._foreach_zero_(m)
+            torch._foreach_zero_(v)
+        if group["theta"] > 0 and j >= UNCLIPPED:
+            grads = clipped(grads, v, group["theta"])
+        # The operations of torch's foreach AdamW, in its order.
+        lr, (beta1, beta2) = group["lr"], group["betas"]
+        if group["weight_decay"] != 0:
+            torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
+        torch._foreach_lerp_(m, grads, 1 - beta1)
+        torch._foreach_mul_(v, beta2)
+        torch._foreach_addcmul_(v, grads, grads, 1 - beta2)
+        n = (j if group["reset_correction"] else t) + 1
+        scale = rewarming(j, group["warmup"]) if after_reset else 1.0
+        size = (lr * scale / (1 - beta1**n)) * -1
+        root = (1 - beta2**n) ** 0.5
+        below = torch._foreach_sqrt(v)
+        torch._foreach_div_(below, [root] * len(below))
+        torch._foreach_add_(below, group["eps"])
+        torch._foreach_addcdiv_(params, m, below, [size] * len(below))
+
+    def _gradients(self, params: list[torch.Tensor]) -> list[torch.Tensor]:
+        for p in params:
+            if p.grad is None:
+                raise RuntimeError(
+                    f"a parameter of shape {tuple(p.shape)} has no gradient: with "
+                    "AdamWSPAM every parameter takes part in every step"
+                )
+        return [p.grad for p in params]
+
+    def _moments(
+        self, params: list[torch.Tensor]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """m and v of each parameter, zero before the first step."""
+        for p in params:
+            if not self.state[p]:
+                self.state[p]["exp_avg"] = torch.zeros_like(p)
+                self.state[p]["exp_avg_sq"] = torch.zeros_like(p)
+        states = [self.state[p] for p in params]
+        return [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
+
+
+def rewarming(j: int, warmup: int) -> float:
+    """Share of the learning rate in the step j after a reset (j = 0 follows it).
+
+    1 − 0.99 (1 + cos(π j / (N + 1))) / 2 for j < N, from then on 1.
+    """
+    if j >= warmup:
+        return 1.0
+    return 1 - DIP * (1 + math.cos(math.pi * j / (warmup + 1))) / 2
+
+
+def clipped(
+    grads: list[torch.Tensor], v: list[torch.Tensor], theta: float
+) -> list[torch.Tensor]:
+    """sign(g) √(θ v) where g² > θ v and v > 0, else g; new tensors.
+
+    The bound is ∞ where v = 0: 1 / sign(v) − 1 is ∞ there and 0 elsewhere.
+    """
+    bounds = torch._foreach_mul(v, theta)
+    torch._foreach_sqrt_(bounds)
+    unbounded = torch._foreach_sign(v)
+    torch._foreach_reciprocal_(unbounded)
+    torch._foreach_sub_(unbounded, 1)
+    torch._foreach_add_(bounds, unbounded)
+    inside = torch._foreach_minimum(grads, bounds)
+    torch._foreach_neg_(bounds)
+    torch._foreach_maximum_(inside, bounds)
+    return inside

@@ -1,0 +1,22 @@
+"""From settings to the pruner of a run."""
+
+import torch
+from torch import nn
+
+from gpt2.pruning.magnitude import magnitude
+from gpt2.pruning.pruner import Pruner, Score
+from gpt2.settings import OptimSettings, PruningSettings
+
+SCORES: dict[str, Score] = {"magnitude": magnitude}
+
+
+def build(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    settings: PruningSettings,
+    optim: OptimSettings,
+) -> Pruner | None:
+    """The pruner over a model on its device, None when pruning is off."""
+    if settings.kind == "none":
+        return None
+    return Pruner(model, optimizer, settings, SCORES[settings.kind], optim.settling)
