@@ -34,7 +34,8 @@ def compose(report: Report) -> tuple[Document, tuple[Picture, Picture]]:
         "plus sign those that do not grow with the context."
     )
     speeds = (
-        "Means over the seeds; wall time is that of all attempts of a run together. "
+        "Means over the seeds; wall time is that of all attempts of a run that ended "
+        "by themselves; a killed attempt records no end. "
         "Peak memory is the maximum over the seeds."
     )
     table = tables.loss_table(report.rows, len(study.seeds))
@@ -123,6 +124,10 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("Software", f"torch {each('summary.torch')}, Python {each('summary.python')}"),
         ("Threads", each("summary.threads")),
         ("Compute type", each("summary.facts.dtype")),
+        (
+            "Budget",
+            f"{each('summary.facts.budget')}, ended by {each('summary.stopped_by')}",
+        ),
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 from kconf import config_py
 from records import atomic
-from records.layout import read_json
+from records.layout import RecordError, read_json
 
 Facts = Mapping[str, Any]
 Provider = Callable[[Sequence[Path]], list[dict[str, Any]]]
@@ -61,9 +61,10 @@ def gather(
 ) -> dict[str, Facts]:
     """{key: facts} for {key: values}; answers are kept in the file `cache`.
 
-    A key names configuration and code. Raises FactsError.
+    A key names configuration and code. A cache that cannot be read is asked for
+    anew, with a printed note. Raises FactsError.
     """
-    known: dict[str, Any] = read_json(cache) if cache.exists() else {}
+    known = _remembered(cache)
     missing = [key for key in wanted if key not in known]
     if missing:
         with tempfile.TemporaryDirectory() as scratch:
@@ -74,3 +75,17 @@ def gather(
         cache.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_json(cache, known)
     return {key: known[key] for key in wanted}
+
+
+def _remembered(cache: Path) -> dict[str, Any]:
+    """The answers in the cache; none, with a note, when it is damaged."""
+    try:
+        known = read_json(cache)
+        if not all(isinstance(answer, dict) for answer in known.values()):
+            raise RecordError(cache, "holds something other than facts")
+    except FileNotFoundError:
+        return {}
+    except RecordError as error:
+        print(f"note: {error}; the facts are computed again")
+        return {}
+    return known

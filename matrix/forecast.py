@@ -1,25 +1,30 @@
 """What a plan will need: disk space and time, before anything starts.
 
 Disk: a running cell holds the last two checkpoints and, while it writes one,
-a third; each is fp32 weights and two moments. A finished cell keeps its final
-weights, with KEEP_CHECKPOINTS the last two checkpoints as well. Time: from what
-the finished cells of the same study took on this host, evaluation included.
+a third; each is fp32 weights, two moments and, with pruning, masks. A finished
+cell keeps its final weights, with KEEP_CHECKPOINTS the last two checkpoints as
+well. Time: from what the finished cells of the same study took per FLOP on this
+host, evaluation included.
 """
 
 import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Mapping
+from typing import Mapping, Sequence
 
 from matrix import units
 from matrix.facts import Facts
 from matrix.plan import Cell, Plan
-from records.cell import CellRecord, read_cell
+from records.cell import read_status
+from records.jsonl import Row
+from records.layout import CellDir, RecordError, read_record
 
 FLOAT = 4
 PER_CHECKPOINT = 3
 """Copies of the parameters in a checkpoint: weights and AdamW's two moments."""
+MASK = 1
+"""Bytes per parameter that pruning masks take in a checkpoint, at most."""
 KEPT, AT_ONCE = 2, 3
 """Checkpoints a cell keeps, and holds while it writes the next."""
 
@@ -62,8 +67,11 @@ def disk(plan: Plan, facts: Mapping[str, Facts]) -> Disk:
     """The disk forecast of the plan's pending cells; `facts` by `facts_key`."""
     peaks, kept = [], 0
     for cell in plan.pending:
-        weights = facts[facts_key(cell)]["parameters"] * FLOAT
+        parameters = facts[facts_key(cell)]["parameters"]
+        weights = parameters * FLOAT
         checkpoint = weights * PER_CHECKPOINT
+        if not cell.values["PRUNING_NONE"]:
+            checkpoint += parameters * MASK
         peaks.append(max(AT_ONCE * checkpoint - present_bytes(cell), checkpoint))
         kept += weights if cell.values["SAVE_MODEL"] else 0
         if cell.values["KEEP_CHECKPOINTS"]:
@@ -93,31 +101,50 @@ class Duration:
     basis: str
 
 
-def duration(plan: Plan) -> Duration:
-    """The time forecast of the plan's pending cells."""
+@dataclass(frozen=True)
+class Measured:
+    """A finished cell: what it is measured by, its seconds and FLOPs (all tokens)."""
+
+    step: str
+    device: str
+    threads: int | None
+    seconds: float
+    flops: float
+
+
+def duration(plan: Plan, facts: Mapping[str, Facts]) -> Duration:
+    """The time forecast of the plan's pending cells; `facts` by `facts_key`.
+
+    A cell takes as long per FLOP as the finished cells of its own step, else of
+    any step, on the same kind of device with the same number of threads.
+    """
     pending = [cell for cell in plan.pending if cell.state != "running"]
     if not pending:
         return Duration(0.0, "nothing to start")
-    records = _finished_here(plan)
-    measured = {
-        step: _seconds_per_token([r for s, r in records if s == step])
-        for step in {step for step, _ in records}
-    }
-    overall = _seconds_per_token([record for _, record in records])
-    if overall is None:
-        return Duration(None, "no cell of this study has finished on this host")
-    total = 0.0
+    records, damaged = _finished_here(plan)
+    note = f"; {units.plural(damaged, 'damaged run')} left out" if damaged else ""
+    total, used = 0.0, set()
     for cell in pending:
+        alike = [
+            record
+            for record in records
+            if (record.device, record.threads) == (cell.device, cell.threads)
+        ]
+        alike = [r for r in alike if r.step == cell.step] or alike
+        flops = sum(record.flops for record in alike)
+        if not flops:
+            why = "no cell of this study has finished on this host and device"
+            return Duration(None, why + note)
         tokens = tokens_per_step(cell) * cell.values["GPT2_MAX_ITERS"]
-        seconds = tokens * (measured.get(cell.step) or overall)
+        per_token = facts[facts_key(cell)]["flops_per_token"]
+        seconds = tokens * per_token * sum(r.seconds for r in alike) / flops
         if cell.values["BUDGET_TIME"]:
             seconds = min(seconds, cell.values["GPT2_MAX_TIME"])
         total += seconds
+        used.update(map(id, alike))
     jobs = min(plan.jobs, len(pending))
-    count = len(records)
-    return Duration(
-        total / jobs, f"from {count} finished cell{'s' * (count > 1)} on this host"
-    )
+    cells = units.plural(len(used), "finished cell")
+    return Duration(total / jobs, f"from {cells} on this host{note}")
 
 
 def tokens_per_step(cell: Cell) -> int:
@@ -127,24 +154,37 @@ def tokens_per_step(cell: Cell) -> int:
     return (values["EFFECTIVE_BATCH"] or product) * values["GPT2_BLOCK_SIZE"]
 
 
-def _finished_here(plan: Plan) -> list[tuple[str, CellRecord]]:
-    """(step, record) of the study's finished cells that ran on this host alone."""
-    found = []
+def _finished_here(plan: Plan) -> tuple[list[Measured], int]:
+    """The study's finished cells that ran on this host alone; how many are damaged."""
+    found, damaged = [], 0
     for path in sorted(plan.study_dir.glob("*/seed-*/*/summary.json")):
-        record = read_cell(path.parent)
-        starts = [row for row in record.attempts if row["event"] == "start"]
-        if {row["host"] for row in starts} == {socket.gethostname()}:
-            found.append((path.parts[-4], record))
-    return found
+        try:
+            attempts = read_status(CellDir(path.parent)).attempts
+            measured = _measured(path, attempts)
+        except RecordError:  # the plan or the report says what is wrong with it
+            damaged += 1
+            continue
+        hosts = {row.get("host") for row in attempts if row["event"] == "start"}
+        if hosts == {socket.gethostname()}:
+            found.append(measured)
+    return found, damaged
 
 
-def _seconds_per_token(records: Iterable[CellRecord]) -> float | None:
-    """Time between starts and ends of attempts over tokens; None without any."""
-    seconds = tokens = 0.0
-    for record in records:
-        starts = {r["attempt"]: r for r in record.attempts if r["event"] == "start"}
-        for row in record.attempts:
-            if row["event"] == "end" and row["attempt"] in starts:
-                seconds += row["time"] - starts[row["attempt"]]["time"]
-        tokens += record.summary["tokens"]
-    return seconds / tokens if tokens and seconds else None
+def _measured(path: Path, attempts: Sequence[Row]) -> Measured:
+    """Time between starts and ends of attempts, and FLOPs of all tokens."""
+    summary = read_record(path)
+    try:
+        starts = {r["attempt"]: r["time"] for r in attempts if r["event"] == "start"}
+        return Measured(
+            path.parts[-4],
+            summary["device"]["kind"],
+            summary["threads"],
+            sum(
+                row["time"] - starts[row["attempt"]]
+                for row in attempts
+                if row["event"] == "end" and row["attempt"] in starts
+            ),
+            float(summary["tokens"] * summary["facts"]["flops_per_token"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise RecordError(path, f"is incomplete: {error!r}") from None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Collection, Mapping, Sequence
 
-from matrix import ledger, tables, units
+from matrix import ledger, symbols, tables, units
 from matrix.rows import Row, make_rows
 from matrix.runs import ReportError, Run, Study, load
 
@@ -42,6 +42,8 @@ def gather(
     rows = make_rows(study, last_evals, helps)
     counted = [run for row in rows for run in row.runs.values()]
     warnings = [f"different {line}" for line in ledger.differences(counted)]
+    warnings += symbols.unexplained(rows)
+    warnings += ledger.other_ends(counted)
     for run in counted:
         warnings += _disagreement(run)
     if not rows[0].runs:
@@ -56,7 +58,9 @@ def _nothing_finished(study: Study, study_dir: Path) -> str:
     for step, seeds, state, why, _ in tables.open_cells(study):
         lines.append(f"  {step} seed {seeds}: {state}: {why}")
     if study.left_out:
-        lines.append(f"  {units.plural(len(study.left_out), 'run')} of other settings")
+        count = units.plural(len(study.left_out), "run")
+        lines.append(f"  {count} of other settings or code")
+        lines.append(f"  scripts/make_report.py {study_dir} reports the newest runs")
     return "\n".join(lines)
 
 

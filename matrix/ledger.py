@@ -15,6 +15,7 @@ MUST_MATCH = (
     ("code hash", "run.cell.identity.code"),
     ("dataset", "run.cell.identity.dataset"),
     ("budget", "summary.facts.budget"),
+    ("end of training", "summary.stopped_by"),
     ("tokens per step", "summary.facts.tokens_per_step"),
     ("max_iters", "summary.facts.max_iters"),
     TOKENS_TRAINED,
@@ -45,6 +46,22 @@ def differences(runs: Sequence[Run]) -> list[str]:
         values = {run.run_dir: shown(run.at(path)) for run in runs}
         if len(set(values.values())) > 1:
             lines.append(f"{name}: {_who(runs, values)}")
+    return lines
+
+
+def other_ends(runs: Sequence[Run]) -> list[str]:
+    """One line per way in which runs ended other than by their budget."""
+    paths = ("summary.facts.budget", "summary.stopped_by")
+    ends = {run.run_dir: tuple(map(run.at, paths)) for run in runs}
+    lines = []
+    for budget, end in units.distinct(ends.values()):
+        if end is None or budget == end:
+            continue
+        count = sum(found == (budget, end) for found in ends.values())
+        cause = f"ended by {end}"
+        if (budget, end) == ("time", "tokens"):
+            cause = "reached CONFIG_GPT2_MAX_ITERS before the time was over: raise it"
+        lines.append(f"{units.plural(count, 'run')} with the budget {budget!r} {cause}")
     return lines
 
 

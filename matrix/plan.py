@@ -15,19 +15,17 @@ from typing import Any, Callable, Mapping
 from kconf import config_py
 from kconf.dotconfig import config_paths, render
 from kconf.overrides import Overrides, from_environment
-from kconf.strict import DotConfig, Resolved, Stage, Tree
+from kconf.strict import DotConfig, Resolved, Tree
+from matrix import checks
 from matrix import device as devices
+from matrix.checks import PlanError, Validate
 from matrix.reasons import Subject, explain_new
 from matrix.settings import StudySettings, study_settings
 from matrix.steps import Step, plan_steps
 from records.cell import read_status
 from records.codehash import hash_rooms
 from records.layout import CellDir, cell_path
-from records.manifest import dataset_dir, read_manifest
-
-
-class PlanError(Exception):
-    """A plan that cannot be made; the message says what to change."""
+from records.manifest import dataset_dir
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,8 @@ class Cell:
     `values` are every symbol's value with SEED and a concrete DEVICE_*, and
     `dotconfig` is the same as the text of a .config;
     `identity` is {config, code, dataset, threads} and `hash` its sha256;
-    `threads` is None on a GPU; `dataset` is the packed corpus' directory.
+    `threads` is None on a GPU; `dataset` is the packed corpus' directory;
+    `changes` are the identity symbols in which the step differs from the base.
     """
 
     study: str
@@ -52,6 +51,7 @@ class Cell:
     dataset: Path
     identity: Mapping[str, Any]
     hash: str
+    changes: tuple[str, ...]
     dir: CellDir
     state: str
     reason: str
@@ -97,12 +97,14 @@ def make_plan(
     root: Path,
     environment: Mapping[str, str],
     probe: Callable[[], str],
+    validate: Validate,
     code_root: Path | None = None,
     cores: int | None = None,
 ) -> Plan:
     """The plan of ROOT/.config with the one-shot overrides of `environment`.
 
-    `probe` resolves DEVICE=auto; `code_root` is the code that would run (the
+    `probe` resolves DEVICE=auto; `validate` builds the settings of a run from
+    symbol values, or raises SettingsError; `code_root` is the code that would run (the
     checkout, or a snapshot of it); `cores` defaults to what the process may
     use. Raises PlanError, SettingsError, DeviceError, kconf's ConfigError and
     records.manifest.MissingDataset.
@@ -112,7 +114,8 @@ def make_plan(
     tree = Tree(root)
     overrides = from_environment(environment)
     base = base_stages(root, environment)
-    values = tree.resolve([*base, overrides]).values
+    unchanged = tree.resolve([*base, overrides])
+    values = unchanged.values
     settings = study_settings(values)
     notes: list[str] = []
 
@@ -130,9 +133,14 @@ def make_plan(
     output = root / settings.output
     shared = _Shared(root, output, settings.label, tree, code, code_files)
     by_step, reference = [], []
+    steps = []
     for step in plan_steps(tree, root, base, overrides, settings):
-        _refuse_rivals(step, overrides, settings)
-        device = concrete(step.resolve(overrides).values)
+        checks.refuse_rivals(step, overrides, settings)
+        steps.append((step, step.resolve(overrides)))
+    checks.require_settings(validate, steps, base[0].path)
+    for step, found in steps:
+        device = concrete(found.values)
+        changes = checks.changed(unchanged, found, tree.operational)
         cells = []
         for seed in settings.seed_list:
             resolved = step.resolve(_cell_overrides(overrides, seed, device))
@@ -140,14 +148,14 @@ def make_plan(
             if device == "cpu":
                 wanted = resolved.values["CPU_THREADS"]
                 threads = devices.thread_count(wanted, jobs, cores)
-            cells.append(_cell(shared, step, seed, resolved, device, threads))
+            cells.append(_cell(shared, step, seed, resolved, device, threads, changes))
         if step.selected:
             by_step.append(cells)
         else:
             reference = cells
     cells = [cell for pairs in zip(*by_step) for cell in pairs]  # seeds outer
     _refuse_duplicates(cells)
-    notes += _thread_notes(cells, jobs, cores)
+    notes += devices.thread_notes([cell.threads for cell in cells], jobs, cores)
     return Plan(
         root=root,
         settings=settings,
@@ -163,7 +171,7 @@ def make_plan(
     )
 
 
-def base_stages(root: Path, environment: Mapping[str, str]) -> list[Stage]:
+def base_stages(root: Path, environment: Mapping[str, str]) -> list[DotConfig]:
     """The full configuration: ROOT/.config, or what KCONFIG_CONFIG names."""
     config, _ = config_paths(root, environment)
     if not config.exists():
@@ -199,13 +207,14 @@ def _cell(
     resolved: Resolved,
     device: str,
     threads: int | None,
+    changes: list[str],
 ) -> Cell:
     values, operational = resolved.values, shared.tree.operational
     dataset = dataset_dir(shared.root / values["DATA_DIR"], values)
     identity = {
         "config": config_py.identity(values, operational),
         "code": shared.code,
-        "dataset": read_manifest(dataset).sha256,
+        "dataset": checks.corpus(dataset, values).sha256,
         "threads": threads,
     }
     hash_ = identity_hash(identity)
@@ -229,6 +238,7 @@ def _cell(
         dataset=dataset,
         identity=identity,
         hash=hash_,
+        changes=tuple(changes),
         dir=place,
         state=status.state,
         reason=reason,
@@ -243,17 +253,6 @@ def _cell_overrides(overrides: Overrides, seed: int, device: str) -> Overrides:
     return Overrides({**kept, **own}, "plan", overrides.spelled)
 
 
-def _refuse_rivals(step: Step, overrides: Overrides, settings: StudySettings) -> None:
-    """Values that something else would silently replace."""
-    if "SEED" in overrides or "SEED" in step.symbols:
-        raise PlanError(f"{step.id}: CONFIG_SEED is set per cell: use CONFIG_SEEDS")
-    both = sorted(step.symbols & set(overrides))
-    if both and settings.mode == "matrix":
-        raise PlanError(
-            f"CONFIG_{both[0]} is an axis and {overrides.spelled[both[0]]} overrides it"
-        )
-
-
 def _refuse_duplicates(cells: list[Cell]) -> None:
     seen: dict[str, Cell] = {}
     for cell in cells:
@@ -264,12 +263,3 @@ def _refuse_duplicates(cells: list[Cell]) -> None:
                 f"{cell.seed}): no difference between them can be measured; `make "
                 "check` shows what each step changes"
             )
-
-
-def _thread_notes(cells: list[Cell], jobs: int, cores: int) -> list[str]:
-    """How the CPU cells share the cores."""
-    threads = sorted({cell.threads for cell in cells if cell.threads is not None})
-    notes = [f"{jobs} at a time, {n} threads each, {cores} cores" for n in threads]
-    if threads and threads[-1] * jobs > cores:
-        notes.append("more threads than cores: expect it to be very slow")
-    return notes

@@ -6,11 +6,13 @@ dataset or thread count, the four parts of an identity.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Mapping
 
 from kconf import config_py
 from kconf.bind import format_value
-from records.layout import CellDir, read_record
+from kconf.syntax import ConfigError
+from records.layout import CellDir, RecordError, read_record
 
 ABSENT = object()
 
@@ -28,14 +30,15 @@ class Subject:
 
 def explain_new(subject: Subject) -> str:
     """ "never ran", or what differs from the newest other run of step and seed."""
-    newest = _newest_sibling(subject.dir)
-    if newest is None:
-        return "never ran"
-    sibling, run = newest
+    siblings, damaged = _siblings(subject.dir)
+    note = f" (not compared, {'; '.join(damaged)})" if damaged else ""
+    if not siblings:
+        return "never ran" + note
+    run, before = max(siblings, key=lambda pair: pair[0]["provenance"]["time"])
     old = run["cell"]["identity"]
     parts = []
     if old["config"] != subject.identity["config"]:
-        parts.append("; ".join(changed_symbols(sibling, subject)))
+        parts.append("; ".join(changed_symbols(before, subject)))
     if old["code"] != subject.identity["code"]:
         files = changed_files(run["code_files"], subject.code_files)
         parts.append("code changed: " + _few(files))
@@ -47,12 +50,11 @@ def explain_new(subject: Subject) -> str:
         parts.append(
             f"threads changed: {old['threads']} → {subject.identity['threads']}"
         )
-    return "; ".join(parts)
+    return "; ".join(parts) + note
 
 
-def changed_symbols(sibling: CellDir, subject: Subject) -> list[str]:
+def changed_symbols(old: config_py.Config, subject: Subject) -> list[str]:
     """ "CONFIG_X old → new" for each identity symbol that differs."""
-    old = config_py.read(sibling.config_py)
     skipped = subject.operational | set(old.operational)
     lines = []
     for symbol in sorted((set(old.values) | set(subject.values)) - skipped):
@@ -76,15 +78,35 @@ def changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     return marks
 
 
-def _newest_sibling(cell: CellDir) -> tuple[CellDir, dict[str, Any]] | None:
-    if not cell.path.parent.is_dir():
-        return None
-    found = []
-    for path in sorted(cell.path.parent.iterdir()):
-        other = CellDir(path)
-        if path.name != cell.path.name and other.run_json.exists():
-            found.append((other, read_record(other.run_json)))
-    return max(found, key=lambda pair: pair[1]["provenance"]["time"], default=None)
+def _siblings(
+    cell: CellDir,
+) -> tuple[list[tuple[dict[str, Any], config_py.Config]], list[str]]:
+    """(run.json, config.py) of the other hashes; what is wrong with the damaged."""
+    found, damaged = [], []
+    for path in sorted(cell.path.parent.glob("*/run.json")):
+        other = CellDir(path.parent)
+        if other.path.name == cell.path.name:
+            continue
+        try:
+            run = read_record(path)
+            _require_whole(path, run)
+            found.append((run, config_py.read(other.config_py)))
+        except (RecordError, ConfigError) as error:
+            damaged.append(f"damaged: {error}")
+    return found, damaged
+
+
+def _require_whole(path: Path, run: Mapping[str, Any]) -> None:
+    """Raise RecordError when a run.json lacks what is compared."""
+    try:
+        kinds = [type(run["cell"]["identity"][key]) for key in ("config", "code")]
+        kinds += [type(run["cell"]["identity"]["dataset"]), type(run["code_files"])]
+        whole = kinds == [str, str, str, dict]
+        run["cell"]["identity"]["threads"], run["provenance"]["time"]
+    except (KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise RecordError(path, f"is incomplete; move {path.parent} away")
 
 
 def _few(items: list[str], most: int = 6) -> str:

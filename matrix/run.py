@@ -1,9 +1,9 @@
-"""`make` and `make plan`: make the plan, print it, run it, report.
+"""`make`, `make plan` and `make report`: make the plan, print it, run it, report.
 
-    run_test_matrix.py [plan|run] [--dry-run]
+    run_test_matrix.py [plan|run|report] [--dry-run]
 
-Exit status: 0 all cells done; 1 a cell failed or was stopped; 2 the plan cannot
-be made; 130 or 143 after SIGINT or SIGTERM.
+Exit status: 0 all cells done; 1 a cell failed or was stopped, or there is nothing
+to report; 2 the plan cannot be made; 130 or 143 after SIGINT or SIGTERM.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from kconf.bind import SettingsError
 from kconf.overrides import from_environment
 from kconf.strict import ConfigError, Tree
 from matrix import device, facts, forecast, units
+from matrix.checks import Validate
 from matrix.launch.display import display
 from matrix.launch.local import Runner
 from matrix.launch.prepare import snapshots
@@ -26,6 +27,7 @@ from records.codehash import snapshot
 from records.layout import RecordError
 from records.manifest import ManifestError, MissingDataset
 
+COMMANDS = ("run", "plan", "report")
 REFUSED = (
     ConfigError,
     SettingsError,
@@ -40,25 +42,36 @@ REFUSED = (
 
 
 def main(
-    argv: Sequence[str], environment: Mapping[str, str], root: Path, python: str
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    root: Path,
+    python: str,
+    validate: Validate,
 ) -> int:
     """Run the command line; returns the exit status.
 
     `environment` holds the one-shot overrides and DRY_RUN, V; `root` is the
-    checkout and `python` the interpreter that trains.
+    checkout, `python` the interpreter that trains, and `validate` builds the
+    settings of a run (gpt2.settings.run_settings).
     """
     parser = argparse.ArgumentParser(prog="run_test_matrix.py")
-    parser.add_argument("command", nargs="?", choices=("run", "plan"), default="run")
+    parser.add_argument("command", nargs="?", choices=COMMANDS, default="run")
     parser.add_argument("--dry-run", action="store_true", help="check, train nothing")
     arguments = parser.parse_args(argv)
     try:
         dry = arguments.dry_run or _switch(environment, "DRY_RUN")
+        if arguments.command == "report":
+            plan = make_plan(root, environment, device.probe_once(python), validate)
+            return 0 if _report(plan) else 1
         if arguments.command == "plan" or dry:
-            _planned(root, environment, python, root)
+            _planned(root, environment, python, validate, root)
             return _check(root, python) if dry and arguments.command == "run" else 0
-        return _run(root, environment, python)
+        return _run(root, environment, python, validate)
     except REFUSED as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {_told(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # before or after the cells run
         print("interrupted", file=sys.stderr)
@@ -66,10 +79,17 @@ def main(
 
 
 def _planned(
-    root: Path, environment: Mapping[str, str], python: str, code_root: Path
+    root: Path,
+    environment: Mapping[str, str],
+    python: str,
+    validate: Validate,
+    code_root: Path,
 ) -> Plan:
-    """The plan, printed, with its forecasts; refuses one that does not fit."""
-    plan = make_plan(root, environment, device.probe_once(python), code_root)
+    """The plan, printed, with its forecasts; refuses one that cannot run here."""
+    probe = device.probe_once(python)
+    plan = make_plan(root, environment, probe, validate, code_root)
+    if any(cell.device == "cuda" for cell in plan.pending):
+        device.require_gpu(probe)
     known = facts.gather(
         {forecast.facts_key(cell): cell.values for cell in plan.pending},
         plan.operational,
@@ -77,7 +97,7 @@ def _planned(
         facts.ask(python, code_root, root),
     )
     disk = forecast.disk(plan, known)
-    time = forecast.duration(plan)
+    time = forecast.duration(plan, known)
     print(table(plan))
     for note in plan.notes:
         print(note)
@@ -105,13 +125,15 @@ def table(plan: Plan) -> str:
     return "\n".join([*lines, "", title])
 
 
-def _run(root: Path, environment: Mapping[str, str], python: str) -> int:
+def _run(
+    root: Path, environment: Mapping[str, str], python: str, validate: Validate
+) -> int:
     """Snapshot, plan, train, say where the results are."""
     overrides = from_environment(environment)
     base = Tree(root).resolve([*base_stages(root, environment), overrides])
     output = root / study_settings(base.values).output
     code_root = snapshot(root, snapshots(output))
-    plan = _planned(root, environment, python, code_root)
+    plan = _planned(root, environment, python, validate, code_root)
     runner = Runner(
         plan,
         python,
@@ -125,8 +147,8 @@ def _run(root: Path, environment: Mapping[str, str], python: str) -> int:
     return status
 
 
-def _report(plan: Plan) -> None:
-    """Write the study's report; says why when there is nothing to report yet."""
+def _report(plan: Plan) -> bool:
+    """Write the report of the plan's cells; False, with the cause, when it cannot."""
     from matrix import report  # matplotlib, half a second that `make plan` is spared
 
     cells = [*plan.reference, *plan.cells]
@@ -142,9 +164,20 @@ def _report(plan: Plan) -> None:
         )
     except report.ReportError as error:
         print(f"no report: {error}")
-        return
+        return False
     print(report.render_terminal(paths.report))
     print(f"{paths.markdown}\n{paths.html}\n{paths.csv}")
+    return True
+
+
+def _told(error: OSError) -> str:
+    """What the system refused, and what helps."""
+    if error.strerror is None:
+        return str(error)
+    return (
+        f"{error.filename or 'a file'}: {error.strerror}: free space or permissions "
+        "there, or choose another OUTPUT="
+    )
 
 
 def _check(root: Path, python: str) -> int:

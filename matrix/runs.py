@@ -15,7 +15,7 @@ from typing import Any, Collection, Mapping, Sequence
 from kconf import config_py
 from kconf.syntax import ConfigError
 from matrix import units
-from records.cell import read_cell
+from records.cell import CellRecord, read_cell
 from records.layout import RecordError
 
 SEED_DIR = re.compile(r"seed-([0-9]+)\Z")
@@ -28,13 +28,23 @@ class ReportError(Exception):
     """A study that cannot be reported; the message says why and what to do."""
 
 
+def _at(value: Any, path: str) -> Any:
+    """The value below `value` at "a.b.c"; None where a part is absent."""
+    for key in path.split("."):
+        if not isinstance(value, Mapping) or key not in value:
+            return None
+        value = value[key]
+    return value
+
+
 @dataclass(frozen=True)
 class Run:
     """One run directory.
 
     `run_dir` is relative to the study's directory. `time` is when its last
     attempt ended (or started, if it has not ended), in unix seconds. `documents`
-    holds run (run.json), summary and config (config.py's values); see `at`.
+    holds run (run.json), summary, config (config.py's values) and operational
+    (its symbols that are no part of the identity); see `at`.
     """
 
     step: str
@@ -49,12 +59,7 @@ class Run:
 
     def at(self, path: str) -> Any:
         """The value at "summary.facts.parameters"; None where a record lacks it."""
-        value: Any = self.documents
-        for key in path.split("."):
-            if not isinstance(value, Mapping) or key not in value:
-                return None
-            value = value[key]
-        return value
+        return _at(self.documents, path)
 
     def last(self, key: str, last_evals: int) -> float | None:
         """Mean of `key` over the last evaluations; None if one does not hold it.
@@ -198,7 +203,8 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
     )
     try:
         cell = read_cell(path)
-        values = config_py.read(cell.dir.config_py).values
+        config = config_py.read(cell.dir.config_py)
+        _require_whole(cell)
     except (RecordError, ConfigError) as error:
         return Run(
             **where, state=DAMAGED, why=str(error), time=0.0, documents={}, evals=()
@@ -217,6 +223,32 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
         state=state,
         why=why,
         time=cell.attempts[-1]["time"] if cell.attempts else 0.0,
-        documents={"run": cell.run, "summary": cell.summary, "config": values},
+        documents={
+            "run": cell.run,
+            "summary": cell.summary,
+            "config": config.values,
+            "operational": config.operational,
+        },
         evals=cell.evals,
     )
+
+
+def _require_whole(cell: CellRecord) -> None:
+    """Raise RecordError when a file lacks what a report reads from it."""
+    away = f"move {cell.dir.path} away"
+    if cell.run is None:
+        raise RecordError(cell.dir.run_json, f"is missing: {away}")
+    for path in ("cell.identity.code", "cell.identity.dataset", "data_dir"):
+        if not isinstance(_at(cell.run, path), str):
+            raise RecordError(cell.dir.run_json, f"holds no {path}: {away}")
+    for row in cell.attempts:
+        if not isinstance(row.get("time"), int | float):
+            raise RecordError(cell.dir.attempts, f"has a row without time: {away}")
+    if cell.state != DONE:
+        return
+    if not any(row["step"] > 0 for row in cell.evals):
+        why = f"holds no evaluation of a finished run: {away}"
+        raise RecordError(cell.dir.metrics, why)
+    for key in ("step", "loss"):
+        if not isinstance(_at(cell.summary, f"final_eval.{key}"), int | float):
+            raise RecordError(cell.dir.summary, f"holds no final_eval.{key}: {away}")

@@ -1,11 +1,22 @@
 """The settings of what happens across runs: every symbol of matrix/Kconfig."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, Mapping
 
-from kconf.bind import SettingsError, build, flag, integer, names, one_of, text
+from kconf.bind import (
+    SettingsError,
+    build,
+    flag,
+    integer,
+    names,
+    one_of,
+    ranges,
+    text,
+)
 
 TRACKERS = ("none",)
+FRAGMENT = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,14 @@ class StudySettings:
                 raise SettingsError(symbol, value, "must not be empty")
         if "/" in self.study or self.study.startswith("."):
             raise SettingsError("STUDY", self.study, "is not a plain directory name")
+        fragments = self.overlays.split("+") if self.overlays else []
+        if not all(map(FRAGMENT.fullmatch, fragments)):
+            raise SettingsError(
+                "STUDY_OVERLAYS",
+                self.overlays,
+                "is not names of fragments joined by '+': make "
+                "defconfig-NAME+FRAGMENT writes it",
+            )
         ranges("SEEDS", self.seeds)
         if self.steps is not None and self.steps != "all":
             ranges("RA_MLA_ABLATION_STEPS", self.steps)
@@ -54,29 +73,6 @@ class StudySettings:
     def seed_list(self) -> tuple[int, ...]:
         """The seeds, in order, each once."""
         return ranges("SEEDS", self.seeds)
-
-
-def ranges(symbol: str, raw: str) -> tuple[int, ...]:
-    """The numbers of "0,2,8-9", in the order written.
-
-    Raises SettingsError for anything else: an empty part, a reversed range, a
-    number named twice.
-    """
-    found: list[int] = []
-    for part in raw.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isascii() or not first.isdigit() or (dash and not last.isdigit()):
-            raise SettingsError(
-                symbol, raw, f'{part!r} is not a number or a range ("0,2,8-9")'
-            )
-        low, high = int(first), int(last) if dash else int(first)
-        if high < low:
-            raise SettingsError(symbol, raw, f"the range {part.strip()!r} is reversed")
-        found += range(low, high + 1)
-    doubles = sorted({n for n in found if found.count(n) > 1})
-    if doubles:
-        raise SettingsError(symbol, raw, f"{doubles[0]} is named twice")
-    return tuple(found)
 
 
 def study_settings(values: Mapping[str, Any]) -> StudySettings:

@@ -54,6 +54,7 @@ def read_cell(path: Path | str) -> CellRecord:
     budget can end a resumed run earlier) are left out.
     """
     cell = CellDir(Path(path))
+    status = read_status(cell)
     run, summary = _optional(cell.run_json), _optional(cell.summary)
     rows = _rows(cell.metrics)
     train, evals = last_per_step(rows, "train"), last_per_step(rows, "eval")
@@ -61,7 +62,6 @@ def read_cell(path: Path | str) -> CellRecord:
         train = [row for row in train if row["step"] < summary["step"]]
         evals = [row for row in evals if row["step"] <= summary["step"]]
     facts = [row for row in rows if row.get("kind") == "facts"]
-    status = read_status(cell)
     return CellRecord(
         dir=cell,
         run=run,
@@ -91,7 +91,8 @@ class CellStatus:
 def read_status(cell: CellDir, hash_: str | None = None) -> CellStatus:
     """The state of the cell at `cell`; `hash_` is the identity it must have.
 
-    Raises RecordError when a summary belongs to another identity.
+    Raises RecordError, with the advice to move the directory away, for a file
+    that is damaged and for a summary that belongs to another identity.
     """
     held = is_held(cell.lease)  # before the files: what it wrote last is then seen
     attempts = tuple(_rows(cell.attempts))
@@ -102,13 +103,18 @@ def read_status(cell: CellDir, hash_: str | None = None) -> CellStatus:
         return CellStatus(state, reason, held, attempts, failure)
 
     if summary is not None:
+        _require(cell.summary, summary, hash=str, step=int)
         if hash_ is not None and summary["hash"] != hash_:
             raise RecordError(
                 cell.summary,
                 f"belongs to the cell {summary['hash'][:16]}, not {hash_[:16]}: "
-                "move the directory away",
+                f"move {cell.path} away",
             )
         return status("done", f"done, {summary['step']} steps")
+    for row in attempts:
+        _require(cell.attempts, row, event=str, attempt=int)
+    if failure is not None:
+        _require(cell.failure, failure, attempt=int, error=str)
     if held:
         return status("running", f"running in {held}")
     starts = [row for row in attempts if row["event"] == "start"]
@@ -138,6 +144,21 @@ def _optional(
         return read(path)
     except FileNotFoundError:
         return None
+    except RecordError as error:
+        raise _damaged(path, error.why) from None
+
+
+def _require(path: Path, record: Row, **kinds: type) -> None:
+    """Raise RecordError when a key is missing or its value of another kind."""
+    for key, kind in kinds.items():
+        if type(record.get(key)) is not kind:
+            found = repr(record[key]) if key in record else "absent"
+            raise _damaged(path, f"{key} is {found}, expected {kind.__name__}")
+
+
+def _damaged(path: Path, why: str) -> RecordError:
+    away = f"; to run this cell again, move {path.parent} away"
+    return RecordError(path, why + away)
 
 
 def _rows(path: Path) -> list[Row]:
@@ -145,3 +166,5 @@ def _rows(path: Path) -> list[Row]:
         return read_rows(path)
     except FileNotFoundError:
         return []
+    except RecordError as error:
+        raise _damaged(path, error.why) from None

@@ -26,6 +26,7 @@ ENVIRONMENT = (
     "PYTORCH_ALLOC_CONF",
     "PYTORCH_CUDA_ALLOC_CONF",
     "PYTORCH_HIP_ALLOC_CONF",
+    "ATEN_CPU_CAPABILITY",
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "PYTHONHASHSEED",
@@ -77,8 +78,16 @@ def git_state(root: Path | str) -> dict[str, Any]:
     """Commit and uncommitted changes of the checkout at `root`.
 
     {commit, dirty, untracked, diff_sha256, diff, diff_truncated}; commit is
-    None, with `why`, outside a repository or before the first commit.
+    None, with `why`, outside a repository, in a folder of another one, or
+    before the first commit.
     """
+    top = _git(root, "rev-parse", "--show-toplevel")
+    if isinstance(top, str):
+        return {"commit": None, "why": top}
+    top = Path(os.fsdecode(top.removesuffix(b"\n")))
+    if top.resolve() != Path(root).resolve():
+        why = f"not a git repository, but a folder of another one, {top}"
+        return {"commit": None, "why": why}
     commit = _git(root, "rev-parse", "--verify", "HEAD")
     if isinstance(commit, str):
         return {"commit": None, "why": commit}

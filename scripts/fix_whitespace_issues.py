@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
-"""Trailing blanks, tabs and blank lines at the end, in every file git tracks.
+"""Trailing blanks, CR and blank lines at the end, in every file git tracks.
 
-With --check it names them and exits 1; without, it repairs them. Tabs stay in
-Makefiles and Kconfig files, which need them.
+With --check it names them and exits 1; without, it repairs them.
 """
 
 import argparse
@@ -11,7 +10,6 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TABS = ("Makefile", "Kconfig", ".awk")
 
 
 def tracked() -> list[Path]:
@@ -23,11 +21,9 @@ def tracked() -> list[Path]:
     return [path for path in files if b"\0" not in path.read_bytes()]
 
 
-def repaired(path: Path, text: str) -> str:
+def repaired(text: str) -> str:
     """The text as it should be."""
     lines = [line.rstrip() for line in text.split("\n")]
-    if not any(mark in path.name for mark in TABS):
-        lines = [line.replace("\t", "    ") for line in lines]
     return "\n".join(lines).rstrip("\n") + "\n" if any(lines) else ""
 
 
@@ -39,7 +35,7 @@ def main() -> int:
     wrong = 0
     for path in tracked():
         text = path.read_bytes().decode("utf-8").replace("\r\n", "\n")
-        wanted = repaired(path, text)
+        wanted = repaired(text)
         if wanted == path.read_bytes().decode("utf-8"):
             continue
         wrong += 1

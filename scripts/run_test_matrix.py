@@ -1,4 +1,4 @@
-"""Plan and run the cells of the configuration: run_test_matrix.py [plan|run].
+"""Plan and run the cells of the configuration: run_test_matrix.py [plan|run|report].
 
 DRY_RUN=1 or --dry-run prints the plan, checks every step and trains nothing.
 The one-shot overrides (MAX_ITERS=100, SEEDS=1-3, …) come from the environment.
@@ -11,7 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
+from gpt2.settings import run_settings  # noqa: E402
 from matrix.run import main  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ, ROOT, sys.executable))
+    sys.exit(main(sys.argv[1:], os.environ, ROOT, sys.executable, run_settings))

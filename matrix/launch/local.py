@@ -185,6 +185,11 @@ class Runner:
 
     def _start(self, cell: Cell) -> None:
         argv = prepare.command(self.plan, cell, self.python)
-        prepare.write(self.plan, cell, argv, self.provenance)
-        self._children.append(Child(cell, argv, self.plan.root))
+        try:
+            prepare.write(self.plan, cell, argv, self.provenance)
+            child = Child(cell, argv, self.plan.root)
+        except OSError as error:  # a full disk ends this cell, not the others
+            self._ended(cell, Outcome("failed", f"cannot be started: {error}"), 0.0)
+            return
+        self._children.append(child)
         self.display.started(cell, argv)

@@ -54,6 +54,7 @@ def write(
             "step": cell.step,
             "help": cell.help,
             "control": cell.control,
+            "changes": list(cell.changes),
             "seed": cell.seed,
             "hash": cell.hash,
             "identity": dict(cell.identity),

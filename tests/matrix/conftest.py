@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gpt2.settings import run_settings
 from kconf.dotconfig import write
 from kconf.strict import Tree
 from matrix import run
@@ -21,8 +22,10 @@ from records.manifest import write_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "import os, sys; from pathlib import Path; from matrix import run; "
+RUN += "from gpt2.settings import run_settings; "
 RUN += "run._report = lambda plan: None; "
-RUN += "sys.exit(run.main(sys.argv[2:], os.environ, Path(sys.argv[1]), sys.executable))"
+RUN += "sys.exit(run.main(sys.argv[2:], os.environ, Path(sys.argv[1]), sys.executable, "
+RUN += "run_settings))"
 
 BASE = """\
 CONFIG_RA_MLA_ABLATION_MODE=y
@@ -82,11 +85,11 @@ class Checkout:
         write(self.root / ".config", tree, resolved)
         self.pack(resolved.values)
 
-    def pack(self, values: dict, sha: str = "a" * 64) -> None:
+    def pack(self, values: dict, sha: str = "a" * 64, tokens: int = 9999) -> None:
         """A manifest where the configuration looks for its corpus."""
         place = dataset_dir(self.root / values["DATA_DIR"], values)
         place.mkdir(parents=True, exist_ok=True)
-        split = Split(("x.bin",), 10, 1, 10, sha)
+        split = Split(("x.bin",), tokens, 1, tokens, sha)
         splits = {"train": split, "val": split}
         whole = streams_sha256(splits)
         manifest = Manifest(
@@ -104,7 +107,7 @@ class Checkout:
 
     def plan(self, **environment: str) -> Plan:
         """The plan of the configuration on two cores."""
-        return make_plan(self.root, environment, lambda: "cpu", cores=2)
+        return make_plan(self.root, environment, lambda: "cpu", run_settings, cores=2)
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
         """The runner, in a process of its own."""
@@ -121,7 +124,9 @@ class Checkout:
         """The runner to its end, in this process: (exit status, output)."""
         output = io.StringIO()
         with redirect_stdout(output), redirect_stderr(output):
-            status = run.main(list(arguments), environment, self.root, sys.executable)
+            status = run.main(
+                list(arguments), environment, self.root, sys.executable, run_settings
+            )
         return status, output.getvalue()
 
     @property

@@ -54,6 +54,8 @@ class Cell:
     summary: Mapping[str, Any] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
+    changes: tuple[str, ...] | None = ()
+    operational: tuple[str, ...] = ()
     salt: str = ""
     data_dir: str = "/nowhere/stdlib-byte-0123abcd"
 
@@ -92,7 +94,7 @@ class Cell:
         cell = CellDir(self.path(output, study))
         cell.path.mkdir(parents=True)
         values = {"GPT2_LAYERS": 12, "GPT2_EVAL_WINDOWS": 64, "SEED": self.seed}
-        config_py.write(cell.config_py, {**values, **self.values}, ())
+        config_py.write(cell.config_py, {**values, **self.values}, self.operational)
         identity = {"config": self.hash, "code": CODE, "dataset": DATASET, "threads": 2}
         atomic.write_json(
             cell.run_json,
@@ -103,6 +105,7 @@ class Cell:
                     "step": self.step,
                     "seed": self.seed,
                     "hash": self.hash,
+                    **({} if self.changes is None else {"changes": [*self.changes]}),
                     "identity": {**identity, **self.identity},
                 },
                 "data_dir": self.data_dir,

@@ -10,13 +10,19 @@ from records import atomic
 from records.jsonl import open_append
 
 P = 10_000_000
+F = 6 * P
 
 
 def told(plan) -> dict:
-    return {forecast.facts_key(cell): {"parameters": P} for cell in plan.cells}
+    facts = {"parameters": P, "flops_per_token": F}
+    return {forecast.facts_key(cell): facts for cell in plan.cells}
 
 
-def finish(cell, seconds: float, host: str) -> None:
+def seconds(plan) -> float | None:
+    return forecast.duration(plan, told(plan)).seconds
+
+
+def finish(cell, seconds: float, host: str, **changes: object) -> None:
     cell.dir.path.mkdir(parents=True)
     with open_append(cell.dir.attempts) as rows:
         for k in (1, 2):  # two attempts of half the time each, an hour between
@@ -24,6 +30,8 @@ def finish(cell, seconds: float, host: str) -> None:
             rows.append(start)
             rows.append({**start, "event": "end", "time": 3600.0 * k + seconds / 2})
     summary = {"schema": 1, "hash": cell.hash, "step": 3, "tokens": 3 * 8 * 1024}
+    summary |= {"device": {"kind": "cpu"}, "threads": cell.threads}
+    summary |= {"facts": {"flops_per_token": F}, **changes}
     atomic.write_json(cell.dir.summary, summary)
 
 
@@ -32,6 +40,8 @@ def test_disk_counts_running_and_kept(checkout):
     disk = forecast.disk(plan, told(plan))
     assert disk.running == 2 * 3 * 3 * 4 * P  # jobs, checkpoints, copies, bytes
     assert disk.kept == 6 * 4 * P
+    sparse = checkout.plan(JOBS="2", CONFIG_PRUNING_MAGNITUDE="y")
+    assert forecast.disk(sparse, told(sparse)).running == 2 * 3 * (3 * 4 + 1) * P
     lean = checkout.plan(JOBS="2", CONFIG_SAVE_MODEL="n")
     assert forecast.disk(lean, told(lean)).kept == 0
     rich = checkout.plan(JOBS="2", CONFIG_KEEP_CHECKPOINTS="y")
@@ -78,21 +88,51 @@ def test_free_bytes_of_a_path_that_does_not_exist(tmp_path):
 
 
 def test_time_is_unknown_then_measured(checkout):
-    assert forecast.duration(checkout.plan()).seconds is None
+    assert seconds(checkout.plan()) is None
     here = socket.gethostname()
     cells = checkout.plan().cells
     finish(cells[0], 10, here)
-    assert forecast.duration(checkout.plan()).seconds == pytest.approx(50)
+    assert seconds(checkout.plan()) == pytest.approx(50)
     finish(cells[1], 30, here)  # its own step takes 30, the others the mean
-    assert forecast.duration(checkout.plan()).seconds == pytest.approx(10 + 30 + 40)
-    assert forecast.duration(checkout.plan(JOBS="2")).basis.startswith("from 2 fini")
+    plan = checkout.plan()
+    assert seconds(plan) == pytest.approx(10 + 30 + 40)
+    assert forecast.duration(plan, told(plan)).basis.startswith("from 2 finished")
     twice = checkout.plan(MAX_ITERS="6")
-    assert forecast.duration(twice).seconds == pytest.approx(2 * (20 + 60 + 40))
+    assert seconds(twice) == pytest.approx(2 * (20 + 60 + 40))
 
 
-def test_other_hosts_do_not_count(checkout):
-    finish(checkout.plan().cells[0], 10, "elsewhere")
-    assert forecast.duration(checkout.plan()).seconds is None
+def test_time_scales_with_the_arithmetic(checkout):
+    finish(checkout.plan().cells[0], 10, socket.gethostname())
+    plan = checkout.plan(STEPS="0,2", SEEDS="2")
+    known = told(plan)
+    known[forecast.facts_key(plan.cells[1])] = {"flops_per_token": 3 * F}
+    assert forecast.duration(plan, known).seconds == pytest.approx(10 + 30)
+
+
+def test_other_hosts_devices_and_threads_do_not_count(checkout):
+    here = socket.gethostname()
+    first, second, *_ = checkout.plan().cells
+    finish(first, 10, "elsewhere")
+    assert seconds(checkout.plan()) is None
+    finish(second, 10, here, device={"kind": "cuda"})
+    assert seconds(checkout.plan()) is None
+    assert seconds(checkout.plan(JOBS="2")) is None
+    finish(checkout.plan(JOBS="2").cells[0], 10, here)  # one thread
+    assert seconds(checkout.plan()) is None
+    assert seconds(checkout.plan(JOBS="2")) == pytest.approx(25)
+
+
+def test_damaged_runs_do_not_count(checkout):
+    here = socket.gethostname()
+    cells = checkout.plan(MAX_ITERS="7").cells
+    finish(cells[0], 10, here)
+    finish(cells[1], 10, here, device=None)
+    finish(cells[2], 10, here)
+    cells[0].dir.metrics.write_text("bad\nbad\n")  # not read for this
+    cells[2].dir.summary.write_text("")
+    status, output = checkout.run("plan", MAX_ITERS="14", STEPS="0")
+    assert status == 0, output
+    assert "from 1 finished cell on this host; 2 damaged runs left out" in output
 
 
 def test_facts_are_asked_once_per_configuration_and_code(checkout, tmp_path):
@@ -111,6 +151,18 @@ def test_facts_are_asked_once_per_configuration_and_code(checkout, tmp_path):
     second = facts.gather(wanted, plan.operational, cache, provider)
     assert asked == [2, 1]
     assert {key: second[key] for key in first} == first
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": 3}', "\x00"])
+def test_a_damaged_cache_is_forgotten(checkout, text):
+    assert checkout.run("plan", SEEDS="1")[0] == 0
+    cache = checkout.root / "results" / ".cache" / "facts.json"
+    whole = cache.read_text()
+    cache.write_text(text)
+    status, output = checkout.run("plan", SEEDS="1")
+    assert status == 0 and "facts.json: " in output and "computed again" in output
+    assert cache.read_text() == whole
+    assert "note" not in checkout.run("plan", SEEDS="1")[1]
 
 
 def test_a_training_program_that_cannot_answer(checkout):

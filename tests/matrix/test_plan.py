@@ -104,15 +104,14 @@ def test_matrix_mode(checkout):
         ("CONFIG_MLP_DIM=1,999999999", ConfigError, "out of range"),
         ("CONFIG_MLA_LATENT=8,16", ConfigError, "cannot be set: needs MLA"),
         ("CONFIG_SEED=1,2", PlanError, "use CONFIG_SEEDS"),
-        ("CONFIG_LEARNING_RATE=3e-4,x", None, None),
+        ("CONFIG_LEARNING_RATE=3e-4,x", ConfigError, "MATRIX_AXES.*is not a number"),
+        ("CONFIG_LEARNING_RATE=1e-3,0.001", PlanError, "same .* written differently"),
+        ("CONFIG_GPT2_DROPOUT=0,0.0", PlanError, "same .* written differently"),
     ],
 )
 def test_axes_are_checked(checkout, axes, error, why):
     checkout.base = checkout.base.replace("RA_MLA_ABLATION_MODE", "TEST_MATRIX_MODE")
     checkout.configure(f'CONFIG_MATRIX_AXES="{axes}"')
-    if error is None:  # a string symbol: gpt2/settings.py parses the number
-        assert len(checkout.plan(SEEDS="1").cells) == 2
-        return
     with pytest.raises(error, match=why):
         checkout.plan(SEEDS="1")
 
@@ -237,6 +236,17 @@ def test_the_newest_sibling_is_compared(checkout):
     record(later, later.cells[0], time=2.0)
     newest = checkout.plan(MAX_ITERS="10").cells[0]
     assert newest.reason == "CONFIG_GPT2_MAX_ITERS 9 → 10"
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"schema": 1, "cell": {}}'])
+def test_a_damaged_sibling_is_named_and_not_compared(checkout, text):
+    plan, later = checkout.plan(), checkout.plan(MAX_ITERS="9")
+    record(plan, plan.cells[0])
+    record(later, later.cells[0])
+    later.cells[0].dir.run_json.write_text(text)
+    reason = checkout.plan(MAX_ITERS="10").cells[0].reason
+    start = "CONFIG_GPT2_MAX_ITERS 3 → 10 (not compared, damaged: "
+    assert reason.startswith(start + str(later.cells[0].dir.run_json))
 
 
 def test_changed_code_is_named(checkout):

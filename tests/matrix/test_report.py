@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kconf import config_py
 from matrix import plots
 from matrix.report import ReportError, gather, render_terminal, write
 from records.manifest import Manifest, Split, streams_sha256, write_manifest
@@ -210,6 +209,7 @@ def test_a_summary_that_contradicts_the_metrics_is_a_warning(tmp_path):
         ({"identity": {"dataset": "cd" * 32}}, "dataset: cdcdcdcdcdcd in"),
         ({"values": {"GPT2_EVAL_WINDOWS": 9}}, "evaluation windows: 9 in"),
         ({"summary": {"torch": "2.11.0"}}, "torch: 2.11.0 in"),
+        ({"summary": {"stopped_by": "time"}}, "end of training: time in"),
         ({"summary": {"device": {"name": "H200"}}}, "device: H200 in"),
     ],
 )
@@ -226,7 +226,7 @@ def test_time_budgets_may_differ_in_tokens(study, tmp_path):
     cells = [Cell("00-base", 1, (5, 3)), Cell("01-ra", 1, (5, 3))]
     for number, cell in enumerate(cells):
         cell.facts = {"budget": "time"}
-        cell.summary = {"tokens": 1000 + number}
+        cell.summary = {"tokens": 1000 + number, "stopped_by": "time"}
         cell.finish(tmp_path, "timed")
     assert gather(tmp_path / "timed").warnings == ()
 
@@ -300,27 +300,6 @@ def test_nothing_finished_lists_the_states(tmp_path):
         gather(tmp_path / "other")
 
 
-def configure(root: Path, **changes) -> None:
-    """A config.py in `root` for the study demo."""
-    values = {
-        "SINGLE_RUN_MODE": True,
-        "RA_MLA_ABLATION_MODE": False,
-        "TEST_MATRIX_MODE": False,
-        "STUDY": "demo",
-        "STUDY_OVERLAYS": "",
-        "RA_MLA_ABLATION_STEPS": None,
-        "MATRIX_AXES": None,
-        "SEEDS": "1-4",
-        "METRIC_LAST_EVALS": 2,
-        "OUTPUT_DIR": ".",
-        "JOBS": 0,
-        "FAIL_FAST": False,
-        "TRACKER": "none",
-        "TRACKER_PROJECT": "x",
-    }
-    config_py.write(root / "config.py", values | changes, ())
-
-
 def call(directory: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run the script as a person does."""
     script = str(ROOT / "scripts" / "make_report.py")
@@ -337,26 +316,3 @@ def test_the_script_reports_a_directory(study, tmp_path):
         1,
         "nothing: no such study; `make` runs the configured one\n",
     )
-
-
-def test_the_script_reports_the_configured_study(study, tmp_path):
-    steps = tmp_path / "defconfigs" / "demo.d"
-    steps.mkdir(parents=True)
-    for name in ("00-base", "01-ra", "02-unselected"):
-        head = f"# Help: what {name} is\n"
-        (steps / f"{name}.config").write_text(head)
-    configure(
-        tmp_path,
-        SINGLE_RUN_MODE=False,
-        RA_MLA_ABLATION_MODE=True,
-        RA_MLA_ABLATION_STEPS="1",
-    )
-    done = call(tmp_path)
-    assert done.returncode == 0, done.stderr
-    for step in ("00-base", "01-ra"):
-        assert f"missing: {step} seed 4: never ran" in done.stdout
-    assert "02-unselected" not in done.stdout
-    assert re.search("^00-base .* control ", done.stdout, re.M)
-    base = np.mean([LOSSES["00-base", k][-2:] for k in (1, 2, 3)])
-    assert f" {base:.4f} " in done.stdout  # two evaluations averaged
-    assert "what 01-ra is" in (study / "report.md").read_text()

@@ -1,5 +1,6 @@
 """The runner: every cell once, whatever fails, stops or dies."""
 
+import errno
 import os
 import random
 import re
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from matrix import run
-from matrix.launch import local
+from matrix.launch import local, prepare
 from matrix.launch.child import log_tail
 from matrix.launch.display import Plain
 from records.layout import CellDir
@@ -196,6 +197,22 @@ def test_an_error_of_the_runner_does_not_leave_children(checkout, monkeypatch):
     wait_for(lambda: not children(checkout))
 
 
+def test_a_full_disk_ends_one_cell_and_not_the_others(checkout, monkeypatch):
+    write = prepare.write
+
+    def full(plan, cell, *rest) -> None:
+        if cell.step == "02-wide":
+            raise OSError(errno.ENOSPC, "No space left on device", "run.json")
+        write(plan, cell, *rest)
+
+    monkeypatch.setattr(prepare, "write", full)
+    status, output = checkout.run(SEEDS="1")
+    assert status == 1
+    assert re.search("02-wide seed-1 .*cannot be started: .*No space", output), output
+    done = {name for name, record in checkout.cells.items() if record.state == "done"}
+    assert done == {"00-control/seed-1", "08-hot/seed-1"}
+
+
 def test_a_child_that_finds_the_lease_held_is_started_again(checkout):
     checkout.stub(**{"00-control": "held-once"})
     status, output = checkout.run(STEPS="0", SEEDS="1")
@@ -307,6 +324,23 @@ def test_a_report_follows_the_run(checkout, monkeypatch):
     assert checkout.run(STEPS="2,8", SEEDS="1")[0] == 0
     (plan,) = plans
     assert [cell.name for cell in plan.reference] == ["00-control seed-1"]
+
+
+def test_the_report_is_that_of_the_plan(checkout, monkeypatch):
+    plans = []
+    monkeypatch.setattr(run, "_report", lambda plan: plans.append(plan) or True)
+    assert checkout.run("report", MAX_ITERS="7", STEPS="2")[0] == 0
+    (cell, _), (reference, _) = plans[0].cells, plans[0].reference
+    assert cell.hash == checkout.plan(MAX_ITERS="7").cells[1].hash
+    assert reference.step == "00-control"
+
+
+def test_no_report_of_runs_with_other_settings(checkout, monkeypatch):
+    assert checkout.run(SEEDS="1")[0] == 0
+    monkeypatch.setattr(run, "_report", REPORT)
+    status, output = checkout.run("report", SEEDS="1", MAX_ITERS="7")
+    assert status == 1 and "no report: " in output
+    assert "3 runs of other settings" in output and "make_report.py " in output
 
 
 def test_nothing_to_report(checkout, monkeypatch):

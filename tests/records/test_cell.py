@@ -123,3 +123,22 @@ def test_read_cell_of_a_newer_schema(cell: CellDir):
     cell.run_json.write_text(json.dumps({"schema": 99}))
     with pytest.raises(RecordError, match="schema 99"):
         read_cell(cell.path)
+
+
+@pytest.mark.parametrize(
+    "name, text, why",
+    [
+        ("summary.json", "", "is not JSON"),
+        ("summary.json", '{"schema": 2}', "schema 2"),
+        ("summary.json", '{"schema": 1}', "hash is absent, expected str"),
+        ("summary.json", '{"schema": 1, "hash": "a", "step": "3"}', "step is '3', exp"),
+        ("failure.json", '{"attempt": 1}', "error is absent, expected str"),
+        ("attempts.jsonl", '{"event": "end"}\n', "attempt is absent, expected int"),
+        ("attempts.jsonl", "x\nx\n", "line 1 is malformed"),
+    ],
+)
+def test_a_damaged_file_says_what_to_move(cell: CellDir, name, text, why):
+    (cell.path / name).write_text(text)
+    for read in (lambda: read_status(cell), lambda: read_cell(cell.path)):
+        with pytest.raises(RecordError, match=f"{name}: .*{why}.*move .*abab.* away"):
+            read()

@@ -46,11 +46,26 @@ def test_no_repository_is_said(tmp_path: Path):
     assert state["commit"] is None and "not a git repository" in state["why"]
 
 
+def test_a_folder_of_another_repository_has_no_commit(repository: Path):
+    inner = repository / "unpacked"
+    inner.mkdir()
+    state = provenance.git_state(inner)
+    assert state["commit"] is None and f"another one, {repository}" in state["why"]
+
+
+def test_a_link_to_the_repository_is_the_repository(repository: Path):
+    link = repository.with_name("link")
+    link.symlink_to(repository)
+    assert provenance.git_state(link) == provenance.git_state(repository)
+
+
 def test_gather_is_json_and_holds_no_secret(repository: Path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "hunter2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
     text = json.dumps(provenance.gather(repository))
     assert "hunter2" not in text
     found = json.loads(text)
     assert found["environment"]["CUDA_VISIBLE_DEVICES"] == "3"
+    assert found["environment"]["ATEN_CPU_CAPABILITY"] == "default"
     assert found["cores"] >= 1 and found["cpu"] and found["packages"]["numpy"]

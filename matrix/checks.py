@@ -1,0 +1,104 @@
+"""What would fail in every cell alike, found before the first one starts.
+
+The settings of a run belong to gpt2/, which this room does not import: the
+scripts hand over the function that builds them (`Validate`).
+"""
+
+from pathlib import Path
+from typing import Any, Callable, Mapping, Sequence
+
+from kconf.bind import SettingsError, format_value
+from kconf.files import shown
+from kconf.overrides import Overrides
+from kconf.strict import ConfigError, Finding, Resolved
+from matrix import units
+from matrix.settings import StudySettings
+from matrix.steps import Step
+from records.manifest import Manifest, read_manifest
+
+Validate = Callable[[Mapping[str, Any]], object]
+"""Builds the settings of one run from symbol values; raises SettingsError."""
+
+
+class PlanError(Exception):
+    """A plan that cannot be made; the message says what to change."""
+
+
+def refuse_rivals(step: Step, overrides: Overrides, settings: StudySettings) -> None:
+    """Raise PlanError for values that something else would silently replace."""
+    if "SEED" in overrides or "SEED" in step.symbols:
+        raise PlanError(f"{step.id}: CONFIG_SEED is set per cell: use CONFIG_SEEDS")
+    both = sorted(step.symbols & set(overrides))
+    if both and settings.mode == "matrix":
+        raise PlanError(
+            f"CONFIG_{both[0]} is an axis and {overrides.spelled[both[0]]} overrides it"
+        )
+
+
+def require_settings(
+    validate: Validate, steps: Sequence[tuple[Step, Resolved]], config: Path
+) -> None:
+    """Every step's settings can be built, and no two are equal.
+
+    Raises ConfigError with each finding where the value was assigned (the
+    whole of `config` when it is a combination), and PlanError for two steps
+    that only write the same values differently (1e-3 and 0.001).
+    """
+    findings: list[Finding] = []
+    built: list[tuple[Step, object]] = []
+    for step, resolved in steps:
+        try:
+            settings = validate(resolved.values)
+        except SettingsError as error:
+            finding = _where(error, resolved, config)
+            findings += [] if finding in findings else [finding]
+            continue
+        for first, other in built:
+            if settings == other:
+                raise PlanError(
+                    f"{first.id} and {step.id} are the same configuration, written "
+                    "differently: no difference between them can be measured; drop one"
+                )
+        built.append((step, settings))
+    if findings:
+        raise ConfigError(findings)
+
+
+def _where(error: SettingsError, resolved: Resolved, config: Path) -> Finding:
+    """The refused value as a finding at the line that assigned it."""
+    path, line = resolved.origin.get(error.symbol, (shown(config), 0))
+    cause = f"{format_value(error.value)}: {error.why}" if error.symbol else error.why
+    return Finding(path, line, error.symbol, cause)
+
+
+def corpus(dataset: Path, values: Mapping[str, Any]) -> Manifest:
+    """The manifest of a packed corpus that the configuration can train on.
+
+    Raises PlanError when a split is shorter than one window or the model's
+    vocabulary smaller than the corpus'; MissingDataset, ManifestError.
+    """
+    manifest = read_manifest(dataset)
+    vocabulary, context = values["GPT2_VOCAB_SIZE"], values["GPT2_BLOCK_SIZE"]
+    if vocabulary < manifest.vocab_size:
+        raise PlanError(
+            f"CONFIG_GPT2_VOCAB_SIZE={vocabulary}: {dataset} holds a vocabulary of "
+            f"{manifest.vocab_size}: set it to that or more"
+        )
+    for name, split in manifest.splits.items():
+        if split.tokens < context + 1:
+            raise PlanError(
+                f"CONFIG_GPT2_BLOCK_SIZE={context}: the {name} split of {dataset} "
+                f"holds {units.plural(split.tokens, 'token')}, a window needs "
+                f"{context + 1}: lower it, or pack more text (CONFIG_VAL_FRACTION "
+                "divides it)"
+            )
+    return manifest
+
+
+def changed(base: Resolved, step: Resolved, operational: frozenset[str]) -> list[str]:
+    """The identity symbols in which a step differs from its base."""
+    return sorted(
+        symbol
+        for symbol, value in step.values.items()
+        if symbol not in operational and value != base.values[symbol]
+    )
