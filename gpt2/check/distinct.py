@@ -4,16 +4,22 @@ import hashlib
 
 import torch
 
-from gpt2.check.subject import Broken, Subject
+from gpt2.check.subject import SEED, Broken, Subject
+from gpt2.init import STD, draw
 
 
 def require_distinct(subject: Subject, functions: dict[str, list[Subject]]) -> None:
     """With the same seed, and so the same shared weights, no two steps of a study
     give the same logits, unless their models are configured alike and they differ
-    in training. Settings are compared as read: "6e-4" and "0.0006" are the same.
-    `functions` collects the steps seen so far by their logits.
+    in training. Biases, which start at zero, are given values first. Settings are
+    compared as read: "6e-4" and "0.0006" are the same. `functions` collects the
+    steps seen so far by their logits.
     """
     model = subject.build().eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            values = draw(SEED, "bias", name, tuple(parameter.shape))
+            parameter.data.copy_(STD * torch.from_numpy(values))
     with torch.no_grad():
         logits_BTV = model(subject.tokens()[:, :-1])
     key = hashlib.sha256(logits_BTV.numpy().tobytes()).hexdigest()
