@@ -3,7 +3,7 @@
 Every record that is not append-only is written through this module: a
 temporary file in the same directory, flushed to the disk, renamed over the
 target, and the rename itself flushed. A crash at any moment leaves the old
-file (or none) and at worst a `.NAME.XXXX.tmp` beside it.
+file (or none) and at worst a `.NAME.HEX.tmp` beside it.
 """
 
 import json

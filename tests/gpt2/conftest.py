@@ -12,6 +12,7 @@ from gpt2.settings import run_settings
 from kconf import config_py
 from records import atomic
 from tests.conftest import ROOT, SMALL
+from tests.gpt2.sabotage import verdicts_of
 
 TEXT = "".join(
     f"line {i}: the {('quick', 'lazy', 'brown')[i % 3]} fox counts {i * i}.\n"
@@ -94,3 +95,9 @@ def train(corpus, capsys):
         return Done(status, output.out, output.err)
 
     return run
+
+
+@pytest.fixture
+def verdicts(tree):
+    """verdicts("0", "9") of those RATIO steps under whatever is patched."""
+    return lambda *numbers: verdicts_of(tree, *numbers)
