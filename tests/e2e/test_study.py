@@ -196,7 +196,7 @@ def test_another_config_and_another_output(checkout):
     assert {cell.state for cell in checkout.cells("elsewhere").values()} == {"done"}
     assert len(checkout.cells("elsewhere")) == 2
     assert (checkout.root / "elsewhere" / "toy" / "report.md").exists()
-    for name in (".config", "config.py", "results"):
+    for name in (".config", "config.py", "results/toy"):
         assert not (checkout.root / name).exists(), name
     assert "(2 done)" in checkout.make("plan", **other).output
 
