@@ -41,7 +41,7 @@ class GPT(nn.Module):
 
         Raises ValueError when T exceeds the context length.
         """
-        x_BTE, context = self._embed(tokens_BT, 0), Context()
+        x_BTE, context = self.embed(tokens_BT, 0), Context()
         for block in self.h:
             x_BTE, context, _ = block(x_BTE, context)
         logits_BTV = self._head(x_BTE)
@@ -59,7 +59,7 @@ class GPT(nn.Module):
         begins a text. Raises ValueError when the context length is exceeded.
         """
         start = cache.length if cache else 0
-        x_BnE, context = self._embed(tokens_Bn, start), Context()
+        x_BnE, context = self.embed(tokens_Bn, start), Context()
         kept = cache.layers if cache else [b.empty_cache(x_BnE) for b in self.h]
         layers = []
         for block, layer in zip(self.h, kept):
@@ -68,7 +68,11 @@ class GPT(nn.Module):
         grown = Cache(start + tokens_Bn.shape[1], tuple(layers))
         return self._head(x_BnE), grown
 
-    def _embed(self, tokens_Bn: torch.Tensor, start: int) -> torch.Tensor:
+    def embed(self, tokens_Bn: torch.Tensor, start: int) -> torch.Tensor:
+        """What the first block reads: x_BnE of tokens that begin at `start`.
+
+        Raises ValueError when the context length is exceeded.
+        """
         total = start + tokens_Bn.shape[1]
         if total > self.settings.block_size:
             raise ValueError(

@@ -16,7 +16,7 @@ def probabilities(subject: Subject) -> None:
     model = subject.build().eval()
     options = subject.small.model.attention
     with torch.no_grad():
-        x_BTE, context = model._embed(subject.tokens()[:, :-1], 0), Context()
+        x_BTE, context = model.embed(subject.tokens()[:, :-1], 0), Context()
         for i, block in enumerate(model.h):
             p_BHTT = block.attn.probabilities(block.norm1(x_BTE), context)
             T = p_BHTT.shape[-1]

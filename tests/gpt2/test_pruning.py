@@ -1,10 +1,7 @@
 """Masks are the sorted ranking, the schedule the formula, zeros stay zeros."""
 
 import math
-import os
 import signal
-import subprocess
-import time
 
 import pytest
 import torch
@@ -18,7 +15,7 @@ from gpt2.pruning import schedule
 from gpt2.pruning.masks import lowest, prune_lowest
 from gpt2.run import execute
 from kconf.bind import SettingsError
-from tests.gpt2.test_run import curve, rows, summary
+from tests.gpt2.test_run import curve, rows, start, summary, wait_for_step
 
 # -- masks against a sorted list ----------------------------------------------
 
@@ -377,19 +374,10 @@ def test_a_stopped_run_resumes_to_the_same_bits(
 ):
     """In the middle of the schedule, with SPAM resets before and after."""
     directory = cell("stopped", **LONG)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command(directory), stdout=subprocess.DEVNULL, env=environment
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if (directory / "metrics.jsonl").exists() and len(
-            rows(directory, "train")
-        ) > 150:
-            break
-        time.sleep(0.01)
+    process = start(command, directory)
+    wait_for_step(directory, 150)
     process.send_signal(number)
-    process.wait(30)
+    process.communicate(timeout=30)
     assert not (directory / "summary.json").exists()
     done = train(directory)
     assert done.returncode == 0, done.stderr
