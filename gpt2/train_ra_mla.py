@@ -10,8 +10,10 @@ train_ra_mla.py --facts CONFIG_PY ...             costs, one JSON line each
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 
+BEGAN = time.monotonic()
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
@@ -63,7 +65,8 @@ def main(arguments: list[str]) -> int:
     if options.dry_run:
         from gpt2.check.run import check
 
-        return check(ROOT, options.ra_mla_ablation_step, options.all, options.json)
+        step = options.ra_mla_ablation_step
+        return check(ROOT, step, options.all, options.json, BEGAN)
     if options.ra_mla_ablation_step is not None:
         os.environ["STEPS"] = options.ra_mla_ablation_step
     runner = ROOT / "scripts" / "run_test_matrix.py"

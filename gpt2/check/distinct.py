@@ -8,12 +8,10 @@ from gpt2.check.subject import SEED, Broken, Subject
 from gpt2.init import STD, draw
 
 
-def require_distinct(subject: Subject, functions: dict[str, list[Subject]]) -> None:
-    """With the same seed, and so the same shared weights, no two steps of a study
-    give the same logits, unless their models are configured alike and they differ
-    in training. Biases, which start at zero, are given values first. Settings are
-    compared as read: "6e-4" and "0.0006" are the same. `functions` collects the
-    steps seen so far by their logits.
+def fingerprint(subject: Subject) -> str:
+    """The SHA-256 of the logits of the step's small model on fixed tokens.
+
+    Biases, which start at zero, are given values first.
     """
     model = subject.build().eval()
     for name, parameter in model.named_parameters():
@@ -22,8 +20,18 @@ def require_distinct(subject: Subject, functions: dict[str, list[Subject]]) -> N
             parameter.data.copy_(STD * torch.from_numpy(values))
     with torch.no_grad():
         logits_BTV = model(subject.tokens()[:, :-1])
-    key = hashlib.sha256(logits_BTV.numpy().tobytes()).hexdigest()
-    for earlier in functions.setdefault(key, []):
+    return hashlib.sha256(logits_BTV.numpy().tobytes()).hexdigest()
+
+
+def require_distinct(
+    subject: Subject, function: str, functions: dict[str, list[Subject]]
+) -> None:
+    """With the same seed, and so the same shared weights, no two steps of a study
+    give the same logits, unless their models are configured alike and they differ
+    in training. Settings are compared as read: "6e-4" and "0.0006" are the same.
+    `functions` collects the steps seen so far by their fingerprint.
+    """
+    for earlier in functions.setdefault(function, []):
         if earlier.settings == subject.settings:
             raise Broken(f"has the same settings as {earlier.name}, read as values")
         if earlier.settings.model != subject.settings.model:
@@ -31,4 +39,4 @@ def require_distinct(subject: Subject, functions: dict[str, list[Subject]]) -> N
                 f"computes the same logits as {earlier.name}: what its fragment sets "
                 "does not reach the model"
             )
-    functions[key].append(subject)
+    functions[function].append(subject)

@@ -1,8 +1,6 @@
 """A forward pass leaves nothing behind."""
 
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -17,27 +15,29 @@ def no_state(subject: Subject) -> None:
     model = subject.build()
     tokens_BT = subject.tokens()[:, :-1]
     others = [subject.tokens(batch, seed=batch)[:, :-1] for batch in (1, 5, 3)]
-    with _only_new_objects():
-        for training, gradients in ((True, True), (True, False), (False, False)):
-            model.train(training)
-            with torch.set_grad_enabled(gradients):
-                first = model(tokens_BT).detach()
-                for other_BT in others:
-                    logits_BTV = model(other_BT)
-                    if gradients:
-                        logits_BTV.square().mean().backward()
-                    del logits_BTV
-                same = torch.equal(first, model(tokens_BT))
-            model.zero_grad(set_to_none=True)
-            require(same, "the same input gives other logits after other inputs")
-            del first
-            gc.collect()
-            kept = [o for o in gc.get_objects() if isinstance(o, torch.Tensor)]
-            require(
-                not kept,
-                f"{len(kept)} tensors outlive the forward pass, the first of shape "
-                f"{tuple(kept[0].shape) if kept else ()}",
-            )
+    # From here on gc.get_objects() knows what is made below, and is quick.
+    gc.collect()
+    gc.freeze()
+    for training, gradients in ((True, True), (True, False), (False, False)):
+        model.train(training)
+        with torch.set_grad_enabled(gradients):
+            first = model(tokens_BT).detach()
+            for other_BT in others:
+                logits_BTV = model(other_BT)
+                if gradients:
+                    logits_BTV.square().mean().backward()
+                del logits_BTV
+            same = torch.equal(first, model(tokens_BT))
+        model.zero_grad(set_to_none=True)
+        require(same, "the same input gives other logits after other inputs")
+        del first
+        gc.collect()
+        kept = [o for o in gc.get_objects() if isinstance(o, torch.Tensor)]
+        require(
+            not kept,
+            f"{len(kept)} tensors outlive the forward pass, the first of shape "
+            f"{tuple(kept[0].shape) if kept else ()}",
+        )
 
 
 def dropout_rests(subject: Subject) -> None:
@@ -53,14 +53,3 @@ def dropout_rests(subject: Subject) -> None:
         same = torch.equal(model(tokens_BT), plain(tokens_BT))
     require(drawn, f"with dropout {rate} two training passes agree: it does not act")
     require(still and same, "dropout acts in evaluation")
-
-
-@contextmanager
-def _only_new_objects() -> Iterator[None]:
-    """Inside, gc.get_objects() knows what was made inside, and is quick."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()

@@ -10,7 +10,8 @@ from torch import nn
 from gpt2.attention.attention import Attention
 from gpt2.attention.mla import Latent
 from gpt2.block import Block
-from gpt2.check.run import PROOFS, check, check_study
+from gpt2.check.prove import PROOFS
+from gpt2.check.run import check, check_study
 from gpt2.check.studies import from_defconfig
 from gpt2.mlp.mlp import Mlp
 from gpt2.model import GPT
@@ -187,19 +188,19 @@ def test_the_command_fails_naming_the_step(monkeypatch, capsys):
         self.v_up.weight.requires_grad_(False)
 
     monkeypatch.setattr(Latent, "__init__", frozen)
-    assert check(ROOT, "08", every=False, as_json=False) == 1
+    assert check(ROOT, "08", every=False, as_json=False, began=0.0) == 1
     out = capsys.readouterr().out
     assert "✗ gpt2-ratio-ablation 08-mla: gradients" in out
     assert "rerun only this: make check STEP=8" in out
     assert "0 of 1 steps" in out
-    assert check(ROOT, "0", every=False, as_json=True) == 0
+    assert check(ROOT, "0", every=False, as_json=True, began=0.0) == 0
     record = json.loads(capsys.readouterr().out)
     assert record[0]["step"] == "00-baseline" and record[0]["promise"] is None
 
 
 def test_an_unknown_step_is_an_error(monkeypatch, capsys):
     monkeypatch.setenv("KCONFIG_CONFIG", str(ROOT / "no such file"))
-    assert check(ROOT, "77", every=False, as_json=False) == 1
+    assert check(ROOT, "77", every=False, as_json=False, began=0.0) == 1
     listed = ", ".join(str(s.number) for s in list_steps(ROOT, "gpt2-ratio-ablation"))
     assert f"has no step 77; its steps: {listed}\n" in capsys.readouterr().err
 
