@@ -41,7 +41,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 include Makefile.kconfig
 
 ##@ The main job
-.PHONY: all check check-all plan report data quickstart anchor
+.PHONY: all check check-all plan report data generate quickstart anchor
 all: | $(SETUP)		## Run the loaded configuration: plan, cells, report (DRY_RUN=1: check only)
 	$(Q)$(RUNNER)
 
@@ -59,6 +59,19 @@ data: | $(SETUP)	## Pack the configured corpus
 
 report: | $(SETUP)	## Tables and curves of the loaded study
 	$(Q)$(PY) scripts/make_report.py
+
+option = $(if $($(1)),--$(2)='$($(1))')
+
+# Prompt and stop strings reach the script as they were typed: never expanded.
+generate: override export RUN := $(value RUN)
+generate: override export PROMPT := $(value PROMPT)
+generate: override export STOP := $(value STOP)
+generate: | $(SETUP)	## Sample text from a finished run: RUN=results/… PROMPT=… (docs/generate.md)
+	$(if $(RUN),,$(error make generate needs a run: make generate RUN=results/STUDY/STEP/seed-K/HASH8 PROMPT="…"))
+	$(Q)$(PY) scripts/generate.py --prompt="$$PROMPT" --stop="$$STOP" \
+	  $(call option,TOKENS,tokens) $(call option,SEED,seed) $(call option,DEVICE,device) \
+	  $(call option,TEMPERATURE,temperature) $(call option,TOP_K,top-k) \
+	  $(call option,TOP_P,top-p) $(call option,MIN_P,min-p) "$$RUN"
 
 # Four steps that differ in kind: the baseline, its ratio, MLA, and both.
 QUICK := 0,2,8-9

@@ -115,6 +115,33 @@ def save_weights(directory: Path, model: nn.Module, meta: dict[str, Any]) -> Pat
     return path
 
 
+def load_weights(directory: Path, model: nn.Module) -> None:
+    """Fill `model` from the model.pt that `save_weights` left.
+
+    Raises FileNotFoundError, and CheckpointError for a file that cannot be read,
+    has another schema, or holds another model.
+    """
+    path = directory / "model.pt"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if state["schema"] != SCHEMA:
+        raise CheckpointError(
+            f"{path}: schema {state['schema']!r}, this code reads {SCHEMA}: use the "
+            "version of the code that wrote it (run.json names the commit)"
+        )
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path} holds another model than this code builds from the run's "
+            f"config.py (run.json names the commit that trained it): {error}"
+        ) from error
+
+
 def thin(directory: Path) -> None:
     """Drop the resume checkpoints of a finished cell."""
     for old in directory.glob(PATTERN):

@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""Sample text from a finished run, through the KV cache (`make generate`).
+
+The prompt and its continuation go to standard output as they come; to standard
+error, at the end, why the text ends and tokens/s with and without the cache.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from gpt2.checkpoint import CheckpointError  # noqa: E402
+from gpt2.device import DeviceError, resolve  # noqa: E402
+from gpt2.generate import GenerateError, Request, generate, load, speed  # noqa: E402
+from gpt2.sampling import Sampling  # noqa: E402
+from gpt2.textstream import parse_stops  # noqa: E402
+from kconf.syntax import ConfigError  # noqa: E402
+from records.layout import RecordError  # noqa: E402
+
+# What a user can cause and mend: reported without a traceback.
+BROKEN = (CheckpointError, ConfigError, RecordError, ArithmeticError)
+EXPECTED = (GenerateError, DeviceError, *BROKEN)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("run", type=Path, help="a run directory: OUTPUT/STUDY/STEP/seed-K/HASH8")
+    add("--prompt", default="", help="text to continue; empty: begin a document")
+    add("--tokens", type=int, default=200, help="new tokens at most (%(default)s)")
+    add("--temperature", type=float, default=1.0, help="0: greedy (%(default)s)")
+    add("--top-k", type=int, default=0, help="keep the K most probable; 0: all")
+    add("--top-p", type=float, default=1.0, help="keep the mass P (nucleus); 1: all")
+    add("--min-p", type=float, default=0.0, help="keep p >= P x the largest; 0: all")
+    add("--seed", type=int, default=1, help="of the draws (%(default)s)")
+    add("--stop", default="", help=r"end before any of these: 'END|\n\n'")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    options = parser.parse_args(arguments)
+    if options.tokens < 1 or options.seed < 0:
+        parser.error("--tokens must be at least 1, --seed at least 0")
+    try:
+        filters = (options.temperature, options.top_k, options.top_p, options.min_p)
+        options.sampling = Sampling(*filters)
+        options.stops = parse_stops(options.stop)
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
+def main(arguments: list[str]) -> int:
+    """0; 1 for a run or a prompt that cannot serve; 130 when interrupted, 141 when cut off."""
+    options = parse(arguments)
+    sys.stdout.reconfigure(encoding="utf-8")
+    what = (options.prompt, options.tokens, options.sampling)
+    request = Request(*what, options.seed, options.stops)
+    try:
+        trained = load(options.run, resolve(options.device))
+        done = generate(trained, request, lambda text: print(text, end="", flush=True))
+        print(flush=True)
+        print(f"{len(done.tokens)} tokens: {done.ended}", file=sys.stderr)
+        print(*speed(trained, done), sep="\n", file=sys.stderr)
+    except EXPECTED as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # who was reading has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
