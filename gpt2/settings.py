@@ -125,6 +125,7 @@ class TrainSettings:
     seed: int = integer("SEED")
     init_salt: str = text("INIT_SALT")
     log_interval: int = integer("LOG_INTERVAL")
+    attention_stats: bool = flag("LOG_ATTENTION_STATS")
     checkpoint_interval: int = integer("CHECKPOINT_INTERVAL")
     save_model: bool = flag("SAVE_MODEL")
     keep_checkpoints: bool = flag("KEEP_CHECKPOINTS")

@@ -18,6 +18,7 @@ import torch
 
 from gpt2 import checkpoint, device, optim
 from gpt2.accounting import Facts
+from gpt2.attention_stats import attention_stats
 from gpt2.batch import Batch
 from gpt2.checkpoint import Progress
 from gpt2.clock import Clock
@@ -215,6 +216,15 @@ class Trainer:
         run.record(row)
         self.display.evaluation(row)
         self.last_eval = row
+        if run.settings.train.attention_stats:
+            self._look()
+
+    def _look(self) -> None:
+        """What the heads do, as a row of its own."""
+        began = time.perf_counter()
+        found = attention_stats(self.run.model, self.run.eval_windows, self.kind)
+        self.progress.eval_time += time.perf_counter() - began
+        self.run.record({"kind": "attention", "step": self.progress.step, **found})
 
     def _checkpoint(self) -> None:
         self._require_finite()
