@@ -12,6 +12,7 @@ import pytest
 
 from matrix import plots
 from matrix.report import ReportError, gather, render_terminal, write
+from records.jsonl import open_append, read_rows
 from records.manifest import Manifest, Split, streams_sha256, write_manifest
 from tests.matrix.synthetic import START, Cell
 
@@ -42,6 +43,21 @@ def study(tmp_path):
     return tmp_path / "demo"
 
 
+@pytest.fixture
+def attention_rows():
+    """add(study): what CONFIG_LOG_ATTENTION_STATS leaves beside every evaluation."""
+
+    def add(study):
+        for path in study.glob("*/*/*/metrics.jsonl"):
+            steps = [r["step"] for r in read_rows(path) if r["kind"] == "eval"]
+            with open_append(path) as metrics:
+                for step in steps:
+                    row = {"kind": "attention", "attempt": 1, "step": step}
+                    metrics.append({**row, "entropy": [[0.5, None]], "loss": 99.0})
+
+    return add
+
+
 def rows_of(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_text())))
 
@@ -51,6 +67,16 @@ def markdown_row(text: str, section: str, step: str) -> list[str]:
     block = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
     line = next(x for x in block.splitlines() if x.startswith(f"| `{step}`"))
     return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_rows_of_other_kinds_change_nothing(study, attention_rows):
+    def report():
+        paths = write(study)
+        return [path.read_text() for path in (paths.markdown, paths.html, paths.csv)]
+
+    before = report()
+    attention_rows(study)
+    assert report() == before
 
 
 def test_means_spreads_and_paired_differences(study):
