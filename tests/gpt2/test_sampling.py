@@ -71,6 +71,13 @@ def test_equal_tokens_at_the_border():
     assert kept([0, 0, 0], min_p(tensor([0, 0, 0]), 1.0)) == {0, 1, 2}
 
 
+def test_equal_tokens_of_a_large_vocabulary():
+    """Where a sort that is not stable would shuffle them."""
+    equal = torch.zeros(50_000, dtype=torch.float64)
+    assert top_k(equal, 7).isfinite().nonzero().flatten().tolist() == [*range(7)]
+    assert top_p(equal, 9e-5).isfinite().nonzero().flatten().tolist() == [*range(5)]
+
+
 def test_p_1_keeps_what_the_rounding_of_a_sum_would_lose():
     values = [0.0] + [-40.0] * 5
     assert kept(values, top_p(tensor(values), 1.0)) == set(range(6))

@@ -61,6 +61,10 @@ def test_nothing_is_given_out_too_early_or_too_late(text, stops):
         assert held == longest
 
 
+def test_of_stop_strings_that_end_together_the_longest_counts():
+    assert run(b"xab", ("b", "ab")) == (["x", "", "", ""], "ab")
+
+
 def test_after_a_stop_nothing_comes():
     stream = TextStream(("bc",))
     assert stream.feed(b"abcd") == "a" and stream.met == "bc"
