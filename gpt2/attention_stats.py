@@ -119,7 +119,8 @@ def _sum(x_BH: torch.Tensor) -> torch.Tensor:
 
 def _mean(x_BH: torch.Tensor) -> Sums:
     """Sum and number of the elements of every head."""
-    return _sum(x_BH), _sum(torch.ones_like(x_BH, dtype=torch.bool))
+    total_H = _sum(x_BH)
+    return total_H, torch.full_like(total_H, x_BH.numel() // len(total_H))
 
 
 def _gate(factor_BHT: torch.Tensor, alpha: float) -> Sums:
