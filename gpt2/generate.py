@@ -222,11 +222,8 @@ def speed(trained: Trained, generated: Generated) -> list[str]:
 
     The first token is left out of both: it costs the reading of the prompt.
     """
-    prompt, tokens, (first, *rest) = (
-        generated.prompt,
-        generated.tokens,
-        generated.seconds,
-    )
+    prompt, tokens = generated.prompt, generated.tokens
+    first, *rest = generated.seconds
     lines = [f"prompt: {len(prompt)} tokens, read in {first:.3f} s"]
     if not rest:
         return [*lines, "too few tokens to measure tokens/s"]
