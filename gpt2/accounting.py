@@ -5,19 +5,22 @@ model's own tensors, so that a claim in `# Expect:` is checked against what
 would train.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
-from gpt2.model import GPT
+from gpt2 import precision
+from gpt2.model import GPT, resolve_loss
 from gpt2.settings import ModelSettings, RunSettings
+from kernels.linear_cross_entropy import CHUNK_ROWS
 
 # Bytes per parameter that training holds in fp32: weight, gradient and the two
 # moments of AdamW.
 STATE_BYTES = 16
 LOGIT_BYTES = 8
+CHUNK_LOGIT_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -115,17 +118,22 @@ def _sides(model: GPT, layer: int) -> tuple[int, int]:
 
 
 def memory_estimate(settings: RunSettings, micro_batch: int) -> int:
-    """Estimated peak bytes of training with this micro-batch.
+    """Estimated peak bytes of training with this micro-batch, run eagerly.
 
-    Weights, gradients and optimizer state (16 bytes per parameter) + what
-    autograd saves in a forward pass, counted storage by storage on fake tensors
-    under the configured autocast + 8 bytes per logit for what the loss holds
-    besides (the gradient in fp32 and, at its peak, the logits once more).
-    Compilation needs less.
+    Weights, gradients and optimizer state (16 bytes per parameter, 4 more for a
+    bf16 copy and its gradient) + what autograd saves in a forward pass, counted
+    storage by storage on fake tensors under the configured autocast + 8 bytes
+    per logit for what the loss holds besides (the gradient in fp32 and, at its
+    peak, the logits once more); with the chunked loss 2 bytes per logit of a
+    chunk. `auto` is counted as it resolves on the configured device, cuda where
+    that is auto. Compilation needs less.
     """
-    model = settings.model
+    model, device = settings.model, settings.system.device
+    chunked = resolve_loss(model.loss, "cpu" if device == "cpu" else "cuda")
+    model = replace(model, loss=chunked)
     with FakeTensorMode(), torch.device("cpu"):
         net = GPT(model)
+        weights = precision.build(net, settings.system)
         tokens = torch.zeros(micro_batch, model.block_size, dtype=torch.long)
         saved: dict[int, torch.UntypedStorage] = {}
 
@@ -137,10 +145,17 @@ def memory_estimate(settings: RunSettings, micro_batch: int) -> int:
         bf16 = settings.system.dtype == "bf16"
         with saved_tensors_hooks(pack, lambda tensor: tensor):
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                net(tokens, tokens)
-        for parameter in net.parameters():
+                weights.model(tokens, tokens)
+        held = {*net.parameters(), *weights.model.parameters()}
+        for parameter in held:
             saved.pop(parameter.untyped_storage()._cdata, None)
         activations = sum(storage.nbytes() for storage in saved.values())
         state = STATE_BYTES * sum(p.numel() for p in net.parameters())
-    logits = LOGIT_BYTES * micro_batch * model.block_size * model.vocab_rows
-    return state + activations + logits
+        copies = held - set(net.parameters())
+        state += sum(2 * p.numel() * p.element_size() for p in copies)
+    tokens_at_once = micro_batch * model.block_size
+    if chunked == "chunked":
+        logits = CHUNK_LOGIT_BYTES * min(tokens_at_once, CHUNK_ROWS)
+    else:
+        logits = LOGIT_BYTES * tokens_at_once
+    return state + activations + logits * model.vocab_rows

@@ -14,6 +14,16 @@ from gpt2.context import Cache, Context
 from gpt2.init import STD, Matrix
 from gpt2.norm import build_norm
 from gpt2.settings import ModelSettings
+from kernels.linear_cross_entropy import linear_cross_entropy, plain
+
+
+def resolve_loss(choice: str, kind: str) -> str:
+    """The loss that computes a training step on a kind of device: `auto` is
+    chunked on a GPU, plain on a CPU.
+    """
+    if choice != "auto":
+        return choice
+    return "chunked" if kind == "cuda" else "plain"
 
 
 class GPT(nn.Module):
@@ -44,10 +54,12 @@ class GPT(nn.Module):
         x_BTE, context = self.embed(tokens_BT, 0), Context()
         for block in self.h:
             x_BTE, context, _ = block(x_BTE, context)
-        logits_BTV = self._head(x_BTE)
         if targets_BT is None:
-            return logits_BTV
-        return F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten())
+            return self._head(x_BTE)
+        x_NE, target_N = self.norm_f(x_BTE).flatten(0, 1), targets_BT.flatten()
+        chunked = resolve_loss(self.settings.loss, x_NE.device.type) == "chunked"
+        loss = linear_cross_entropy if chunked else plain
+        return loss(x_NE, self.wte.weight, target_N)
 
     @torch.no_grad()
     def decode(

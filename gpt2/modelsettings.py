@@ -118,6 +118,7 @@ class ModelSettings:
     vocab_size: int = integer("GPT2_VOCAB_SIZE")
     width_divisor: int = integer("WIDTH_DIVISOR")
     bias: bool = flag("GPT2_BIAS")
+    loss: str = one_of(LOSS_AUTO="auto", LOSS_PLAIN="plain", LOSS_CHUNKED="chunked")
     dropout: float = real("GPT2_DROPOUT", low=0.0, below=1.0)
     position: str = one_of(POSITION_LEARNED="learned", POSITION_ROPE="rope")
     rope_base: float | None = real("ROPE_BASE", above=1.0, optional=True)

@@ -23,7 +23,7 @@ from gpt2.accounting import count, memory_estimate
 from gpt2.corpus import Corpus
 from gpt2.data.shards import ShardError
 from gpt2.init import initialise
-from gpt2.model import GPT
+from gpt2.model import GPT, resolve_loss
 from gpt2.narration import farewell, introduction, outcome
 from gpt2.settings import RunSettings, run_settings
 from gpt2.trainer import Diverged, Run, Stopped, Trainer
@@ -292,7 +292,9 @@ def _build(
         "eval_windows": len(corpus.eval_windows),
         "eval_sha256": corpus.eval_sha256,
         "attention_impl": model.h[0].attn.impl,
+        "loss_impl": resolve_loss(settings.model.loss, info.kind),
         "dtype": settings.system.dtype,
+        "param_dtype": settings.system.param_dtype,
         "compile": settings.system.compile,
     }
     return run, facts

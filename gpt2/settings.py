@@ -158,10 +158,17 @@ class SystemSettings:
     device: str = one_of(DEVICE_AUTO="auto", DEVICE_CPU="cpu", DEVICE_CUDA="cuda")
     cpu_threads: int = integer("CPU_THREADS")
     dtype: str = one_of(DTYPE_FP32="fp32", DTYPE_BF16="bf16")
+    param_dtype: str = one_of(PARAM_DTYPE_FP32="fp32", PARAM_DTYPE_BF16="bf16")
     compile: bool = flag("GPT2_COMPILE")
     tf32: bool = flag("GPT2_TF32")
     cudnn_benchmark: bool = flag("CUDNN_BENCHMARK")
     expandable_segments: bool = flag("CUDA_EXPANDABLE_SEGMENTS")
+
+    def __post_init__(self) -> None:
+        if self.param_dtype == "bf16" and self.dtype != "bf16":
+            raise SettingsError(
+                "PARAM_DTYPE_BF16", True, "needs products in bf16: CONFIG_DTYPE_BF16"
+            )
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpt2 import checkpoint, device, optim
+from gpt2 import checkpoint, device, optim, precision
 from gpt2.accounting import Facts
 from gpt2.attention_stats import attention_stats
 from gpt2.batch import Batch
@@ -74,7 +74,9 @@ class Trainer:
         self.autocast = torch.autocast(
             self.kind, AUTOCAST[system.dtype], enabled=system.dtype != "fp32"
         )
-        self.forward = torch.compile(run.model) if system.compile else run.model
+        self.weights = precision.build(run.model, system)
+        model = self.weights.model
+        self.forward = torch.compile(model) if system.compile else model
         self.clock = Clock(progress.train_time, lambda: device.synchronize(self.kind))
         self.total = run.settings.train.max_iters
         self.tokens_per_step = run.batch.effective * run.settings.model.block_size
@@ -90,7 +92,7 @@ class Trainer:
         Raises Diverged, and Stopped after a checkpoint when asked to stop.
         """
         train, progress = self.run.settings.train, self.progress
-        self.run.model.train()
+        self.weights.model.train()
         self.clock.start()
         for batches in self.run.feed(progress.step, self.total):
             if progress.step % train.eval_interval == 0:
@@ -122,6 +124,7 @@ class Trainer:
             with self.autocast:
                 loss = self.forward(tokens_BT, targets_BT) / len(batches)
             loss.backward()
+            self.weights.collect()
             self._loss += loss.detach()
         limit = run.settings.optim.clip or math.inf
         self._norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), limit)
@@ -129,6 +132,7 @@ class Trainer:
         run.optimizer.zero_grad(set_to_none=True)
         progress.step = step + 1
         self._prune()
+        self.weights.refresh()
         if step < self.warm_until:
             self.clock.start()
         else:

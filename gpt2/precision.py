@@ -1,0 +1,83 @@
+"""In which type the weights are read during training."""
+
+import copy
+
+import torch
+from torch import nn
+
+from gpt2.settings import SystemSettings
+
+WORKING = torch.bfloat16
+
+
+class Weights:
+    """The model's own fp32 parameters take part in the forward pass.
+
+    model: what computes a training loss.
+    """
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+
+    def collect(self) -> None:
+        """After each backward pass: gradients go where the optimizer looks."""
+
+    def refresh(self) -> None:
+        """After each optimizer step: what is read follows what was updated."""
+
+
+class WorkingCopy(Weights):
+    """A bf16 copy takes part in the forward pass; the fp32 parameters, the master
+    weights, are what the optimizer updates and checkpoints hold (1710.03740,
+    section 3.1).
+
+    Matrices, embeddings and the biases of linear layers are copied, so the
+    residual stream is bf16 too; norms, gates and other vectors are the master's
+    own. Gradients of the copy are added up in fp32 over micro-batches.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__(copy.deepcopy(model))
+        masters = dict(model.named_parameters())
+        low = _low(self.model)
+        self.pairs = []
+        for name, parameter in list(self.model.named_parameters()):
+            if name in low:
+                parameter.data = parameter.data.to(WORKING)
+                self.pairs.append((masters[name], parameter))
+            else:
+                owner, _, leaf = name.rpartition(".")
+                setattr(self.model.get_submodule(owner), leaf, masters[name])
+
+    def collect(self) -> None:
+        """Add the copy's gradients to the master's, in fp32."""
+        masters, copies = zip(*self.pairs)
+        if masters[0].grad is None:
+            for master, working in self.pairs:
+                master.grad = working.grad.float()
+        else:
+            torch._foreach_add_(
+                [m.grad for m in masters], [w.grad.float() for w in copies]
+            )
+        for working in copies:
+            working.grad = None
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Round the master's values into the copy."""
+        masters, copies = zip(*self.pairs)
+        torch._foreach_copy_(copies, masters)
+
+
+def _low(model: nn.Module) -> set[str]:
+    """Names of the parameters that are read in bf16."""
+    names = {name for name, p in model.named_parameters() if p.dim() > 1}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            names.add(f"{name}.bias")
+    return names
+
+
+def build(model: nn.Module, settings: SystemSettings) -> Weights:
+    """By CONFIG_PARAM_DTYPE."""
+    return WorkingCopy(model) if settings.param_dtype == "bf16" else Weights(model)
