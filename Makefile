@@ -104,7 +104,7 @@ fix-style: | $(SETUP_TEST)	## Let black and the whitespace script repair what th
 	$(Q)$(PY) scripts/fix_whitespace_issues.py
 
 ##@ This machine
-.PHONY: doctor setup
+.PHONY: doctor setup bench
 doctor: | $(SETUP)	## Python, torch, GPUs, driver, threads, what is missing
 	$(Q)$(PY) scripts/doctor.py
 
@@ -126,6 +126,10 @@ setup: | $(SETUP) $(SETUP_TEST)	## Make .venv with everything, tests included
 .venv/.ready-test: requirements-test.txt .venv/.ready
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	@touch $@
+
+bench: | $(SETUP)	## Time the training steps side by side (ARGS='--steps 0,2 --batch 64 --nanogpt FILE')
+	$(Q)mkdir -p results/bench
+	$(Q)$(PY) scripts/bench_training.py --out results/bench/$(or $(NAME),training).json $(ARGS)
 
 ##@ Cleaning (results, checkpoints and data are never deleted)
 .PHONY: clean mrproper distclean

@@ -8,8 +8,10 @@ looked for, so every contender runs a few steps in turn, round after round
 import importlib.util
 import statistics
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -168,6 +170,28 @@ def race(
                 contender.step(rows_BT)
             device.synchronize(kind)
             contender.seconds.append((time.perf_counter() - began) / steps)
+
+
+def compare(
+    wanted: list[tuple[str, RunSettings]], options: Namespace, command: str
+) -> dict:
+    """What the training steps of these named settings cost, as a record.
+
+    options: batch (sequences), rounds, timed (steps per round), nanogpt (its
+    model.py, or None). Shape and device are those of the first settings.
+    """
+    first = wanted[0][1]
+    kind = device.resolve(first.system.device)
+    device.configure(first.system, kind)
+    torch.manual_seed(1)
+    shape = (options.batch, first.model.block_size + 1)
+    rows_BT = torch.randint(0, first.model.vocab_size, shape, device=kind)
+    builders = [partial(ours, n, s, options.batch, kind) for n, s in wanted]
+    if options.nanogpt:
+        builders.append(partial(nanogpt, options.nanogpt, first, kind))
+    contenders = [prepare(build, rows_BT, kind) for build in builders]
+    race(contenders, rows_BT, kind, options.rounds, options.timed)
+    return record(contenders, rows_BT, device.describe(kind), command)
 
 
 def record(

@@ -37,17 +37,16 @@ class WorkingCopy(Weights):
     """
 
     def __init__(self, model: nn.Module):
-        super().__init__(copy.deepcopy(model))
-        masters = dict(model.named_parameters())
-        low = _low(self.model)
-        self.pairs = []
-        for name, parameter in list(self.model.named_parameters()):
-            if name in low:
-                parameter.data = parameter.data.to(WORKING)
-                self.pairs.append((masters[name], parameter))
-            else:
-                owner, _, leaf = name.rpartition(".")
-                setattr(self.model.get_submodule(owner), leaf, masters[name])
+        low = _low(model)
+        self.pairs = [
+            (p, nn.Parameter(p.detach().to(WORKING)))
+            for name, p in model.named_parameters()
+            if name in low
+        ]
+        # The modules are copied around these; what is not in a pair is shared.
+        kept = {id(t): t for t in (*model.parameters(), *model.buffers())}
+        kept |= {id(master): working for master, working in self.pairs}
+        super().__init__(copy.deepcopy(model, kept))
 
     def collect(self) -> None:
         """Add the copy's gradients to the master's, in fp32."""

@@ -17,9 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-import torch  # noqa: E402
-
-from gpt2 import bench, device  # noqa: E402
+from gpt2 import bench  # noqa: E402
 from gpt2.settings import run_settings  # noqa: E402
 from kconf.bind import ranges  # noqa: E402
 from kconf.overrides import Overrides  # noqa: E402
@@ -59,22 +57,8 @@ def main(arguments: list[str]) -> int:
         wanted.append(
             (f"{steps[0].id} {word}", settings(steps[0], [*options.set, word]))
         )
-    first = wanted[0][1]
-    kind = device.resolve(first.system.device)
-    device.configure(first.system, kind)
-    torch.manual_seed(1)
-    shape = (options.batch, first.model.block_size + 1)
-    rows_BT = torch.randint(0, first.model.vocab_size, shape, device=kind)
-    builders = [
-        lambda n=n, s=s: bench.ours(n, s, options.batch, kind) for n, s in wanted
-    ]
-    if options.nanogpt:
-        builders.append(lambda: bench.nanogpt(options.nanogpt, first, kind))
-    contenders = [bench.prepare(build, rows_BT, kind) for build in builders]
-    bench.race(contenders, rows_BT, kind, options.rounds, options.timed)
-    info = device.describe(kind)
     command = " ".join([Path(__file__).name, *arguments])
-    record = bench.record(contenders, rows_BT, info, command)
+    record = bench.compare(wanted, options, command)
     options.out.write_text(json.dumps(record, indent=1) + "\n")
     text = bench.markdown(record)
     options.out.with_suffix(".md").write_text(text)

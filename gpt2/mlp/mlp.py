@@ -15,6 +15,7 @@ from gpt2.mlp.attn_gate import AttentionGate
 from gpt2.mlp.cross_token import CrossToken
 from gpt2.mlp.latent import ReciprocalLatent
 from gpt2.settings import ModelSettings
+from kernels.gelu import gelu
 
 
 class Mlp(nn.Module):
@@ -71,7 +72,7 @@ class Mlp(nn.Module):
             return F.silu(self.gate(x_BnE)) * h_BnF
         if self.kind == "relu2":
             return h_BnF.relu().square()
-        return F.gelu(h_BnF, approximate="tanh")
+        return gelu(h_BnF)
 
     def empty_cache(self, x_BnE: torch.Tensor) -> MlpCache:
         """A cache of no tokens, shaped for x."""

@@ -7,8 +7,9 @@ import torch
 import triton
 import triton.language as tl
 
+# The fastest of 4096 to 16384 x 8 to 32 warps on an H200 at V = 50,304.
 BLOCK = 8192
-WARPS = 16
+WARPS = 8
 
 
 @triton.jit
@@ -21,34 +22,32 @@ def _row(
     target = tl.load(target_ptr + row)
     own = tl.load(logits_ptr + target).to(tl.float32)
     offsets = tl.arange(0, BLOCK)
-    # One running maximum and sum per lane, reduced once at the end.
-    m = tl.full([BLOCK], -float("inf"), tl.float32)
-    total = tl.zeros([BLOCK], tl.float32)
+    top, total = -float("inf"), 0.0
     for start in range(0, V, BLOCK):
+        inside = start + offsets < V
         x = tl.load(
             logits_ptr + start + offsets,
-            mask=start + offsets < V,
+            mask=inside,
             other=-float("inf"),
+            eviction_policy="evict_last",
         ).to(tl.float32)
-        higher = tl.maximum(m, x)
-        # A lane that has seen nothing has m = x = -inf, and -inf + inf is NaN.
-        shift = tl.where(higher == -float("inf"), 0.0, higher)
-        total = total * tl.exp(m - shift) + tl.exp(x - shift)
-        m = higher
-    top = tl.max(m, axis=0)
-    whole = tl.sum(total * tl.exp(m - top), axis=0)
-    tl.store(loss_ptr + row, tl.log(whole) + (top - own))
+        higher = tl.maximum(top, tl.max(x, axis=0))
+        total = total * tl.exp(top - higher) + tl.sum(tl.exp(x - higher), axis=0)
+        top = higher
+    tl.store(loss_ptr + row, tl.log(total) + (top - own))
     if GRADIENT:
+        share = scale / total
         for start in range(0, V, BLOCK):
             inside = start + offsets < V
             x = tl.load(logits_ptr + start + offsets, mask=inside, other=0.0)
             # Relative to the largest: x - lse loses the digits of a large lse.
-            p = tl.exp(x.to(tl.float32) - top) / whole
-            p = tl.where(start + offsets == target, p - 1.0, p) * scale
+            p = tl.exp(x.to(tl.float32) - top) * share
+            p = tl.where(start + offsets == target, p - scale, p)
             tl.store(
                 logits_ptr + start + offsets,
                 p.to(logits_ptr.dtype.element_ty),
                 mask=inside,
+                eviction_policy="evict_first",
             )
 
 

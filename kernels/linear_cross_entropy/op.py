@@ -69,7 +69,7 @@ def _with_gradients(
         total += _rows(logits_nV, target_n, 1 / len(x_NE), True).sum()
         last = done + len(x_nE)
         torch.mm(logits_nV, weight_VE, out=dx_NE[done:last])
-        dweight_VE += logits_nV.t() @ x_nE
+        _add_product(dweight_VE, logits_nV.t(), x_nE)
         done = last
     return total / len(x_NE), dx_NE, dweight_VE.to(weight_VE.dtype)
 
@@ -95,6 +95,14 @@ _with_gradients.register_autograd(_backward, setup_context=_save)
 
 def _chunks(x_NE: torch.Tensor, target_N: torch.Tensor):
     return zip(x_NE.split(CHUNK_ROWS), target_N.split(CHUNK_ROWS))
+
+
+def _add_product(sum_VE: torch.Tensor, a_Vn: torch.Tensor, b_nE: torch.Tensor) -> None:
+    """sum += a b in fp32; on a GPU inside the product."""
+    if sum_VE.is_cuda and a_Vn.dtype != torch.float32:
+        torch.addmm(sum_VE, a_Vn, b_nE, out_dtype=torch.float32, out=sum_VE)
+    else:
+        sum_VE += a_Vn @ b_nE
 
 
 def _rows(

@@ -119,3 +119,26 @@ def test_opcheck():
 def test_what_does_not_fit_is_refused(spoil, words):
     with pytest.raises(ValueError, match=words):
         linear_cross_entropy(*spoil(*batch(7)))
+
+
+def rows_of_both(x_nV, target_n, scale, gradient):
+    """(loss, logits or their gradient) by torch and by the kernel."""
+    from kernels.linear_cross_entropy import kernel
+
+    kernel.BLOCK = 16
+    ours, theirs = x_nV.clone(), x_nV.clone()
+    by_torch = op._rows(theirs, target_n, scale, gradient)
+    by_kernel = kernel.rows(ours, target_n, scale, gradient)
+    return (by_torch, theirs), (by_kernel, ours)
+
+
+@pytest.mark.parametrize("gradient", (True, False))
+@pytest.mark.parametrize("V", (1, 15, 16, 53))
+def test_the_kernel(interpret, V, gradient):
+    stream = torch.Generator().manual_seed(V)
+    for scale in (1e-4, 1.0, 100.0):
+        x_nV = torch.randn(6, V, generator=stream) * scale
+        target_n = torch.randint(0, V, (6,), generator=stream)
+        wanted, found = interpret(rows_of_both, x_nV, target_n, 0.3, gradient)
+        torch.testing.assert_close(found, wanted, rtol=2e-6, atol=2e-6)
+        assert gradient or torch.equal(found[1], x_nV)

@@ -1,0 +1,6 @@
+"""GELU in GPT-2's tanh form, quick forward."""
+
+from kernels.gelu.op import gelu
+from kernels.gelu.reference import plain
+
+__all__ = ["gelu", "plain"]
