@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gpt2.accounting import count, memory_estimate, meta_model
 from gpt2.check import (
@@ -11,6 +11,8 @@ from gpt2.check import (
     claims,
     decoding,
     distinct,
+    formulas,
+    initial,
     learning,
     numerics,
     probabilities,
@@ -26,6 +28,7 @@ from kconf.syntax import ConfigError
 PROOFS: tuple[tuple[str, Callable[[Subject], None]], ...] = (
     ("built as configured", claims.built_as_configured),
     ("expectations", claims.expectations),
+    ("initial values", initial.initial_values),
     ("first loss", learning.first_loss),
     ("gradients", learning.gradients),
     ("causality", causality.causality),
@@ -35,6 +38,7 @@ PROOFS: tuple[tuple[str, Callable[[Subject], None]], ...] = (
     ("dropout rests", state.dropout_rests),
     ("probabilities", probabilities.probabilities),
     ("decoding", decoding.decoding),
+    ("formulas", formulas.formulas),
     ("optimizer as configured", learning.optimizer_as_configured),
     ("update and decay", learning.update),
     ("repeated batch", learning.repeated_batch),
@@ -64,12 +68,14 @@ FAULTS = (
 @dataclass
 class Case:
     """A step under check. subject: None where the configuration itself is at
-    fault; function: what identifies its logits, once everything else holds.
+    fault; function: what identifies its logits, initial: its initial values, once
+    everything else holds.
     """
 
     verdict: Verdict
     subject: Subject | None = None
     function: str | None = None
+    initial: dict[tuple, str] = field(default_factory=dict)
 
     @property
     def sound(self) -> bool:
@@ -88,6 +94,7 @@ def prove(case: Case) -> None:
             proof(subject)
             verdict.proofs.append(name)
         case.function = distinct.fingerprint(subject)
+        case.initial = initial.digests(subject)
         verdict.promise = None
 
 

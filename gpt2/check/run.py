@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from gpt2.check import distinct, studies
+from gpt2.check import distinct, initial, studies
 from gpt2.check.pair import Pair, PartnerLost
 from gpt2.check.prove import Case, Recorded, prove
 from gpt2.check.subject import Subject
@@ -126,11 +126,15 @@ def merge_study(tree: Tree, study: studies.Study, overrides: Overrides) -> list[
 
 
 def _tell_apart(cases: list[Case]) -> None:
-    """No two steps of a study are the same function under other names."""
-    functions = {}
+    """No two steps of a study are the same function under other names, and they
+    share the initial values of what they share.
+    """
+    functions, values = {}, {}
     for case in cases:
         if case.sound:
             with Recorded(case.verdict):
+                case.verdict.promise = "shared initial values"
+                initial.require_shared(case.verdict.step, case.initial, values)
                 case.verdict.promise = "a function of its own"
                 distinct.require_distinct(case.subject, case.function, functions)
                 case.verdict.promise = None

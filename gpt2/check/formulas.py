@@ -1,0 +1,95 @@
+"""The model computes its formulas, forward and backward."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from gpt2.check import byhand
+from gpt2.check.subject import Subject, require
+from gpt2.model import GPT
+
+# Longer than the band and the window of a small model, and quick.
+TOKENS = 14
+# Of float64 logits, relative to the largest; of a loss, taken in fp32; of a
+# directional derivative against a central difference, relative (softpick's maximum,
+# a constant for backward, is worth 4e-6). STEP: below the distance to most kinks.
+TOLERANCE = 1e-9
+LOSS_TOLERANCE = 1e-5
+SLOPE_TOLERANCE = 1e-5
+STEP = 1e-7
+
+
+def formulas(subject: Subject) -> None:
+    """Logits, loss and gradient are those of a second implementation, written
+    row by row from the formulas and the settings (gpt2/check/byhand.py).
+
+    In float64, with every parameter away from its initial value, so that a bias,
+    a gate or a weight per head that is left out or mistaken for another shows.
+    The gradient is taken in one random direction; what a setting detaches stays
+    constant there.
+    """
+    model = subject.build().double()
+    scales = _scatter(model)
+    rows = subject.tokens(batch=1)[:, : TOKENS + 1]
+    tokens_BT, targets_BT = rows[:, :-1], rows[:, 1:]
+    held, weights = byhand.Held(), _named(model, lambda p: p.detach())
+    shape, tokens_T = subject.small.model, tokens_BT[0].numpy()
+    wanted_TV = byhand.logits(shape, weights, tokens_T, held)
+    found_BTV = model(tokens_BT)
+    error = np.abs(found_BTV[0].detach().numpy() - wanted_TV).max()
+    require(
+        error <= TOLERANCE * np.abs(wanted_TV).max(),
+        f"logits differ from the formulas by {error:.2e}, where the largest is "
+        f"{np.abs(wanted_TV).max():.2e}",
+    )
+    wanted = byhand.loss(wanted_TV, targets_BT[0].numpy())
+    found = model(tokens_BT, targets_BT).item()
+    require(
+        abs(found - wanted) <= LOSS_TOLERANCE * wanted,
+        f"the loss is {found:.6f}, by the formula {wanted:.6f}",
+    )
+    stream = torch.Generator().manual_seed(3)
+    probe_TV = torch.randn(found_BTV.shape[1:], generator=stream).double()
+    (found_BTV[0] * probe_TV).sum().backward()
+    direction = {p: scales[p] * torch.randn(p.shape, generator=stream) for p in scales}
+    found = sum((p.grad * d).sum().item() for p, d in direction.items())
+    ends = []
+    for sign in (1, -1):
+        moved = _named(model, lambda p: p.detach() + sign * STEP * direction.get(p, 0))
+        rows_TV = byhand.logits(shape, moved, tokens_T, held)
+        ends.append((rows_TV * probe_TV.numpy()).sum())
+    wanted = (ends[0] - ends[1]) / (2 * STEP)
+    require(
+        abs(found - wanted) <= SLOPE_TOLERANCE * abs(wanted),
+        f"the gradient along a random direction is {found:.8g}, that of the formulas "
+        f"{wanted:.8g}",
+    )
+
+
+@torch.no_grad()
+def _scatter(model: GPT) -> dict[torch.nn.Parameter, float]:
+    """Noise on every parameter, in place; its standard deviation."""
+    stream, scales = torch.Generator().manual_seed(2), {}
+    for parameter in model.parameters():
+        matrix = parameter.dim() > 1
+        scales[parameter] = parameter.shape[1] ** -0.5 if matrix else 0.3
+        noise = torch.randn(parameter.shape, generator=stream)
+        parameter.add_(scales[parameter] * noise)
+    return scales
+
+
+def _named(
+    model: GPT, value: Callable[[torch.Tensor], torch.Tensor]
+) -> dict[str, np.ndarray]:
+    """value(tensor) of every logical matrix by its logical name, of any other
+    parameter and buffer by its own.
+    """
+    found = {}
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        found[name] = value(tensor).numpy()
+    for matrix in model.matrices():
+        whole = value(matrix.parameter)
+        rows = whole if matrix.rows is None else whole[matrix.rows]
+        found[matrix.name] = rows.numpy()
+    return found
