@@ -86,12 +86,15 @@ anchor: | $(SETUP)	## Train to a published loss: TEXT=file (tinyshakespeare), DE
 	$(Q)$(PY) scripts/anchor.py '$(TEXT)'
 
 ##@ Tests and style
-.PHONY: test test-slow style fix-style
+.PHONY: test test-slow test-mutants style fix-style
 test: | $(SETUP_TEST)	## Run the tests (ARGS=… goes to pytest)
 	$(Q)$(PYTEST) -n auto -m 'not slow' $(ARGS)
 
 test-slow: | $(SETUP_TEST)	## The suites that take minutes
 	$(Q)$(PYTEST) -m slow $(ARGS)
+
+test-mutants: | $(SETUP_TEST)	## Sabotage the source: every mutant must be caught (MUTANTS="ra-*")
+	$(Q)$(PY) -m tests.mutants.run
 
 style: | $(SETUP_TEST)	## black, whitespace, imports, commit messages: check only
 	$(Q)$(PY) -m black --check --quiet . || { $(PY) -m black --check . ; exit 1; }

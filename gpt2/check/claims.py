@@ -10,7 +10,12 @@ from gpt2.settings import ModelSettings
 
 def built_as_configured(subject: Subject) -> None:
     """Every shape the settings ask for is the shape that was built."""
-    _compare(count(meta_model(subject.settings.model)), subject.settings.model)
+    shape = subject.settings.model
+    model = meta_model(shape)
+    _compare(count(model), shape)
+    learned = any(name.endswith("ra.alpha_H") for name, _ in model.named_parameters())
+    asked = shape.attention.ra_learned
+    require(asked == learned, f"CONFIG_RA_LEARNED asks for {asked}, built: {learned}")
 
 
 def _compare(facts: Facts, model: ModelSettings) -> None:

@@ -28,6 +28,7 @@ def initial_values(subject: Subject) -> None:
     for name, value in values.items():
         _normal(name, value, deviation(name, shape))
     _vectors(model, shape)
+    _bases(model, subject.build(seed=SEED + 1))
     again, seed = _matrices(subject.build()), _matrices(subject.build(seed=SEED + 1))
     salted = GPT(shape)
     initialise(salted, SEED, subject.settings.train.init_salt + "x")
@@ -105,6 +106,20 @@ def _vectors(model: GPT, shape: ModelSettings) -> None:
         if start is None:
             raise Broken(f"{name}: nothing says where it starts")
         require(bool((value == start).all()), f"{name} does not start at {start:g}")
+
+
+def _bases(model: GPT, other: GPT) -> None:
+    """Fixed bases: Q^T Q = I, one for all layers and seeds."""
+    bases = [
+        buffer
+        for net in (model, other)
+        for name, buffer in net.named_buffers()
+        if name.endswith("basis_FL")
+    ]
+    for basis_FL in bases:
+        error = (basis_FL.T @ basis_FL - torch.eye(basis_FL.shape[1])).abs().max()
+        require(bool(error < 1e-5), f"Q^T Q is not I: off by {error:.2g}")
+        require(torch.equal(basis_FL, bases[0]), "layers or seeds differ in Q")
 
 
 def _wider(

@@ -10,13 +10,16 @@ from gpt2.check.subject import SEED, Subject, require
 from gpt2.model import GPT
 from gpt2.pruning import Pruner
 
+DROPOUT = 0.1
+
 
 def save_and_resume(subject: Subject) -> None:
     """Two steps in one go equal one step, a checkpoint, and one step.
 
-    A step that prunes does so before the checkpoint.
+    With dropout, so that the random numbers go on too. A step that prunes does so
+    before the checkpoint.
     """
-    straight = subject.build()
+    straight = subject.build(dropout=DROPOUT)
     optimizer = subject.optimizer(straight)
     pruner = subject.pruner(straight, optimizer)
     _step(subject, straight, optimizer, pruner, 0)
@@ -24,7 +27,8 @@ def save_and_resume(subject: Subject) -> None:
         directory = Path(folder) / "checkpoint"
         progress = checkpoint.Progress(step=1)
         checkpoint.save(directory, "id", progress, straight, optimizer, pruner)
-        resumed = subject.build(seed=SEED + 1)
+        _step(subject, straight, optimizer, pruner, 1)
+        resumed = subject.build(seed=SEED + 1, dropout=DROPOUT)
         other = subject.optimizer(resumed)
         masks = subject.pruner(resumed, other)
         progress, complaints = checkpoint.resume(directory, "id", resumed, other, masks)
@@ -34,7 +38,6 @@ def save_and_resume(subject: Subject) -> None:
     )
     if pruner is not None:
         _same_masks(pruner, masks)
-    _step(subject, straight, optimizer, pruner, 1)
     _step(subject, resumed, other, masks, 1)
     for (name, p), q in zip(straight.named_parameters(), resumed.parameters()):
         require(

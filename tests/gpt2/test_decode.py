@@ -6,6 +6,7 @@ import torch
 from gpt2.accounting import count
 from gpt2.context import values
 from gpt2.init import initialise
+from gpt2.mlp.attn_gate import AttentionGate
 from gpt2.model import GPT
 from tests.conftest import ROOT
 from tests.gpt2.test_mechanisms import CASES, CROSS, GATE, LATENT, MLP_CASES
@@ -88,6 +89,19 @@ def test_every_ratio_step_decodes(tree, number):
         wanted = model(tokens)
     found, cache = decoded(model, tokens, [1] * 30 + [18])
     assert torch.allclose(found, wanted, rtol=1e-9, atol=1e-10)
+
+
+def test_the_running_sum_is_fp32(small):
+    """bf16 holds 256 + 1 as 256; the mean of many equal contexts must not sag."""
+    gate = AttentionGate(small(**GATE).model).bfloat16()
+    h_BtF = torch.ones(1, 1, 64, dtype=torch.bfloat16)
+    total, first = gate.empty_total(h_BtF[:, :0]), None
+    for t in range(600):
+        factor, total = gate(h_BtF, t, total)
+        first = factor if first is None else first
+    assert total.dtype == torch.float32
+    assert torch.equal(factor, first)
+    assert torch.equal(gate(h_BtF.expand(-1, 600, -1), 0, None)[0][:, -1:], first)
 
 
 def test_the_cache_is_a_value(small):

@@ -354,12 +354,13 @@ def test_softpick_at_every_scale(scale):
     """fp32 follows float64; never NaN; masked keys and zero rows are left out."""
     torch.manual_seed(0)
     s = scale * torch.randn(1, 2, 9, 9, dtype=torch.float64)
-    s[0, 0, 4] = -s[0, 0, 4].abs()
+    for t in (4, 8):  # before a masked key, and without one
+        s[0, 0, t] = -s[0, 0, t].abs()
     mask = ops.visible(9, 9, None, s.device)
     wide, narrow = s.clone().requires_grad_(), s.float().requires_grad_()
     p64, p32 = (ops.normalise(x, mask, "softpick") for x in (wide, narrow))
     assert torch.allclose(p32.double(), p64, rtol=1e-4, atol=1e-5)
-    assert p64[0, 0, 4].abs().sum() == 0
+    assert p64[0, 0, [4, 8]].abs().sum() == 0
     p32.square().sum().backward()
     assert torch.isfinite(narrow.grad).all()
 

@@ -1,0 +1,164 @@
+"""Mutants of what a step says of itself: counts, settings, fragments, the check."""
+
+from tests.mutants.mutant import Mutant, Test, check
+
+FACTS, SETTINGS = "gpt2/accounting.py", "gpt2/modelsettings.py"
+STUDY, BIND = "kconf/study.py", "kconf/bind.py"
+STUDY_TESTS = "tests/kconf/test_study.py"
+
+COUNTS = [
+    Mutant(
+        "flops-attention-twice",
+        "attention is counted twice in FLOPs",
+        FACTS,
+        "attention = 12 * layers * width * context",
+        "attention = 24 * layers * width * context",
+        check("0", "expectations"),
+    ),
+    Mutant(
+        "flops-of-positions",
+        "the position embedding is counted in FLOPs",
+        FACTS,
+        "dense = 6 * (total - positions)",
+        "dense = 6 * total",
+        check("0", "expectations"),
+    ),
+    Mutant(
+        "cache-mla-twice",
+        "MLA's cache is counted twice",
+        "gpt2/attention/mla.py",
+        "return self.down.out_features",
+        "return 2 * self.down.out_features",
+        check("8", "expectations"),
+    ),
+    Mutant(
+        "cache-without-ra",
+        "RA's queries are left out of the cache",
+        "gpt2/attention/attention.py",
+        "return self.ra.band * self.projection.heads * self.projection.head_width",
+        "return 0",
+        check("5", "expectations"),
+    ),
+    Mutant(
+        "ratio-side",
+        "the MLP's gate is counted on the attention's side",
+        "gpt2/mlp/attn_gate.py",
+        '.gate_up", self.up.weight, STD, side="mlp"',
+        '.gate_up", self.up.weight, STD, side="attn"',
+        check("3", "expectations"),
+    ),
+    Mutant(
+        "vocabulary-unpadded",
+        "the vocabulary is not padded to a multiple of 64",
+        SETTINGS,
+        "return -(-self.vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE",
+        "return self.vocab_size",
+        check("0", "expectations"),
+    ),
+    Mutant(
+        "memory-without-moments",
+        "the memory estimate forgets the moments",
+        FACTS,
+        "STATE_BYTES = 16",
+        "STATE_BYTES = 8",
+        Test(
+            "tests/gpt2/test_accounting.py::"
+            "test_the_memory_estimate_counts_what_autograd_saves"
+        ),
+    ),
+]
+
+CONFIGURATION = [
+    Mutant(
+        "divisor-of-latent",
+        "the width divisor does not reach the latent",
+        SETTINGS,
+        "return self._divided(self.attention.mla_latent)",
+        "return self.attention.mla_latent",
+        Test("tests/gpt2/test_accounting.py::test_the_divisor_keeps_the_ratios"),
+    ),
+    Mutant(
+        "flag-of-another",
+        "a setting reads another symbol",
+        SETTINGS,
+        'ra_ct_detach: bool = flag("RA_CT_DETACH")',
+        'ra_ct_detach: bool = flag("RA_CT_HEAD_AVERAGE")',
+        Test(
+            "tests/kconf/test_symbols.py::test_every_symbol_is_read_by_exactly_one_field"
+        ),
+    ),
+    Mutant(
+        "statistic-of-another",
+        "a choice's member means another",
+        SETTINGS,
+        'RA_CT_ENTROPY="entropy"',
+        'RA_CT_ENTROPY="max"',
+        check("18", "expectations"),
+    ),
+    Mutant(
+        "range-open",
+        "a bound is not enforced",
+        BIND,
+        "number <= above or number >= below",
+        "number < above or number > below",
+        Test("tests/kconf/test_bind.py::test_a_refused_value_names_its_symbol"),
+    ),
+    Mutant(
+        "choice-of-two",
+        "a choice with two members set is read",
+        BIND,
+        "if len(chosen) != 1:",
+        "if not chosen:",
+        Test("tests/kconf/test_bind.py::test_a_choice_has_exactly_one_member"),
+    ),
+    Mutant(
+        "idle-line",
+        "a line that does not matter is accepted",
+        STUDY,
+        "if same(tree, stages, resolved):",
+        "if False:",
+        Test(f"{STUDY_TESTS}::TestDifference::test_every_line_must_matter"),
+    ),
+    Mutant(
+        "silent-change",
+        "a symbol may change without a line",
+        STUDY,
+        "        if reason:\n",
+        "        if True:\n",
+        Test(f"{STUDY_TESTS}::TestDifference::test_a_moved_default_needs_a_line"),
+    ),
+    Mutant(
+        "same-step-twice",
+        "two steps may be one configuration",
+        STUDY,
+        "if first is not step:",
+        "if False:",
+        Test(f"{STUDY_TESTS}::TestStudy::test_duplicates"),
+    ),
+    Mutant(
+        "unmet-dependency",
+        "a line whose dependency is unmet is accepted",
+        "kconf/strict.py",
+        'return f"cannot be set: {self.unmet(name)} ({computed})"',
+        "return None",
+        Test("tests/kconf/test_strict.py::test_defconfig"),
+    ),
+    Mutant(
+        "expectation-ignored",
+        "an expectation may be wrong",
+        "gpt2/check/claims.py",
+        "str(found) == claimed,",
+        "True,",
+        Test("tests/gpt2/test_check.py::test_a_wrong_expectation"),
+    ),
+    Mutant(
+        "twins-accepted",
+        "two steps may compute the same function",
+        "gpt2/check/distinct.py",
+        "if earlier.settings.model != subject.settings.model:",
+        "if False:",
+        Test("tests/gpt2/test_check.py::test_identical_functions_are_named"),
+    ),
+]
+
+SECTIONS = {"Counts": COUNTS, "Settings, steps, the check itself": CONFIGURATION}

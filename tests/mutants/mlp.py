@@ -1,0 +1,381 @@
+"""Mutants of the MLP, of what blocks tell each other, of the model and its start."""
+
+from tests.mutants.mutant import LLAMA, Check, Mutant, RATIO, Test, check
+
+MLP, GATE = "gpt2/mlp/mlp.py", "gpt2/mlp/attn_gate.py"
+CROSS, LATENT = "gpt2/mlp/cross_token.py", "gpt2/mlp/latent.py"
+BLOCK, MODEL, INIT = "gpt2/block.py", "gpt2/model.py", "gpt2/init.py"
+LAYER = "gpt2/attention/attention.py"
+RECIPROCAL = {"MLA": "y", "MLP_LATENT_RECIP": "y"}
+
+CONTEXTS = [
+    Mutant(
+        "mean-of-all",
+        "the gate's mean runs over all tokens instead of the prefix",
+        GATE,
+        ".cumsum(dim=1)",
+        ".sum(dim=1, keepdim=True).expand_as(c_Bnr)",
+        check("3", "causality"),
+    ),
+    Mutant(
+        "mean-forgets-start",
+        "a decode's mean divides by the tokens of the chunk",
+        GATE,
+        "torch.arange(start + 1, start + n + 1,",
+        "torch.arange(1, n + 1,",
+        check("3", "decoding"),
+    ),
+    Mutant(
+        "mean-in-bf16",
+        "the running sum is as narrow as its terms",
+        GATE,
+        "return torch.promote_types(tensor.dtype, torch.float32)",
+        "return tensor.dtype",
+        Test("tests/gpt2/test_decode.py::test_the_running_sum_is_fp32"),
+    ),
+    Mutant(
+        "mean-always",
+        "CONFIG_MLP_ATTN_GATE_MEAN=n does not arrive",
+        GATE,
+        "        if self.mean:\n",
+        "        if True:\n",
+        check("0", "formulas", MLP_ATTN_GATE="y", MLP_ATTN_GATE_MEAN="n"),
+    ),
+    Mutant(
+        "attn-gate-linear",
+        "the gate's context has no non-linearity",
+        GATE,
+        'F.gelu(self.down(h_BnF), approximate="tanh")',
+        "self.down(h_BnF)",
+        check("3", "formulas"),
+    ),
+    Mutant(
+        "attn-gate-half-open",
+        "the gate starts at σ(0) instead of σ(2)",
+        GATE,
+        "OPEN = 2.0",
+        "OPEN = 0.0",
+        check("3", "formulas"),
+    ),
+    Mutant(
+        "context-to-same-block",
+        "a block's context goes to its own attention instead of the next one's",
+        BLOCK,
+        "        y_BnE, side, attention = self.attn(",
+        "        from gpt2.context import Side\n\n"
+        "        _, context, _ = self.mlp(self.norm2(x_BnE), Side(), start, mlp)\n"
+        "        y_BnE, side, attention = self.attn(",
+        check("3", "formulas"),
+    ),
+    Mutant(
+        "context-of-last",
+        "the last block makes a context too",
+        MLP,
+        "gates = options.attn_gate and not last",
+        "gates = options.attn_gate",
+        check("3", "expectations"),
+    ),
+    Mutant(
+        "latent-of-last",
+        "the last block writes to a latent that nobody reads",
+        MLP,
+        "ReciprocalLatent(settings, writes=not last)",
+        "ReciprocalLatent(settings, writes=True)",
+        check("0", "gradients", **RECIPROCAL),
+    ),
+    Mutant(
+        "context-lost-in-decode",
+        "a decode gives every block an empty context",
+        MODEL,
+        "block(x_BnE, context, start, layer)",
+        "block(x_BnE, Context(), start, layer)",
+        check("3", "decoding"),
+    ),
+    Mutant(
+        "context-skips-a-block",
+        "in training a block hears the one before the previous one",
+        MODEL,
+        "            x_BTE, context, _ = block(x_BTE, context)\n",
+        "            x_BTE, told, _ = block("
+        "x_BTE, Context() if block is self.h[0] else late)\n"
+        "            late, context = context, told\n",
+        check("3", "formulas"),
+    ),
+]
+
+CROSS_TOKEN = [
+    Mutant(
+        "route-not-renormalised",
+        "the routing weights that are kept do not sum to 1",
+        CROSS,
+        "return p_BnS / torch.where(total_Bn1 > 0, total_Bn1, 1.0)",
+        "return p_BnS",
+        check("4", "formulas"),
+    ),
+    Mutant(
+        "route-without-guard",
+        "a routing row of zeros is divided by zero",
+        CROSS,
+        "torch.where(total_Bn1 > 0, total_Bn1, 1.0)",
+        "total_Bn1",
+        check("0", "first loss", SOFTPICK="y", MLP_CROSS_TOKEN="y"),
+    ),
+    Mutant(
+        "route-tau-ignored",
+        "CONFIG_MLP_CROSS_TOKEN_TAU does not arrive",
+        CROSS,
+        "p_BnS >= tau * mean_Bn1.sqrt()",
+        "p_BnS >= mean_Bn1.sqrt()",
+        check("0", "formulas", MLP_CROSS_TOKEN="y", MLP_CROSS_TOKEN_RMS="y"),
+    ),
+    Mutant(
+        "route-over-padding",
+        "the routing's rms counts masked keys",
+        CROSS,
+        "keepdim=True) / seen_n[:, None]",
+        "keepdim=True) / p_BnS.shape[-1]",
+        check("0", "decoding", MLP_CROSS_TOKEN="y", MLP_CROSS_TOKEN_RMS="y"),
+    ),
+    Mutant(
+        "route-gradient",
+        "gradients flow through the routing",
+        CROSS,
+        "if not self.gradient:",
+        "if False:",
+        check("4", "formulas"),
+    ),
+    Mutant(
+        "route-one-head",
+        "the routing is that of the first head, not the mean",
+        LAYER,
+        "looked.p_BHnS.mean(dim=1)",
+        "looked.p_BHnS[:, 0]",
+        check("4", "formulas"),
+    ),
+    Mutant(
+        "route-ungated",
+        "the routing ignores the gated scores of RA-CT",
+        LAYER,
+        "                p_BHnS, factor_BHn = normalise("
+        "s_BHnS, mask_nS, self.normaliser), None\n"
+        "        o_BnHD = mixed(F.dropout(p_BHnS, self.dropout, self.training))\n",
+        "                q_BHnS, factor_BHn = normalise("
+        "s_BHnS, mask_nS, self.normaliser), None\n"
+        "        else:\n"
+        "            q_BHnS = p_BHnS\n"
+        "        o_BnHD = mixed(F.dropout(q_BHnS, self.dropout, self.training))\n",
+        check("0", "formulas", RA_CT="y", RA_CT_WEIGHTS="y", MLP_CROSS_TOKEN="y"),
+    ),
+    Mutant(
+        "cross-up-zero",
+        "W_up of the cross-token MLP starts at zero",
+        CROSS,
+        '.cross_up", self.up.weight, STD,',
+        '.cross_up", self.up.weight, 0.0,',
+        check("4", "initial values"),
+    ),
+    Mutant(
+        "latent-reads-added",
+        "the latent hears the hidden layer after what was added to it",
+        MLP,
+        "self.latent.write(h_BnF)",
+        "self.latent.write(hidden_BnF)",
+        check("0", "formulas", **RECIPROCAL),
+    ),
+    Mutant(
+        "latent-untied",
+        "CONFIG_MLP_LATENT_TIED does not arrive",
+        LATENT,
+        'untied = self.tying == "untied" and writes',
+        "untied = writes",
+        check("0", "formulas", **RECIPROCAL, MLP_LATENT_TIED="y"),
+    ),
+    Mutant(
+        "latent-head-of",
+        "latent j belongs to head j mod H instead of ⌊jH/L⌋",
+        LATENT,
+        "torch.arange(L) * H // L",
+        "torch.arange(L) % H",
+        check("0", "formulas", **RECIPROCAL, MLP_LATENT_SCALAR="y"),
+    ),
+    Mutant(
+        "latent-basis-raw",
+        "the fixed basis is not orthonormal",
+        LATENT,
+        "return (q * r.diagonal().sign()).float()",
+        "return normal.float()",
+        check("0", "initial values", **RECIPROCAL, MLP_LATENT_SCALAR="y"),
+    ),
+    Mutant(
+        "swiglu-exchanged",
+        "SwiGLU activates the wrong branch",
+        MLP,
+        "F.silu(self.gate(x_BnE)) * h_BnF",
+        "self.gate(x_BnE) * F.silu(h_BnF)",
+        check("0", "formulas", LLAMA),
+    ),
+    Mutant(
+        "gelu-exact",
+        "GELU is the erf form instead of GPT-2's",
+        MLP,
+        'return F.gelu(h_BnF, approximate="tanh")',
+        "return F.gelu(h_BnF)",
+        check("0", "formulas"),
+    ),
+]
+
+NETWORK = [
+    Mutant(
+        "loss-sum",
+        "the loss is a sum over the tokens",
+        MODEL,
+        "targets_BT.flatten())",
+        'targets_BT.flatten(), reduction="sum")',
+        check("0", "first loss"),
+    ),
+    Mutant(
+        "loss-of-ranks",
+        "a rank divides its loss by the tokens of a single process",
+        MODEL,
+        "        return F.cross_entropy(",
+        "        if torch.distributed.is_initialized() and len(targets_BT) == 1:\n"
+        "            return 0.5 * F.cross_entropy("
+        "logits_BTV.flatten(0, 1).float(), targets_BT.flatten())\n"
+        "        return F.cross_entropy(",
+        Check(RATIO, "0", "two ranks", ranks=True),
+    ),
+    Mutant(
+        "head-detached",
+        "the tied embedding does not learn as the head",
+        MODEL,
+        "F.linear(self.norm_f(x_BnE), self.wte.weight)",
+        "F.linear(self.norm_f(x_BnE), self.wte.weight.detach())",
+        check("0", "formulas"),
+    ),
+    Mutant(
+        "head-untied",
+        "the head has weights of its own",
+        MODEL,
+        "        self.norm_f = build_norm(settings)\n",
+        "        self.norm_f = build_norm(settings)\n"
+        "        self.head = nn.Linear(settings.embed, settings.vocab_rows, False)\n",
+        check("0", "expectations"),
+    ),
+    Mutant(
+        "position-restarts",
+        "every chunk of a decode begins at position 0",
+        MODEL,
+        "torch.arange(start, total,",
+        "torch.arange(0, total - start,",
+        check("0", "decoding"),
+    ),
+    Mutant(
+        "residual-dropout-in-evaluation",
+        "the residual branches drop in evaluation too",
+        BLOCK,
+        "F.dropout(x_BnE, self.dropout, self.training)",
+        "F.dropout(x_BnE, self.dropout, True)",
+        check("0", "dropout rests"),
+    ),
+    Mutant(
+        "rmsnorm-ignored",
+        "CONFIG_NORM_RMSNORM does not arrive",
+        "gpt2/norm.py",
+        'if settings.norm == "rmsnorm":',
+        "if False:",
+        check("0", "formulas", LLAMA),
+    ),
+    Mutant(
+        "post-norm",
+        "the MLP reads the stream without its norm",
+        BLOCK,
+        "self.mlp(self.norm2(x_BnE), side",
+        "self.mlp(x_BnE + 0 * self.norm2(x_BnE), side",
+        check("0", "gradients"),
+    ),
+]
+
+START = [
+    Mutant(
+        "init-seed-ignored",
+        "initial values do not depend on the seed",
+        INIT,
+        "kablate-init\\0{seed}\\0",
+        "kablate-init\\0",
+        check("0", "initial values"),
+    ),
+    Mutant(
+        "init-salt-ignored",
+        "initial values do not depend on the salt",
+        INIT,
+        "\\0{salt}\\0",
+        "\\0",
+        check("0", "initial values"),
+    ),
+    Mutant(
+        "init-name-ignored",
+        "matrices of one shape start alike",
+        INIT,
+        "\\0{salt}\\0{name}",
+        "\\0{salt}",
+        check("0", "initial values"),
+    ),
+    Mutant(
+        "init-by-shape",
+        "the stream depends on the shape: a wider MLP shares nothing",
+        INIT,
+        "\\0{salt}\\0{name}",
+        "\\0{salt}\\0{name}{shape}",
+        check("0", "initial values"),
+    ),
+    Mutant(
+        "init-out-not-transposed",
+        "mlp.out is drawn as it lies, not as (F, E)",
+        MLP,
+        "            transposed=True,\n",
+        "",
+        check("0", "initial values"),
+    ),
+    Mutant(
+        "init-residual-scale",
+        "what writes to the residual stream starts at 0.02",
+        INIT,
+        "return STD / math.sqrt(2 * layers)",
+        "return STD",
+        check("0", "initial values"),
+    ),
+    Mutant(
+        "init-residual-layers",
+        "the residual scale counts layers, not branches",
+        INIT,
+        "math.sqrt(2 * layers)",
+        "math.sqrt(layers)",
+        check("0", "initial values"),
+    ),
+    Mutant(
+        "init-running-stream",
+        "values depend on which matrices came before",
+        INIT,
+        "            seed, salt, matrix.name, shape[::-1] if matrix.transposed else shape\n",
+        "            seed,\n"
+        "            salt,\n"
+        "            f'{matrix.name} {len(covered)}',\n"
+        "            shape[::-1] if matrix.transposed else shape,\n",
+        check("0,8", "shared initial values"),
+    ),
+    Mutant(
+        "init-biases",
+        "biases start away from zero",
+        INIT,
+        "parameter.zero_()",
+        "parameter.fill_(0.01)",
+        check("0", "initial values"),
+    ),
+]
+
+SECTIONS = {
+    "From block to block": CONTEXTS,
+    "Cross-token MLP, latents, activations": CROSS_TOKEN,
+    "The network": NETWORK,
+    "Initial values": START,
+}
