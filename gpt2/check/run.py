@@ -58,12 +58,14 @@ def check(
     else:
         print_table(verdicts)
     failed = [verdict for verdict in verdicts if verdict.promise is not None]
+    prose = sys.stderr if as_json else sys.stdout
+    spelled = [shlex.quote(word) for word in overrides.spelled.values()]
     for verdict in failed:
-        print_failure(verdict, [shlex.quote(w) for w in overrides.spelled.values()])
+        print_failure(verdict, spelled, prose)
     print(
         f"check: {len(verdicts) - len(failed)} of {len(verdicts)} steps keep every "
         f"promise, {time.monotonic() - began:.1f} s",
-        file=sys.stderr if as_json else sys.stdout,
+        file=prose,
     )
     return 1 if failed else 0
 

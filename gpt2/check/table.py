@@ -1,6 +1,7 @@
 """The check's outcome, one row per step."""
 
 from dataclasses import dataclass, field
+from typing import TextIO
 
 HEADINGS = (
     "step",
@@ -73,15 +74,15 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
     )
 
 
-def print_failure(verdict: Verdict, overrides: list[str]) -> None:
+def print_failure(verdict: Verdict, overrides: list[str], to: TextIO) -> None:
     """The step, its first broken promise, and how to rerun only it under the
     same one-shot overrides.
     """
-    print(f"\n✗ {verdict.study} {verdict.step}: {verdict.promise}")
+    print(f"\n✗ {verdict.study} {verdict.step}: {verdict.promise}", file=to)
     for line in (verdict.found or "").splitlines():
-        print(f"    {line}")
+        print(f"    {line}", file=to)
     if verdict.trace:
-        print(verdict.trace.rstrip())
+        print(verdict.trace.rstrip(), file=to)
     number = verdict.step.partition("-")[0]
     again = f"make check STEP={int(number)}" if number.isdigit() else "make check"
-    print(f"    rerun only this: {' '.join([*overrides, again])}")
+    print(f"    rerun only this: {' '.join([*overrides, again])}", file=to)

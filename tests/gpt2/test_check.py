@@ -194,6 +194,10 @@ def test_the_command_fails_naming_the_step(monkeypatch, capsys):
     assert "✗ gpt2-ratio-ablation 08-mla: gradients" in out
     assert "rerun only this: make check STEP=8" in out
     assert "0 of 1 steps" in out
+    assert check(ROOT, "08", every=False, as_json=True, began=0.0) == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out)[0]["promise"] == "gradients"
+    assert "v_up.weight is frozen" in said.err and "0 of 1 steps" in said.err
     assert check(ROOT, "0", every=False, as_json=True, began=0.0) == 0
     record = json.loads(capsys.readouterr().out)
     assert record[0]["step"] == "00-baseline" and record[0]["promise"] is None
