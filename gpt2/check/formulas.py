@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from gpt2.check import byhand
-from gpt2.check.subject import Subject, require
+from gpt2.check.subject import Subject, require, spread
 from gpt2.model import GPT
 
 # Longer than the band and the window of a small model, and quick.
@@ -29,8 +29,7 @@ def formulas(subject: Subject) -> None:
     The gradient is taken in one random direction; what a setting detaches stays
     constant there.
     """
-    model = subject.build().double()
-    scales = _scatter(model)
+    model = subject.awake()
     rows = subject.tokens(batch=1)[:, : TOKENS + 1]
     tokens_BT, targets_BT = rows[:, :-1], rows[:, 1:]
     held, weights = byhand.Held(), _named(model, lambda p: p.detach())
@@ -52,7 +51,10 @@ def formulas(subject: Subject) -> None:
     stream = torch.Generator().manual_seed(3)
     probe_TV = torch.randn(found_BTV.shape[1:], generator=stream).double()
     (found_BTV[0] * probe_TV).sum().backward()
-    direction = {p: scales[p] * torch.randn(p.shape, generator=stream) for p in scales}
+    direction = {
+        p: spread(p) * torch.randn(p.shape, generator=stream)
+        for p in model.parameters()
+    }
     found = sum((p.grad * d).sum().item() for p, d in direction.items())
     ends = []
     for sign in (1, -1):
@@ -65,18 +67,6 @@ def formulas(subject: Subject) -> None:
         f"the gradient along a random direction is {found:.8g}, that of the formulas "
         f"{wanted:.8g}",
     )
-
-
-@torch.no_grad()
-def _scatter(model: GPT) -> dict[torch.nn.Parameter, float]:
-    """Noise on every parameter, in place; its standard deviation."""
-    stream, scales = torch.Generator().manual_seed(2), {}
-    for parameter in model.parameters():
-        matrix = parameter.dim() > 1
-        scales[parameter] = parameter.shape[1] ** -0.5 if matrix else 0.3
-        noise = torch.randn(parameter.shape, generator=stream)
-        parameter.add_(scales[parameter] * noise)
-    return scales
 
 
 def _named(

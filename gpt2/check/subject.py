@@ -69,6 +69,17 @@ class Subject:
         initialise(model, seed, self.settings.train.init_salt)
         return model
 
+    @torch.no_grad()
+    def awake(self) -> GPT:
+        """A small model in float64 with every parameter away from its initial
+        value: gates that act, biases that are not zero, factors that differ.
+        """
+        model, stream = self.build().double(), torch.Generator().manual_seed(2)
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=stream)
+            parameter.add_(spread(parameter) * noise)
+        return model
+
     def autocast(self) -> torch.autocast:
         """The step's compute type, on the CPU."""
         bf16 = self.settings.system.dtype == "bf16"
@@ -100,6 +111,13 @@ class Subject:
         """The step's pruner, None when it prunes nothing."""
         settings = self.settings
         return pruning.build(model, optimizer, settings.pruning, settings.optim)
+
+
+def spread(parameter: torch.Tensor) -> float:
+    """The deviation that keeps a matrix's outputs as large as its inputs; 0.3 for
+    a vector.
+    """
+    return parameter.shape[1] ** -0.5 if parameter.dim() > 1 else 0.3
 
 
 def _divisor(model: ModelSettings) -> int:
