@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gpt2.attention.attention import Attention
 from gpt2.context import Context, Side
 from gpt2.init import Matrix
+from gpt2.mlp.cross_token import route
 from gpt2.mlp.latent import orthonormal
 from gpt2.mlp.mlp import Mlp
 from kernels import attention as ops
@@ -363,6 +364,17 @@ def test_softpick_at_every_scale(scale):
     assert p64[0, 0, [4, 8]].abs().sum() == 0
     p32.square().sum().backward()
     assert torch.isfinite(narrow.grad).all()
+
+
+@pytest.mark.parametrize("mode", ["none", "topk", "rms"])
+def test_a_routing_row_of_zeros(mode):
+    """Softpick may leave a token without any weight: it then hears nobody."""
+    p = torch.tensor([[[0.0, 0.0, 0.0], [0.1, 0.3, 0.0]]], requires_grad=True)
+    found = route(p, torch.tensor([3, 3]), mode, k=2, tau=0.5)
+    assert found[0, 0].tolist() == [0.0, 0.0, 0.0]
+    assert found[0, 1].sum().item() == pytest.approx(1)
+    found.square().sum().backward()
+    assert torch.isfinite(p.grad).all()
 
 
 def test_the_basis_is_orthonormal_and_fixed():

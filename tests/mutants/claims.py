@@ -125,7 +125,7 @@ CONFIGURATION = [
         STUDY,
         "        if reason:\n",
         "        if True:\n",
-        Test(f"{STUDY_TESTS}::TestDifference::test_a_moved_default_needs_a_line"),
+        Test(f"{STUDY_TESTS}::TestDifference::test_a_selected_symbol_needs_a_line"),
     ),
     Mutant(
         "same-step-twice",
@@ -133,7 +133,7 @@ CONFIGURATION = [
         STUDY,
         "if first is not step:",
         "if False:",
-        Test(f"{STUDY_TESTS}::TestStudy::test_duplicates"),
+        Test(f"{STUDY_TESTS}::TestStudy::test_all_findings_of_all_steps"),
     ),
     Mutant(
         "unmet-dependency",
