@@ -11,14 +11,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from queue import SimpleQueue
 
 from tests.mutants.catalogue import MUTANTS, page
 from tests.mutants.mutant import Check, Mutant, Test
@@ -70,18 +71,23 @@ class Copy:
         self.server.stdin.close()
         self.server.wait()
 
-    def python(self, arguments: list[str], environment: dict[str, str] = {}) -> Done:
+    def python(
+        self, arguments: list[str], environment: dict[str, str] | None = None
+    ) -> Done:
         """`python ARGUMENTS` in the copy, with this added to the environment."""
         output = self.root / ".output"
         asked = {
             "arguments": arguments,
-            "environment": environment,
+            "environment": environment or {},
             "patience": PATIENCE,
             "output": str(output),
         }
         self.server.stdin.write(json.dumps(asked) + "\n")
         self.server.stdin.flush()
-        status = int(self.server.stdout.readline())
+        answer = self.server.stdout.readline()
+        if not answer:
+            raise RuntimeError("tests.mutants.server ended; what it said stands above")
+        status = int(answer)
         errors = output.with_name(output.name + ".err")
         return Done(status, output.read_text(), errors.read_text())
 
@@ -128,7 +134,7 @@ def main(patterns: Sequence[str], workers: int, write: bool) -> int:
         f"mutants: {len(chosen) - len(alive)} of {len(chosen)} caught, "
         f"{time.monotonic() - began:.0f} s"
     )
-    if write:
+    if write and not alive:
         PAGE.write_text(page())
     return 1 if alive else 0
 
@@ -138,23 +144,20 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _share(copies: list[Copy], jobs: Sequence, work: Callable) -> list:
-    """work(copy, job) of every job, one thread per copy; results in order."""
-    results, waiting, lock = [None] * len(jobs), list(enumerate(jobs)), threading.Lock()
+    """work(copy, job) of every job on whichever copy is free; results in order."""
+    free: SimpleQueue[Copy] = SimpleQueue()
+    for copy in copies:
+        free.put(copy)
 
-    def serve(copy: Copy) -> None:
-        while True:
-            with lock:
-                if not waiting:
-                    return
-                index, job = waiting.pop(0)
-            results[index] = work(copy, job)
+    def on_a_free_one(job):
+        copy = free.get()
+        try:
+            return work(copy, job)
+        finally:
+            free.put(copy)
 
-    threads = [threading.Thread(target=serve, args=(copy,)) for copy in copies]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
+    with ThreadPoolExecutor(len(copies)) as pool:
+        return list(pool.map(on_a_free_one, jobs))
 
 
 def unsoundness(copy: Copy, catcher: Check | Test) -> str | None:
@@ -166,7 +169,10 @@ def unsoundness(copy: Copy, catcher: Check | Test) -> str | None:
 def attempt(copy: Copy, mutant: Mutant) -> Outcome:
     """Apply the mutant, run its catcher, restore; one line on the terminal."""
     began = time.monotonic()
-    text = mutant.apply(copy.root)
+    try:
+        text = mutant.apply(copy.root)
+    except ValueError as stale:
+        return Outcome(mutant, str(stale), 0.0)
     try:
         problem = caught(copy, mutant.catcher)
     finally:

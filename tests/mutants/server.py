@@ -71,7 +71,6 @@ def _become(asked: dict) -> None:
     except BaseException:
         traceback.print_exc()
         status = 1
-        raise
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from tests.mutants.catalogue import MUTANTS, page
-from tests.mutants.mutant import Mutant, Test
-from tests.mutants.run import PAGE, ROOT, Copy, caught
+from tests.mutants.mutant import Mutant, Test, check
+from tests.mutants.run import PAGE, ROOT, Copy, attempt, caught
 
 
 def test_ids_are_names_of_one_mutant_each():
@@ -41,9 +41,32 @@ ENDINGS = {
 }
 
 
-def test_only_an_assertion_counts(tmp_path):
-    with Copy(tmp_path) as copy:
-        for text, told in ENDINGS.items():
-            (tmp_path / "tests" / "test_it.py").write_text(text)
-            problem = caught(copy, Test("tests/test_it.py"))
-            assert problem is None if told is None else told in problem
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    with Copy(tmp_path_factory.mktemp("copy")) as copy:
+        yield copy
+
+
+def test_only_an_assertion_counts(copy):
+    for text, told in ENDINGS.items():
+        (copy.root / "tests" / "test_it.py").write_text(text)
+        problem = caught(copy, Test("tests/test_it.py"))
+        assert problem is None if told is None else told in problem
+
+
+def test_a_mutant_whose_source_moved_is_not_caught(copy):
+    mutant = Mutant("gone", "", "Makefile", "no such line", "", Test(""))
+    assert "0 times, not once" in attempt(copy, mutant).problem
+
+
+def test_only_the_promise_named_counts(copy):
+    """Another promise that would break later does not."""
+    layer = copy.root / "gpt2/attention/attention.py"
+    text = layer.read_text()
+    layer.write_text(text.replace("is_causal=mask_TT is None", "is_causal=False"))
+    try:
+        assert caught(copy, check("0", "causality")) is None
+        problem = caught(copy, check("0", "formulas"))
+        assert "breaks causality, not formulas" in problem
+    finally:
+        layer.write_text(text)
