@@ -39,7 +39,7 @@ CONTEXTS = [
         GATE,
         "        if self.mean:\n",
         "        if True:\n",
-        check("0", "formulas", MLP_ATTN_GATE="y", MLP_ATTN_GATE_MEAN="n"),
+        check("0", "decoding", MLP_ATTN_GATE="y", MLP_ATTN_GATE_MEAN="n"),
     ),
     Mutant(
         "attn-gate-linear",
@@ -65,7 +65,7 @@ CONTEXTS = [
         "        from gpt2.context import Side\n\n"
         "        _, context, _ = self.mlp(self.norm2(x_BnE), Side(), start, mlp)\n"
         "        y_BnE, side, attention = self.attn(",
-        check("3", "formulas"),
+        check("3", "decoding"),
     ),
     Mutant(
         "context-of-last",
