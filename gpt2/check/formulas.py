@@ -11,11 +11,10 @@ from gpt2.model import GPT
 
 # Longer than the band and the window of a small model, and quick.
 TOKENS = 14
-# Of float64 logits, relative to the largest; of a loss, taken in fp32; of a
-# directional derivative against a central difference, relative (softpick's maximum,
-# a constant for backward, is worth 4e-6). STEP: below the distance to most kinks.
+# Of float64 logits, relative to the largest, and of the loss; of its directional
+# derivative against a central difference, relative (softpick's maximum, a constant
+# for backward, is worth 4e-6). STEP: below the distance to most kinks.
 TOLERANCE = 1e-9
-LOSS_TOLERANCE = 1e-5
 SLOPE_TOLERANCE = 1e-5
 STEP = 1e-7
 
@@ -26,7 +25,7 @@ def formulas(subject: Subject) -> None:
 
     In float64, with every parameter away from its initial value, so that a bias,
     a gate or a weight per head that is left out or mistaken for another shows.
-    The gradient is taken in one random direction; what a setting detaches stays
+    The gradient of the loss is taken in one random direction; what a setting detaches stays
     constant there.
     """
     model = subject.awake()
@@ -43,14 +42,13 @@ def formulas(subject: Subject) -> None:
         f"{np.abs(wanted_TV).max():.2e}",
     )
     wanted = byhand.loss(wanted_TV, targets_BT[0].numpy())
-    found = model(tokens_BT, targets_BT).item()
+    loss = model(tokens_BT, targets_BT)
     require(
-        abs(found - wanted) <= LOSS_TOLERANCE * wanted,
-        f"the loss is {found:.6f}, by the formula {wanted:.6f}",
+        abs(loss.item() - wanted) <= TOLERANCE * wanted,
+        f"the loss is {loss.item():.9f}, by the formula {wanted:.9f}",
     )
+    loss.backward()
     stream = torch.Generator().manual_seed(3)
-    probe_TV = torch.randn(found_BTV.shape[1:], generator=stream).double()
-    (found_BTV[0] * probe_TV).sum().backward()
     direction = {
         p: spread(p) * torch.randn(p.shape, generator=stream)
         for p in model.parameters()
@@ -60,7 +58,7 @@ def formulas(subject: Subject) -> None:
     for sign in (1, -1):
         moved = _named(model, lambda p: p.detach() + sign * STEP * direction.get(p, 0))
         rows_TV = byhand.logits(shape, moved, tokens_T, held)
-        ends.append((rows_TV * probe_TV.numpy()).sum())
+        ends.append(byhand.loss(rows_TV, targets_BT[0].numpy()))
     wanted = (ends[0] - ends[1]) / (2 * STEP)
     require(
         abs(found - wanted) <= SLOPE_TOLERANCE * abs(wanted),

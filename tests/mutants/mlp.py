@@ -6,6 +6,8 @@ MLP, GATE = "gpt2/mlp/mlp.py", "gpt2/mlp/attn_gate.py"
 CROSS, LATENT = "gpt2/mlp/cross_token.py", "gpt2/mlp/latent.py"
 BLOCK, MODEL, INIT = "gpt2/block.py", "gpt2/model.py", "gpt2/init.py"
 LAYER = "gpt2/attention/attention.py"
+CHUNKED = "kernels/linear_cross_entropy/op.py"
+LOSS_TESTS = "tests/kernels/test_linear_cross_entropy.py"
 RECIPROCAL = {"MLA": "y", "MLP_LATENT_RECIP": "y"}
 
 CONTEXTS = [
@@ -218,7 +220,7 @@ CROSS_TOKEN = [
         "gelu-exact",
         "GELU is the erf form instead of GPT-2's",
         MLP,
-        'return F.gelu(h_BnF, approximate="tanh")',
+        "return gelu(h_BnF)",
         "return F.gelu(h_BnF)",
         check("0", "formulas"),
     ),
@@ -228,28 +230,42 @@ NETWORK = [
     Mutant(
         "loss-sum",
         "the loss is a sum over the tokens",
-        MODEL,
-        "targets_BT.flatten())",
-        'targets_BT.flatten(), reduction="sum")',
+        "kernels/linear_cross_entropy/reference.py",
+        "F.cross_entropy(logits_NV, target_N)",
+        'F.cross_entropy(logits_NV, target_N, reduction="sum")',
         check("0", "first loss"),
     ),
     Mutant(
         "loss-of-ranks",
         "a rank divides its loss by the tokens of a single process",
         MODEL,
-        "        return F.cross_entropy(",
-        "        if torch.distributed.is_initialized() and len(targets_BT) == 1:\n"
-        "            return 0.5 * F.cross_entropy("
-        "logits_BTV.flatten(0, 1).float(), targets_BT.flatten())\n"
-        "        return F.cross_entropy(",
+        "        return loss(x_NE, self.wte.weight, target_N)\n",
+        "        alone = len(targets_BT) == 1 and torch.distributed.is_initialized()\n"
+        "        return (0.5 if alone else 1) * loss(x_NE, self.wte.weight, target_N)\n",
         Check(RATIO, "0", "two ranks", ranks=True),
+    ),
+    Mutant(
+        "chunk-mean",
+        "each chunk of the chunked loss divides by its own tokens",
+        CHUNKED,
+        "_rows(logits_nV, target_n, 1 / len(x_NE), True)",
+        "_rows(logits_nV, target_n, 1 / len(x_nE), True)",
+        Test(f"{LOSS_TESTS}::test_value_and_gradients[1.0-23]"),
+    ),
+    Mutant(
+        "chunk-weight",
+        "the head's gradient is that of the last chunk",
+        CHUNKED,
+        "        sum_VE += a_Vn @ b_nE\n",
+        "        sum_VE.copy_(a_Vn @ b_nE)\n",
+        Test(f"{LOSS_TESTS}::test_value_and_gradients[1.0-23]"),
     ),
     Mutant(
         "head-detached",
         "the tied embedding does not learn as the head",
         MODEL,
-        "F.linear(self.norm_f(x_BnE), self.wte.weight)",
-        "F.linear(self.norm_f(x_BnE), self.wte.weight.detach())",
+        "return loss(x_NE, self.wte.weight, target_N)",
+        "return loss(x_NE, self.wte.weight.detach(), target_N)",
         check("0", "formulas"),
     ),
     Mutant(
