@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping
 
 from gpt2.modelsettings import ModelSettings
+from gpt2.optimsettings import OptimSettings, PruningSettings
 from kconf.bind import (
     SettingsError,
     build,
@@ -41,71 +42,6 @@ class DataSettings:
         if self.corpus == "local" and not self.local_path:
             raise SettingsError(
                 "LOCAL_PATH", self.local_path, "names no file or folder to read"
-            )
-
-
-@dataclass(frozen=True)
-class OptimSettings:
-    """The optimizer and its schedule."""
-
-    kind: str = one_of(OPTIMIZER_ADAMW="adamw", OPTIMIZER_ADAMWSPAM="adamwspam")
-    lr: float = real("LEARNING_RATE", above=0.0)
-    min_lr: float = real("MIN_LEARNING_RATE", low=0.0)
-    warmup: int = integer("GPT2_WARMUP_STEPS")
-    weight_decay: float = real("WEIGHT_DECAY", low=0.0)
-    beta1: float = real("ADAM_BETA1", low=0.0, below=1.0)
-    beta2: float = real("ADAM_BETA2", low=0.0, below=1.0)
-    eps: float = real("ADAM_EPS", above=0.0)
-    clip: float = real("GRAD_CLIP", low=0.0)
-    spam_theta: float | None = real("SPAM_THETA", low=0.0, optional=True)
-    spam_interval: int | None = integer("SPAM_INTERVAL", optional=True)
-    spam_warmup: int | None = integer("SPAM_WARMUP", optional=True)
-    spam_reset_correction: bool = flag("SPAM_RESET_CORRECTION")
-
-    def __post_init__(self) -> None:
-        if self.min_lr > self.lr:
-            raise SettingsError(
-                "MIN_LEARNING_RATE",
-                f"{self.min_lr:g}",
-                f"is above CONFIG_LEARNING_RATE={self.lr:g}",
-            )
-        if self.spam_interval and self.spam_warmup >= self.spam_interval:
-            raise SettingsError(
-                "SPAM_WARMUP",
-                self.spam_warmup,
-                f"is not below CONFIG_SPAM_INTERVAL={self.spam_interval}: the "
-                "learning rate would never be whole again",
-            )
-
-    def settling(self, steps: int) -> bool:
-        """Whether, after so many steps, the last SPAM reset is at most N old.
-
-        The reset before step k · interval (k > 0; steps are counted from 0) is
-        one step old when that step is done.
-        """
-        if not self.spam_interval or steps <= self.spam_interval:
-            return False
-        return (steps - 1) % self.spam_interval < self.spam_warmup
-
-
-@dataclass(frozen=True)
-class PruningSettings:
-    """Which weights are removed, how many, and when (fractions of the budget)."""
-
-    kind: str = one_of(PRUNING_NONE="none", PRUNING_MAGNITUDE="magnitude")
-    sparsity: float | None = real(
-        "PRUNING_SPARSITY", above=0.0, below=1.0, optional=True
-    )
-    start: float | None = real("PRUNING_START", low=0.0, below=1.0, optional=True)
-    end: float | None = real("PRUNING_END", above=0.0, high=1.0, optional=True)
-    frequency: int | None = integer("PRUNING_FREQUENCY", optional=True)
-
-    def __post_init__(self) -> None:
-        if self.kind != "none" and self.start >= self.end:
-            raise SettingsError(
-                "PRUNING_START",
-                f"{self.start:g}",
-                f"is not below CONFIG_PRUNING_END={self.end:g}",
             )
 
 
@@ -183,19 +119,8 @@ class RunSettings:
     system: SystemSettings = section(SystemSettings)
 
     def __post_init__(self) -> None:
-        steps = self.train.max_iters
-        if self.pruning.kind == "none" or self.train.budget == "time":
-            return
-        end = self.pruning.end
-        last = next(s for s in range(int(end * steps), steps + 1) if s / steps >= end)
-        if all(map(self.optim.settling, range(last, steps + 1))):
-            raise SettingsError(
-                "PRUNING_END",
-                f"{end:g}",
-                f"is never reached: from step {last} to the end of the run at {steps} "
-                f"a SPAM reset is at most CONFIG_SPAM_WARMUP={self.optim.spam_warmup} "
-                "steps old, and no mask is updated",
-            )
+        if self.pruning.kind != "none" and self.train.budget == "tokens":
+            self.pruning.require_an_end(self.optim, self.train.max_iters)
 
 
 def run_settings(values: Mapping[str, Any]) -> RunSettings:

@@ -30,7 +30,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--all", action="store_true", help="check every study")
     parser.add_argument("--json", action="store_true", help="the check as JSON")
     parser.add_argument("--ra-mla-ablation-step", metavar="N", help="one step: 0, 2 …")
-    parser.add_argument("--optimizer", metavar="NAME", help="adamw, adamwspam")
+    parser.add_argument("--optimizer", metavar="NAME", help="adamw, muon …")
     parser.add_argument("--dataset", metavar="NAME", help="stdlib, local")
     options = parser.parse_args(arguments)
     if (options.run_dir is None) != (options.data_dir is None):

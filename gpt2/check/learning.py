@@ -1,12 +1,14 @@
 """A small real model: finite loss, a gradient everywhere, a step that acts."""
 
 import math
+from typing import Any
 
 import torch
 
 from gpt2.check.subject import Broken, Subject, require
 from gpt2.model import GPT
 from gpt2.optim import decayed_names
+from gpt2.settings import OptimSettings
 
 # A gradient smaller than this share of the largest one is no gradient. In
 # float64, where rounding leaves 1e-16 and the faintest gate at its initial
@@ -72,21 +74,40 @@ def first_loss(subject: Subject) -> None:
 def optimizer_as_configured(subject: Subject) -> None:
     """Rates, moments and decay that the optimizer holds are those configured."""
     asked = subject.settings.optim
-    wanted = {
-        "lr": asked.lr,
-        "betas": (asked.beta1, asked.beta2),
-        "eps": asked.eps,
-    }
     groups = subject.optimizer(subject.build()).param_groups
-    for group in groups:
+    for group, wanted in zip(groups, _configured(asked), strict=True):
         for key, value in wanted.items():
             found = tuple(group[key]) if key == "betas" else group[key]
             require(found == value, f"the optimizer has {key} {found}, asked: {value}")
-    decays = sorted({group["weight_decay"] for group in groups})
+    decays = [group["weight_decay"] for group in groups]
     require(
-        decays == sorted({asked.weight_decay, 0.0}),
+        decays == [asked.weight_decay, 0.0],
         f"the optimizer decays by {decays}, asked: {asked.weight_decay}",
     )
+
+
+def _configured(asked: OptimSettings) -> list[dict[str, Any]]:
+    """What the group that decays and the other one should hold."""
+    moments = {"lr": asked.lr, "betas": (asked.beta1, asked.beta2), "eps": asked.eps}
+    if asked.kind == "sgd":
+        momentum, nesterov = asked.sgd_momentum, asked.sgd_nesterov
+        return [{"lr": asked.lr, "momentum": momentum, "nesterov": nesterov}] * 2
+    if asked.kind == "muon":
+        matrices = {
+            "lr": asked.lr,
+            "momentum": asked.muon_momentum,
+            "nesterov": asked.muon_nesterov,
+            "ns_steps": asked.muon_steps,
+            "adjust_lr_fn": asked.muon_scale,
+        }
+        return [matrices, moments]
+    if asked.kind == "adamwspam":
+        moments["theta"] = asked.spam_theta
+        moments["interval"] = asked.spam_interval
+        moments["warmup"] = asked.spam_warmup
+        moments["reset_correction"] = asked.spam_reset_correction
+        return [moments] * 2
+    return [{**moments, "amsgrad": asked.kind == "adamwadv"}] * 2
 
 
 def update(subject: Subject) -> None:
@@ -106,14 +127,13 @@ def update(subject: Subject) -> None:
 
 
 def _decay(subject: Subject) -> None:
-    """With zero gradients a step is decay alone: p shrinks by 1 - lr λ or stays."""
+    """With zero gradients a first step is decay alone, on the blocks' matrices."""
     model = subject.build()
     optimizer = subject.optimizer(model)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    kept = 1 - subject.settings.optim.lr * subject.settings.optim.weight_decay
     matrices = decayed_names(model)
     require(
         matrices
@@ -121,11 +141,28 @@ def _decay(subject: Subject) -> None:
         f"decay acts on other parameters than the blocks' matrices: {sorted(matrices)}",
     )
     for name, parameter in model.named_parameters():
-        factor = kept if name in matrices else 1.0
+        wanted = before[name]
+        if name in matrices:
+            wanted = _decayed(wanted, subject.settings.optim)
         require(
-            torch.allclose(parameter, before[name] * factor, rtol=1e-6, atol=0.0),
-            f"{name}: decay should scale it by {factor}",
+            torch.allclose(parameter, wanted, rtol=1e-6, atol=1e-9),
+            f"{name}: decay alone should take it to other values",
         )
+
+
+def _decayed(p: torch.Tensor, optim: OptimSettings) -> torch.Tensor:
+    """A matrix after a first step with zero gradients.
+
+    Decoupled decay: (1 − lr λ) p. SGD: the L2 term λ p is the gradient, and its
+    momentum with Nesterov's: (1 − lr λ (1 + μ)) p. Adam: that gradient divided
+    by its own size, p − lr λ p / (λ |p| + ε).
+    """
+    shrink = optim.lr * optim.weight_decay
+    if optim.kind == "adam":
+        return p - shrink * p / (optim.weight_decay * p.abs() + optim.eps)
+    if optim.kind == "sgd" and optim.sgd_nesterov:
+        shrink *= 1 + optim.sgd_momentum
+    return (1 - shrink) * p
 
 
 def repeated_batch(subject: Subject) -> None:

@@ -1,12 +1,16 @@
 """From OptimSettings to a torch optimizer over named parameter groups."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
+from gpt2.optim.muon import MuonAdamW
 from gpt2.optim.spam import AdamWSPAM
 from gpt2.settings import OptimSettings
+
+Groups = list[dict[str, Any]]
 
 
 def decayed_names(model: nn.Module) -> set[str]:
@@ -35,24 +39,60 @@ def build(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
     return BUILDERS[settings.kind](groups, settings)
 
 
-def _adamw(groups: list[dict], settings: OptimSettings) -> torch.optim.Optimizer:
-    """AdamW (1711.05101): p ← p − lr (m̂ / (√v̂ + ε) + λ p), λ only in group 0."""
-    return torch.optim.AdamW(
+def _moments(settings: OptimSettings) -> dict[str, Any]:
+    """What every optimizer with moments is told."""
+    return {
+        "lr": settings.lr,
+        "betas": (settings.beta1, settings.beta2),
+        "eps": settings.eps,
+    }
+
+
+def _sgd(groups: Groups, settings: OptimSettings) -> torch.optim.Optimizer:
+    """b ← μ b + g + λ p, p ← p − lr b; Nesterov: p ← p − lr (g + λ p + μ b)."""
+    return torch.optim.SGD(
         groups,
         lr=settings.lr,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
+        momentum=settings.sgd_momentum,
+        nesterov=settings.sgd_nesterov,
         fused=True,
     )
 
 
-def _adamwspam(groups: list[dict], settings: OptimSettings) -> torch.optim.Optimizer:
+def _adam(groups: Groups, settings: OptimSettings) -> torch.optim.Optimizer:
+    """Adam (1412.6980) of g + λ p: p ← p − lr m̂ / (√v̂ + ε)."""
+    return torch.optim.Adam(groups, **_moments(settings), fused=True)
+
+
+def _adamw(groups: Groups, settings: OptimSettings) -> torch.optim.Optimizer:
+    """AdamW (1711.05101): p ← p − lr (m̂ / (√v̂ + ε) + λ p), λ only in group 0."""
+    return torch.optim.AdamW(groups, **_moments(settings), fused=True)
+
+
+def _adamwadv(groups: Groups, settings: OptimSettings) -> torch.optim.Optimizer:
+    """AdamW with the largest v so far in place of v (AMSGrad, 1904.09237)."""
+    return torch.optim.AdamW(groups, **_moments(settings), amsgrad=True, fused=True)
+
+
+def _muon(groups: Groups, settings: OptimSettings) -> torch.optim.Optimizer:
+    """Muon over the group that decays, AdamW over the other."""
+    matrices, rest = groups
+    muon = torch.optim.Muon(
+        [matrices],
+        lr=settings.lr,
+        momentum=settings.muon_momentum,
+        nesterov=settings.muon_nesterov,
+        ns_steps=settings.muon_steps,
+        adjust_lr_fn=settings.muon_scale,
+    )
+    return MuonAdamW(muon, _adamw([rest], settings))
+
+
+def _adamwspam(groups: Groups, settings: OptimSettings) -> torch.optim.Optimizer:
     """AdamWSPAM (2501.06842)."""
     return AdamWSPAM(
         groups,
-        lr=settings.lr,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
+        **_moments(settings),
         weight_decay=0.0,
         theta=settings.spam_theta,
         interval=settings.spam_interval,
@@ -61,7 +101,11 @@ def _adamwspam(groups: list[dict], settings: OptimSettings) -> torch.optim.Optim
     )
 
 
-BUILDERS: dict[str, Callable[[list[dict], OptimSettings], torch.optim.Optimizer]] = {
+BUILDERS: dict[str, Callable[[Groups, OptimSettings], torch.optim.Optimizer]] = {
+    "sgd": _sgd,
+    "adam": _adam,
     "adamw": _adamw,
+    "adamwadv": _adamwadv,
+    "muon": _muon,
     "adamwspam": _adamwspam,
 }

@@ -173,7 +173,7 @@ def test_the_dry_run_needs_no_config(checkout):
     [
         (("77",), "has no step 77; its steps: 0, 1, "),
         (("x",), "'x' is not a number"),
-        (("2", "--optimizer", "sgd"), "CONFIG_OPTIMIZER_SGD"),
+        (("2", "--optimizer", "lion"), "CONFIG_OPTIMIZER_LION"),
         (("2", "--dataset", "pile"), "CONFIG_DATASET_PILE"),
     ],
 )
