@@ -1,10 +1,10 @@
 """Resume checkpoints and final weights.
 
 A checkpoint holds everything the next step depends on: parameters, optimizer
-state, pruning masks, the random number generators, the position in the data
-(the step: the batches are a function of it) and the clocks. The last two are
-kept; a file is written beside its place and renamed, so that a crash leaves the
-older ones.
+state, pruning masks and scores, the random number generators, the position in
+the data (the step: the batches are a function of it) and the clocks. The last
+two are kept; a file is written beside its place and renamed, so that a crash
+leaves the older ones.
 """
 
 import pickle
@@ -53,7 +53,7 @@ def save(
         "progress": asdict(progress),
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "masks": pruner.masks if pruner else {},
+        "pruning": pruner.state() if pruner else {},
         "rng": torch.get_rng_state(),
         "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -89,7 +89,7 @@ def resume(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         if pruner is not None:
-            pruner.load(state["masks"])
+            pruner.load(state["pruning"])
         torch.set_rng_state(state["rng"])
         if state["rng_cuda"]:
             torch.cuda.set_rng_state_all(state["rng_cuda"])

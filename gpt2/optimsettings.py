@@ -79,9 +79,31 @@ class OptimSettings:
 
 @dataclass(frozen=True)
 class PruningSettings:
-    """Which weights are removed, how many, and when (fractions of the budget)."""
+    """Which weights are removed, how many, and when (fractions of the budget).
 
-    kind: str = one_of(PRUNING_NONE="none", PRUNING_MAGNITUDE="magnitude")
+    criterion: of pruning from the optimizer's state, else None. sparsity: None
+    without pruning and with the pattern 2:4, whose sparsity is a half.
+    """
+
+    kind: str = one_of(
+        PRUNING_NONE="none",
+        PRUNING_MAGNITUDE="magnitude",
+        PRUNING_MOVEMENT="movement",
+        PRUNING_STATE="state",
+    )
+    pattern: str | None = one_of(
+        optional=True, PATTERN_UNSTRUCTURED="unstructured", PATTERN_2_4="2:4"
+    )
+    criterion: str | None = one_of(
+        optional=True,
+        CRITERION_HYBRID="hybrid",
+        CRITERION_MAGNITUDE="magnitude",
+        CRITERION_GRADIENT_MAGNITUDE="gradient_magnitude",
+        CRITERION_LAYER_ADAPTIVE="layer_adaptive",
+        CRITERION_MOVEMENT="movement",
+        CRITERION_COHERENCE="coherence",
+        CRITERION_VARIANCE="variance",
+    )
     sparsity: float | None = real(
         "PRUNING_SPARSITY", above=0.0, below=1.0, optional=True
     )
@@ -90,11 +112,35 @@ class PruningSettings:
     frequency: int | None = integer("PRUNING_FREQUENCY", optional=True)
 
     def __post_init__(self) -> None:
-        if self.kind != "none" and self.start >= self.end:
+        if self.kind == "none":
+            return
+        if self.start >= self.end:
             raise SettingsError(
                 "PRUNING_START",
                 f"{self.start:g}",
                 f"is not below CONFIG_PRUNING_END={self.end:g}",
+            )
+        if self.pattern == "2:4" and self.criterion == "layer_adaptive":
+            raise SettingsError(
+                "CRITERION_LAYER_ADAPTIVE",
+                True,
+                "gives every block a sparsity of its own, CONFIG_PATTERN_2_4 gives "
+                "each a half",
+            )
+
+    @property
+    def final(self) -> float:
+        """The sparsity at the end of the schedule."""
+        return 0.5 if self.pattern == "2:4" else self.sparsity
+
+    def require_state_of(self, optim: OptimSettings) -> None:
+        """Raise SettingsError when the optimizer keeps nothing to rank by."""
+        if self.kind == "state" and not optim.has_moments:
+            raise SettingsError(
+                "PRUNING_STATE",
+                True,
+                f"ranks by a first and a second moment of every weight, which the "
+                f"optimizer {optim.kind} does not keep",
             )
 
     def require_an_end(self, optim: OptimSettings, steps: int) -> None:

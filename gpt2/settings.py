@@ -119,6 +119,7 @@ class RunSettings:
     system: SystemSettings = section(SystemSettings)
 
     def __post_init__(self) -> None:
+        self.pruning.require_state_of(self.optim)
         if self.pruning.kind != "none" and self.train.budget == "tokens":
             self.pruning.require_an_end(self.optim, self.train.max_iters)
 

@@ -31,6 +31,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="the check as JSON")
     parser.add_argument("--ra-mla-ablation-step", metavar="N", help="one step: 0, 2 …")
     parser.add_argument("--optimizer", metavar="NAME", help="adamw, muon …")
+    parser.add_argument("--pruning", metavar="NAME", help="magnitude, state:variance …")
     parser.add_argument("--dataset", metavar="NAME", help="stdlib, local")
     options = parser.parse_args(arguments)
     if (options.run_dir is None) != (options.data_dir is None):
@@ -44,12 +45,23 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def overrides(options: argparse.Namespace) -> dict[str, str]:
     """The flags as one-shot overrides, in the form the environment has."""
+    from gpt2.pruning import names
+
     flags = {"OPTIMIZER": options.optimizer, "DATASET": options.dataset}
     named = {kind: name.upper() for kind, name in flags.items() if name}
     for kind, name in named.items():
         if not name.isidentifier():
             raise SystemExit(f"--{kind.lower()} {name!r}: not a name")
-    return {f"CONFIG_{kind}_{name}": "y" for kind, name in named.items()}
+    symbols = [f"{kind}_{name}" for kind, name in named.items()]
+    if options.pruning:
+        try:
+            method = names.resolve(options.pruning)
+        except ValueError as error:
+            raise SystemExit(f"--pruning {error}") from None
+        symbols += method.symbols
+        if method.note:
+            print(f"note: {method.note}")
+    return {f"CONFIG_{symbol}": "y" for symbol in symbols}
 
 
 def main(arguments: list[str]) -> int:

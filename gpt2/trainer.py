@@ -126,6 +126,8 @@ class Trainer:
             loss.backward()
             self.weights.collect()
             self._loss += loss.detach()
+        if run.pruner is not None:
+            run.pruner.before_step()
         limit = run.settings.optim.clip or math.inf
         self._norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), limit)
         run.optimizer.step()

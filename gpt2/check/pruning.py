@@ -1,5 +1,7 @@
-"""A step that prunes reaches its sparsity, and what is pruned stays zero."""
+"""A step that prunes follows its schedule, takes what it says, keeps it zero."""
 
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -7,18 +9,36 @@ import torch
 from gpt2.check.subject import Subject, require
 from gpt2.model import GPT
 from gpt2.pruning import Pruner, build
+from gpt2.settings import PruningSettings
 
 # Steps of the whole schedule, and those trained in all: a SPAM reset may put
 # the last update off.
 SCHEDULE = 12
 STEPS = 24
 
+Worth = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+EPS = 1e-8
+# What a weight w is worth by its moments m and v, in float64. The lowest go.
+WORTH: dict[str, Worth] = {
+    "hybrid": lambda w, m, v: w * w * m.abs() / (v**0.5 + EPS),
+    "magnitude": lambda w, m, v: w.abs(),
+    "gradient_magnitude": lambda w, m, v: (w * w * m.abs()) ** 0.5,
+    "layer_adaptive": lambda w, m, v: (w * w * m.abs()) ** 0.5,
+    "movement": lambda w, m, v: -torch.copysign(m, w * m) / (v**0.5 + EPS),
+    "coherence": lambda w, m, v: w.abs() * m.abs() ** 1.5 / (v + EPS) ** 0.5,
+    "variance": lambda w, m, v: w.abs() * v**0.25,
+}
+# Of fp32 scores: what may lie between a weight that goes and one that stays.
+ROUNDING = 1e-5
+
 
 def reaches_its_sparsity(subject: Subject) -> None:
-    """A schedule ends at its sparsity, counted on the weights, to one weight.
+    """The sparsity, counted on the weights, is that of the schedule after every
+    step, to one weight, and what goes is worth less than what stays.
 
-    Pruned weights and their optimizer state are zero after every step, live
-    ones train, nothing outside the blocks' matrices is pruned.
+    Pruned weights, their gradient and their optimizer state are zero after every
+    step, live ones train, nothing outside the blocks' matrices is pruned.
     """
     if subject.settings.pruning.kind != "none":
         sparsity(subject)
@@ -42,22 +62,122 @@ def sparsity(subject: Subject) -> float:
         f"masks cover other parameters than the blocks' matrices: "
         f"{sorted(pruner.masks.keys() ^ matrices.keys())}",
     )
+    ranking = _Ranking(settings, matrices, optimizer)
+    total, wanted = sum(p.numel() for p in matrices.values()), 0
     for step in range(1, STEPS + 1):
-        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        before = {name: p.detach().clone() for name, p in matrices.items()}
         optimizer.zero_grad()
         subject.loss(model, seed=step).backward()
+        ranking.moved()
+        pruner.before_step()
         optimizer.step()
-        pruner.after_step(step, min(step / SCHEDULE, 1.0))
+        spent = min(step / SCHEDULE, 1.0)
+        with ranking.of(pruner) if pruner.due(step, spent) else nullcontext():
+            pruner.after_step(step, spent)
         _zero(model, optimizer, pruner)
-        _trained(model, before, pruner)
-    zeros = sum(int((p == 0).sum()) for p in matrices.values())
-    total = sum(p.numel() for p in matrices.values())
-    require(
-        abs(zeros - settings.sparsity * total) <= 1,
-        f"{zeros} of {total} weights are zero in the end, CONFIG_PRUNING_SPARSITY="
-        f'"{settings.sparsity:g}" asks for {settings.sparsity * total:.0f}',
-    )
+        _trained(before, pruner)
+        if not subject.settings.optim.settling(step):
+            wanted = max(wanted, _scheduled(settings, spent) * total)
+        zeros = sum(int((p == 0).sum()) for p in matrices.values())
+        require(
+            abs(zeros - wanted) <= 1,
+            f"{zeros} of {total} weights are zero after step {step}, the schedule "
+            f"to {settings.final:g} asks for {wanted:.0f}",
+        )
     return zeros / total
+
+
+def _scheduled(settings: PruningSettings, spent: float) -> float:
+    """The sparsity after that fraction of the budget: fast first, then level."""
+    p = (spent - settings.start) / (settings.end - settings.start)
+    return settings.final * (1 - (1 - min(max(p, 0.0), 1.0)) ** 3)
+
+
+class _Ranking:
+    """What the covered weights are worth by the formulas, and who may go first."""
+
+    def __init__(
+        self,
+        settings: PruningSettings,
+        matrices: dict[str, torch.nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+    ):
+        self.settings, self.matrices = settings, matrices
+        self.optimizer = optimizer
+        self.sums = {n: torch.zeros_like(p.double()) for n, p in matrices.items()}
+
+    def moved(self) -> None:
+        """Add −w · g of this step."""
+        for name, p in self.matrices.items():
+            self.sums[name] -= p.detach().double() * p.grad.double()
+
+    def worth(self, name: str) -> torch.Tensor:
+        """Scores of one matrix, float64."""
+        if self.settings.kind == "movement":
+            return self.sums[name].clone()
+        w = self.matrices[name].detach().double()
+        if self.settings.kind == "magnitude":
+            return w.abs()
+        state = self.optimizer.state[self.matrices[name]]
+        m, v = state["exp_avg"].double(), state["exp_avg_sq"].double()
+        return WORTH[self.settings.criterion](w, m, v)
+
+    def of(self, pruner: Pruner) -> "_Compared":
+        """A context in which the pruner's masks may grow."""
+        return _Compared(self, pruner)
+
+    def pools(
+        self, worth: dict[str, torch.Tensor]
+    ) -> Iterator[tuple[str, torch.Tensor, Callable]]:
+        """Where weights compete: (name, their scores, their part of a dict)."""
+        if self.settings.pattern == "2:4":
+            for name, scores in worth.items():
+                yield name, scores.view(-1, 4), lambda d, n=name: d[n].view(-1, 4)
+            return
+        pools: dict[str, list[str]] = {}
+        for name in worth:
+            adaptive = self.settings.criterion == "layer_adaptive"
+            key = ".".join(name.split(".")[:2]) if adaptive else "the blocks"
+            pools.setdefault(key, []).append(name)
+        for key, names in pools.items():
+
+            def part(d, names=names):
+                return torch.cat([d[n].flatten() for n in names]).view(1, -1)
+
+            yield key, part(worth), part
+
+
+class _Compared:
+    """Inside, the masks grow by weights that were worth less than all that stay."""
+
+    def __init__(self, ranking: _Ranking, pruner: Pruner):
+        self.ranking, self.pruner = ranking, pruner
+
+    def __enter__(self) -> None:
+        self.before = {n: mask.clone() for n, mask in self.pruner.masks.items()}
+        self.worth = {n: self.ranking.worth(n) for n in self.before}
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is not None:
+            return
+        after = self.pruner.masks
+        for name, mask in after.items():
+            require(bool(mask[self.before[name]].all()), f"{name}: a weight came back")
+        for name, worth, part in self.ranking.pools(self.worth):
+            gone, was = part(after), part(self.before)
+            new, stays = gone & ~was, ~gone
+            if self.ranking.settings.pattern == "2:4":
+                most = int(gone.sum(1).max())
+                require(most <= 2, f"{name}: {most} of four consecutive inputs went")
+            best = worth.masked_fill(~new, -torch.inf).amax(1)
+            least = worth.masked_fill(~stays, torch.inf).amin(1)
+            slack = ROUNDING * best.abs().clamp(min=1e-30)
+            odd = new.any(1) & (best > least + slack)
+            require(
+                not odd.any(),
+                f"{name}: a weight worth {best[odd][:1].tolist()} by the criterion "
+                f"went, one worth {least[odd][:1].tolist()} stays",
+            )
 
 
 def _zero(model: GPT, optimizer: torch.optim.Optimizer, pruner: Pruner) -> None:
@@ -74,9 +194,9 @@ def _zero(model: GPT, optimizer: torch.optim.Optimizer, pruner: Pruner) -> None:
                 )
 
 
-def _trained(model: GPT, before: dict[str, torch.Tensor], pruner: Pruner) -> None:
-    """The step changed every parameter, beyond what was pruned."""
-    for name, p in model.named_parameters():
-        live = ~pruner.masks[name] if name in pruner.masks else torch.ones_like(p) > 0
+def _trained(before: dict[str, torch.Tensor], pruner: Pruner) -> None:
+    """The step changed every covered matrix, beyond what was pruned."""
+    for name, p in pruner.weights.items():
+        live = ~pruner.masks[name]
         changed = bool((p != before[name])[live].any())
         require(changed or not live.any(), f"{name}: its live weights do not train")

@@ -17,17 +17,21 @@ def save_and_resume(subject: Subject) -> None:
     """Two steps in one go equal one step, a checkpoint, and one step.
 
     With dropout, so that the random numbers go on too. A step that prunes does so
-    before the checkpoint.
+    in part before the checkpoint, and the rest after.
     """
     straight = subject.build(dropout=DROPOUT)
     optimizer = subject.optimizer(straight)
     pruner = subject.pruner(straight, optimizer)
-    _step(subject, straight, optimizer, pruner, 0)
+    half = 0.0
+    if pruner is not None:
+        half = (pruner.settings.start + pruner.settings.end) / 2
+    _step(subject, straight, optimizer, pruner, 0, half)
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "checkpoint"
         progress = checkpoint.Progress(step=1)
         checkpoint.save(directory, "id", progress, straight, optimizer, pruner)
-        _step(subject, straight, optimizer, pruner, 1)
+        before = _held(pruner)
+        _step(subject, straight, optimizer, pruner, 1, 1.0)
         resumed = subject.build(seed=SEED + 1, dropout=DROPOUT)
         other = subject.optimizer(resumed)
         masks = subject.pruner(resumed, other)
@@ -37,21 +41,30 @@ def save_and_resume(subject: Subject) -> None:
         progress.step == 1, f"the checkpoint resumes at step {progress.step}, not 1"
     )
     if pruner is not None:
-        _same_masks(pruner, masks)
-    _step(subject, resumed, other, masks, 1)
+        _require_same(before, masks)
+    _step(subject, resumed, other, masks, 1, 1.0)
     for (name, p), q in zip(straight.named_parameters(), resumed.parameters()):
         require(
             torch.equal(p, q), f"{name} differs after a checkpoint and one more step"
         )
 
 
-def _same_masks(pruner: Pruner, resumed: Pruner) -> None:
-    require(pruner.pruned > 0, "no weight is pruned at the end of the budget")
-    for name, mask in pruner.masks.items():
-        require(
-            torch.equal(mask, resumed.masks[name]),
-            f"the mask of {name} differs after a checkpoint",
-        )
+def _held(pruner: Pruner | None) -> dict[str, dict[str, torch.Tensor]]:
+    """A copy of what the pruner keeps."""
+    kept = pruner.state() if pruner is not None else {}
+    return {k: {n: v.clone() for n, v in each.items()} for k, each in kept.items()}
+
+
+def _require_same(before: dict[str, dict[str, torch.Tensor]], resumed: Pruner) -> None:
+    pruned = sum(int(mask.sum()) for mask in before["masks"].values())
+    require(pruned > 0, "no weight is pruned in the middle of the schedule")
+    for kind, values in before.items():
+        for name, value in values.items():
+            require(
+                torch.equal(value, resumed.state()[kind][name]),
+                f"the {kind} of {name} differ after a checkpoint",
+            )
+    require(pruned == resumed.pruned, "the sparsity differs after a checkpoint")
 
 
 def _step(
@@ -60,10 +73,13 @@ def _step(
     optimizer: torch.optim.Optimizer,
     pruner: Pruner | None,
     seed: int,
+    spent: float,
 ) -> None:
-    """One step as the trainer takes it; all of the pruning budget is spent."""
+    """One step as the trainer takes it; spent: of the budget, as pruning sees it."""
     optimizer.zero_grad()
     subject.loss(model, seed=seed).backward()
+    if pruner is not None:
+        pruner.before_step()
     optimizer.step()
     if pruner is not None:
-        pruner.after_step(seed + 1, 1.0)
+        pruner.after_step(seed + 1, spent)

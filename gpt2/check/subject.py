@@ -9,7 +9,7 @@ import torch
 from gpt2 import optim, pruning
 from gpt2.init import initialise
 from gpt2.model import GPT
-from gpt2.settings import ModelSettings, RunSettings
+from gpt2.settings import RunSettings
 
 LAYERS = 3
 CONTEXT = 48
@@ -54,7 +54,7 @@ class Subject:
             layers=LAYERS,
             block_size=CONTEXT,
             vocab_size=VOCABULARY,
-            width_divisor=_divisor(self.settings.model),
+            width_divisor=_divisor(self.settings),
             dropout=0.0,
             attention=attention,
         )
@@ -108,9 +108,11 @@ class Subject:
     def pruner(
         self, model: GPT, optimizer: torch.optim.Optimizer
     ) -> pruning.Pruner | None:
-        """The step's pruner, None when it prunes nothing."""
-        settings = self.settings
-        return pruning.build(model, optimizer, settings.pruning, settings.optim)
+        """The step's pruner with an update at every step, None when it prunes
+        nothing.
+        """
+        settings = replace(self.settings.pruning, frequency=1)
+        return pruning.build(model, optimizer, settings, self.settings.optim)
 
 
 def spread(parameter: torch.Tensor) -> float:
@@ -120,13 +122,16 @@ def spread(parameter: torch.Tensor) -> float:
     return parameter.shape[1] ** -0.5 if parameter.dim() > 1 else 0.3
 
 
-def _divisor(model: ModelSettings) -> int:
+def _divisor(settings: RunSettings) -> int:
     """The largest divisor up to 8 that every width of the model allows."""
+    model = settings.model
     widths = [model.width // model.heads, model.mlp.dim, model.attention.mla_latent]
     widths += [model.mlp.attn_gate_rank, model.mlp.cross_token_rank]
     shared = math.gcd(*(width for width in widths if width))
     if model.position == "rope":
         shared //= 2
+    if settings.pruning.pattern == "2:4":
+        shared //= 4
     return max(d for d in range(1, DIVISOR + 1) if shared % d == 0)
 
 

@@ -3,11 +3,8 @@
 import torch
 from torch import nn
 
-from gpt2.pruning.magnitude import magnitude
-from gpt2.pruning.pruner import Pruner, Score
+from gpt2.pruning.pruner import Pruner
 from gpt2.settings import OptimSettings, PruningSettings
-
-SCORES: dict[str, Score] = {"magnitude": magnitude}
 
 
 def build(
@@ -19,4 +16,4 @@ def build(
     """The pruner over a model on its device, None when pruning is off."""
     if settings.kind == "none":
         return None
-    return Pruner(model, optimizer, settings, SCORES[settings.kind], optim.settling)
+    return Pruner(model, optimizer, settings, optim)

@@ -1,15 +1,15 @@
 """The pruner of one run: keeps the masks, updates them, applies them."""
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
-from gpt2.pruning import schedule
-from gpt2.pruning.masks import prune_lowest
-from gpt2.settings import PruningSettings
+from gpt2.pruning import layers, schedule
+from gpt2.settings import OptimSettings, PruningSettings
+from kconf.bind import SettingsError
+from kernels import pruning as choice
+from kernels.pruning.reference import Source
 
-Score = Callable[[torch.Tensor], torch.Tensor]
+FOUR = 4  # consecutive inputs that the pattern 2:4 looks at
 
 
 def covered(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -24,13 +24,16 @@ def covered(model: nn.Module) -> dict[str, nn.Parameter]:
 class Pruner:
     """Prunes the weights of the blocks' matrices that score lowest.
 
-    All covered weights are ranked together. A pruned weight stays pruned: it
-    and its optimizer state are 0 after every step. Sparsity counts masks as a
-    fraction of the covered weights, exact to one weight at every update. The
-    gradients of pruned weights are computed and count in the gradient norm.
+    All covered weights are ranked together, live ones only. A pruned weight
+    stays pruned: its gradient is 0 from `before_step` on, so it has no part in
+    the gradient norm, and it and its optimizer state are 0 after every step.
+    Sparsity counts masks as a fraction of the covered weights, exact to one
+    weight at every update. With the pattern 2:4 two of every four consecutive
+    inputs of a row go, those that score lowest; on the way to that half the
+    lowest of them over all matrices go first.
 
     masks: by parameter name, True where a weight is pruned, on the device of
-    the parameter. settling(steps) forbids an update after that many steps.
+    the parameter. scores: of external movement pruning, fp32, else empty.
     """
 
     def __init__(
@@ -38,30 +41,63 @@ class Pruner:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         settings: PruningSettings,
-        score: Score,
-        settling: Callable[[int], bool],
+        optim: OptimSettings,
     ):
-        self.settings, self.optimizer = settings, optimizer
-        self.score, self.settling = score, settling
+        """Raises SettingsError for a matrix that the pattern does not fit."""
+        self.settings, self.optimizer, self.optim = settings, optimizer, optim
         self.weights = covered(model)
+        for name, weight in self.weights.items():
+            if settings.pattern == "2:4" and weight.shape[1] % FOUR:
+                raise SettingsError(
+                    "PATTERN_2_4",
+                    True,
+                    f"{name} has {weight.shape[1]} inputs, no multiple of {FOUR}",
+                )
         self.masks = {
             name: torch.zeros_like(weight, dtype=torch.bool)
             for name, weight in self.weights.items()
         }
+        self.scores = {
+            name: torch.zeros_like(weight, requires_grad=False)
+            for name, weight in self.weights.items()
+            if settings.kind == "movement"
+        }
+        self.choice = choice.on(next(iter(self.weights.values())).device)
         self.covered = sum(weight.numel() for weight in self.weights.values())
         self.parameters = sum(p.numel() for p in model.parameters())
         self.pruned = 0
 
-    def after_step(self, steps: int, spent: float) -> None:
-        """What follows every optimizer step: new masks when due, then zeros.
+    @torch.no_grad()
+    def before_step(self) -> None:
+        """What comes before the gradient is clipped, once the step's is there.
 
-        steps: completed ones; spent: the fraction of the budget. Raises
-        ArithmeticError for a weight that is not a number.
+        Gradients of pruned weights become 0; external movement pruning adds
+        −w · g to its scores (2005.07683), of live weights alone, since pruned
+        ones stay pruned here.
+        """
+        weights = list(self.weights.values())
+        gradients = [weight.grad for weight in weights]
+        if self.pruned:
+            self.choice.zero(gradients, list(self.masks.values()))
+        if self.scores:
+            moved = list(self.scores.values())
+            torch._foreach_addcmul_(moved, weights, gradients, value=-1.0)
+
+    @torch.no_grad()
+    def after_step(self, steps: int, spent: float) -> None:
+        """What follows every optimizer step: new masks when due, and zeros.
+
+        steps: completed ones; spent: the fraction of the budget. A step of an
+        optimizer that treats every weight by itself leaves weight and state at 0
+        where the gradient is; Muon's moves all weights of a matrix. Raises
+        ArithmeticError for a score that is not a number.
         """
         count = self.due(steps, spent)
         if count:
             self.update(count)
-        self.apply()
+            self.apply()
+        elif self.pruned and self.optim.kind == "muon":
+            self.choice.zero(self._values(), list(self.masks.values()))
 
     def due(self, steps: int, spent: float) -> int:
         """Weights to prune after so many steps, at this fraction of the budget.
@@ -70,29 +106,76 @@ class Pruner:
         once; 0 while a reset of the optimizer is settling.
         """
         p = schedule.progress(self.settings.start, self.settings.end, spent)
-        if (p < 1 and steps % self.settings.frequency) or self.settling(steps):
+        frequency = self.settings.frequency
+        if (p < 1 and steps % frequency) or self.optim.settling(steps):
             return 0
-        target = round(schedule.cubic(self.settings.sparsity, p) * self.covered)
+        target = round(schedule.cubic(self.settings.final, p) * self.covered)
         return max(target - self.pruned, 0)
 
-    @torch.no_grad()
     def update(self, count: int) -> None:
         """Prune `count` more weights; `apply` makes them zero."""
-        scores = [self.score(weight) for weight in self.weights.values()]
-        prune_lowest(scores, list(self.masks.values()), count)
+        sources, masks = self._sources(), list(self.masks.values())
+        if self.settings.criterion == "layer_adaptive":
+            self._update_blocks(sources, masks, count)
+        else:
+            self.choice.prune_lowest(
+                self._criterion(), sources, masks, count, self.settings.pattern
+            )
         self.pruned += count
+
+    def _update_blocks(
+        self, sources: list[Source], masks: list[torch.Tensor], count: int
+    ) -> None:
+        """Prune block by block, later blocks more (gpt2/pruning/layers.py)."""
+        blocks: dict[str, list[int]] = {}
+        for i, name in enumerate(self.weights):
+            blocks.setdefault(name.split(".")[1], []).append(i)
+        groups = list(blocks.values())
+        sizes = [sum(masks[i].numel() for i in group) for group in groups]
+        sums = [int(mask.sum()) for mask in masks]
+        pruned = [sum(sums[i] for i in group) for group in groups]
+        wanted = layers.shares(sizes, pruned, self.pruned + count)
+        for group, done, total in zip(groups, pruned, wanted):
+            self.choice.prune_lowest(
+                self._criterion(),
+                [sources[i] for i in group],
+                [masks[i] for i in group],
+                total - done,
+            )
+
+    def _criterion(self) -> str:
+        """The name of the score in kernels.pruning."""
+        if self.settings.kind == "movement":
+            return "given"
+        if self.settings.criterion == "layer_adaptive":
+            return "gradient_magnitude"
+        return self.settings.criterion or "magnitude"
+
+    def _sources(self) -> list[Source]:
+        """(w, m, v) of every matrix, or what stands in for them."""
+        if self.settings.kind == "movement":
+            return [(score, score, score) for score in self.scores.values()]
+        if self.settings.kind == "magnitude":
+            return [(value, value, value) for value in self._values()]
+        states = [self.optimizer.state[weight] for weight in self.weights.values()]
+        return [
+            (value, state["exp_avg"], state["exp_avg_sq"])
+            for value, state in zip(self._values(), states)
+        ]
+
+    def _values(self) -> list[torch.Tensor]:
+        return [weight.detach() for weight in self.weights.values()]
 
     @torch.no_grad()
     def apply(self) -> None:
         """Zero the pruned weights and every optimizer state of their shape."""
-        if self.pruned == 0:
-            return
+        tensors, masks = self._values(), list(self.masks.values())
         for name, weight in self.weights.items():
-            mask = self.masks[name]
-            weight.masked_fill_(mask, 0.0)
             for value in self.optimizer.state.get(weight, {}).values():
                 if torch.is_tensor(value) and value.shape == weight.shape:
-                    value.masked_fill_(mask, 0.0)
+                    tensors.append(value)
+                    masks.append(self.masks[name])
+        self.choice.zero(tensors, masks)
 
     def sparsity(self) -> float:
         """Pruned weights as a fraction of the covered ones."""
@@ -102,16 +185,24 @@ class Pruner:
         """For the summary: the sparsity of the covered weights and of everything."""
         return {"covered": self.sparsity(), "all": self.pruned / self.parameters}
 
-    def load(self, masks: dict[str, torch.Tensor]) -> None:
-        """Take over the masks of a checkpoint.
+    def state(self) -> dict[str, dict[str, torch.Tensor]]:
+        """What a checkpoint keeps: masks and, of movement pruning, scores."""
+        return {"masks": self.masks, "scores": self.scores}
 
-        Raises ValueError for masks of other parameters or shapes.
+    def load(self, state: dict[str, dict[str, torch.Tensor]]) -> None:
+        """Take over the masks and scores of a checkpoint.
+
+        Raises ValueError for those of other parameters, shapes or methods.
         """
-        found = {name: tuple(mask.shape) for name, mask in masks.items()}
-        wanted = {name: tuple(mask.shape) for name, mask in self.masks.items()}
-        if found != wanted:
-            odd = sorted(dict(found.items() ^ wanted.items()))
-            raise ValueError(f"masks that are missing, unknown or misshapen: {odd}")
-        for name, mask in self.masks.items():
-            mask.copy_(masks[name])
+        for kind, mine in self.state().items():
+            found = {name: tuple(value.shape) for name, value in state[kind].items()}
+            wanted = {name: tuple(value.shape) for name, value in mine.items()}
+            if found != wanted:
+                odd = sorted(dict(found.items() ^ wanted.items()))
+                raise ValueError(
+                    f"{kind} that are missing, unknown or misshapen: {odd}"
+                )
+        for kind, mine in self.state().items():
+            for name, value in mine.items():
+                value.copy_(state[kind][name])
         self.pruned = sum(int(mask.sum()) for mask in self.masks.values())

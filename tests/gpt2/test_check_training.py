@@ -4,12 +4,18 @@ import pytest
 import torch
 
 from gpt2 import checkpoint, optim
+from gpt2.check import learning, moments
+from gpt2.check.pruning import reaches_its_sparsity
 from gpt2.check.run import check_study
+from gpt2.check.saving import save_and_resume
 from gpt2.check.studies import from_defconfig
+from gpt2.check.subject import Broken, Subject
 from gpt2.optim import spam
+from gpt2.optim.muon import MuonAdamW
 from gpt2.pruning import schedule
 from gpt2.pruning.pruner import Pruner
 from kconf.overrides import Overrides
+from kernels.pruning import reference
 from tests.gpt2.sabotage import broken, copy_of_the_study
 
 
@@ -74,7 +80,7 @@ def test_masks_that_are_not_restored(verdicts, monkeypatch):
     monkeypatch.setattr(Pruner, "load", lambda self, masks: None)
     found = verdicts("1")
     assert broken(found) == {SPARSE: "save and resume"}
-    assert "the mask of h.0.attn" in found[0].found
+    assert "the masks of h.0.attn" in found[0].found
 
 
 def test_a_spam_counter_that_is_not_saved(verdicts, monkeypatch):
@@ -90,12 +96,7 @@ def test_a_spam_counter_that_is_not_saved(verdicts, monkeypatch):
 
 
 def test_pruned_weights_that_grow_back(verdicts, monkeypatch):
-    plain = Pruner.after_step
-
-    def once(self, steps, spent):
-        return plain(self, steps, spent) if self.pruned == 0 else None
-
-    monkeypatch.setattr(Pruner, "after_step", once)
+    monkeypatch.setattr(Pruner, "before_step", lambda self: None)
     found = verdicts("1")
     assert broken(found) == {SPARSE: "expectations"}
     assert "a pruned weight is not zero" in found[0].found
@@ -116,7 +117,7 @@ def test_a_schedule_that_falls_short(verdicts, monkeypatch):
     monkeypatch.setattr(schedule, "cubic", lambda final, p: 0.99 * final)
     found = verdicts("1")
     assert broken(found) == {SPARSE: "expectations"}
-    assert 'CONFIG_PRUNING_SPARSITY="0.5" asks for' in found[0].found
+    assert "the schedule to 0.5 asks for" in found[0].found
 
 
 def test_an_optimizer_that_stops_with_pruning(verdicts, monkeypatch):
@@ -171,3 +172,128 @@ def test_moments_that_are_not_those_configured(verdicts, monkeypatch):
 
     monkeypatch.setattr(optim, "build", other)
     assert broken(verdicts("0")) == {"00-baseline": "optimizer as configured"}
+
+
+# -- optimizers and methods beyond the study's own -----------------------------
+
+
+def broken_by(proof, settings):
+    """What a proof finds for these settings."""
+    with pytest.raises(Broken) as caught:
+        proof(Subject("sabotaged", settings, settings, {}))
+    return str(caught.value)
+
+
+STATE = {"PRUNING_STATE": "y", "PRUNING_SPARSITY": "0.6"}
+MOVING = STATE | {"CRITERION_MOVEMENT": "y"}
+
+
+def test_movement_with_the_historic_sign(small, monkeypatch):
+    def inverted(w, m, v):
+        return w.sign() * m / (v.sqrt() + 1e-8)
+
+    monkeypatch.setitem(reference.SCORES, "movement", inverted)
+    found = broken_by(reaches_its_sparsity, small(**MOVING))
+    assert "by the criterion went, one worth" in found
+
+
+def test_external_movement_with_the_other_sign(small, monkeypatch):
+    plain = torch._foreach_addcmul_
+    monkeypatch.setattr(
+        torch, "_foreach_addcmul_", lambda s, w, g, value: plain(s, w, g, value=-value)
+    )
+    found = broken_by(reaches_its_sparsity, small(PRUNING_MOVEMENT="y"))
+    assert "by the criterion went, one worth" in found
+
+
+def test_pruned_weights_that_are_ranked(small, monkeypatch):
+    """They score 0 and come before every live weight that scores below 0."""
+    monkeypatch.setattr(reference, "ranked", lambda key, mask, pattern: key)
+    found = broken_by(reaches_its_sparsity, small(PRUNING_MAGNITUDE="y"))
+    assert "weights are zero after step" in found
+
+
+def test_a_cubic_the_wrong_way_round(small, monkeypatch):
+    monkeypatch.setattr(schedule, "cubic", lambda final, p: final * p**3)
+    found = broken_by(reaches_its_sparsity, small(PRUNING_MAGNITUDE="y"))
+    assert "the schedule to 0.5 asks for" in found
+
+
+@pytest.mark.parametrize("kind", ["ADAMWADV", "MUON", "SGD"])
+def test_state_that_is_not_masked(small, monkeypatch, kind):
+    def weights_alone(self):
+        self.choice.zero(self._values(), list(self.masks.values()))
+
+    monkeypatch.setattr(Pruner, "apply", weights_alone)
+    settings = small(PRUNING_MAGNITUDE="y", **{f"OPTIMIZER_{kind}": "y"})
+    found = broken_by(reaches_its_sparsity, settings)
+    assert "of a pruned weight is not zero" in found or "weight is not zero" in found
+
+
+def test_a_pattern_that_takes_three_of_four(small, monkeypatch):
+    plain = reference.ranked
+    monkeypatch.setattr(
+        reference, "ranked", lambda key, mask, p: plain(key, mask, "unstructured")
+    )
+    settings = small(PRUNING_MAGNITUDE="y", PATTERN_2_4="y")
+    assert "of four consecutive inputs went" in broken_by(
+        reaches_its_sparsity, settings
+    )
+
+
+SPAM = {"OPTIMIZER_ADAMWSPAM": "y", "ADAM_BETA2": "0.999"}
+
+
+def test_spam_that_takes_decay_for_off(small, monkeypatch):
+    plain = spam.AdamWSPAM._update
+
+    def without(self, group):
+        plain(self, {**group, "weight_decay": 0.0})
+        group["step"] += 1
+
+    monkeypatch.setattr(spam.AdamWSPAM, "_update", without)
+    assert "decay alone" in broken_by(learning.update, small(**SPAM))
+
+
+def test_spam_that_clips_where_v_is_zero(small, monkeypatch):
+    def everywhere(grads, v, theta):
+        bounds = [(theta * x).sqrt() for x in v]
+        return [g.clamp(-b, b) for g, b in zip(grads, bounds)]
+
+    monkeypatch.setattr(spam, "clipped", everywhere)
+    assert "what SPAM makes of a spike" in broken_by(moments.moments, small(**SPAM))
+
+
+def test_spam_that_counts_a_step_twice(small, monkeypatch):
+    plain = spam.AdamWSPAM._update
+
+    def twice(self, group):
+        plain(self, group)
+        group["step"] += 1
+
+    monkeypatch.setattr(spam.AdamWSPAM, "_update", twice)
+    assert "step 2 under a constant" in broken_by(moments.moments, small(**SPAM))
+
+
+def test_spam_that_keeps_its_moments(small, monkeypatch):
+    monkeypatch.setattr(torch, "_foreach_zero_", lambda tensors: None)
+    assert "v after a reset" in broken_by(moments.moments, small(**SPAM))
+
+
+def test_a_muon_that_adamw_steps_as_well(small, monkeypatch):
+    plain = MuonAdamW.step
+
+    def twice(self):
+        plain(self)
+        self.parts[1].step()
+
+    monkeypatch.setattr(MuonAdamW, "step", twice)
+    found = broken_by(moments.moments, small(OPTIMIZER_MUON="y"))
+    assert "step 1 under a constant" in found
+
+
+def test_muon_that_forgets_what_it_loaded(small, monkeypatch):
+    """Parts that go on with groups and state of their own."""
+    monkeypatch.delattr(MuonAdamW, "load_state_dict")
+    found = broken_by(save_and_resume, small(OPTIMIZER_MUON="y"))
+    assert "differs after a checkpoint" in found

@@ -1,82 +1,18 @@
-"""Masks are the sorted ranking, the schedule the formula, zeros stay zeros."""
+"""The schedule is the formula, zeros stay zeros, runs and checkpoints carry them."""
 
 import math
 import signal
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gpt2 import checkpoint, optim, pruning
 from gpt2.init import initialise
 from gpt2.model import GPT
 from gpt2.pruning import schedule
-from gpt2.pruning.masks import lowest, prune_lowest
 from gpt2.run import execute
 from kconf.bind import SettingsError
 from tests.gpt2.test_run import curve, rows, start, summary, wait_for_step
-
-# -- masks against a sorted list ----------------------------------------------
-
-SCORES = st.one_of(
-    st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-45, math.inf, -math.inf]),
-    st.floats(width=32, allow_nan=False),
-)
-MATRICES = st.lists(
-    st.lists(st.tuples(SCORES, st.booleans()), min_size=1, max_size=12),
-    min_size=1,
-    max_size=4,
-)
-
-
-def oracle(scores, masks, count):
-    """Masks after `count` more: the first of the live weights by (score, index)."""
-    flat = [(s, m) for row, mask in zip(scores, masks) for s, m in zip(row, mask)]
-    ranking = sorted((s, i) for i, (s, pruned) in enumerate(flat) if not pruned)
-    after = [pruned for _, pruned in flat]
-    for _, i in ranking[:count]:
-        after[i] = True
-    found, at = [], 0
-    for row in scores:
-        found.append(after[at : at + len(row)])
-        at += len(row)
-    return found
-
-
-@given(MATRICES, st.data())
-def test_the_lowest_live_weights_go_first(matrices, data):
-    scores = [[s for s, _ in matrix] for matrix in matrices]
-    masks = [[m for _, m in matrix] for matrix in matrices]
-    live = sum(not m for mask in masks for m in mask)
-    count = data.draw(st.integers(0, live))
-    found = [torch.tensor(mask) for mask in masks]
-    prune_lowest([torch.tensor(s) for s in scores], found, count)
-    assert [mask.tolist() for mask in found] == oracle(scores, masks, count)
-
-
-def test_two_dimensions_and_a_hundred_thousand_ties():
-    stream = torch.Generator().manual_seed(0)
-    scores = [torch.randint(-3, 4, (n, 500), generator=stream) / 2 for n in (200, 77)]
-    masks = [torch.rand(s.shape, generator=stream) < 0.3 for s in scores]
-    flat = [torch.cat([x.flatten() for x in part]) for part in (scores, masks)]
-    order = [i for i in flat[0].argsort(stable=True).tolist() if not flat[1][i]]
-    wanted = flat[1].clone()
-    wanted[order[:60_000]] = True
-    prune_lowest(scores, masks, 60_000)
-    assert torch.equal(torch.cat([mask.flatten() for mask in masks]), wanted)
-
-
-def test_more_than_there_are_and_not_a_number():
-    masks = [torch.tensor([True, False]), torch.tensor([False])]
-    scores = [torch.tensor([1.0, 2.0]), torch.tensor([3.0])]
-    with pytest.raises(ValueError, match="3 weights to prune, 2 are live"):
-        prune_lowest(scores, masks, 3)
-    with pytest.raises(ArithmeticError, match="not a number"):
-        prune_lowest([torch.tensor([1.0, 2.0]), torch.tensor([math.nan])], masks, 1)
-    assert [mask.tolist() for mask in masks] == [[True, False], [False]]
-    assert lowest(torch.tensor([2.0, 1.0, 1.0]), 1).tolist() == [False, True, False]
-
 
 # -- schedule -----------------------------------------------------------------
 
@@ -121,6 +57,7 @@ def trained(model, optimizer, pruner, steps, total, first=0):
         tokens = torch.randint(0, 257, (2, 17), generator=torch.manual_seed(step))
         optimizer.zero_grad()
         model(tokens[:, :-1], tokens[:, 1:]).backward()
+        pruner.before_step()
         optimizer.step()
         pruner.after_step(step + 1, (step + 1) / total)
         yield step + 1
@@ -266,8 +203,9 @@ def test_a_checkpoint_holds_bool_masks_and_zeros(small, tmp_path):
     progress = checkpoint.Progress(step=21)
     path = checkpoint.save(tmp_path, "id", progress, model, optimizer, pruner)
     saved = torch.load(path, weights_only=True)
-    assert list(saved["masks"]) == list(pruner.masks)
-    for name, mask in saved["masks"].items():
+    assert saved["pruning"]["scores"] == {}
+    assert list(saved["pruning"]["masks"]) == list(pruner.masks)
+    for name, mask in saved["pruning"]["masks"].items():
         assert mask.dtype == torch.bool and torch.equal(mask, pruner.masks[name])
         assert (saved["model"][name][mask] == 0).all()
     other = prepared(settings, seed=2)
@@ -286,7 +224,9 @@ def test_masks_of_another_model_are_refused(small):
     masks["h.0.mlp.inner.weight"] = masks["h.0.mlp.inner.weight"].T
     del masks["h.1.mlp.inner.weight"]
     with pytest.raises(ValueError, match="inner.weight', 'h.1.mlp.inner.weight"):
-        pruner.load(masks)
+        pruner.load({"masks": masks, "scores": {}})
+    with pytest.raises(ValueError, match="scores that are missing, unknown"):
+        pruner.load({"masks": pruner.masks, "scores": masks})
 
 
 def weights_of(directory):

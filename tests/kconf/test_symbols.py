@@ -41,7 +41,9 @@ def test_what_has_no_title_in_the_menu_has_a_help(real):
     """A member of a choice may be said by its prompt; any other needs words."""
     for symbol in real.symbols:
         words = real.help(symbol).replace("[identity]", "").replace("[operational]", "")
-        short = bool(real.siblings(symbol)) or len((real.prompt(symbol) or "").split()) > 1
+        short = (
+            bool(real.siblings(symbol)) or len((real.prompt(symbol) or "").split()) > 1
+        )
         assert words.strip() or short, symbol
 
 

@@ -111,3 +111,60 @@ def magnitude_mask(
 ) -> list[bool]:
     """lowest_mask with the score |w|."""
     return lowest_mask([abs(float(w)) for w in weights], live, sparsity)
+
+
+def criterion(name: str, w: float, m: float, v: float, eps: float = 1e-8) -> float:
+    """What a weight is worth to pruning from the optimizer's state; lowest goes."""
+    if name == "magnitude":
+        return abs(w)
+    if name == "hybrid":
+        return abs(w * m) * abs(w) / (math.sqrt(v) + eps)
+    if name in ("gradient_magnitude", "layer_adaptive"):
+        return abs(w) * math.sqrt(abs(m))
+    if name == "movement":
+        towards_zero = m if w > 0 else -m if w < 0 else 0.0
+        return -towards_zero / (math.sqrt(v) + eps)
+    if name == "coherence":
+        return abs(w) * math.sqrt(abs(m)) * math.sqrt(m * m / (v + eps))
+    assert name == "variance"
+    return abs(w) * v**0.25
+
+
+def two_of_four_mask(
+    scores: Sequence[float], pruned: Sequence[bool], count: int
+) -> list[bool]:
+    """Mask (True: pruned) after `count` more, at most two of every four in a row.
+
+    One at a time: the lowest live number, ties by lower index, whose four still
+    hold fewer than two pruned ones.
+    """
+    mask = list(pruned)
+    order = sorted(range(len(scores)), key=lambda i: (scores[i], i))
+    for _ in range(count):
+        free = (
+            i
+            for i in order
+            if not mask[i] and sum(mask[i // 4 * 4 : i // 4 * 4 + 4]) < 2
+        )
+        mask[next(free)] = True
+    return mask
+
+
+def block_sparsities(sizes: Sequence[int], sparsity: float) -> list[float]:
+    """Of every block under layer_adaptive: λ f_i s, f_i from 0.7 to 1.3 over the
+    depth, at most 1; what a full block cannot take the others share, by f_i.
+
+    λ such that all blocks together have the sparsity, by bisection.
+    """
+    n = len(sizes)
+    factors = [0.7 + 0.6 * i / (n - 1) if n > 1 else 1.0 for i in range(n)]
+
+    def shares(scale: float) -> list[float]:
+        return [min(1.0, scale * f * sparsity) for f in factors]
+
+    low, high = 0.0, 2 / sparsity
+    for _ in range(200):
+        middle = (low + high) / 2
+        total = sum(share * size for share, size in zip(shares(middle), sizes))
+        low, high = (low, middle) if total > sparsity * sum(sizes) else (middle, high)
+    return shares(low)
