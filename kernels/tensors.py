@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import torch
 
-ALIGNMENT = 16  # bytes; what vector loads ask for
+WIDE, FOUR = 16, 4  # bytes, elements
 
 
 @lru_cache(maxsize=64)
@@ -31,8 +31,8 @@ def chunks(
 def addresses(lists: list[list[torch.Tensor]]) -> torch.Tensor:
     """Addresses of lists of tensors, row by row; int64, on their device.
 
-    Raises ValueError for a tensor that is not contiguous, not aligned to 16
-    bytes, or of another size than its fellows in the other lists.
+    Raises ValueError for a tensor that is not contiguous or of another size than
+    its fellows in the other lists.
     """
     for fellows in zip(*lists, strict=True):
         if len({tensor.numel() for tensor in fellows}) > 1:
@@ -46,11 +46,19 @@ def addresses(lists: list[list[torch.Tensor]]) -> torch.Tensor:
     return table.to(device, non_blocking=True)
 
 
+def alignment(lists: list[list[torch.Tensor]]) -> int:
+    """16 where every address is a multiple of 16 bytes and every size one of 4
+    elements, so that a kernel may load four numbers at once; else 1.
+    """
+    tensors = [tensor for row in lists for tensor in row]
+    wide = all(t.data_ptr() % WIDE == 0 and t.numel() % FOUR == 0 for t in tensors)
+    return WIDE if wide else 1
+
+
 def _address(tensor: torch.Tensor) -> int:
-    address = tensor.data_ptr()
-    if not tensor.is_contiguous() or address % ALIGNMENT:
+    if not tensor.is_contiguous():
         raise ValueError(
-            f"a tensor of shape {tuple(tensor.shape)} and strides {tensor.stride()} at "
-            f"address {address:#x} is not contiguous and {ALIGNMENT}-byte aligned"
+            f"a tensor of shape {tuple(tensor.shape)} and strides {tensor.stride()} is "
+            "not contiguous"
         )
-    return address
+    return tensor.data_ptr()

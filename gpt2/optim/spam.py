@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from kernels import spam
+
 # Steps after the start, and after a reset, in which nothing is clipped: the
 # second moment has to grow first, or it would stay 0 forever.
 UNCLIPPED = 20
@@ -28,8 +30,10 @@ class AdamWSPAM(torch.optim.Optimizer):
        s = 1 − 0.99 (1 + cos(π j / (N + 1))) / 2 for j < N = `warmup` after a
        reset, else 1; n = j + 1, or t + 1 without `reset_correction`.
 
-    Without clipping and reset this is torch.optim.AdamW(foreach=True), bit for
-    bit. The one counter is `step` in each parameter group (steps taken); it
+    On the CPU, without clipping and reset, this is torch.optim.AdamW(foreach=True)
+    bit for bit; on a GPU one Triton kernel takes the step (kernels/spam), equal
+    to rounding. The device of the parameters at construction decides. The one
+    counter is `step` in each parameter group (steps taken); it
     travels with the state dict, so a resumed run continues exactly.
     """
 
@@ -57,6 +61,12 @@ class AdamWSPAM(torch.optim.Optimizer):
             "step": 0,
         }
         super().__init__(params, defaults)
+        devices = {p.device for group in self.param_groups for p in group["params"]}
+        if len(devices) != 1:
+            raise ValueError(
+                f"parameters on one device, not on {sorted(map(str, devices))}"
+            )
+        self.backend = spam.on(devices.pop())
 
     @torch.no_grad()
     def step(self) -> None:
@@ -74,23 +84,22 @@ class AdamWSPAM(torch.optim.Optimizer):
         if after_reset and j == 0:
             torch._foreach_zero_(m)
             torch._foreach_zero_(v)
-        if group["theta"] > 0 and j >= UNCLIPPED:
-            grads = clipped(grads, v, group["theta"])
-        # The operations of torch's foreach AdamW, in its order.
         lr, (beta1, beta2) = group["lr"], group["betas"]
-        if group["weight_decay"] != 0:
-            torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
-        torch._foreach_lerp_(m, grads, 1 - beta1)
-        torch._foreach_mul_(v, beta2)
-        torch._foreach_addcmul_(v, grads, grads, 1 - beta2)
         n = (j if group["reset_correction"] else t) + 1
         scale = rewarming(j, group["warmup"]) if after_reset else 1.0
-        size = (lr * scale / (1 - beta1**n)) * -1
-        root = (1 - beta2**n) ** 0.5
-        below = torch._foreach_sqrt(v)
-        torch._foreach_div_(below, [root] * len(below))
-        torch._foreach_add_(below, group["eps"])
-        torch._foreach_addcdiv_(params, m, below, [size] * len(below))
+        self.backend.step(
+            params,
+            grads,
+            m,
+            v,
+            theta=group["theta"] if j >= UNCLIPPED else 0.0,
+            keep=1 - lr * group["weight_decay"],
+            beta1=beta1,
+            beta2=beta2,
+            size=lr * scale / (1 - beta1**n),
+            root=(1 - beta2**n) ** 0.5,
+            eps=group["eps"],
+        )
 
     def _gradients(self, params: list[torch.Tensor]) -> list[torch.Tensor]:
         for p in params:
@@ -121,22 +130,3 @@ def rewarming(j: int, warmup: int) -> float:
     if j >= warmup:
         return 1.0
     return 1 - DIP * (1 + math.cos(math.pi * j / (warmup + 1))) / 2
-
-
-def clipped(
-    grads: list[torch.Tensor], v: list[torch.Tensor], theta: float
-) -> list[torch.Tensor]:
-    """sign(g) √(θ v) where g² > θ v and v > 0, else g; new tensors.
-
-    The bound is ∞ where v = 0: 1 / sign(v) − 1 is ∞ there and 0 elsewhere.
-    """
-    bounds = torch._foreach_mul(v, theta)
-    torch._foreach_sqrt_(bounds)
-    unbounded = torch._foreach_sign(v)
-    torch._foreach_reciprocal_(unbounded)
-    torch._foreach_sub_(unbounded, 1)
-    torch._foreach_add_(bounds, unbounded)
-    inside = torch._foreach_minimum(grads, bounds)
-    torch._foreach_neg_(bounds)
-    torch._foreach_maximum_(inside, bounds)
-    return inside

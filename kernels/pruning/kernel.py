@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.tensors import addresses, chunks
+from kernels.tensors import addresses, alignment, chunks
 
 Source = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -38,13 +38,14 @@ def prune_lowest(
         return
     _require_fp32([tensor for source in sources for tensor in source])
     device = masks[0].device
-    table = addresses([*map(list, zip(*sources)), masks])
+    lists = [*map(list, zip(*sources)), masks]
+    table = addresses(lists)
     sizes = tuple(mask.numel() for mask in masks)
     layout = chunks(sizes, BLOCK, device)
     total = len(layout[0])
     grid = (min(total, PROGRAMS),)
     fixed = {"CRITERION": criterion, "PATTERN": pattern, "BLOCK": BLOCK}
-    fixed |= {"num_warps": WARPS}
+    fixed |= {"ALIGNED": alignment(lists), "num_warps": WARPS}
     state = torch.zeros(WORDS, dtype=torch.int64, device=device)
     state[RANK] = count
     bins = torch.zeros(256, dtype=torch.int32, device=device)
@@ -70,8 +71,15 @@ def zero(tensors: list[torch.Tensor], masks: list[torch.Tensor]) -> None:
     _require_fp32(tensors)
     sizes = tuple(mask.numel() for mask in masks)
     layout = chunks(sizes, BLOCK, masks[0].device)
-    table = addresses([tensors, masks])
-    _zero[(len(layout[0]),)](table, len(masks), *layout, BLOCK=BLOCK, num_warps=WARPS)
+    lists = [tensors, masks]
+    _zero[(len(layout[0]),)](
+        addresses(lists),
+        len(masks),
+        *layout,
+        ALIGNED=alignment(lists),
+        BLOCK=BLOCK,
+        num_warps=WARPS,
+    )
 
 
 def _require_fp32(tensors: list[torch.Tensor]) -> None:
@@ -81,30 +89,38 @@ def _require_fp32(tensors: list[torch.Tensor]) -> None:
 
 
 @triton.jit
-def _load(table, row, tensors, tensor, at, inside):
+def _load(table, row, tensors, tensor, at, inside, ALIGNED: tl.constexpr):
     """fp32 elements of one tensor of a row of the table."""
     address = tl.load(table + row * tensors + tensor)
-    pointer = tl.multiple_of(address.to(tl.pointer_type(tl.float32)), 16)
+    pointer = tl.multiple_of(address.to(tl.pointer_type(tl.float32)), ALIGNED)
     return tl.load(pointer + at, mask=inside, other=0.0)
 
 
 @triton.jit
-def _score(table, tensors, tensor, at, inside, CRITERION: tl.constexpr):
+def _score(
+    table,
+    tensors,
+    tensor,
+    at,
+    inside,
+    CRITERION: tl.constexpr,
+    ALIGNED: tl.constexpr,
+):
     """The reference's SCORES, operation by operation."""
-    w = _load(table, 0, tensors, tensor, at, inside)
+    w = _load(table, 0, tensors, tensor, at, inside, ALIGNED)
     if CRITERION == "given":
         score = w
     elif CRITERION == "magnitude":
         score = tl.abs(w)
     elif CRITERION == "variance":
-        v = _load(table, 2, tensors, tensor, at, inside)
+        v = _load(table, 2, tensors, tensor, at, inside, ALIGNED)
         score = tl.abs(w) * tl.sqrt_rn(tl.sqrt_rn(v))
     elif CRITERION == "gradient_magnitude":
-        m = _load(table, 1, tensors, tensor, at, inside)
+        m = _load(table, 1, tensors, tensor, at, inside, ALIGNED)
         score = tl.abs(w) * tl.sqrt_rn(tl.abs(m))
     else:
-        m = _load(table, 1, tensors, tensor, at, inside)
-        v = _load(table, 2, tensors, tensor, at, inside)
+        m = _load(table, 1, tensors, tensor, at, inside, ALIGNED)
+        v = _load(table, 2, tensors, tensor, at, inside, ALIGNED)
         if CRITERION == "hybrid":
             score = tl.div_rn(tl.abs(w * m) * tl.abs(w), tl.sqrt_rn(v) + EPS)
         elif CRITERION == "movement":
@@ -127,6 +143,7 @@ def _keys(
     chunk,
     CRITERION: tl.constexpr,
     PATTERN: tl.constexpr,
+    ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Of a chunk: unsigned keys in the order of the scores, which of them are
@@ -135,11 +152,14 @@ def _keys(
     tensor = tl.load(tensor_C + chunk)
     start = tl.multiple_of(tl.load(start_C + chunk), BLOCK)
     at = start + tl.arange(0, BLOCK)
-    inside = at < tl.load(sizes_N + tensor)
+    length = tl.load(sizes_N + tensor)
+    if ALIGNED == 16:
+        length = tl.multiple_of(length, 4)
+    inside = at < length
     masks = tl.load(table + 3 * tensors + tensor).to(tl.pointer_type(tl.int8))
-    pruned = tl.load(tl.multiple_of(masks, 16) + at, mask=inside, other=1) != 0
+    pruned = tl.load(tl.multiple_of(masks, ALIGNED) + at, mask=inside, other=1) != 0
     live = inside & (pruned == 0)
-    score = _score(table, tensors, tensor, at, inside, CRITERION)
+    score = _score(table, tensors, tensor, at, inside, CRITERION, ALIGNED)
     bits = score.to(tl.int32, bitcast=True)
     bits = tl.where(score == 0.0, 0, bits)
     key = (bits ^ ((bits >> 31) | SIGN)).to(tl.uint32, bitcast=True)
@@ -176,6 +196,7 @@ def _count(
     SHIFT: tl.constexpr,
     CRITERION: tl.constexpr,
     PATTERN: tl.constexpr,
+    ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Add to the bins one byte of the ranked keys that begin with the prefix."""
@@ -184,7 +205,16 @@ def _count(
     wild = 0
     for chunk in range(tl.program_id(0), total, tl.num_programs(0)):
         key, ranked, bad, _ = _keys(
-            table, tensors, tensor_C, start_C, sizes_N, chunk, CRITERION, PATTERN, BLOCK
+            table,
+            tensors,
+            tensor_C,
+            start_C,
+            sizes_N,
+            chunk,
+            CRITERION,
+            PATTERN,
+            ALIGNED,
+            BLOCK,
         )
         if SHIFT == 24:
             wild += tl.sum(bad.to(tl.int32))
@@ -225,12 +255,22 @@ def _ties(
     ties_C,
     CRITERION: tl.constexpr,
     PATTERN: tl.constexpr,
+    ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """How many ranked keys of each chunk equal the threshold."""
     chunk = tl.program_id(0)
     key, ranked, _, _ = _keys(
-        table, tensors, tensor_C, start_C, sizes_N, chunk, CRITERION, PATTERN, BLOCK
+        table,
+        tensors,
+        tensor_C,
+        start_C,
+        sizes_N,
+        chunk,
+        CRITERION,
+        PATTERN,
+        ALIGNED,
+        BLOCK,
     )
     equal = ranked & (key.to(tl.int64) == tl.load(state + 0))
     tl.store(ties_C + chunk, tl.sum(equal.to(tl.int64)))
@@ -248,12 +288,22 @@ def _mark(
     before_C,
     CRITERION: tl.constexpr,
     PATTERN: tl.constexpr,
+    ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Prune what lies below the threshold, and of the equal ones the first."""
     chunk = tl.program_id(0)
     key, ranked, _, masks = _keys(
-        table, tensors, tensor_C, start_C, sizes_N, chunk, CRITERION, PATTERN, BLOCK
+        table,
+        tensors,
+        tensor_C,
+        start_C,
+        sizes_N,
+        chunk,
+        CRITERION,
+        PATTERN,
+        ALIGNED,
+        BLOCK,
     )
     threshold, left = tl.load(state + 0), tl.load(state + 1)
     equal = ranked & (key.to(tl.int64) == threshold)
@@ -263,13 +313,24 @@ def _mark(
 
 
 @triton.jit
-def _zero(table, tensors, tensor_C, start_C, sizes_N, BLOCK: tl.constexpr):
+def _zero(
+    table,
+    tensors,
+    tensor_C,
+    start_C,
+    sizes_N,
+    ALIGNED: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """Zeros where the mask of a chunk is set."""
     chunk = tl.program_id(0)
     tensor = tl.load(tensor_C + chunk)
     at = tl.multiple_of(tl.load(start_C + chunk), BLOCK) + tl.arange(0, BLOCK)
-    inside = at < tl.load(sizes_N + tensor)
+    length = tl.load(sizes_N + tensor)
+    if ALIGNED == 16:
+        length = tl.multiple_of(length, 4)
+    inside = at < length
     masks = tl.load(table + tensors + tensor).to(tl.pointer_type(tl.int8))
-    pruned = tl.load(tl.multiple_of(masks, 16) + at, mask=inside, other=0) != 0
+    pruned = tl.load(tl.multiple_of(masks, ALIGNED) + at, mask=inside, other=0) != 0
     values = tl.load(table + tensor).to(tl.pointer_type(tl.float32))
     tl.store(values + at, tl.zeros((BLOCK,), tl.float32), mask=pruned)

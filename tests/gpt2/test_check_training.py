@@ -16,6 +16,7 @@ from gpt2.pruning import schedule
 from gpt2.pruning.pruner import Pruner
 from kconf.overrides import Overrides
 from kernels.pruning import reference
+from kernels.spam import reference as spam_kernel
 from tests.gpt2.sabotage import broken, copy_of_the_study
 
 
@@ -260,7 +261,7 @@ def test_spam_that_clips_where_v_is_zero(small, monkeypatch):
         bounds = [(theta * x).sqrt() for x in v]
         return [g.clamp(-b, b) for g, b in zip(grads, bounds)]
 
-    monkeypatch.setattr(spam, "clipped", everywhere)
+    monkeypatch.setattr(spam_kernel, "clipped", everywhere)
     assert "what SPAM makes of a spike" in broken_by(moments.moments, small(**SPAM))
 
 

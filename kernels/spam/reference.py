@@ -1,0 +1,56 @@
+"""The step of AdamWSPAM in torch's foreach operations."""
+
+import torch
+
+Tensors = list[torch.Tensor]
+
+
+def step(
+    params: Tensors,
+    grads: Tensors,
+    m: Tensors,
+    v: Tensors,
+    *,
+    theta: float,
+    keep: float,
+    beta1: float,
+    beta2: float,
+    size: float,
+    root: float,
+    eps: float,
+) -> None:
+    """One step, in place; the gradients are left as they are.
+
+    1. theta > 0: g ← sign(g) √(θ v) where g² > θ v and v > 0.
+    2. p ← keep · p,  m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g².
+    3. p ← p − size · m / (√v / root + ε); root: √(1 − β₂ⁿ).
+    """
+    if theta > 0:
+        grads = clipped(grads, v, theta)
+    # The operations of torch's foreach AdamW, in its order.
+    if keep != 1:
+        torch._foreach_mul_(params, keep)
+    torch._foreach_lerp_(m, grads, 1 - beta1)
+    torch._foreach_mul_(v, beta2)
+    torch._foreach_addcmul_(v, grads, grads, 1 - beta2)
+    below = torch._foreach_sqrt(v)
+    torch._foreach_div_(below, [root] * len(below))
+    torch._foreach_add_(below, eps)
+    torch._foreach_addcdiv_(params, m, below, [-size] * len(below))
+
+
+def clipped(grads: Tensors, v: Tensors, theta: float) -> Tensors:
+    """sign(g) √(θ v) where g² > θ v and v > 0, else g; new tensors.
+
+    The bound is ∞ where v = 0: 1 / sign(v) − 1 is ∞ there and 0 elsewhere.
+    """
+    bounds = torch._foreach_mul(v, theta)
+    torch._foreach_sqrt_(bounds)
+    unbounded = torch._foreach_sign(v)
+    torch._foreach_reciprocal_(unbounded)
+    torch._foreach_sub_(unbounded, 1)
+    torch._foreach_add_(bounds, unbounded)
+    inside = torch._foreach_minimum(grads, bounds)
+    torch._foreach_neg_(bounds)
+    torch._foreach_maximum_(inside, bounds)
+    return inside
