@@ -16,9 +16,19 @@ from gpt2.model import GPT, resolve_loss
 from gpt2.settings import ModelSettings, RunSettings
 from kernels.linear_cross_entropy import CHUNK_ROWS
 
-# Bytes per parameter that training holds in fp32: weight, gradient and the two
-# moments of AdamW.
-STATE_BYTES = 16
+# Bytes per parameter that training holds in fp32: weight and gradient, and what
+# the optimizer keeps of a weight of a block's matrix and of any other.
+HELD_BYTES = 8
+STATE_BYTES = {
+    "sgd": (4, 4),
+    "adam": (8, 8),
+    "adamw": (8, 8),
+    "adamwadv": (12, 12),
+    "muon": (4, 8),
+    "adamwspam": (8, 8),
+}
+# Per weight of a block's matrix: the mask, and the score of movement pruning.
+PRUNING_BYTES = {"none": 0, "magnitude": 1, "movement": 5, "state": 1}
 LOGIT_BYTES = 8
 CHUNK_LOGIT_BYTES = 2
 
@@ -120,12 +130,12 @@ def _sides(model: GPT, layer: int) -> tuple[int, int]:
 def memory_estimate(settings: RunSettings, micro_batch: int) -> int:
     """Estimated peak bytes of training with this micro-batch, run eagerly.
 
-    Weights, gradients and optimizer state (16 bytes per parameter, 4 more for a
-    bf16 copy and its gradient) + what autograd saves in a forward pass, counted
-    storage by storage on fake tensors under the configured autocast + 8 bytes
-    per logit for what the loss holds besides (the gradient in fp32 and, at its
-    peak, the logits once more); with the chunked loss 2 bytes per logit of a
-    chunk. `auto` is counted as it resolves on the configured device, cuda where
+    Weights, gradients, optimizer state and masks (AdamW: 16 bytes per parameter,
+    4 more for a bf16 copy and its gradient) + what autograd saves in a forward
+    pass, counted storage by storage on fake tensors under the configured autocast
+    + 8 bytes per logit for what the loss holds besides (the gradient in fp32 and,
+    at its peak, the logits once more); with the chunked loss 2 bytes per logit of
+    a chunk. `auto` is counted as it resolves on the configured device, cuda where
     that is auto. Compilation needs less.
     """
     model, device = settings.model, settings.system.device
@@ -150,7 +160,7 @@ def memory_estimate(settings: RunSettings, micro_batch: int) -> int:
         for parameter in held:
             saved.pop(parameter.untyped_storage()._cdata, None)
         activations = sum(storage.nbytes() for storage in saved.values())
-        state = STATE_BYTES * sum(p.numel() for p in net.parameters())
+        state = _state(settings, net)
         copies = held - set(net.parameters())
         state += sum(2 * p.numel() * p.element_size() for p in copies)
     tokens_at_once = micro_batch * model.block_size
@@ -159,3 +169,16 @@ def memory_estimate(settings: RunSettings, micro_batch: int) -> int:
     else:
         logits = LOGIT_BYTES * tokens_at_once
     return state + activations + logits * model.vocab_rows
+
+
+def _state(settings: RunSettings, net: GPT) -> int:
+    """Bytes of weights, gradients, optimizer state, masks and pruning scores."""
+    matrix, other = STATE_BYTES[settings.optim.kind]
+    if settings.optim.sgd_momentum == 0:
+        matrix = other = 0
+    matrix += PRUNING_BYTES[settings.pruning.kind]
+    total = 0
+    for name, parameter in net.named_parameters():
+        covered = name.startswith("h.") and parameter.dim() == 2
+        total += parameter.numel() * (HELD_BYTES + (matrix if covered else other))
+    return total

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gpt2 import optim, pruning
 from gpt2.accounting import count, memory_estimate, meta_model
 from gpt2.init import initialise
 from gpt2.model import GPT
@@ -93,3 +94,36 @@ def test_the_memory_estimate_is_linear_in_the_micro_batch(small):
 
 def test_bf16_needs_less(small):
     assert memory_estimate(small(DTYPE_BF16="y"), 64) < memory_estimate(small(), 64)
+
+
+@pytest.mark.parametrize(
+    "symbols",
+    [
+        {"OPTIMIZER_SGD": "y"},
+        {"OPTIMIZER_SGD": "y", "SGD_MOMENTUM": "0"},
+        {"OPTIMIZER_ADAM": "y", "PRUNING_STATE": "y"},
+        {"OPTIMIZER_ADAMWADV": "y", "PRUNING_MAGNITUDE": "y"},
+        {"OPTIMIZER_MUON": "y", "PRUNING_MOVEMENT": "y"},
+        {"OPTIMIZER_ADAMWSPAM": "y", "PRUNING_MOVEMENT": "y"},
+    ],
+)
+def test_optimizer_state_and_masks_are_in_the_estimate(small, symbols):
+    """To the byte, but for the step counters that torch keeps as tensors."""
+    plain, settings = small(), small(**symbols)
+    held = []
+    for found in (plain, settings):
+        model = GPT(found.model)
+        optimizer = optim.build(model, found.optim)
+        pruner = pruning.build(model, optimizer, found.pruning, found.optim)
+        tokens = torch.randint(0, 257, (2, 17))
+        model(tokens[:, :-1], tokens[:, 1:]).backward()
+        optimizer.step()
+        state = [
+            v for s in optimizer.state.values() for k, v in s.items() if k != "step"
+        ]
+        tensors = [v for v in state if v is not None]
+        if pruner is not None:
+            tensors += [t for kind in pruner.state().values() for t in kind.values()]
+        held.append(sum(t.numel() * t.element_size() for t in tensors))
+    estimates = [memory_estimate(found, 2) for found in (plain, settings)]
+    assert estimates[1] - estimates[0] == held[1] - held[0]

@@ -1,0 +1,1 @@
+"""Measurements that a person starts; nothing that trains imports them."""

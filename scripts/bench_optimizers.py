@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""Step time of every optimizer and every mask update, against torch's fused AdamW.
+
+bench_optimizers.py --device cuda --json results/bench/NAME.json
+bench_optimizers.py --device cpu --set GPT2_SIZE_TINY=y
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from gpt2.measure.optimizers import measure, table  # noqa: E402
+from kconf.overrides import Overrides  # noqa: E402
+from kconf.strict import Tree  # noqa: E402
+from records import atomic  # noqa: E402
+
+
+def main() -> int:
+    """Measure, print the tables, write the JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--json", type=Path, help="where the numbers go")
+    parser.add_argument("--set", nargs="*", default=[], metavar="SYMBOL=VALUE")
+    options = parser.parse_args()
+    tree = Tree(ROOT)
+    base = Overrides(dict(pair.split("=", 1) for pair in options.set))
+
+    def values(**symbols: str) -> dict:
+        return tree.resolve([base, Overrides(symbols)]).values
+
+    found = measure(values, options.device)
+    print(f"{found['device']['name']}, torch {found['torch']}, {found['parameters']:,}")
+    print(table(found))
+    if options.json:
+        atomic.write_json(options.json, found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""Latency and memory of a pruned network, dense against 2:4 semi-structured.
+
+measure_sparse_inference.py RUN_DIR --device cuda --dtype bf16 --batch 8
+
+RUN_DIR: results/STUDY/STEP/seed-K/HASH of a finished run that kept its weights
+(CONFIG_SAVE_MODEL=y). Says plainly when nothing is saved.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+import torch  # noqa: E402
+
+from gpt2.measure.sparse import DTYPES, measure  # noqa: E402
+from gpt2.settings import run_settings  # noqa: E402
+from kconf import config_py  # noqa: E402
+from records import atomic  # noqa: E402
+
+
+def main() -> int:
+    """Measure, print, write the JSON; 1 when the run has no weights."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--dtype", choices=tuple(DTYPES), default="bf16")
+    parser.add_argument("--batch", type=int, default=8, help="sequences (8)")
+    parser.add_argument("--json", type=Path, help="where the numbers go")
+    options = parser.parse_args()
+    path = options.run_dir / "checkpoint" / "model.pt"
+    if not path.exists():
+        print(f"error: {path} does not exist: train with CONFIG_SAVE_MODEL=y")
+        return 1
+    settings = run_settings(config_py.read(options.run_dir / "config.py").values)
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    found = measure(
+        settings, saved["model"], options.device, options.dtype, options.batch
+    )
+    print(
+        f"device: {found['device']['name']}, torch {found['torch']}, {found['dtype']}"
+    )
+    print(
+        f"sparsity {found['sparsity']:.1%}; {found['two_of_four']} of "
+        f"{found['matrices']} matrices are 2:4"
+    )
+    size = found["dense_bytes"] / 2**20
+    print(f"dense: {found['dense_ms']:.2f} ms, weights {size:.1f} MiB")
+    if "sparse_ms" in found:
+        size = found["sparse_bytes"] / 2**20
+        print(
+            f"2:4 ({found['backend']}): {found['sparse_ms']:.2f} ms, weights "
+            f"{size:.1f} MiB, logits within {found['error']:.1e} of dense"
+        )
+    print(found["verdict"])
+    if options.json:
+        atomic.write_json(options.json, found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
