@@ -45,7 +45,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def overrides(options: argparse.Namespace) -> dict[str, str]:
     """The flags as one-shot overrides, in the form the environment has."""
-    from gpt2.pruning import names
+    from gpt2 import pruning_names
 
     flags = {"OPTIMIZER": options.optimizer, "DATASET": options.dataset}
     named = {kind: name.upper() for kind, name in flags.items() if name}
@@ -55,7 +55,7 @@ def overrides(options: argparse.Namespace) -> dict[str, str]:
     symbols = [f"{kind}_{name}" for kind, name in named.items()]
     if options.pruning:
         try:
-            method = names.resolve(options.pruning)
+            method = pruning_names.resolve(options.pruning)
         except ValueError as error:
             raise SystemExit(f"--pruning {error}") from None
         symbols += method.symbols

@@ -18,7 +18,7 @@ from gpt2.init import initialise
 from gpt2.measure.timing import compared, milliseconds
 from gpt2.model import GPT
 from gpt2.optim.spam import UNCLIPPED
-from gpt2.pruning.names import CRITERIA, resolve
+from gpt2.pruning_names import CRITERIA, resolve
 from gpt2.pruning.pruner import Pruner
 from gpt2.settings import OptimSettings, run_settings
 from kernels.spam import reference

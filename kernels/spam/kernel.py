@@ -55,7 +55,7 @@ def step(
     )
 
 
-@triton.jit(do_not_specialize=["theta", "keep", "size", "root", "eps"])
+@triton.jit
 def _step(
     table,
     tensors,

@@ -9,6 +9,7 @@ import torch
 import torch.multiprocessing as mp
 
 from gpt2 import optim, pruning
+from gpt2 import pruning_names as names
 from gpt2.check.learning import optimizer_as_configured, repeated_batch, update
 from gpt2.check.moments import moments
 from gpt2.check.pruning import reaches_its_sparsity
@@ -16,7 +17,7 @@ from gpt2.check.saving import save_and_resume
 from gpt2.check.subject import Subject
 from gpt2.init import initialise
 from gpt2.model import GPT
-from gpt2.pruning import layers, names
+from gpt2.pruning import layers
 from gpt2.settings import run_settings
 from kconf.bind import SettingsError
 from kconf.overrides import Overrides

@@ -1,6 +1,6 @@
 """Names of pruning methods as a person writes them, historic ones included.
 
-No torch in this file: the entry point resolves names before anything is built.
+No torch in this file: the entry point resolves names before it is imported.
 """
 
 from dataclasses import dataclass
