@@ -5,6 +5,7 @@ program: which tensor, and where in it. Launching once for 148 parameters costs
 what launching for one does.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -28,37 +29,45 @@ def chunks(
     return tensor_C.to(device), start_C.to(device), sizes_N.to(device)
 
 
-def addresses(lists: list[list[torch.Tensor]]) -> torch.Tensor:
-    """Addresses of lists of tensors, row by row; int64, on their device.
+@dataclass(frozen=True)
+class Table:
+    """Lists of tensors as a kernel sees them.
+
+    addresses: one row per list, int64, on the device. sizes: elements of the
+    tensors of a list. alignment: 16 where every address is a multiple of 16 bytes
+    and every size one of 4 elements, so that a kernel may load four numbers at
+    once; else 1.
+    """
+
+    addresses: torch.Tensor
+    sizes: tuple[int, ...]
+    alignment: int
+
+
+def table(lists: list[list[torch.Tensor]]) -> Table:
+    """The table of lists of equally many tensors, of equal sizes, on one device.
 
     Raises ValueError for a tensor that is not contiguous or of another size than
     its fellows in the other lists.
     """
-    for fellows in zip(*lists, strict=True):
-        if len({tensor.numel() for tensor in fellows}) > 1:
-            shapes = [tuple(tensor.shape) for tensor in fellows]
-            raise ValueError(f"tensors that belong together have shapes {shapes}")
-    rows = [[_address(tensor) for tensor in tensors] for tensors in lists]
+    sizes = tuple(tensor.numel() for tensor in lists[0])
+    for tensors in lists:
+        if tuple(tensor.numel() for tensor in tensors) != sizes:
+            raise ValueError(f"lists of tensors differ in size: {_shapes(lists)}")
+        for tensor in tensors:
+            if not tensor.is_contiguous():
+                raise ValueError(
+                    f"a tensor of shape {tuple(tensor.shape)} and strides "
+                    f"{tensor.stride()} is not contiguous"
+                )
+    rows = [[tensor.data_ptr() for tensor in tensors] for tensors in lists]
+    wide = not any(address % WIDE for row in rows for address in row)
+    wide = wide and not any(size % FOUR for size in sizes)
     device = lists[0][0].device
-    if device.type == "cpu":
-        return torch.tensor(rows, dtype=torch.int64)
-    table = torch.tensor(rows, dtype=torch.int64, pin_memory=True)
-    return table.to(device, non_blocking=True)
+    pinned = device.type != "cpu"
+    found = torch.tensor(rows, dtype=torch.int64, pin_memory=pinned)
+    return Table(found.to(device, non_blocking=True), sizes, WIDE if wide else 1)
 
 
-def alignment(lists: list[list[torch.Tensor]]) -> int:
-    """16 where every address is a multiple of 16 bytes and every size one of 4
-    elements, so that a kernel may load four numbers at once; else 1.
-    """
-    tensors = [tensor for row in lists for tensor in row]
-    wide = all(t.data_ptr() % WIDE == 0 and t.numel() % FOUR == 0 for t in tensors)
-    return WIDE if wide else 1
-
-
-def _address(tensor: torch.Tensor) -> int:
-    if not tensor.is_contiguous():
-        raise ValueError(
-            f"a tensor of shape {tuple(tensor.shape)} and strides {tensor.stride()} is "
-            "not contiguous"
-        )
-    return tensor.data_ptr()
+def _shapes(lists: list[list[torch.Tensor]]) -> list[list[tuple[int, ...]]]:
+    return [[tuple(tensor.shape) for tensor in tensors] for tensors in lists]

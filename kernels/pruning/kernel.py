@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.tensors import addresses, alignment, chunks
+from kernels.tensors import chunks, table
 
 Source = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -22,8 +22,10 @@ PROGRAMS = 2048  # of a counting pass; each takes every 2048th chunk
 EPS = tl.constexpr(1e-8)
 BINS = tl.constexpr(256)
 SIGN = tl.constexpr(-(2**31))
-# Of the int64 state on the device, beside the bins.
-PREFIX, RANK, EQUAL, TOTAL, WILD, WORDS = 0, 1, 2, 3, 4, 5
+# The state on the device, int64: the bytes of the threshold found so far; the
+# wanted rank among the keys that begin with them; how many those are; how many
+# are ranked in all; how many live scores are no number.
+RANK, WORDS = 1, 5
 
 
 def prune_lowest(
@@ -38,18 +40,16 @@ def prune_lowest(
         return
     _require_fp32([tensor for source in sources for tensor in source])
     device = masks[0].device
-    lists = [*map(list, zip(*sources)), masks]
-    table = addresses(lists)
-    sizes = tuple(mask.numel() for mask in masks)
-    layout = chunks(sizes, BLOCK, device)
+    found = table([*map(list, zip(*sources)), masks])
+    layout = chunks(found.sizes, BLOCK, device)
     total = len(layout[0])
     grid = (min(total, PROGRAMS),)
     fixed = {"CRITERION": criterion, "PATTERN": pattern, "BLOCK": BLOCK}
-    fixed |= {"ALIGNED": alignment(lists), "num_warps": WARPS}
+    fixed |= {"ALIGNED": found.alignment, "num_warps": WARPS}
     state = torch.zeros(WORDS, dtype=torch.int64, device=device)
     state[RANK] = count
     bins = torch.zeros(256, dtype=torch.int32, device=device)
-    arguments = (table, len(masks), *layout, total, state)
+    arguments = (found.addresses, len(masks), *layout, total, state)
     for shift in (24, 16, 8, 0):
         _count[grid](*arguments, bins, SHIFT=shift, **fixed)
         _descend[(1,)](bins, state, FIRST=shift == 24)
@@ -69,14 +69,13 @@ def prune_lowest(
 def zero(tensors: list[torch.Tensor], masks: list[torch.Tensor]) -> None:
     """Each tensor is 0 where its mask is True, in place; fp32."""
     _require_fp32(tensors)
-    sizes = tuple(mask.numel() for mask in masks)
-    layout = chunks(sizes, BLOCK, masks[0].device)
-    lists = [tensors, masks]
+    found = table([tensors, masks])
+    layout = chunks(found.sizes, BLOCK, masks[0].device)
     _zero[(len(layout[0]),)](
-        addresses(lists),
+        found.addresses,
         len(masks),
         *layout,
-        ALIGNED=alignment(lists),
+        ALIGNED=found.alignment,
         BLOCK=BLOCK,
         num_warps=WARPS,
     )

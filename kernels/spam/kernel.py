@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.tensors import addresses, alignment, chunks
+from kernels.tensors import chunks, table
 
 Tensors = list[torch.Tensor]
 
@@ -35,9 +35,10 @@ def step(
     for tensor in (tensor for tensors in lists for tensor in tensors):
         if tensor.dtype != torch.float32:
             raise TypeError(f"the kernel of AdamWSPAM steps fp32, not {tensor.dtype}")
-    layout = chunks(tuple(p.numel() for p in params), BLOCK, params[0].device)
+    found = table(lists)
+    layout = chunks(found.sizes, BLOCK, params[0].device)
     _step[(len(layout[0]),)](
-        addresses(lists),
+        found.addresses,
         len(params),
         *layout,
         theta,
@@ -49,7 +50,7 @@ def step(
         root,
         eps,
         CLIPS=theta > 0,
-        ALIGNED=alignment(lists),
+        ALIGNED=found.alignment,
         BLOCK=BLOCK,
         num_warps=WARPS,
     )

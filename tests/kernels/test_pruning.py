@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.pruning import on, reference
-from kernels.tensors import addresses, alignment, chunks
+from kernels.tensors import chunks, table
 from tests.conftest import ROOT
 from tests.oracles import optim as oracle
 
@@ -210,13 +210,14 @@ def test_tables_cut_tensors_into_chunks():
     assert tensor_C.tolist() == [0, 0, 1, 1, 2] and sizes_N.tolist() == [5, 8, 1]
     assert start_C.tolist() == [0, 4, 0, 4, 0]
     a, b = torch.zeros(8), torch.zeros(4, 4)
-    assert addresses([[a], [a.clone()]])[0, 0] == a.data_ptr()
+    found = table([[a, b], [a.clone(), b]])
+    assert found.addresses[:, 1].tolist() == [b.data_ptr()] * 2
+    assert found.sizes == (8, 16) and found.alignment == 16
+    assert table([[a, a[1:5]]]).alignment == table([[a[:3]]]).alignment == 1
     with pytest.raises(ValueError, match=r"shape \(4, 4\) and strides \(1, 4\)"):
-        addresses([[b.T]])
-    assert alignment([[a, b], [a]]) == 16
-    assert alignment([[a, a[1:5]]]) == alignment([[a[:3]]]) == 1
-    with pytest.raises(ValueError, match=r"shapes \[\(8,\), \(4, 4\)\]"):
-        addresses([[a], [b]])
+        table([[b.T]])
+    with pytest.raises(ValueError, match=r"differ in size: \[\[\(8,\)\], \[\(4, 4\)\]"):
+        table([[a], [b]])
 
 
 @pytest.mark.skipif(FAST, reason="these are the kernel's own tests")
