@@ -132,7 +132,7 @@ class Pruner:
             blocks.setdefault(name.split(".")[1], []).append(i)
         groups = list(blocks.values())
         sizes = [sum(masks[i].numel() for i in group) for group in groups]
-        sums = [int(mask.sum()) for mask in masks]
+        sums = torch.stack([mask.sum() for mask in masks]).tolist()
         pruned = [sum(sums[i] for i in group) for group in groups]
         wanted = layers.shares(sizes, pruned, self.pruned + count)
         for group, done, total in zip(groups, pruned, wanted):
