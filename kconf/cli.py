@@ -182,8 +182,8 @@ def show(session: Session, wanted: str) -> None:
     step = find_step(list_steps(session.tree.root, base.values["STUDY"]), wanted)
     resolved = resolve_step(session.tree, [DotConfig(session.config)], step)
     change = difference(session.tree, base, resolved, step)
-    print(f"{step.id}: {step.help}\n{shown(step.path)}")
-    for line in parse_file(step.path):
+    print(f"{step.id}: {step.help}\n{step.where}")
+    for line in step.lines:
         print(f"  {line}")
     print("difference:" if change.lines else "difference: none, this is the base")
     for symbol, old, new in change.lines:

@@ -5,7 +5,7 @@ from typing import Mapping
 
 from kconf import config_py
 from kconf.files import write_atomic
-from kconf.strict import Resolved, Tree
+from kconf.strict import Merge, Resolved, Tree
 from kconf.syntax import ConfigError, Line, render_line
 
 _HEADER = "# Written by the configuration targets of make; see make help.\n"
@@ -70,14 +70,14 @@ def minimal(tree: Tree, resolved: Resolved) -> list[Line]:
             lines.append(Line("defconfig", 0, symbol, raw if equals else None))
     for line in list(lines):
         fewer = [other for other in lines if other is not line]
-        if same(tree, [fewer], resolved):
+        if same(tree.resolve, [fewer], resolved):
             lines = fewer
     return lines
 
 
-def same(tree: Tree, stages: list, resolved: Resolved) -> bool:
+def same(merge: Merge, stages: list, resolved: Resolved) -> bool:
     """Whether the stages merge, and to the same values."""
     try:
-        return tree.resolve(stages).values == resolved.values
+        return merge(stages).values == resolved.values
     except ConfigError:
         return False

@@ -7,14 +7,16 @@ which does not and why.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 from kconf.bind import format_value
 from kconf.config_py import Value
 from kconf.files import shown
 from kconf.overrides import Overrides
 from kconf.syntax import ConfigError, Finding, Line, parse_file, value_of
+from kconf.scratch import Scratch
 from kconf.tree import Facts
 
 __all__ = ["ConfigError", "DotConfig", "Finding", "Overrides", "Resolved", "Tree"]
@@ -31,6 +33,11 @@ class DotConfig:
     """
 
     path: Path
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        """The file's lines, read once."""
+        return parse_file(self.path)
 
 
 Stage = Path | DotConfig | Overrides | Sequence[Line]
@@ -52,24 +59,35 @@ class Resolved:
     stages: tuple[Stage, ...] = ()
 
 
+Merge = Callable[[Sequence[Stage]], Resolved]
+"""Tree.resolve, or something that does the same; raises ConfigError."""
+
+
 @dataclass(frozen=True)
 class Fault:
-    """A line that did not hold; stale: olddefconfig may drop it."""
+    """A line that did not hold; stale: olddefconfig may drop it; clash: Finding's."""
 
     line: Line
     cause: str
     stale: bool = False
+    clash: bool = False
 
     @property
     def finding(self) -> Finding:
-        return self.line.finding(self.cause)
+        return self.line.finding(self.cause, self.clash)
 
 
 class Tree(Facts):
     """The Kconfig tree below a root, and the strict merge over it.
 
-    A merge uses the tree as scratch: one thread at a time.
+    A merge uses the tree as scratch: one thread at a time. The .config that a
+    merge began with stays applied, so that the next merge over it only takes back
+    what came after.
     """
+
+    def __init__(self, root: Path):
+        super().__init__(root)
+        self._scratch = Scratch(self.kconfig)
 
     def resolve(self, stages: Sequence[Stage]) -> Resolved:
         """Merge the stages in order; each is checked after it was applied.
@@ -77,11 +95,9 @@ class Tree(Facts):
         A later stage may override an earlier one. Raises ConfigError with
         every finding of the first stage that does not hold.
         """
-        self.kconfig.unset_values()
-        self.kconfig.warnings.clear()
-        live: dict[str, Line] = {}
-        lines: list[Line] = []
-        for stage in stages:
+        live, rest = self._begin(stages)
+        lines = _lines(stages[0]) if stages else []
+        for stage in rest:
             lines = _lines(stage)
             full = isinstance(stage, DotConfig)
             findings = [fault.finding for fault in self._apply(lines, live, full)]
@@ -93,7 +109,17 @@ class Tree(Facts):
                 ]
             if findings:
                 raise ConfigError(findings)
+            if full and stage is stages[0]:
+                self._scratch.keep(stage, live)
         return self._resolved(live, lines, tuple(stages))
+
+    def _begin(self, stages: Sequence[Stage]) -> tuple[dict[str, Line], Sequence]:
+        """The lines in force at the start of a merge, and the stages to apply."""
+        self.kconfig.warnings.clear()
+        if stages and self._scratch.holds(stages[0]):
+            return self._scratch.take_back(), stages[1:]
+        self._scratch.clear()
+        return {}, stages
 
     def settle(self, stage: Stage) -> tuple[Resolved, list[Finding], list[str]]:
         """A .config brought up to date: (Resolved, dropped lines, new symbols).
@@ -103,9 +129,7 @@ class Tree(Facts):
         """
         lines, dropped = _lines(stage), []
         while True:
-            self.kconfig.unset_values()
-            self.kconfig.warnings.clear()
-            live: dict[str, Line] = {}
+            live, _ = self._begin([])
             faults = self._apply(lines, live, full=True)
             fatal = [fault.finding for fault in faults if not fault.stale]
             if fatal:
@@ -137,7 +161,8 @@ class Tree(Facts):
             cause = self._refusal(line.symbol, value, full)
             if cause and not broken & self.influences(line.symbol):
                 repair = _REPAIR if full else ""
-                faults.append(Fault(line, cause + repair, stale=True))
+                clash = self._clashes(line.symbol)
+                faults.append(Fault(line, cause + repair, stale=True, clash=clash))
         fresh = {line.symbol for line, _ in wanted}
         for symbol, line in live.items():
             cause = None if symbol in fresh else self._disturbed(symbol, line)
@@ -175,7 +200,7 @@ class Tree(Facts):
                         f"{where} already sets CONFIG_{rival.symbol}=y "
                         f'in the choice "{self.choice_name(line.symbol)}"'
                     )
-                    faults.append(Fault(line, cause))
+                    faults.append(Fault(line, cause, clash=True))
                     continue
             wanted.append((line, value))
         return faults, wanted
@@ -185,7 +210,7 @@ class Tree(Facts):
         if self.prompt(name) is None:
             return  # computed; _refusal() says whether the line agrees
         text = format_value(value) if isinstance(value, bool) else str(value)
-        if not symbol.set_value(text):
+        if not self._scratch.set(symbol, text):
             raise AssertionError(f"kconfiglib refused {name}={text!r}")
 
     def _refusal(self, name: str, value: Value, full: bool) -> str | None:
@@ -215,6 +240,13 @@ class Tree(Facts):
             return f"{value} is out of range ({bounds[0]} to {bounds[1]})"
         return f"did not take: the value is {format_value(actual)}"
 
+    def _clashes(self, name: str) -> bool:
+        """Whether a refused value is refused for what else is set."""
+        symbol = self._symbols[name]
+        if not symbol.visibility:
+            return self.prompt(name) is not None
+        return bool(symbol.choice) or self.kind(name) == "bool"
+
     def _disturbed(self, name: str, line: Line) -> str | None:
         """Why a later stage broke an earlier line in a way it may not."""
         symbol = self._symbols[name]
@@ -242,6 +274,7 @@ class Tree(Facts):
             if "user value" not in text  # reported with the line, above
         ]
         if findings:
+            self._scratch.clear()  # kconfiglib warns of a value once
             raise ConfigError(findings)
         return Resolved(
             values,
@@ -256,5 +289,5 @@ def _lines(stage: Stage) -> list[Line]:
     if isinstance(stage, Overrides):
         return stage.lines()
     if isinstance(stage, DotConfig):
-        return parse_file(stage.path)
+        return stage.lines
     return parse_file(stage) if isinstance(stage, Path) else list(stage)

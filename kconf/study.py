@@ -11,15 +11,15 @@ import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Sequence
+from typing import Mapping, Protocol, Sequence
 
 from kconf.bind import format_value
 from kconf.config_py import Value, identity
 from kconf.dotconfig import same
 from kconf.files import shown
-from kconf.strict import Resolved, Stage, Tree
+from kconf.strict import Merge, Resolved, Stage, Tree
 from kconf.overrides import Overrides
-from kconf.syntax import ConfigError, Finding, parse_file
+from kconf.syntax import ConfigError, Finding, Line, parse_file
 
 _FILE_NAME = re.compile(r"((\d\d)-[a-z0-9]+(?:-[a-z0-9]+)*)\.config", re.ASCII)
 _PAIR = re.compile(r"([a-z][a-z0-9_]*)=(\S+)", re.ASCII)
@@ -35,6 +35,44 @@ class StepFile:
     path: Path
     help: str
     expect: dict[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def where(self) -> str:
+        """How a message names the fragment."""
+        return shown(self.path)
+
+    @property
+    def stage(self) -> Stage:
+        """The fragment as a stage of the merge."""
+        return self.path
+
+    @property
+    def lines(self) -> Sequence[Line]:
+        """The fragment's assignments."""
+        return parse_file(self.path)
+
+    @property
+    def select(self) -> str:
+        """How `make check` is asked for this step alone."""
+        return f"STEP={self.number}"
+
+    @property
+    def text(self) -> str:
+        """The fragment, for the records."""
+        return self.path.read_text(encoding="utf-8")
+
+
+class Fragment(Protocol):
+    """What a step is to the merge and its proof: a StepFile, or kconf.arms.Arm."""
+
+    id: str
+    help: str
+    expect: Mapping[str, str]
+    where: str
+    stage: Stage
+    lines: Sequence[Line]
+    select: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -144,24 +182,29 @@ def read_head(path: Path) -> tuple[str, dict[str, str]]:
 def resolve_step(
     tree: Tree,
     base_stages: Sequence[Stage],
-    step: StepFile,
+    step: Fragment,
     overrides: Overrides | None = None,
 ) -> Resolved:
     """The base with the step's fragment, then the overrides, merged strictly."""
-    return tree.resolve([*base_stages, step.path, *([overrides] if overrides else [])])
+    return tree.resolve([*base_stages, step.stage, *([overrides] if overrides else [])])
 
 
 def difference(
-    tree: Tree, base: Resolved, step_resolved: Resolved, step: StepFile
+    tree: Tree,
+    base: Resolved,
+    step_resolved: Resolved,
+    step: Fragment,
+    merge: Merge | None = None,
 ) -> StepDifference:
     """The one-difference proof of a step against its base.
 
     A changed symbol is a line of the fragment, or implied: without a prompt in
     both, a sibling in a choice that the fragment set, or became visible or
     invisible and stands at its Kconfig default. Anything else is a violation,
-    and so is a line without which the configuration would be the same.
+    and so is a line without which the configuration would be the same. `merge`
+    stands in for the tree's own, for a caller that remembers what it merged.
     """
-    own = {line.symbol: line for line in parse_file(step.path)}
+    own = {line.symbol: line for line in step.lines}
     result = StepDifference([], [], [])
     for symbol in tree.symbols:
         old, new = base.values[symbol], step_resolved.values[symbol]
@@ -179,8 +222,12 @@ def difference(
                 f"changes ({change}) without a line in the step: assign it in the "
                 "base, so that only a line of the step can change it"
             )
-            result.violations.append(Finding(shown(step.path), 0, symbol, cause))
-    result.violations.extend(_idle_lines(tree, step_resolved, step))
+            result.violations.append(Finding(step.where, 0, symbol, cause))
+    idle = idle_lines(merge or tree.resolve, step_resolved, step.stage, step.lines)
+    result.violations.extend(
+        line.finding("does not matter: without this line nothing changes")
+        for line in idle
+    )
     return result
 
 
@@ -207,43 +254,41 @@ def _selected(tree: Tree, resolved: Resolved, symbol: str) -> str:
     return next((s for s in tree.siblings(symbol) if resolved.values[s]), "unset")
 
 
-def _idle_lines(tree: Tree, resolved: Resolved, step: StepFile) -> list[Finding]:
-    """Lines of the step that can be dropped without a change."""
-    if step.path not in resolved.stages:
-        raise ValueError(f"{step.id} is not a stage of this configuration")
-    place, lines = resolved.stages.index(step.path), parse_file(step.path)
-    findings = []
+def idle_lines(
+    merge: Merge, resolved: Resolved, stage: Stage, lines: Sequence[Line]
+) -> list[Line]:
+    """The lines of one stage that can each be dropped without a change."""
+    place = resolved.stages.index(stage)
+    idle = []
     for line in lines:
         stages = list(resolved.stages)
-        stages[place] = [other for other in lines if other is not line]
-        if same(tree, stages, resolved):
-            findings.append(
-                line.finding("does not matter: without this line nothing changes")
-            )
-    return findings
+        stages[place] = tuple(other for other in lines if other is not line)
+        if same(merge, stages, resolved):
+            idle.append(line)
+    return idle
 
 
 def duplicates(
-    tree: Tree, resolved: Sequence[tuple[StepFile, Resolved]]
+    tree: Tree, resolved: Sequence[tuple[Fragment, Resolved]]
 ) -> list[Finding]:
     """Steps whose identity configuration is that of an earlier step."""
-    seen: dict[str, StepFile] = {}
+    seen: dict[str, Fragment] = {}
     findings = []
     for step, result in resolved:
         key = identity(result.values, tree.operational)
         first = seen.setdefault(key, step)
         if first is not step:
             cause = f"is the same configuration as {first.id}"
-            findings.append(Finding(shown(step.path), 0, None, cause))
+            findings.append(Finding(step.where, 0, None, cause))
     return findings
 
 
 def prove(
     tree: Tree,
     base_stages: Sequence[Stage],
-    steps: Sequence[StepFile],
+    steps: Sequence[Fragment],
     overrides: Overrides | None = None,
-) -> list[tuple[StepFile, Resolved, StepDifference]]:
+) -> list[tuple[Fragment, Resolved, StepDifference]]:
     """Every step, resolved and compared with the base under the same overrides.
 
     Raises ConfigError with the findings of all steps: lines that do not hold,

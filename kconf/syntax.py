@@ -7,6 +7,7 @@ symbol exists and whether its value takes is kconf/strict.py's business.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from kconf.files import shown
@@ -25,12 +26,17 @@ _LONGEST_INT = 18  # digits; fits 64 bits
 
 @dataclass(frozen=True)
 class Finding:
-    """One complaint about a configuration; line 0 is the file as a whole."""
+    """One complaint about a configuration; line 0 is the file as a whole.
+
+    clash: the value is refused for what else is set (a dependency, a choice),
+    not for what it is.
+    """
 
     path: str
     line: int
     symbol: str | None
     cause: str
+    clash: bool = False
 
     def __str__(self) -> str:
         where = f"{self.path}:{self.line}" if self.line else self.path
@@ -62,9 +68,9 @@ class Line:
     cause: str | None = None
     plain: bool = False
 
-    def finding(self, cause: str) -> Finding:
+    def finding(self, cause: str, clash: bool = False) -> Finding:
         """A complaint about this line."""
-        return Finding(self.path, self.number, self.symbol, cause)
+        return Finding(self.path, self.number, self.symbol, cause, clash)
 
     def __str__(self) -> str:
         if self.raw is None:
@@ -182,6 +188,7 @@ def _mentioned(text: str) -> str | None:
     return match[1].upper() if match else None
 
 
+@lru_cache(maxsize=4096)  # each merge asks again for the lines in force
 def value_of(line: Line, kind: str) -> bool | int | str:
     """The line's typed value for a symbol of kind "bool", "int" or "string".
 

@@ -23,6 +23,8 @@ MAY_IMPORT = {
 EXCEPTIONS = {
     # the one place that parses Kconfig and computes values, visibility, choices
     "kconf/tree.py": {"kconfiglib"},
+    # takes back the values that one merge set in that tree
+    "kconf/scratch.py": {"kconfiglib"},
     # menuconfig is kconfiglib's own
     "scripts/kconfig.py": {"menuconfig"},
 }
