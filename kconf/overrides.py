@@ -16,6 +16,7 @@ TABLE: dict[str, str | dict[str, tuple[str, str]]] = {
     "SEEDS": "SEEDS",
     "STEPS": "RA_MLA_ABLATION_STEPS",
     "AXES": "MATRIX_AXES",
+    "ARMS": "MATRIX_ARMS",
     "TRACKER": "TRACKER",
     "OUTPUT": "OUTPUT_DIR",
     "JOBS": "JOBS",

@@ -67,6 +67,14 @@ class Facts:
         choice = self._symbols[symbol].choice
         return tuple(member.name for member in choice.syms) if choice else ()
 
+    def members(self, prefix: str) -> dict[str, str]:
+        """Name -> symbol of the choices' members with a prefix: adamw -> OPTIMIZER_ADAMW."""
+        return {
+            symbol.removeprefix(prefix).lower(): symbol
+            for symbol in self._symbols
+            if symbol.startswith(prefix) and self.siblings(symbol)
+        }
+
     def choice_name(self, symbol: str) -> str:
         """The prompt of the symbol's choice."""
         choice = self._symbols[symbol].choice
@@ -115,7 +123,8 @@ class Facts:
         """Symbols that decide whether this one can be set."""
         symbol = self._symbols[name]
         found: set[str] = set(self.siblings(name)) - {name}
-        for node in symbol.nodes:
+        nodes = [*symbol.nodes, *(symbol.choice.nodes if symbol.choice else ())]
+        for node in nodes:
             if node.prompt:
                 for item in kc.expr_items(node.prompt[1]):
                     members = item.syms if isinstance(item, kc.Choice) else [item]

@@ -5,18 +5,17 @@ scripts hand over the function that builds them (`Validate`).
 """
 
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Hashable, Mapping, Sequence
 
 from kconf.bind import SettingsError, format_value
 from kconf.files import shown
 from kconf.overrides import Overrides
 from kconf.strict import ConfigError, Finding, Resolved
 from matrix import units
-from matrix.settings import StudySettings
 from matrix.steps import Step
 from records.manifest import Manifest, read_manifest
 
-Validate = Callable[[Mapping[str, Any]], object]
+Validate = Callable[[Mapping[str, Any]], Hashable]
 """Builds the settings of one run from symbol values; raises SettingsError."""
 
 
@@ -24,15 +23,10 @@ class PlanError(Exception):
     """A plan that cannot be made; the message says what to change."""
 
 
-def refuse_rivals(step: Step, overrides: Overrides, settings: StudySettings) -> None:
-    """Raise PlanError for values that something else would silently replace."""
+def refuse_seed(step: Step, overrides: Overrides) -> None:
+    """Raise PlanError for a seed that the plan would silently replace."""
     if "SEED" in overrides or "SEED" in step.symbols:
         raise PlanError(f"{step.id}: CONFIG_SEED is set per cell: use CONFIG_SEEDS")
-    both = sorted(step.symbols & set(overrides))
-    if both and settings.mode == "matrix":
-        raise PlanError(
-            f"CONFIG_{both[0]} is an axis and {overrides.spelled[both[0]]} overrides it"
-        )
 
 
 def require_settings(
@@ -45,7 +39,7 @@ def require_settings(
     that only write the same values differently (1e-3 and 0.001).
     """
     findings: list[Finding] = []
-    built: list[tuple[Step, object]] = []
+    built: dict[Hashable, Step] = {}
     for step, resolved in steps:
         try:
             settings = validate(resolved.values)
@@ -53,13 +47,12 @@ def require_settings(
             finding = _where(error, resolved, config)
             findings += [] if finding in findings else [finding]
             continue
-        for first, other in built:
-            if settings == other:
-                raise PlanError(
-                    f"{first.id} and {step.id} are the same configuration, written "
-                    "differently: no difference between them can be measured; drop one"
-                )
-        built.append((step, settings))
+        first = built.setdefault(settings, step)
+        if first is not step:
+            raise PlanError(
+                f"{first.id} and {step.id} are the same configuration, written "
+                "differently: no difference between them can be measured; drop one"
+            )
     if findings:
         raise ConfigError(findings)
 

@@ -1,9 +1,9 @@
 """The report as a document: which sections, tables and plots, in which words."""
 
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
-from matrix import ledger, plots, tables, units
+from matrix import armtables, ledger, plots, sensitivity, tables, units
 from matrix.document import Block, Column, Document, Notice, Picture, Section
 from matrix.document import Table, Text
 from matrix.gather import Report
@@ -18,9 +18,9 @@ RULE = (
 SHORT = ledger.SHORT
 
 
-def compose(report: Report) -> tuple[Document, tuple[Picture, Picture]]:
-    """The document, and the pictures in it."""
-    pictures = (_curves(report), _finals(report))
+def compose(report: Report) -> tuple[Document, tuple[Picture, ...]]:
+    """The document, and the pictures in it: curves, final losses, and the rates'."""
+    curves, finals = _curves(report), _finals(report)
     study, k = report.study, report.last_evals
     of = "the last evaluation" if k == 1 else f"the mean of the last {k} evaluations"
     losses = (
@@ -41,14 +41,61 @@ def compose(report: Report) -> tuple[Document, tuple[Picture, Picture]]:
     table = tables.loss_table(report.rows, len(study.seeds))
     sections = [
         Section("", tuple(_head(report))),
-        Section("Losses", (Text(losses), table, *pictures)),
+        Section("Losses", (Text(losses), table, curves, finals)),
+        *_matrix(report),
         Section("Size", (Text(sizes), tables.size_table(report.rows))),
         Section("Time and memory", (Text(speeds), tables.speed_table(report.rows))),
         Section("Runs", (tables.runs_table(report.rows), *map(Text, report.notes))),
     ]
     if any(row.help for row in report.rows):
         sections.insert(-1, Section("Steps", (tables.steps_table(report.rows),)))
-    return Document(f"Study {study.name}", tuple(sections)), pictures
+    document = Document(f"Study {study.name}", tuple(sections))
+    blocks = [block for section in sections for block in section.blocks]
+    return document, tuple(b for b in blocks if isinstance(b, Picture))
+
+
+def _matrix(report: Report) -> list[Section]:
+    """What a test matrix has beside the sections of every study."""
+    sections = []
+    if any(row.point for row in report.rows):
+        text = (
+            "Every arm is compared with the control and, when it prunes, with its "
+            "dense arm: the same optimizer, learning rate and other axes without "
+            "pruning. Differences are paired by seed; negative where the arm's loss is "
+            "the lower one. Sparsity: zeros among the blocks' matrices at the end, and "
+            "their share of all parameters. Step time: mean over a run's timed steps, "
+            "mask updates included. Peak memory is the maximum over the seeds."
+        )
+        table = armtables.arms_table(report.rows)
+        each = armtables.seeds_table(report.rows)
+        sections.append(Section("Arms", (Text(text), table)))
+        sections.append(Section("Arms, seed by seed", (each,)))
+    lines = sensitivity.series(report.rows)
+    if lines:
+        picture = _rates(lines)
+        table = armtables.rates_table(lines)
+        sections.append(Section("Learning rate", (picture, table)))
+    if report.excluded:
+        text = "Combinations of the axes that the configuration refuses:"
+        table = armtables.excluded_table(report.excluded)
+        sections.append(Section("Excluded", (Text(text), table)))
+    return sections
+
+
+def _rates(lines: Sequence[sensitivity.Series]) -> Picture:
+    figure = sensitivity.figure(lines)
+    caption = (
+        "Final loss against the peak learning rate: lines join the means, dots are "
+        "runs. A comparison at one rate can rank arms in another order than one at "
+        "each arm's best rate. Rates without a finished run are not drawn."
+    )
+    return Picture(
+        "learning-rates.png",
+        "Final loss against learning rate, one line per optimizer and pruning",
+        caption,
+        plots.png_bytes(figure),
+        plots.svg_text(figure, "learning-rates"),
+    )
 
 
 def _head(report: Report) -> list[Block]:

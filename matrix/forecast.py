@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Mapping, Sequence
 
+from kconf.budget import tokens_per_step
 from matrix import units
 from matrix.facts import Facts
 from matrix.plan import Cell, Plan
@@ -59,8 +60,8 @@ class Disk:
 
 
 def facts_key(cell: Cell) -> str:
-    """The key of a cell's facts: configuration and code."""
-    return f"{cell.identity['config']}-{cell.identity['code']}"
+    """The key of a cell's facts: the network's configuration and the code."""
+    return f"{cell.model}-{cell.identity['code']}"
 
 
 def disk(plan: Plan, facts: Mapping[str, Facts]) -> Disk:
@@ -135,7 +136,7 @@ def duration(plan: Plan, facts: Mapping[str, Facts]) -> Duration:
         if not flops:
             why = "no cell of this study has finished on this host and device"
             return Duration(None, why + note)
-        tokens = tokens_per_step(cell) * cell.values["GPT2_MAX_ITERS"]
+        tokens = tokens_per_step(cell.values) * cell.values["GPT2_MAX_ITERS"]
         per_token = facts[facts_key(cell)]["flops_per_token"]
         seconds = tokens * per_token * sum(r.seconds for r in alike) / flops
         if cell.values["BUDGET_TIME"]:
@@ -145,13 +146,6 @@ def duration(plan: Plan, facts: Mapping[str, Facts]) -> Duration:
     jobs = min(plan.jobs, len(pending))
     cells = units.plural(len(used), "finished cell")
     return Duration(total / jobs, f"from {cells} on this host{note}")
-
-
-def tokens_per_step(cell: Cell) -> int:
-    """Tokens of one optimizer step, as configured (one rank)."""
-    values = cell.values
-    product = values["BATCH_SIZE"] * max(1, values["GPT2_GRADIENT_ACCUMULATION"])
-    return (values["EFFECTIVE_BATCH"] or product) * values["GPT2_BLOCK_SIZE"]
 
 
 def _finished_here(plan: Plan) -> tuple[list[Measured], int]:

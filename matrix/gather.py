@@ -13,13 +13,17 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Report:
-    """A study with its rows, and what a reader must be warned of."""
+    """A study with its rows, and what a reader must be warned of.
+
+    excluded: combinations of a test matrix that are no arm, and why.
+    """
 
     study: Study
     rows: tuple[Row, ...]
     last_evals: int
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    excluded: tuple[tuple[str, str], ...] = ()
 
     @property
     def counted(self) -> list[Run]:
@@ -34,6 +38,7 @@ def gather(
     seeds: Collection[int] | None = None,
     hashes: Collection[str] | None = None,
     helps: Mapping[str, str] | None = None,
+    excluded: Sequence[tuple[str, str]] = (),
 ) -> Report:
     """Read the runs and compute every number; writes nothing."""
     study = load(study_dir, order, seeds, hashes)
@@ -48,9 +53,8 @@ def gather(
         warnings += _disagreement(run)
     if not rows[0].runs:
         warnings.append(f"the control {rows[0].step} has no finished run")
-    return Report(
-        study, rows, last_evals, tuple(warnings), tuple(_notes(study, hashes))
-    )
+    notes = tuple(_notes(study, hashes))
+    return Report(study, rows, last_evals, tuple(warnings), notes, tuple(excluded))
 
 
 def _nothing_finished(study: Study, study_dir: Path) -> str:

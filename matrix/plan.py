@@ -10,9 +10,10 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Sequence
 
 from kconf import config_py
+from kconf.arms import Excluded
 from kconf.dotconfig import config_paths, render
 from kconf.overrides import Overrides, from_environment
 from kconf.strict import DotConfig, Resolved, Tree
@@ -27,6 +28,9 @@ from records.codehash import hash_rooms
 from records.layout import CellDir, cell_path
 from records.manifest import dataset_dir
 
+NETWORK = "Model"
+"""The menu whose symbols shape the network, and with it parameters and FLOPs."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -36,7 +40,9 @@ class Cell:
     `dotconfig` is the same as the text of a .config;
     `identity` is {config, code, dataset, threads} and `hash` its sha256;
     `threads` is None on a GPU; `dataset` is the packed corpus' directory;
-    `changes` are the identity symbols in which the step differs from the base.
+    `changes` are the identity symbols in which the step differs from the base,
+    `fragment` the text that makes the difference, `arm` as in matrix.steps.Step;
+    `model` is the hash of the symbols that shape the network.
     """
 
     study: str
@@ -51,7 +57,10 @@ class Cell:
     dataset: Path
     identity: Mapping[str, Any]
     hash: str
+    model: str
     changes: tuple[str, ...]
+    fragment: str
+    arm: Mapping[str, Any] | None
     dir: CellDir
     state: str
     reason: str
@@ -66,8 +75,9 @@ class Cell:
 class Plan:
     """Every cell of a study and what they share.
 
-    `reference` holds the control's cells when its step was not selected: they
-    are not run, and the other cells are compared with them.
+    `reference` holds the cells of steps that were not selected and that others are
+    compared with, the control first: they are not run. `excluded` are the
+    combinations of axes that cannot be.
     """
 
     root: Path
@@ -81,6 +91,7 @@ class Plan:
     code_root: Path
     code_files: Mapping[str, str]
     notes: tuple[str, ...]
+    excluded: tuple[Excluded, ...]
 
     @property
     def study_dir(self) -> Path:
@@ -131,16 +142,19 @@ def make_plan(
     jobs = devices.job_count(settings.jobs, threads, concrete(values), cores)
     code, code_files = hash_rooms(code_root)
     output = root / settings.output
-    shared = _Shared(root, output, settings.label, tree, code, code_files)
+    network = [s for s in tree.symbols if tree.menus(s)[:1] == (NETWORK,)]
+    shared = _Shared(root, output, settings.label, tree, network, code, code_files)
     by_step, reference = [], []
     steps = []
-    for step in plan_steps(tree, root, base, overrides, settings):
-        checks.refuse_rivals(step, overrides, settings)
+    found = plan_steps(tree, root, base, overrides, settings)
+    notes += found.notes
+    for step in found.steps:
+        checks.refuse_seed(step, overrides)
         steps.append((step, step.resolve(overrides)))
     checks.require_settings(validate, steps, base[0].path)
-    for step, found in steps:
-        device = concrete(found.values)
-        changes = checks.changed(unchanged, found, tree.operational)
+    for step, resolved in steps:
+        device = concrete(resolved.values)
+        changes = checks.changed(unchanged, resolved, tree.operational)
         cells = []
         for seed in settings.seed_list:
             resolved = step.resolve(_cell_overrides(overrides, seed, device))
@@ -152,7 +166,7 @@ def make_plan(
         if step.selected:
             by_step.append(cells)
         else:
-            reference = cells
+            reference += cells
     cells = [cell for pairs in zip(*by_step) for cell in pairs]  # seeds outer
     _refuse_duplicates(cells)
     notes += devices.thread_notes([cell.threads for cell in cells], jobs, cores)
@@ -168,6 +182,7 @@ def make_plan(
         code_root=code_root,
         code_files=code_files,
         notes=tuple(notes),
+        excluded=tuple(found.excluded),
     )
 
 
@@ -196,6 +211,7 @@ class _Shared:
     output: Path
     label: str
     tree: Tree
+    network: Sequence[str]
     code: str
     code_files: Mapping[str, str]
 
@@ -238,7 +254,10 @@ def _cell(
         dataset=dataset,
         identity=identity,
         hash=hash_,
+        model=config_py.identity({n: values[n] for n in shared.network}, ()),
         changes=tuple(changes),
+        fragment=step.fragment,
+        arm=step.arm,
         dir=place,
         state=status.state,
         reason=reason,

@@ -1,4 +1,4 @@
-"""The report of a study: report.md, report.html, runs.csv and two plots.
+"""The report of a study: report.md, report.html, runs.csv and its plots.
 
 It describes what the runs recorded and decides nothing: verdicts need the
 rules of docs/evidence.md. The same run directories give the same text files,
@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Collection, Mapping, Sequence
 
-from matrix import tables, units
+from matrix import armtables, tables, units
 from matrix.compose import RULE, compose
 from matrix.gather import Report, gather
 from matrix.html import html
 from matrix.markdown import markdown
+from matrix.rows import Row
 from matrix.runs import ReportError
 from matrix.sheet import csv_text
 from records import atomic
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 TERMINAL = 100  # columns
+CONTROL = "control"
+STEP_COLUMNS = ["SD", "diff", "SD diff", "pairs", "params", "tokens/s", "wall"]
+ARM_COLUMNS = ["diff", "vs dense", "sparsity", "step", "memory"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class ReportPaths:
     csv: Path
     curves: Path
     finals: Path
+    others: tuple[Path, ...]
 
 
 def write(
@@ -51,21 +56,25 @@ def write(
     seeds: Collection[int] | None = None,
     hashes: Collection[str] | None = None,
     helps: Mapping[str, str] | None = None,
+    excluded: Sequence[tuple[str, str]] = (),
 ) -> ReportPaths:
     """Write the report of the runs in `study_dir` beside them.
 
     `order`, `seeds` and `hashes` say what the current plan holds (matrix/runs.py
-    `load`), `helps` describes the steps. Raises ReportError when no run has
-    finished, or one has fewer than `last_evals` evaluations.
+    `load`), `helps` describes the steps, `excluded` are the combinations of a
+    test matrix that are no arm, with their reasons. Raises ReportError when no run
+    has finished, or one has fewer than `last_evals` evaluations.
     """
-    report = gather(study_dir, last_evals, order, seeds, hashes, helps)
+    report = gather(study_dir, last_evals, order, seeds, hashes, helps, excluded)
     document, pictures = compose(report)
     paths = ReportPaths(
         report,
         study_dir / "report.md",
         study_dir / "report.html",
         study_dir / "runs.csv",
-        *(study_dir / picture.file for picture in pictures),
+        study_dir / pictures[0].file,
+        study_dir / pictures[1].file,
+        tuple(study_dir / picture.file for picture in pictures[2:]),
     )
     for picture in pictures:
         atomic.write_bytes(study_dir / picture.file, picture.png)
@@ -77,24 +86,15 @@ def write(
 
 def render_terminal(report: Report) -> str:
     """The losses as plain text, at most 100 columns wide; ends with a newline."""
-    head = ["step", "seeds", "loss", "SD", "diff", "SD diff", "pairs"]
-    head += ["params", "tokens/s", "wall"]
+    arms = any(row.point for row in report.rows)
+    head = ["arm" if arms else "step", "seeds", "loss"]
+    head += ARM_COLUMNS if arms else STEP_COLUMNS
     table = [head]
     for number, row in enumerate(report.rows):
-        table.append(
-            [
-                row.step,
-                f"{len(row.losses)}/{len(report.study.seeds)}",
-                units.loss(row.mean),
-                units.spread(row.sd),
-                units.signed(row.difference) if number else "control",
-                units.spread(row.difference_sd),
-                str(len(row.differences)) if number else units.DASH,
-                row.same("summary.facts.parameters", units.scaled),
-                units.count(row.average("summary.tokens_per_s")),
-                units.duration(row.average("summary.total_time_all_attempts")),
-            ]
-        )
+        difference = units.signed(row.difference) if number else CONTROL
+        seeds = f"{len(row.losses)}/{len(report.study.seeds)}"
+        cells = (_arm if arms else _step)(row, difference)
+        table.append([row.step, seeds, units.loss(row.mean), *cells])
     widths = [max(map(len, column)) for column in zip(*table)]
     widths[0] = min(widths[0], TERMINAL - sum(widths[1:]) - 2 * (len(head) - 1))
     lines = [f"{report.study.name}: validation loss in nats/token", ""]
@@ -111,6 +111,31 @@ def render_terminal(report: Report) -> str:
     for step, seeds, state, why, run_dir in tables.open_cells(report.study):
         where = f" ({run_dir})" if run_dir else ""
         paragraphs.append(f"{state}: {step} seed {seeds}: {why}{where}")
+    paragraphs += [f"excluded: {line}" for line in units.by_reason(report.excluded)]
     for text in [*paragraphs, *report.notes, RULE]:
         lines += ["", *wrapper.wrap(text)]
     return "\n".join(lines) + "\n"
+
+
+def _arm(row: Row, difference: str) -> list[str]:
+    """ARM_COLUMNS of an arm of a test matrix."""
+    return [
+        difference,
+        units.signed(row.dense_difference),
+        units.percent(row.average(armtables.SPARSITY)),
+        units.step_time(row.average(armtables.STEP_TIME)),
+        units.memory(row.peak_memory),
+    ]
+
+
+def _step(row: Row, difference: str) -> list[str]:
+    """STEP_COLUMNS of a step."""
+    return [
+        units.spread(row.sd),
+        difference,
+        units.spread(row.difference_sd),
+        units.DASH if difference == CONTROL else str(len(row.differences)),
+        row.same("summary.facts.parameters", units.scaled),
+        units.count(row.average("summary.tokens_per_s")),
+        units.duration(row.average("summary.total_time_all_attempts")),
+    ]

@@ -17,7 +17,9 @@ class Row:
 
     `losses` are nats/token by seed, each the mean of the run's last evaluations.
     `differences` are this step's loss minus the control's, for every seed that
-    both have; empty for the control itself.
+    both have; empty for the control itself. `point` says where an arm of a test
+    matrix stands, {} for other steps; `dense` is the arm without pruning that it is
+    compared with as well, and `dense_differences` are those to that one.
     """
 
     ref: str
@@ -27,6 +29,9 @@ class Row:
     losses: Mapping[int, float]
     bits: float | None
     differences: Mapping[int, float]
+    point: Mapping[str, str]
+    dense: str | None
+    dense_differences: Mapping[int, float]
 
     @property
     def mean(self) -> float | None:
@@ -47,6 +52,17 @@ class Row:
     def difference_sd(self) -> float | None:
         """Standard deviation (n−1) of the paired differences."""
         return deviation(self.differences.values())
+
+    @property
+    def dense_difference(self) -> float | None:
+        """Mean paired difference to the arm without pruning, nats/token."""
+        return mean(self.dense_differences.values())
+
+    @property
+    def peak_memory(self) -> int | None:
+        """Most bytes over the seeds; None unless all recorded it."""
+        peaks = [run.at("summary.peak_memory_bytes") for run in self.runs.values()]
+        return None if None in peaks or not peaks else max(peaks)
 
     def same(self, path: str, show: Callable[[Any], str]) -> str:
         """A property of the model: its value, or "a – b" when the seeds disagree."""
@@ -79,12 +95,12 @@ def make_rows(
         step: {k: run.last(LOSS, last_evals) for k, run in study.of(step).items()}
         for step in study.steps
     }
-    control = losses[study.steps[0]]
     made = []
     for number, step in enumerate(study.steps, start=1):
         runs = study.of(step)
+        arm = next((run.at("run.cell.arm") or {} for run in runs.values()), {})
+        dense = arm.get("dense")
         bits = [run.last(BITS, last_evals) for run in runs.values()]
-        paired = {} if number == 1 else losses[step].keys() & control.keys()
         made.append(
             Row(
                 ref=f"R{number}",
@@ -93,7 +109,20 @@ def make_rows(
                 runs=runs,
                 losses=losses[step],
                 bits=None if None in bits else mean(bits),
-                differences={k: losses[step][k] - control[k] for k in sorted(paired)},
+                differences=_paired(losses, step, study.steps[0]),
+                point=arm.get("point", {}),
+                dense=dense,
+                dense_differences=_paired(losses, step, dense),
             )
         )
     return tuple(made)
+
+
+def _paired(
+    losses: Mapping[str, Mapping[int, float]], step: str, other: str | None
+) -> dict[int, float]:
+    """step − other by seed, where both have one; nothing against itself."""
+    if other == step or other not in losses:
+        return {}
+    mine, theirs = losses[step], losses[other]
+    return {k: mine[k] - theirs[k] for k in sorted(mine.keys() & theirs.keys())}

@@ -99,6 +99,8 @@ def _planned(
     disk = forecast.disk(plan, known)
     time = forecast.duration(plan, known)
     print(table(plan))
+    for line in units.by_reason(_excluded(plan)):
+        print(f"excluded: {line}")
     for note in plan.notes:
         print(note)
     print(f"disk: up to {units.memory(disk.needed)} of {units.memory(disk.free)} free")
@@ -123,6 +125,11 @@ def table(plan: Plan) -> str:
     totals = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
     title = f"{plan.settings.label}: {count} cell{'s' * (count != 1)} ({totals})"
     return "\n".join([*lines, "", title])
+
+
+def _excluded(plan: Plan) -> list[tuple[str, str]]:
+    """The combinations that cannot be, and why."""
+    return [(each.id, each.why) for each in plan.excluded]
 
 
 def _run(
@@ -161,6 +168,7 @@ def _report(plan: Plan) -> bool:
             seeds=plan.settings.seed_list,
             hashes={cell.hash for cell in cells},
             helps=helps,
+            excluded=_excluded(plan),
         )
     except report.ReportError as error:
         print(f"no report: {error}")

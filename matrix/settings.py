@@ -31,7 +31,12 @@ class StudySettings:
     study: str = text("STUDY")
     overlays: str = text("STUDY_OVERLAYS")
     steps: str | None = text("RA_MLA_ABLATION_STEPS", optional=True)
+    optimizers: str | None = text("MATRIX_OPTIMIZERS", optional=True)
+    pruning: str | None = text("MATRIX_PRUNING", optional=True)
+    sparsities: str | None = text("MATRIX_SPARSITIES", optional=True)
+    learning_rates: str | None = text("MATRIX_LEARNING_RATES", optional=True)
     axes: str | None = text("MATRIX_AXES", optional=True)
+    arms: str | None = text("MATRIX_ARMS", optional=True)
     seeds: str = text("SEEDS")
     last_evals: int = integer("METRIC_LAST_EVALS")
     output: str = text("OUTPUT_DIR")
@@ -57,12 +62,17 @@ class StudySettings:
         ranges("SEEDS", self.seeds)
         if self.steps is not None and self.steps != "all":
             ranges("RA_MLA_ABLATION_STEPS", self.steps)
-        if self.mode == "matrix" and not self.axes:
-            raise SettingsError(
-                "MATRIX_AXES",
-                self.axes,
-                'names no axis: "CONFIG_LEARNING_RATE=3e-4,6e-4"',
-            )
+
+    @property
+    def lists(self) -> dict[str, str | None]:
+        """The lists of the test matrix by symbol, for kconf.axes.read_axes."""
+        return {
+            "MATRIX_OPTIMIZERS": self.optimizers,
+            "MATRIX_PRUNING": self.pruning,
+            "MATRIX_SPARSITIES": self.sparsities,
+            "MATRIX_LEARNING_RATES": self.learning_rates,
+            "MATRIX_AXES": self.axes,
+        }
 
     @property
     def label(self) -> str:

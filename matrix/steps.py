@@ -1,20 +1,20 @@
 """Which steps a plan has, and how each becomes a configuration.
 
-A step is a way to resolve a configuration: the base as it stands (single),
-the base and one fragment of the study (ablation), or the base and one
-combination of the axes (matrix). One-shot overrides come last and win.
+A step is a way to resolve a configuration: the base as it stands (single), the
+base and one fragment of the study (ablation), or the base and one arm of the
+axes (matrix, kconf/arms.py). One-shot overrides come last and win.
 """
 
-import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
+from kconf.arms import Arm, Excluded, choose, generate
+from kconf.axes import read_axes
 from kconf.bind import SettingsError
 from kconf.overrides import Overrides
 from kconf.strict import Resolved, Stage, Tree
 from kconf.study import StepFile, list_steps, prove, study_dir
-from kconf.syntax import parse_file
 from matrix.settings import StudySettings, ranges
 
 
@@ -22,9 +22,11 @@ from matrix.settings import StudySettings, ranges
 class Step:
     """One arm of a plan; `resolve(overrides)` gives its configuration.
 
-    `symbols` are those the step itself sets and `control` marks the arm that
-    the others are compared with. A control that was not selected is there for
-    the comparison and is not run.
+    `symbols` are those the step itself sets, `fragment` is their text, and
+    `control` marks the arm that the others are compared with. `arm` says where
+    an arm of a test matrix stands (`point`) and which arm without pruning it is
+    compared with as well (`dense`). A step that was not selected is there for the
+    comparison and is not run.
     """
 
     id: str
@@ -33,6 +35,17 @@ class Step:
     symbols: frozenset[str]
     resolve: Callable[[Overrides], Resolved]
     selected: bool = True
+    fragment: str = ""
+    arm: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a plan, the combinations that are none, and what to tell."""
+
+    steps: Sequence[Step]
+    excluded: Sequence[Excluded] = ()
+    notes: Sequence[str] = field(default_factory=tuple)
 
 
 def plan_steps(
@@ -41,7 +54,7 @@ def plan_steps(
     base: Sequence[Stage],
     overrides: Overrides,
     settings: StudySettings,
-) -> list[Step]:
+) -> Steps:
     """The steps of a plan, in order; the first one of the study is the control.
 
     Raises SettingsError for a selection that names no step or for axes that
@@ -51,9 +64,9 @@ def plan_steps(
     if settings.mode == "ablation":
         return _study(tree, root, base, overrides, settings)
     if settings.mode == "matrix":
-        return _matrix(tree, base, settings)
+        return _matrix(tree, base, overrides, settings)
     help_ = "this configuration as it stands"
-    return [Step("single", help_, True, frozenset(), _resolver(tree, base))]
+    return Steps([Step("single", help_, True, frozenset(), _resolver(tree, base))])
 
 
 def _resolver(tree: Tree, stages: Sequence[Stage]) -> Callable[[Overrides], Resolved]:
@@ -66,22 +79,24 @@ def _study(
     base: Sequence[Stage],
     overrides: Overrides,
     settings: StudySettings,
-) -> list[Step]:
+) -> Steps:
     files = list_steps(root, settings.study)
     chosen = _selected(files, settings.steps or "all", study_dir(root, settings.study))
     wanted = chosen if files[0] in chosen else [files[0], *chosen]
     prove(tree, base, wanted, overrides)
-    return [
+    steps = [
         Step(
             file.id,
             file.help,
             file is files[0],
-            frozenset(line.symbol for line in parse_file(file.path)),
-            _resolver(tree, [*base, file.path]),
+            frozenset(line.symbol for line in file.lines),
+            _resolver(tree, [*base, file.stage]),
             file in chosen,
+            file.text,
         )
         for file in wanted
     ]
+    return Steps(steps)
 
 
 def _selected(
@@ -101,44 +116,37 @@ def _selected(
     return [file for file in files if file.number in numbers]
 
 
-def _matrix(tree: Tree, base: Sequence[Stage], settings: StudySettings) -> list[Step]:
-    axes = parse_axes(settings.axes or "")
-    steps = []
-    for values in itertools.product(*axes.values()):
-        combination = dict(zip(axes, values))
-        label = ",".join(f"{symbol}={value}" for symbol, value in combination.items())
-        stages = [*base, Overrides(combination, "MATRIX_AXES")]
-        resolve = _resolver(tree, stages)
-        steps.append(Step(label, label, not steps, frozenset(axes), resolve))
-    return steps
+def _matrix(
+    tree: Tree, base: Sequence[Stage], overrides: Overrides, settings: StudySettings
+) -> Steps:
+    axes = read_axes(settings.lists, overrides)
+    matrix = generate(tree, base, overrides, axes)
+    selected = choose(matrix.arms, settings.arms or "all")
+    chosen = {arm.id for arm in selected}
+    wanted = chosen | {matrix.arms[0].id, *(arm.dense for arm in selected)}
+    steps = [
+        _arm(tree, base, arm, matrix.symbols, arm is matrix.arms[0], arm.id in chosen)
+        for arm in matrix.arms
+        if arm.id in wanted
+    ]
+    return Steps(steps, matrix.excluded, matrix.notes)
 
 
-def parse_axes(raw: str) -> dict[str, list[str]]:
-    """{"LEARNING_RATE": ["3e-4", "6e-4"], …} from CONFIG_MATRIX_AXES.
-
-    Raises SettingsError for an axis without CONFIG_, name or values, an empty
-    or repeated value, a repeated symbol, or a value that cannot be part of a
-    directory's name.
-    """
-    axes: dict[str, list[str]] = {}
-    for part in raw.split():
-        name, equals, listed = part.partition("=")
-        values = listed.split(",")
-        symbol = name.removeprefix("CONFIG_")
-        why = None
-        if not equals or symbol == name or not symbol:
-            why = "is not CONFIG_SYMBOL=value,value"
-        elif symbol in axes:
-            why = "is a second axis of one symbol"
-        elif "" in values:
-            why = "has an empty value"
-        elif len(set(values)) < len(values):
-            why = "names a value twice"
-        elif "/" in listed:
-            why = "has a value with '/', which names a directory in results/"
-        if why:
-            raise SettingsError("MATRIX_AXES", raw, f"the axis {part!r} {why}")
-        axes[symbol] = values
-    if not axes:
-        raise SettingsError("MATRIX_AXES", raw, "names no axis")
-    return axes
+def _arm(
+    tree: Tree,
+    base: Sequence[Stage],
+    arm: Arm,
+    symbols: frozenset[str],
+    control: bool,
+    selected: bool,
+) -> Step:
+    return Step(
+        arm.id,
+        arm.help,
+        control,
+        symbols,
+        _resolver(tree, [*base, arm.stage]),
+        selected,
+        arm.text,
+        {"point": dict(arm.point), "dense": arm.dense},
+    )

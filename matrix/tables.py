@@ -86,14 +86,12 @@ def speed_table(made: Sequence[Row]) -> Table:
     )
     lines = []
     for row in made:
-        peaks = [run.at("summary.peak_memory_bytes") for run in row.runs.values()]
-        peak = None if None in peaks or not peaks else max(peaks)
         line = (
             row.step,
             units.count(row.average("summary.tokens_per_s")),
             units.duration(row.average("summary.train_time")),
             units.duration(row.average("summary.total_time_all_attempts")),
-            units.memory(peak),
+            units.memory(row.peak_memory),
             row.ref,
         )
         lines.append(line)

@@ -48,6 +48,16 @@ def memory(value: float | None) -> str:
     return f"{gib:.2f} GiB" if gib >= 1 else f"{value / 2**20:.1f} MiB"
 
 
+def percent(value: float | None) -> str:
+    """0.5 as 50.00 %."""
+    return DASH if value is None else f"{100 * value:.2f} %"
+
+
+def step_time(seconds: float | None) -> str:
+    """Seconds of one optimizer step as 12.3 ms."""
+    return DASH if seconds is None else f"{1000 * seconds:.1f} ms"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as 4.2s, 1m 12s, 2h 03m or 1d 04h."""
     if seconds is None:
@@ -90,3 +100,11 @@ def plural(n: int, noun: str) -> str:
 def distinct(values: Iterable[Any]) -> list[Any]:
     """The values without repetitions, in order of first appearance."""
     return list(dict.fromkeys(values))
+
+
+def by_reason(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """(name, reason) pairs as "name, name: reason", a line per reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in pairs:
+        names.setdefault(reason, []).append(name)
+    return [f"{', '.join(each)}: {reason}" for reason, each in names.items()]

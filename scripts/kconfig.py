@@ -8,14 +8,17 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from gpt2.settings import run_settings  # noqa: E402
+from kconf.axes import read_axes  # noqa: E402
 from kconf.cli import main  # noqa: E402
 from kconf.study import list_steps  # noqa: E402
 from matrix.settings import study_settings  # noqa: E402
 
 
 def study_check(values: Mapping[str, Any]) -> None:
-    """The study's settings, and in ablation mode that it has steps."""
+    """The study's settings; that it has steps, or axes that can be read."""
     study = study_settings(values)
+    if study.mode == "matrix":
+        read_axes(study.lists)
     if study.mode == "ablation":
         list_steps(ROOT, study.study)
 

@@ -111,5 +111,5 @@ def _serve(pipe: Connection, taken, store: str) -> None:
     if subjects:
         join(1, store)
     for subject in subjects:
-        with Recorded(Verdict("", subject.name, "")):
+        with Recorded(Verdict("", subject.name, "", "")):
             two_ranks(subject, 1)

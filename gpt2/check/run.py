@@ -17,7 +17,7 @@ from gpt2.check.table import Verdict, print_failure, print_table
 from gpt2.settings import run_settings
 from kconf.overrides import Overrides, from_environment
 from kconf.strict import Resolved, Tree
-from kconf.study import StepFile, difference, duplicates, resolve_step
+from kconf.study import Fragment, difference, duplicates, resolve_step
 from kconf.syntax import ConfigError
 
 # The interface two ranks of this machine meet on. Without one gloo looks the
@@ -37,7 +37,9 @@ def check(
     try:
         tree, overrides = Tree(root), from_environment(os.environ)
         found = (
-            studies.every(root) if every else [studies.loaded(root, tree, overrides)]
+            studies.every(root, tree)
+            if every
+            else [studies.loaded(root, tree, overrides)]
         )
         chosen = [study.only(step) for study in found] if step else found
     except ConfigError as error:
@@ -59,9 +61,9 @@ def check(
         print_table(verdicts)
     failed = [verdict for verdict in verdicts if verdict.promise is not None]
     prose = sys.stderr if as_json else sys.stdout
-    spelled = [shlex.quote(word) for word in overrides.spelled.values()]
+    spelled = [w for s, w in overrides.spelled.items() if s != "MATRIX_ARMS"]
     for verdict in failed:
-        print_failure(verdict, spelled, prose)
+        print_failure(verdict, [shlex.quote(word) for word in spelled], prose)
     print(
         f"check: {len(verdicts) - len(failed)} of {len(verdicts)} steps keep every "
         f"promise, {time.monotonic() - began:.1f} s",
@@ -111,7 +113,8 @@ def merge_study(tree: Tree, study: studies.Study, overrides: Overrides) -> list[
     base alone when it has none.
     """
     if not study.steps:
-        case = Case(Verdict(study.name, "base", "the configuration as it stands"))
+        told = "the configuration as it stands"
+        case = Case(Verdict(study.name, "base", told, "make check"))
         with Recorded(case.verdict):
             values = tree.resolve([*study.stages, overrides]).values
             settings = run_settings(values)
@@ -119,7 +122,8 @@ def merge_study(tree: Tree, study: studies.Study, overrides: Overrides) -> list[
         return [case]
     cases, resolved = [], []
     for step in study.steps:
-        case = Case(Verdict(study.name, step.id, step.help))
+        again = f"make check {step.select}"
+        case = Case(Verdict(study.name, step.id, step.help, again))
         cases.append(case)
         with Recorded(case.verdict):
             case.subject = _merge(tree, study, overrides, step, case.verdict, resolved)
@@ -146,23 +150,23 @@ def _merge(
     tree: Tree,
     study: studies.Study,
     overrides: Overrides,
-    step: StepFile,
+    step: Fragment,
     verdict: Verdict,
-    resolved: list[tuple[StepFile, Resolved]],
+    resolved: list[tuple[Fragment, Resolved]],
 ) -> Subject:
     """Strict load and one-difference proof of a step."""
     verdict.promise = "strict load"
     base = tree.resolve([*study.stages, overrides])
     merged = resolve_step(tree, study.stages, step, overrides)
     settings = run_settings(merged.values)
-    claims_of = run_settings(resolve_step(tree, study.claims, step).values)
+    claims_of = settings
+    if step.expect:
+        claims_of = run_settings(resolve_step(tree, study.claims, step).values)
     verdict.promise = "one difference"
     findings = difference(tree, base, merged, step).violations
     resolved.append((step, merged))
-    findings += [
-        f for f in duplicates(tree, resolved) if f.path.endswith(step.path.name)
-    ]
+    findings += [f for f in duplicates(tree, resolved) if f.path == step.where]
     if findings:
         raise ConfigError(findings)
     verdict.proofs += ["strict load", "one difference"]
-    return Subject(step.id, settings, claims_of, step.expect)
+    return Subject(step.id, settings, claims_of, dict(step.expect))

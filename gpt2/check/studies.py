@@ -3,11 +3,16 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Mapping
 
+from kconf.arms import Arm, choose, generate
+from kconf.axes import read_axes
 from kconf.bind import SettingsError, ranges
+from kconf.config_py import Value
 from kconf.overrides import Overrides
+from kconf.presets import presets
 from kconf.strict import DotConfig, Stage, Tree
-from kconf.study import StepFile, list_steps
+from kconf.study import Fragment, list_steps, study_dir
 from kconf.syntax import ConfigError, Finding
 
 DEFAULT_STUDY = "gpt2-ratio-ablation"
@@ -25,10 +30,13 @@ class Study:
     name: str
     stages: tuple[Stage, ...]
     claims: tuple[Stage, ...]
-    steps: tuple[StepFile, ...]
+    steps: tuple[Fragment, ...]
 
     def only(self, chosen: str) -> "Study":
         """The study with some of its steps ("6", "0,2,8-9"); raises ConfigError."""
+        if any(isinstance(step, Arm) for step in self.steps):
+            cause = "the arms of a test matrix have names: ARMS=NAME,NAME"
+            raise ConfigError([Finding(f"STEP={chosen}", 0, None, cause)])
         try:
             numbers = ranges("RA_MLA_ABLATION_STEPS", chosen)
         except SettingsError as error:
@@ -42,10 +50,34 @@ class Study:
         return replace(self, steps=steps)
 
 
-def every(root: Path) -> list[Study]:
-    """All studies of defconfigs/."""
-    names = sorted(p.name[:-2] for p in (root / "defconfigs").glob("*.d"))
-    return [from_defconfig(root, name) for name in names]
+def every(root: Path, tree: Tree) -> list[Study]:
+    """All studies of defconfigs/: those with steps, and the test matrices."""
+    found = []
+    for name, path in presets(root)[0].items():
+        if study_dir(root, name).is_dir():
+            found.append(from_defconfig(root, name))
+            continue
+        values = tree.resolve([path]).values
+        if values["TEST_MATRIX_MODE"]:
+            found.append(_matrix(tree, name, (path,), Overrides({}), values))
+    return found
+
+
+def _matrix(
+    tree: Tree,
+    name: str,
+    stages: tuple[Stage, ...],
+    overrides: Overrides,
+    values: Mapping[str, Value],
+) -> Study:
+    """The chosen arms of a test matrix; ConfigError."""
+    try:
+        axes = read_axes(values, overrides)
+    except SettingsError as error:
+        where = f"CONFIG_{error.symbol}"
+        raise ConfigError([Finding(where, 0, None, error.why)]) from None
+    arms = generate(tree, stages, overrides, axes).arms
+    return Study(name, stages, stages, tuple(choose(arms, values["MATRIX_ARMS"])))
 
 
 def from_defconfig(root: Path, name: str) -> Study:
@@ -68,6 +100,8 @@ def loaded(root: Path, tree: Tree, overrides: Overrides) -> Study:
     stages = (DotConfig(path),)
     values = tree.resolve([*stages, overrides]).values
     name = values["STUDY"]
+    if values["TEST_MATRIX_MODE"]:
+        return _matrix(tree, name, stages, overrides, values)
     if not values["RA_MLA_ABLATION_MODE"]:
         return Study(name, stages, stages, ())
     return replace(from_defconfig(root, name), stages=stages)

@@ -21,12 +21,14 @@ class Verdict:
 
     promise: the first broken one, None when all hold; found: what was found
     instead. cache_per_token: values over all layers. memory_bytes: estimated
-    peak of training with micro_batch sequences.
+    peak of training with micro_batch sequences. again: the command that checks
+    only this step.
     """
 
     study: str
     step: str
     help: str
+    again: str
     parameters: int | None = None
     attn_mlp_ratio: float | None = None
     flops_per_token: int | None = None
@@ -83,6 +85,4 @@ def print_failure(verdict: Verdict, overrides: list[str], to: TextIO) -> None:
         print(f"    {line}", file=to)
     if verdict.trace:
         print(verdict.trace.rstrip(), file=to)
-    number = verdict.step.partition("-")[0]
-    again = f"make check STEP={int(number)}" if number.isdigit() else "make check"
-    print(f"    rerun only this: {' '.join([*overrides, again])}", file=to)
+    print(f"    rerun only this: {' '.join([*overrides, verdict.again])}", file=to)

@@ -55,6 +55,8 @@ def write(
             "help": cell.help,
             "control": cell.control,
             "changes": list(cell.changes),
+            "fragment": cell.fragment,
+            "arm": None if cell.arm is None else dict(cell.arm),
             "seed": cell.seed,
             "hash": cell.hash,
             "identity": dict(cell.identity),

@@ -8,10 +8,11 @@ import pytest
 from gpt2.check import claims, studies
 from gpt2.check.subject import Subject
 from gpt2.settings import run_settings
+from kconf.strict import Tree
 from kconf.study import prove
 from tests.conftest import ROOT
 
-STUDIES = {study.name: study for study in studies.every(ROOT)}
+STUDIES = {study.name: study for study in studies.every(ROOT, Tree(ROOT))}
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -6,9 +6,11 @@ from collections import Counter
 
 import pytest
 
+from gpt2.modelsettings import ModelSettings
 from gpt2.settings import RunSettings, run_settings
 from kconf.bind import symbols_of
 from kconf.strict import ConfigError, Tree
+from matrix.plan import NETWORK
 from matrix.settings import StudySettings, study_settings
 
 FIELDS = {"run": symbols_of(RunSettings), "study": symbols_of(StudySettings)}
@@ -26,6 +28,12 @@ def test_the_symbols_of_a_room_are_read_in_that_room(real):
     assert matrix == set(FIELDS["study"])
     others = {real.place(s)[0] for s in real.symbols if s not in matrix}
     assert all(name.startswith("gpt2/") for name in others)
+
+
+def test_the_network_is_one_menu(real):
+    """The planner asks once for the facts of cells that agree in this menu."""
+    menu = {s for s in real.symbols if real.menus(s)[:1] == (NETWORK,)}
+    assert menu == set(symbols_of(ModelSettings))
 
 
 def test_every_symbol_has_one_class_and_every_int_a_range(real):

@@ -73,49 +73,6 @@ def test_single_mode(checkout):
     assert names(checkout.plan()) == ["single seed-1", "single seed-2"]
 
 
-def test_matrix_mode(checkout):
-    checkout.base = checkout.base.replace("RA_MLA_ABLATION_MODE", "TEST_MATRIX_MODE")
-    axes = "CONFIG_LEARNING_RATE=3e-4,6e-4 CONFIG_MLP_DIM=256,512"
-    checkout.configure(f'CONFIG_MATRIX_AXES="{axes}"')
-    plan = checkout.plan(SEEDS="1")
-    assert [cell.step for cell in plan.cells] == [
-        "LEARNING_RATE=3e-4,MLP_DIM=256",
-        "LEARNING_RATE=3e-4,MLP_DIM=512",
-        "LEARNING_RATE=6e-4,MLP_DIM=256",
-        "LEARNING_RATE=6e-4,MLP_DIM=512",
-    ]
-    assert [cell.control for cell in plan.cells] == [True, False, False, False]
-    assert plan.cells[2].values["LEARNING_RATE"] == "6e-4"
-    assert plan.cells[1].dir.path.parts[-3] == "LEARNING_RATE=3e-4,MLP_DIM=512"
-    with pytest.raises(PlanError, match="CONFIG_MLP_DIM is an axis and CONFIG_MLP"):
-        checkout.plan(CONFIG_MLP_DIM="128")
-
-
-@pytest.mark.parametrize(
-    "axes, error, why",
-    [
-        ("MLP_DIM=1", SettingsError, "is not CONFIG_SYMBOL=value,value"),
-        ("CONFIG_MLP_DIM=1,,2", SettingsError, "has an empty value"),
-        ("CONFIG_MLP_DIM=1,1", SettingsError, "names a value twice"),
-        ("CONFIG_MLP_DIM=1 CONFIG_MLP_DIM=2", SettingsError, "second axis"),
-        ("CONFIG_STUDY=a/b,c", SettingsError, "'/'"),
-        ("CONFIG_MLP_DIN=1,2", ConfigError, "not defined .*MLP_DIM"),
-        ("CONFIG_MLP_DIM=1,x", ConfigError, "CONFIG_MLP_DIM"),
-        ("CONFIG_MLP_DIM=1,999999999", ConfigError, "out of range"),
-        ("CONFIG_MLA_LATENT=8,16", ConfigError, "cannot be set: needs MLA"),
-        ("CONFIG_SEED=1,2", PlanError, "use CONFIG_SEEDS"),
-        ("CONFIG_LEARNING_RATE=3e-4,x", ConfigError, "MATRIX_AXES.*is not a number"),
-        ("CONFIG_LEARNING_RATE=1e-3,0.001", PlanError, "same .* written differently"),
-        ("CONFIG_GPT2_DROPOUT=0,0.0", PlanError, "same .* written differently"),
-    ],
-)
-def test_axes_are_checked(checkout, axes, error, why):
-    checkout.base = checkout.base.replace("RA_MLA_ABLATION_MODE", "TEST_MATRIX_MODE")
-    checkout.configure(f'CONFIG_MATRIX_AXES="{axes}"')
-    with pytest.raises(error, match=why):
-        checkout.plan(SEEDS="1")
-
-
 @pytest.mark.parametrize(
     "text, why",
     [
@@ -129,15 +86,6 @@ def test_axes_are_checked(checkout, axes, error, why):
 def test_steps_are_checked(checkout, text, why):
     checkout.step("09-x", f"# Help: x\n{text}")
     with pytest.raises((PlanError, ConfigError), match=why):
-        checkout.plan()
-
-
-def test_duplicate_cells_are_named(checkout):
-    checkout.base = checkout.base.replace("RA_MLA_ABLATION_MODE", "TEST_MATRIX_MODE")
-    checkout.configure('CONFIG_MATRIX_AXES="CONFIG_LOG_INTERVAL=1,2"')
-    with pytest.raises(
-        (PlanError, ConfigError), match="LOG_INTERVAL=1 and LOG_INTERVAL=2"
-    ):
         checkout.plan()
 
 
