@@ -45,13 +45,13 @@ include Makefile.kconfig
 all: | $(SETUP)		## Run the loaded configuration: plan, cells, report (DRY_RUN=1: check only)
 	$(Q)$(RUNNER)
 
-check: | $(SETUP)	## Prove on the CPU that every step is what it claims (STEP=6, STEP=0,2,8-9)
+check: | $(SETUP)	## Prove on the CPU that every step is what it claims (STEP=0,2,8-9; ARMS=adamw-*)
 	$(Q)$(TRAIN) --dry-run $(if $(STEP),--ra-mla-ablation-step '$(STEP)') $(if $(JSON),--json)
 
 check-all: | $(SETUP)	## The same for every study in defconfigs/
 	$(Q)$(TRAIN) --dry-run --all $(if $(JSON),--json)
 
-plan: | $(SETUP)	## Every cell with its reason, disk forecast, time estimate
+plan: | $(SETUP)	## Every cell with its reason, what is excluded, disk forecast, time estimate
 	$(Q)$(RUNNER) plan
 
 data: | $(SETUP)	## Pack the configured corpus

@@ -32,7 +32,6 @@ PREFIXES = {
 }
 # Set per cell: the seed by CONFIG_SEEDS, the device once for the whole plan.
 PER_CELL = {"SEED": "CONFIG_SEEDS", "DEVICE_": "DEVICE="}
-FIELDS = {lists.RATES: "rates", lists.SPARSITIES: "sparsities"}
 MOST_ARMS = 10_000
 LONGEST_ID = 96  # characters; a file's name may have 255 bytes
 
@@ -195,15 +194,14 @@ def _points(axes: Axes) -> Iterator[Point]:
     forced = any(method for _, method in axes.optimizers)
     methods = axes.pruning or ((NONE,) if forced else (None,))
     extras = itertools.product(
-        *(tuple((name, v) for v in values) for name, values in axes.symbols.items())
+        *([(name, value) for value in found] for name, found in axes.symbols.items())
     )
-    for symbols, (optimizer, own), rate in itertools.product(
-        list(extras), axes.optimizers or ((None, None),), axes.rates or (None,)
+    for symbols, (optimizer, own) in itertools.product(
+        list(extras), axes.optimizers or ((None, None),)
     ):
-        here = methods
-        if own:
-            here = (*(m for m in methods if m == NONE), own)
-        for method in here:
+        here = (*(m for m in methods if m == NONE), own) if own else methods
+        rates = axes.own_rates.get(optimizer, axes.rates) or (None,)
+        for rate, method in itertools.product(rates, here):
             for sparsity in (None,) if method == NONE else axes.sparsities or (None,):
                 yield Point(optimizer, rate, symbols, method, sparsity)
 
@@ -269,7 +267,8 @@ def _require_known(tree: Tree, axes: Axes, overrides: Overrides) -> frozenset[st
     owned |= members["OPTIMIZER_"] if axes.optimizers else set()
     if axes.pruning or any(method for _, method in axes.optimizers):
         owned |= members["PRUNING_"] | members["CRITERION_"]
-    owned |= {s for s, own in lists.OWN_LIST.items() if getattr(axes, FIELDS[own])}
+    owned |= {"PRUNING_SPARSITY"} if axes.sparsities else set()
+    owned |= {"LEARNING_RATE"} if axes.rates or axes.own_rates else set()
     for symbol in sorted(owned & set(overrides)):
         written = overrides.spelled.get(symbol, symbol)
         findings.append(Finding(written, 0, None, f"CONFIG_{symbol} is an axis"))

@@ -3,7 +3,7 @@
     CONFIG_MATRIX_OPTIMIZERS="adamw,adamwspam"
     CONFIG_MATRIX_PRUNING="none,magnitude,state:variance"
     CONFIG_MATRIX_SPARSITIES="0.5,0.7"
-    CONFIG_MATRIX_LEARNING_RATES="3e-4,6e-4"
+    CONFIG_MATRIX_LEARNING_RATES="3e-4,6e-4;sgd=1e-2,1e-1"
     CONFIG_MATRIX_AXES="CONFIG_MLP_DIM=3072,3840;CONFIG_GPT2_BIAS=y,n"
 
 A name is the end of a symbol: adamw is OPTIMIZER_ADAMW, magnitude
@@ -13,7 +13,7 @@ list is no axis. Historic names are read as what they were, with a note.
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 from kconf.bind import SettingsError
 
@@ -45,14 +45,16 @@ class Axes:
     """What is crossed; an empty part is no axis.
 
     optimizers: (name, method that stands for every pruning method, or None).
-    pruning: "none", a method, or "state:CRITERION". symbols: values by symbol.
-    notes: what was read as something else.
+    pruning: "none", a method, or "state:CRITERION". own_rates: those of an
+    optimizer that needs others. symbols: values by symbol. notes: what was read as
+    something else.
     """
 
     optimizers: tuple[tuple[str, str | None], ...] = ()
     pruning: tuple[str, ...] = ()
     sparsities: tuple[str, ...] = ()
     rates: tuple[str, ...] = ()
+    own_rates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     symbols: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -67,21 +69,27 @@ def read_axes(
     """
     notes: list[str] = []
     lists = {name: _listed(name, values[name]) for name in (OPTIMIZERS, PRUNING)}
-    lists |= {name: _numbers(name, values[name]) for name in (RATES, SPARSITIES)}
+    rates, *others = (values[RATES] or "").split(";")
+    lists[RATES] = _numbers(RATES, rates.strip())
+    lists[SPARSITIES] = _numbers(SPARSITIES, values[SPARSITIES])
+    optimizers = tuple(_optimizer(name, notes) for name in lists[OPTIMIZERS])
+    own_rates = _own_rates(values[RATES], others, [name for name, _ in optimizers])
     symbols = _symbols(values[SYMBOLS] or "")
     given = overrides or {}
     for symbol, own in OWN_LIST.items():
         if symbol not in symbols:
             continue
-        if lists[own] and (SYMBOLS not in given or own in given):
+        if values[own] and (SYMBOLS not in given or own in given):
             why = f"CONFIG_{symbol} has the axis CONFIG_{own} already"
             raise SettingsError(SYMBOLS, values[SYMBOLS], why)
-        if lists[own]:
+        if values[own]:
             notes.append(f"AXES replaces CONFIG_{own}={values[own]}")
+            own_rates = {} if own == RATES else own_rates
         lists[own] = _numbers(SYMBOLS, ",".join(symbols.pop(symbol)))
-    optimizers = tuple(_optimizer(name, notes) for name in lists[OPTIMIZERS])
     pruning = tuple(_method(name, notes) for name in lists[PRUNING])
-    axes = Axes(optimizers, pruning, lists[SPARSITIES], lists[RATES], symbols)
+    axes = Axes(
+        optimizers, pruning, lists[SPARSITIES], lists[RATES], own_rates, symbols
+    )
     if axes == Axes():
         raise SettingsError(
             SYMBOLS,
@@ -118,6 +126,26 @@ def _numbers(name: str, raw: str | None) -> tuple[str, ...]:
             raise SettingsError(name, raw, f"{seen[number]} and {part} are one number")
         seen[number] = part
     return tuple(seen.values())
+
+
+def _own_rates(
+    raw: str | None, parts: Sequence[str], optimizers: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """{"sgd": ("1e-2", "1e-1")} of ["sgd=1e-2,1e-1"]."""
+    found: dict[str, tuple[str, ...]] = {}
+    for part in map(str.strip, parts):
+        name, equals, listed = part.partition("=")
+        why = None
+        if not equals or not listed.strip():
+            why = "is not OPTIMIZER=rate,rate"
+        elif name not in optimizers:
+            why = f"is of none of the optimizers {', '.join(optimizers) or '(none)'}"
+        elif name in found:
+            why = "is a second one of that optimizer"
+        if why:
+            raise SettingsError(RATES, raw, f"{part!r} {why}")
+        found[name] = _numbers(RATES, listed)
+    return found
 
 
 def _symbols(raw: str) -> dict[str, tuple[str, ...]]:

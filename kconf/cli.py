@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
 from kconf import dotconfig
+from kconf.arms import choose, generate
+from kconf.axes import read_axes
 from kconf.bind import SettingsError, format_value
 from kconf.config_py import Value
 from kconf.files import shown, write_atomic
 from kconf.oldconfig import ask_new
 from kconf.presets import list_defconfigs, preset_files
 from kconf.strict import DotConfig, Overrides, Resolved, Tree
-from kconf.study import difference, find_step, list_steps, resolve_step
+from kconf.study import Fragment, difference, find_step, list_steps, resolve_step
 from kconf.syntax import ConfigError, Finding, assignments, parse_file
 
 OVERLAYS = "STUDY_OVERLAYS"
@@ -179,8 +181,9 @@ def diffconfig(_: Session, before: str, after: str) -> None:
 def show(session: Session, wanted: str) -> None:
     """Print a step: its help, lines, difference from the base, expectations."""
     base = session.load()
-    step = find_step(list_steps(session.tree.root, base.values["STUDY"]), wanted)
-    resolved = resolve_step(session.tree, [DotConfig(session.config)], step)
+    stages = [DotConfig(session.config)]
+    step = _fragment(session.tree, stages, base.values, wanted)
+    resolved = resolve_step(session.tree, stages, step)
     change = difference(session.tree, base, resolved, step)
     print(f"{step.id}: {step.help}\n{step.where}")
     for line in step.lines:
@@ -201,6 +204,20 @@ def show(session: Session, wanted: str) -> None:
 
 
 # -- pieces ---------------------------------------------------------------
+
+
+def _fragment(
+    tree: Tree, stages: list[DotConfig], values: Mapping[str, Value], wanted: str
+) -> Fragment:
+    """The step of the study, or the arm of the test matrix, with this name."""
+    if not values["TEST_MATRIX_MODE"]:
+        return find_step(list_steps(tree.root, values["STUDY"]), wanted)
+    arms = generate(tree, stages, Overrides({}), read_axes(values)).arms
+    found = choose(arms, wanted)
+    if len(found) > 1:
+        cause = f"{wanted!r} names {len(found)} arms: show takes one"
+        raise ConfigError([Finding(f"ARMS={wanted}", 0, None, cause)])
+    return found[0]
 
 
 def _require(session: Session) -> None:
@@ -245,7 +262,7 @@ def main(
         paths = dotconfig.config_paths(root, os.environ)
         session = Session(Tree(root), *paths, checks, edit)
         function(session, *(options.operands if operands else ()))
-    except (ConfigError, OSError) as error:
+    except (ConfigError, SettingsError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -199,25 +199,3 @@ def test_another_config_and_another_output(checkout):
     for name in (".config", "config.py", "results/toy"):
         assert not (checkout.root / name).exists(), name
     assert "(2 done)" in checkout.make("plan", **other).output
-
-
-@pytest.mark.slow
-def test_a_matrix_of_axes(checkout):
-    one = '"CONFIG_MLP_DIM=128,192"'
-    checkout.toy(RA_MLA_ABLATION_MODE="n", TEST_MATRIX_MODE="y", MATRIX_AXES=one)
-    checkout.make("data")
-    axes = "CONFIG_LEARNING_RATE=1e-2,3e-3 CONFIG_MLP_DIM=128,256"
-    done = checkout.make(AXES=axes)
-    assert done.status == 0, done.output
-    cells = checkout.cells()
-    assert set(cells) == {
-        f"LEARNING_RATE={rate},MLP_DIM={width}/seed-1"
-        for rate in ("1e-2", "3e-3")
-        for width in (128, 256)
-    }
-    assert {cell.state for cell in cells.values()} == {"done"}
-    widths = {name: cell.facts["parameters"] for name, cell in cells.items()}
-    assert len(set(widths.values())) == 2
-    assert "MLP_DIM=256" in (checkout.root / "results/toy/report.md").read_text()
-    refused = checkout.make(AXES="CONFIG_MLP_DIMM=1,2")
-    assert refused.status and "did you mean CONFIG_MLP_DIM?" in refused.output

@@ -225,6 +225,39 @@ def test_the_control_is_added(made):
     assert matrix.arms[2].dense is None, "no arm without pruning at that rate"
 
 
+def test_an_optimizer_with_rates_of_its_own(made):
+    matrix = made(
+        OPTIMIZERS="adamw,sgd,adamwspam", LEARNING_RATES="6e-4,1e-3; sgd=1e-1,0.3"
+    )
+    assert ids(matrix) == [
+        *("adamw-lr6e-4", "adamw-lr1e-3", "sgd-lr1e-1", "sgd-lr0.3"),
+        *("adamwspam-lr6e-4", "adamwspam-lr1e-3"),
+    ]
+    alone = made(OPTIMIZERS="adamw,sgd", LEARNING_RATES=";sgd=1e-1")
+    assert ids(alone) == ["adamw", "sgd-lr1e-1"]
+    shot = Overrides({"MATRIX_AXES": "CONFIG_LEARNING_RATE=1e-2"})
+    lists = dict(OPTIMIZERS="adamw,sgd", LEARNING_RATES=";sgd=1e-1")
+    lists["AXES"] = shot["MATRIX_AXES"]
+    assert ids(made(shot, **lists)) == ["adamw-lr1e-2", "sgd-lr1e-2"]
+
+
+@pytest.mark.parametrize(
+    "rates, why",
+    [
+        ("1e-3;sgd", "'sgd' is not OPTIMIZER=rate,rate"),
+        ("1e-3;sgd=", "is not OPTIMIZER=rate,rate"),
+        ("1e-3;adamwspam=1", "is of none of the optimizers adamw, sgd"),
+        ("1e-3;adamwprune=1", "is of none of the optimizers adamw, sgd"),
+        ("1e-3;sgd=1;sgd=2", "'sgd=2' is a second one"),
+        ("1e-3;sgd=x", "'x' is not a number"),
+        ("1e-3,,;sgd=1", "has an empty value"),
+    ],
+)
+def test_rates_of_its_own_that_cannot_be_read(made, rates, why):
+    with pytest.raises(SettingsError, match=why):
+        made(OPTIMIZERS="adamw,sgd", LEARNING_RATES=rates)
+
+
 def test_companions_yield_to_an_axis(made):
     matrix = made(OPTIMIZERS="adamw,adamwspam", AXES="CONFIG_ADAM_BETA2=0.95,0.99")
     assert lines(matrix, "adamwspam-adam-beta2-0.95") == [
@@ -335,3 +368,12 @@ def test_the_real_tree_has_the_choices():
     tree = Tree(Path(__file__).resolve().parents[2])
     assert {"adamw", "adamwspam"} <= set(tree.members("OPTIMIZER_"))
     assert {"none", "magnitude"} <= set(tree.members("PRUNING_"))
+
+
+def test_no_override_of_what_an_axis_sets(made):
+    rate = Overrides({"LEARNING_RATE": "1"})
+    with pytest.raises(ConfigError, match="CONFIG_LEARNING_RATE is an axis"):
+        made(rate, OPTIMIZERS="adamw,sgd", LEARNING_RATES=";sgd=1e-1")
+    sparsity = Overrides({"PRUNING_SPARSITY": "0.6", "PRUNING_MAGNITUDE": "y"})
+    with pytest.raises(ConfigError, match="CONFIG_PRUNING_SPARSITY is an axis"):
+        made(sparsity, SPARSITIES="0.5")

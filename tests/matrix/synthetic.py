@@ -56,6 +56,7 @@ class Cell:
     values: Mapping[str, Any] = field(default_factory=dict)
     changes: tuple[str, ...] | None = ()
     operational: tuple[str, ...] = ()
+    arm: Mapping[str, Any] | None = None
     salt: str = ""
     data_dir: str = "/nowhere/stdlib-byte-0123abcd"
 
@@ -105,6 +106,7 @@ class Cell:
                     "step": self.step,
                     "seed": self.seed,
                     "hash": self.hash,
+                    **({} if self.arm is None else {"arm": self.arm}),
                     **({} if self.changes is None else {"changes": [*self.changes]}),
                     "identity": {**identity, **self.identity},
                 },
