@@ -58,6 +58,11 @@ class Axes:
     symbols: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def forced(self) -> tuple[str, ...]:
+        """The methods that stand for every pruning method of an optimizer."""
+        return tuple(method for _, method in self.optimizers if method)
+
 
 def read_axes(
     values: Mapping[str, Any], overrides: Mapping[str, str] | None = None

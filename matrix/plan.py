@@ -76,7 +76,7 @@ class Plan:
     """Every cell of a study and what they share.
 
     `reference` holds the cells of steps that were not selected and that others are
-    compared with, the control first: they are not run. `excluded` are the
+    compared with: they are not run. `excluded` are the
     combinations of axes that cannot be.
     """
 

@@ -158,7 +158,7 @@ def _report(plan: Plan) -> bool:
     """Write the report of the plan's cells; False, with the cause, when it cannot."""
     from matrix import report  # matplotlib, half a second that `make plan` is spared
 
-    cells = [*plan.reference, *plan.cells]
+    cells = sorted([*plan.reference, *plan.cells], key=lambda cell: not cell.control)
     helps = {cell.step: cell.help for cell in cells}
     try:
         paths = report.write(

@@ -126,9 +126,9 @@ def load(
     """The study below `study_dir`.
 
     `order` names the steps that belong to it, the control first; steps found on
-    disk follow. `seeds` likewise. `hashes` are the cell hashes of the current
-    plan (whole or their first 8 digits): other runs are left out. Raises
-    ReportError when there is no such directory.
+    disk follow, a recorded control before the others. `seeds` likewise. `hashes`
+    are the cell hashes of the current plan (whole or their first 8 digits): other
+    runs are left out. Raises ReportError when there is no such directory.
     """
     if not study_dir.is_dir():
         raise ReportError(f"{study_dir}: no such study; `make` runs the configured one")
@@ -136,7 +136,9 @@ def load(
     allowed = None if hashes is None else {name[:HASH8] for name in hashes}
     eligible = [run for run in runs if allowed is None or run.hash8 in allowed]
     found = {run.step for run in eligible} - set(order or ())
-    steps = (*(order or ()), *sorted(found, key=natural))
+    controls = {run.step for run in eligible if run.at("run.cell.control")}
+    rest = sorted(found, key=lambda step: (step not in controls, natural(step)))
+    steps = (*(order or ()), *rest)
     all_seeds = tuple(sorted({run.seed for run in eligible} | set(seeds or ())))
     counted: dict[tuple[str, int], Run] = {}
     opened: list[Open] = []

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from kconf.arms import LONGEST_ID, Point, choose, generate
+from kconf.arms import choose, generate
 from kconf.axes import BITTER, read_axes
 from kconf.bind import SettingsError
 from kconf.dotconfig import render
+from kconf.points import LONGEST_ID, Point
 from kconf.strict import ConfigError, DotConfig, Overrides, Tree
 from kconf.study import idle_lines, prove
 
@@ -191,6 +192,8 @@ def test_historic_names(made):
         "CONFIG_OPTIMIZER_ADAMWSPAM=y",
         'CONFIG_ADAM_BETA2="0.999"',
     ]
+    alone = made(OPTIMIZERS="adamwprune", SPARSITIES="0.9", PRUNING="none")
+    assert ids(alone) == ["adamw", "adamw-state-hybrid-90"]
     alone = made(OPTIMIZERS="adamwprune", SPARSITIES="0.9")
     assert ids(alone) == ["adamw", "adamw-state-hybrid-90"]
     assert alone.arms[1].dense == "adamw"

@@ -57,6 +57,7 @@ class Cell:
     changes: tuple[str, ...] | None = ()
     operational: tuple[str, ...] = ()
     arm: Mapping[str, Any] | None = None
+    control: bool = False
     salt: str = ""
     data_dir: str = "/nowhere/stdlib-byte-0123abcd"
 
@@ -104,6 +105,7 @@ class Cell:
                 "cell": {
                     "study": study,
                     "step": self.step,
+                    "control": self.control,
                     "seed": self.seed,
                     "hash": self.hash,
                     **({} if self.arm is None else {"arm": self.arm}),

@@ -7,9 +7,11 @@ import pytest
 
 from kconf.bind import SettingsError
 from kconf.strict import ConfigError
+from matrix import report, run
 from matrix.launch import prepare
 from matrix.plan import PlanError
 
+REPORT = run._report
 AXES = "CONFIG_MLP_DIM=256,512"
 
 
@@ -139,6 +141,20 @@ def test_selection_by_name(matrix):
         matrix(**lists, environment={"ARMS": "sgd"})
     with pytest.raises(ConfigError, match="STEPS=0 .*needs RA_MLA_ABLATION_MODE"):
         matrix(**lists, environment={"STEPS": "0"})
+
+
+def test_the_report_begins_with_the_control(matrix, checkout, monkeypatch):
+    """Also when another arm is there for the comparison only."""
+    told = []
+    monkeypatch.setattr(run, "_report", REPORT)
+    monkeypatch.setattr(report, "write", lambda _, k, order, **more: told.append(order))
+    monkeypatch.setattr(report, "render_terminal", lambda report: "")
+    lists = dict(OPTIMIZERS="adamw,adamwspam", PRUNING="none,magnitude")
+    plan = matrix(**lists, environment={"ARMS": "adamw,adamwspam-magnitude"})
+    assert [cell.step for cell in plan.reference] == ["adamwspam"]
+    with pytest.raises(AttributeError):  # nothing was written
+        run._report(plan)
+    assert told == [["adamw", "adamwspam", "adamwspam-magnitude"]]
 
 
 @pytest.mark.parametrize(

@@ -264,6 +264,14 @@ def test_order_names_the_control(study):
     assert report.rows[1].difference > 0
 
 
+def test_a_recorded_control_comes_first(tmp_path):
+    for step in ("adamw-lr1e-3", "adamw-lr6e-4", "sgd"):
+        first = step == "adamw-lr6e-4"
+        Cell(step, 1, (5.5, 3.3), control=first).finish(tmp_path)
+    steps = [row.step for row in gather(tmp_path / "demo").rows]
+    assert steps == ["adamw-lr6e-4", "adamw-lr1e-3", "sgd"]
+
+
 def test_a_control_without_runs_is_a_warning(study):
     report = gather(study, order=["none"], seeds=[1, 2, 3])
     assert report.warnings == ("the control none has no finished run",)
