@@ -14,6 +14,7 @@ from matrix.plots import STYLE, WIDTH, colour, dashes
 from matrix.rows import Row
 
 RATE = "learning_rate"
+MOST_TICKS = 9  # rates that are each written below the axis
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,9 @@ def figure(lines: Sequence[Series]) -> Figure:
                 )
         written = dict(sorted(p[:2] for line in lines for p in line.points))
         axes.set_xscale("log")
-        axes.set_xticks(list(written), list(written.values()))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        if len(written) <= MOST_TICKS:
+            axes.set_xticks(list(written), list(written.values()))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_title("Final validation loss, nats/token")
         axes.set_xlabel("Learning rate (peak)")
         axes.ticklabel_format(axis="y", useOffset=False)

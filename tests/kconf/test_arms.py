@@ -338,6 +338,8 @@ def test_choose(made):
         ({"AXES": "CONFIG_OPTIMIZER_HAS_MOMENTS=y"}, "has no prompt"),
         ({"AXES": "CONFIG_CRITERION_HYBRID=y"}, "set by CONFIG_MATRIX_PRUNING"),
         ({"AXES": "CONFIG_WIDTH=101,8"}, "out of range"),
+        ({"AXES": "CONFIG_WIDTH=8,101"}, "CONFIG_WIDTH: 101 is out of range"),
+        ({"AXES": "CONFIG_WIDTH=8,x"}, "CONFIG_WIDTH: 'x' is not an int"),
         (
             {"AXES": "CONFIG_GPT2_MAX_ITERS=10,11"},
             "trains on 1,408 tokens, .* on 1,280",

@@ -203,6 +203,12 @@ def test_the_plot_draws_every_run(tmp_path):
     assert [label.get_text() for label in axes.get_xticklabels()] == list(RATES)
 
 
+def test_many_rates_share_the_axis():
+    points = tuple((n * 1e-3, f"{n}e-3", 3.0 + n, (3.0 + n,)) for n in range(1, 31))
+    (axes,) = sensitivity.figure([sensitivity.Series("adamw", points)]).axes
+    assert len(axes.get_xticks()) < 10
+
+
 def test_a_study_of_steps_is_reported_as_before(tmp_path):
     Cell("00-base", 1, (5.5, 3.3)).finish(tmp_path)
     paths = write(tmp_path / "demo")
