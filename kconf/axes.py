@@ -36,7 +36,7 @@ BITTER = {
     "bitter6": ("coherence", ""),
     "bitter7": ("variance", ""),
     "bitter8": ("gradient_magnitude", "it was an fp16 variant for speed"),
-    "bitter9": ("hybrid", "it was an fp16 variant for speed"),
+    "bitter9": ("variance", "it was an fp16 variant for speed"),
 }
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 
+from gpt2.pruning_names import HISTORIC
 from gpt2.settings import run_settings
 from kconf.arms import generate
-from kconf.axes import read_axes
+from kconf.axes import BITTER, read_axes
 from kconf.dotconfig import render
 from kconf.overrides import Overrides
 from kconf.presets import preset_files
@@ -50,6 +51,11 @@ def test_every_arm_can_train(matrix, name, overlays):
     assert len(set(built.values())) == len(built)
     excluded = {each.id for each in found.excluded}
     assert excluded == (EXCLUDED if name == "gpt2-pruning-matrix" else set())
+
+
+def test_the_run_and_the_matrix_read_historic_names_alike():
+    run = {name: criterion for name, (criterion, _) in HISTORIC.items()}
+    assert run == {name: criterion for name, (criterion, _) in BITTER.items()}
 
 
 def test_the_criteria_are_all_there(matrix):
