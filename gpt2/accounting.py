@@ -6,6 +6,7 @@ would train.
 """
 
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -138,12 +139,27 @@ def memory_estimate(settings: RunSettings, micro_batch: int) -> int:
     a chunk. `auto` is counted as it resolves on the configured device, cuda where
     that is auto. Compilation needs less.
     """
-    model, device = settings.model, settings.system.device
-    chunked = resolve_loss(model.loss, "cpu" if device == "cpu" else "cuda")
+    model, system = settings.model, settings.system
+    chunked = resolve_loss(model.loss, "cpu" if system.device == "cpu" else "cuda")
     model = replace(model, loss=chunked)
+    held = _forward_bytes(model, system.dtype, system.param_dtype, micro_batch)
+    tokens_at_once = micro_batch * model.block_size
+    if chunked == "chunked":
+        logits = CHUNK_LOGIT_BYTES * min(tokens_at_once, CHUNK_ROWS)
+    else:
+        logits = LOGIT_BYTES * tokens_at_once
+    state = _state(settings, meta_model(model))
+    return state + held + logits * model.vocab_rows
+
+
+@cache
+def _forward_bytes(
+    model: ModelSettings, dtype: str, param_dtype: str, micro_batch: int
+) -> int:
+    """What a forward pass leaves for backward, and a bf16 copy with its gradient."""
     with FakeTensorMode(), torch.device("cpu"):
         net = GPT(model)
-        weights = precision.build(net, settings.system)
+        weights = precision.build(net, param_dtype)
         tokens = torch.zeros(micro_batch, model.block_size, dtype=torch.long)
         saved: dict[int, torch.UntypedStorage] = {}
 
@@ -152,23 +168,16 @@ def memory_estimate(settings: RunSettings, micro_batch: int) -> int:
             saved[storage._cdata] = storage
             return tensor
 
-        bf16 = settings.system.dtype == "bf16"
         with saved_tensors_hooks(pack, lambda tensor: tensor):
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
                 weights.model(tokens, tokens)
         held = {*net.parameters(), *weights.model.parameters()}
         for parameter in held:
             saved.pop(parameter.untyped_storage()._cdata, None)
-        activations = sum(storage.nbytes() for storage in saved.values())
-        state = _state(settings, net)
         copies = held - set(net.parameters())
-        state += sum(2 * p.numel() * p.element_size() for p in copies)
-    tokens_at_once = micro_batch * model.block_size
-    if chunked == "chunked":
-        logits = CHUNK_LOGIT_BYTES * min(tokens_at_once, CHUNK_ROWS)
-    else:
-        logits = LOGIT_BYTES * tokens_at_once
-    return state + activations + logits * model.vocab_rows
+        return sum(storage.nbytes() for storage in saved.values()) + sum(
+            2 * p.numel() * p.element_size() for p in copies
+        )
 
 
 def _state(settings: RunSettings, net: GPT) -> int:

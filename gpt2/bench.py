@@ -72,7 +72,7 @@ def ours(name: str, settings: RunSettings, micro: int, kind: str) -> Contender:
     initialise(model, 1, "")
     model.to(kind).train()
     optimizer = optim.build(model, settings.optim)
-    weights = precision.build(model, settings.system)
+    weights = precision.build(model, settings.system.param_dtype)
     forward = weights.model
     if settings.system.compile:
         forward = torch.compile(forward, dynamic=False)

@@ -5,8 +5,6 @@ import copy
 import torch
 from torch import nn
 
-from gpt2.settings import SystemSettings
-
 WORKING = torch.bfloat16
 
 
@@ -77,6 +75,6 @@ def _low(model: nn.Module) -> set[str]:
     return names
 
 
-def build(model: nn.Module, settings: SystemSettings) -> Weights:
-    """By CONFIG_PARAM_DTYPE."""
-    return WorkingCopy(model) if settings.param_dtype == "bf16" else Weights(model)
+def build(model: nn.Module, param_dtype: str) -> Weights:
+    """By CONFIG_PARAM_DTYPE: "fp32" or "bf16"."""
+    return WorkingCopy(model) if param_dtype == "bf16" else Weights(model)

@@ -74,7 +74,7 @@ class Trainer:
         self.autocast = torch.autocast(
             self.kind, AUTOCAST[system.dtype], enabled=system.dtype != "fp32"
         )
-        self.weights = precision.build(run.model, system)
+        self.weights = precision.build(run.model, system.param_dtype)
         model = self.weights.model
         self.forward = torch.compile(model) if system.compile else model
         self.clock = Clock(progress.train_time, lambda: device.synchronize(self.kind))

@@ -26,9 +26,14 @@ from gpt2.check.table import Verdict
 from kconf.bind import SettingsError
 from kconf.syntax import ConfigError
 
-PROOFS: tuple[tuple[str, Callable[[Subject], None]], ...] = (
+Proofs = tuple[tuple[str, Callable[[Subject], None]], ...]
+
+# Of what the step claims; of its network, whatever trains it; of its training.
+CLAIMS: Proofs = (
     ("built as configured", claims.built_as_configured),
     ("expectations", claims.expectations),
+)
+NETWORK: Proofs = (
     ("initial values", initial.initial_values),
     ("first loss", learning.first_loss),
     ("gradients", learning.gradients),
@@ -40,15 +45,18 @@ PROOFS: tuple[tuple[str, Callable[[Subject], None]], ...] = (
     ("probabilities", probabilities.probabilities),
     ("decoding", decoding.decoding),
     ("formulas", formulas.formulas),
+    ("bf16", numerics.bf16),
+    ("one graph", numerics.one_graph),
+)
+TRAINING: Proofs = (
     ("optimizer as configured", learning.optimizer_as_configured),
     ("update and decay", learning.update),
     ("moments", moments.moments),
     ("repeated batch", learning.repeated_batch),
     ("save and resume", saving.save_and_resume),
     ("reaches its sparsity", pruning.reaches_its_sparsity),
-    ("bf16", numerics.bf16),
-    ("one graph", numerics.one_graph),
 )
+PROOFS = CLAIMS + NETWORK + TRAINING
 
 # What a proof may meet in a broken model. Each is a broken promise, recorded
 # with its traceback; anything else ends the check.
@@ -71,33 +79,82 @@ FAULTS = (
 class Case:
     """A step under check. subject: None where the configuration itself is at
     fault; function: what identifies its logits, initial: its initial values, once
-    everything else holds.
+    the network is proven. twin: an earlier case with the same network, by index.
     """
 
     verdict: Verdict
     subject: Subject | None = None
     function: str | None = None
     initial: dict[tuple, str] = field(default_factory=dict)
+    twin: int | None = None
 
     @property
     def sound(self) -> bool:
         """Whether no promise has been found broken so far."""
         return self.verdict.promise is None
 
+    @property
+    def leads(self) -> bool:
+        """Whether its network is proven here and not at its twin."""
+        return self.verdict.network_of is None
+
 
 def prove(case: Case) -> None:
-    """The costs of the step, then every proof in turn, into its verdict."""
+    """The costs of the step, then every proof in turn, into its verdict; those of
+    the network are left to its twin.
+    """
     verdict, subject = case.verdict, case.subject
     with Recorded(verdict):
         verdict.promise = "full-size model"
         _costs(verdict, subject)
-        for name, proof in PROOFS:
-            verdict.promise = name
-            proof(subject)
-            verdict.proofs.append(name)
-        case.function = distinct.fingerprint(subject)
-        case.initial = initial.digests(subject)
+        _run(case, CLAIMS)
+        if case.twin is None:
+            _prove_network(case)
+        _run(case, TRAINING)
         verdict.promise = None
+
+
+def find_twins(cases: list[Case]) -> None:
+    """A network that several cases train is proven once: same settings, same
+    small model, same compute type, same initial values.
+    """
+    first: dict[tuple, int] = {}
+    for index, case in enumerate(cases):
+        settings = case.subject.settings
+        network = (settings.model, case.subject.small.model, settings.system.dtype)
+        leader = first.setdefault((*network, settings.train.init_salt), index)
+        case.twin = None if leader == index else leader
+
+
+def inherit(cases: list[Case]) -> None:
+    """What was proven of a twin's network holds here. Where the twin has a broken
+    promise, the network is proven here as well.
+    """
+    for case in cases:
+        if case.twin is None or not case.sound:
+            continue
+        twin, names = cases[case.twin], [name for name, _ in NETWORK]
+        if not twin.sound:
+            with Recorded(case.verdict):
+                _prove_network(case)
+                case.verdict.promise = None
+            continue
+        case.function, case.initial = twin.function, twin.initial
+        case.verdict.proofs += names
+        case.verdict.network_of = f"{twin.verdict.study} {twin.verdict.step}"
+
+
+def _prove_network(case: Case) -> None:
+    _run(case, NETWORK)
+    case.function = distinct.fingerprint(case.subject)
+    case.initial = initial.digests(case.subject)
+
+
+def _run(case: Case, proofs: Proofs) -> None:
+    for name, proof in proofs:
+        case.verdict.promise = name
+        proof(case.subject)
+        case.verdict.proofs.append(name)
 
 
 def _costs(verdict: Verdict, subject: Subject) -> None:

@@ -11,10 +11,10 @@ from gpt2.model import GPT
 from gpt2.pruning import Pruner, build
 from gpt2.settings import PruningSettings
 
-# Steps of the whole schedule, and those trained in all: a SPAM reset may put
+# Steps of the whole schedule, and those trained after it: a SPAM reset may put
 # the last update off.
 SCHEDULE = 12
-STEPS = 24
+AFTER, AFTER_RESETS = 2, 12
 
 Worth = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -64,7 +64,8 @@ def sparsity(subject: Subject) -> float:
     )
     ranking = _Ranking(settings, matrices, optimizer)
     total, wanted = sum(p.numel() for p in matrices.values()), 0
-    for step in range(1, STEPS + 1):
+    after = AFTER_RESETS if subject.settings.optim.spam_interval else AFTER
+    for step in range(1, SCHEDULE + after + 1):
         before = {name: p.detach().clone() for name, p in matrices.items()}
         optimizer.zero_grad()
         subject.loss(model, seed=step).backward()
@@ -185,11 +186,11 @@ def _zero(model: GPT, optimizer: torch.optim.Optimizer, pruner: Pruner) -> None:
     parameters = dict(model.named_parameters())
     for name, mask in pruner.masks.items():
         p = parameters[name]
-        require(not p[mask].any(), f"{name}: a pruned weight is not zero")
+        require(not _any(p, mask), f"{name}: a pruned weight is not zero")
         for key, value in optimizer.state[p].items():
             if torch.is_tensor(value) and value.shape == p.shape:
                 require(
-                    not value[mask].any(),
+                    not _any(value, mask),
                     f"{name}: {key} of a pruned weight is not zero",
                 )
 
@@ -198,5 +199,10 @@ def _trained(before: dict[str, torch.Tensor], pruner: Pruner) -> None:
     """The step changed every covered matrix, beyond what was pruned."""
     for name, p in pruner.weights.items():
         live = ~pruner.masks[name]
-        changed = bool((p != before[name])[live].any())
+        changed = _any(p != before[name], live)
         require(changed or not live.any(), f"{name}: its live weights do not train")
+
+
+def _any(values: torch.Tensor, where: torch.Tensor) -> bool:
+    """Whether one of the values there is not zero; NaN is not."""
+    return bool((values != 0).logical_and_(where).any())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gpt2.check import distinct, initial, studies
 from gpt2.check.pair import Pair, PartnerLost
-from gpt2.check.prove import Case, Recorded, prove
+from gpt2.check.prove import Case, Recorded, find_twins, inherit, prove
 from gpt2.check.subject import Subject
 from gpt2.check.table import Verdict, print_failure, print_table
 from gpt2.settings import run_settings
@@ -75,13 +75,21 @@ def check(
 def _prove_all(pair: Pair, studies_of: list[list[Case]]) -> list[list[Case]]:
     """Every proof of every case that merged; the cases, study by study."""
     merged = [case for cases in studies_of for case in cases if case.sound]
-    proven = iter(pair.prove(merged, _progress(len(merged))))
+    find_twins(merged)
+    proven = pair.prove(merged, _progress(len(merged)))
+    inherit(proven)
+    pair.two_ranks([case for case in proven if case.sound and case.leads])
+    for case in proven:
+        if case.sound and not case.leads and not proven[case.twin].sound:
+            case.verdict.promise = "two ranks"
+            case.verdict.found = f"as {case.verdict.network_of}, the same network"
+    following = iter(proven)
     result = [
-        [next(proven) if case.sound else case for case in cases] for cases in studies_of
+        [next(following) if case.sound else case for case in cases]
+        for cases in studies_of
     ]
     for cases in result:
         _tell_apart(cases)
-    pair.two_ranks([case for cases in result for case in cases if case.sound])
     return result
 
 

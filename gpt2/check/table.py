@@ -36,6 +36,7 @@ class Verdict:
     memory_bytes: int | None = None
     micro_batch: int | None = None
     seconds: float = 0.0
+    network_of: str | None = None
     proofs: list[str] = field(default_factory=list)
     promise: str | None = None
     found: str | None = None
@@ -52,6 +53,9 @@ def print_table(verdicts: list[Verdict]) -> None:
             study = verdict.study
             print(f"{study}\n  {_line(HEADINGS, widths)}")
         print(f"  {_line(row, widths)}")
+    shared = sum(verdict.network_of is not None for verdict in verdicts)
+    if shared:
+        print(f"{shared} steps share their network with an earlier one, proven there")
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:

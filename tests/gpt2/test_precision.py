@@ -26,7 +26,7 @@ def settings(resolve, *layers, **symbols):
 def built(chosen):
     model = GPT(chosen.model)
     initialise(model, 1, "")
-    return model, precision.build(model, chosen.system)
+    return model, precision.build(model, chosen.system.param_dtype)
 
 
 def loss_of(weights, chosen, seed):
