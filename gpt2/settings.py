@@ -31,12 +31,22 @@ class DataSettings:
     stdlib_tests: bool = flag("STDLIB_TESTS")
     local_path: str | None = text("LOCAL_PATH", optional=True)
     local_field: str | None = text("LOCAL_FIELD", optional=True)
-    tokenizer: str = one_of(TOKENIZER_BYTE="byte")
+    tokenizer: str = one_of(
+        TOKENIZER_BYTE="byte", TOKENIZER_GPT2="gpt2", TOKENIZER_BPE="bpe"
+    )
+    gpt2_vocab_path: str | None = text("GPT2_VOCAB_PATH", optional=True)
+    bpe_vocab_size: int | None = integer("BPE_VOCAB_SIZE", optional=True)
+    bpe_train_mb: int | None = integer("BPE_TRAIN_MB", optional=True)
     split: str = one_of(VAL_SPLIT_DOCUMENT="document", VAL_SPLIT_TAIL="tail")
     val_fraction: float = real("VAL_FRACTION", above=0.0, below=1.0)
     directory: str = text("DATA_DIR")
     shard_tokens: int = integer("SHARD_TOKENS")
     prefetch: int = integer("DATA_PREFETCH")
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens of the tokenizer, the separator included."""
+        return {"byte": 257, "gpt2": 50257}.get(self.tokenizer) or self.bpe_vocab_size
 
     def __post_init__(self) -> None:
         if self.corpus == "local" and not self.local_path:
@@ -126,4 +136,13 @@ class RunSettings:
 
 def run_settings(values: Mapping[str, Any]) -> RunSettings:
     """RunSettings from typed symbol values; raises kconf.bind.SettingsError."""
-    return build(RunSettings, values)
+    settings = build(RunSettings, values)
+    rows, data = settings.model.vocab_size, settings.data
+    if rows < data.vocab_size:
+        raise SettingsError(
+            "GPT2_VOCAB_SIZE",
+            rows,
+            f"is below the vocabulary of {data.vocab_size} of "
+            f"CONFIG_TOKENIZER_{data.tokenizer.upper()}: set it to that or more",
+        )
+    return settings

@@ -67,16 +67,10 @@ def _where(error: SettingsError, resolved: Resolved, config: Path) -> Finding:
 def corpus(dataset: Path, values: Mapping[str, Any]) -> Manifest:
     """The manifest of a packed corpus that the configuration can train on.
 
-    Raises PlanError when a split is shorter than one window or the model's
-    vocabulary smaller than the corpus'; MissingDataset, ManifestError.
+    Raises PlanError when a split is shorter than one window; MissingDataset,
+    ManifestError.
     """
-    manifest = read_manifest(dataset)
-    vocabulary, context = values["GPT2_VOCAB_SIZE"], values["GPT2_BLOCK_SIZE"]
-    if vocabulary < manifest.vocab_size:
-        raise PlanError(
-            f"CONFIG_GPT2_VOCAB_SIZE={vocabulary}: {dataset} holds a vocabulary of "
-            f"{manifest.vocab_size}: set it to that or more"
-        )
+    manifest, context = read_manifest(dataset), values["GPT2_BLOCK_SIZE"]
     for name, split in manifest.splits.items():
         if split.tokens < context + 1:
             raise PlanError(

@@ -12,11 +12,11 @@ from typing import Any, Mapping
 
 from records import atomic
 
-SCHEMA = 1
+SCHEMA = 2
 NAME = "dataset.json"
 SPLITS = ("train", "val")
 
-_SHAPING_PREFIXES = ("DATASET_", "TOKENIZER_", "VAL_SPLIT_")
+_SHAPING_PREFIXES = ("DATASET_", "TOKENIZER_", "VAL_SPLIT_", "BPE_")
 _SHAPING = ("STDLIB_TESTS", "LOCAL_PATH", "LOCAL_FIELD", "VAL_FRACTION")
 
 
@@ -53,7 +53,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A packed corpus. Entropies are nats per token, None if not measured."""
+    """A packed corpus. Entropies are nats per token, None if not measured.
+
+    tokenizer_sha256 is that of the tokenizer.json beside the shards, None for a
+    tokenizer that is not trained on the corpus. Schema 1 had no such tokenizer.
+    """
 
     corpus: str
     tokenizer: str
@@ -65,6 +69,7 @@ class Manifest:
     unigram_nats: float | None
     bigram_nats: float | None
     created: float
+    tokenizer_sha256: str | None = None
     schema: int = SCHEMA
 
 
@@ -120,9 +125,11 @@ def read_manifest(path: Path | str) -> Manifest:
         raise ManifestError(path, str(error.strerror)) from error
     except ValueError as error:
         raise ManifestError(path, f"not JSON: {error}") from error
-    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
-        found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
-        raise ManifestError(path, f"schema {found}, expected {SCHEMA}")
+    schema = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
+    if schema not in range(1, SCHEMA + 1):
+        raise ManifestError(path, f"schema {schema}, expected 1 to {SCHEMA}")
+    if schema == 1:
+        raw = {"tokenizer_sha256": None, **raw}
     facts = _exactly(path, "manifest", raw, Manifest)
     if not isinstance(facts["splits"], dict) or set(facts["splits"]) != set(SPLITS):
         raise ManifestError(path, f"splits {facts['splits']!r:.80}, expected {SPLITS}")
@@ -154,6 +161,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "unigram_nats": (float, int, type(None)),
     "bigram_nats": (float, int, type(None)),
     "created": (float, int),
+    "tokenizer_sha256": (str, type(None)),
     "schema": (int,),
     "files": (list,),
     "tokens": (int,),

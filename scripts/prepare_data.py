@@ -11,12 +11,15 @@ sys.path[0] = str(ROOT)
 
 from gpt2.data.corpora import CorpusError  # noqa: E402
 from gpt2.data.prepare import BuildError, examine, prepare  # noqa: E402
+from gpt2.data.tokenizers import TokenizerError  # noqa: E402
 from gpt2.settings import run_settings  # noqa: E402
 from kconf.bind import SettingsError  # noqa: E402
 from kconf.dotconfig import config_paths  # noqa: E402
 from kconf.overrides import from_environment  # noqa: E402
 from kconf.strict import ConfigError, DotConfig, Tree  # noqa: E402
 from records.manifest import dataset_dir  # noqa: E402
+
+ERRORS = (ConfigError, SettingsError, CorpusError, TokenizerError, BuildError)
 
 
 def main() -> int:
@@ -38,7 +41,7 @@ def main() -> int:
             prepare(settings, directory)
             return 0
         reason, _ = examine(settings, directory)
-    except (ConfigError, SettingsError, CorpusError, BuildError) as error:
+    except ERRORS as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{directory}: {reason or 'up to date'}")

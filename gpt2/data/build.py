@@ -10,23 +10,26 @@ import json
 import os
 import shutil
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Callable, Iterator
 
 from gpt2.data import shards
+from gpt2.data.bpe import gpt2, train, trained
 from gpt2.data.corpora import Document, Source, SourceHash, describe, documents
 from gpt2.data.entropy import entropies
 from gpt2.data.meter import Meter
+from gpt2.data.pack import Packer
 from gpt2.data.shards import ShardError
 from gpt2.data.splits import pieces
-from gpt2.data.tokenizers import TOKENIZERS, ByteTokenizer
+from gpt2.data.tokenizers import ByteTokenizer, Tokenizer, TokenizerError
 from gpt2.data.writer import ShardWriter
 from gpt2.settings import DataSettings
 from records import atomic
 from records.manifest import SPLITS, Manifest, Split, streams_sha256, write_manifest
 
 RECIPE = "recipe.json"
-ENCODE_BYTES = 1 << 22
+TOKENIZER = "tokenizer.json"
 Say = Callable[[str], None]
 
 
@@ -37,21 +40,16 @@ class BuildError(Exception):
 def build(settings: DataSettings, directory: Path, source: Source, say: Say) -> None:
     """Pack the corpus beside `directory`, then swap it in.
 
-    The caller holds the dataset's lock. Raises BuildError, CorpusError, and
-    OSError when the disk refuses.
+    The caller holds the dataset's lock. Raises BuildError, CorpusError,
+    TokenizerError, and OSError when the disk refuses.
     """
-    tokenizer = TOKENIZERS[settings.tokenizer]()
-    building = beside(directory, "building")
     say(
         f"{describe(settings)}: {source.documents:,} documents, "
         f"{source.bytes / 1e6:.1f} MB, {source.empty} empty skipped"
     )
-    writers = _writers(settings, building, source, tokenizer, say)
-    try:
-        _pack(settings, source, tokenizer, writers)
-    finally:
-        for writer in writers.values():
-            writer.close()
+    building = beside(directory, "building")
+    tokenizer, writers = _start(settings, building, source, say)
+    _pack(settings, source, tokenizer, writers)
     for name in SPLITS:
         if not writers[name].headers:
             shutil.rmtree(building)
@@ -60,24 +58,23 @@ def build(settings: DataSettings, directory: Path, source: Source, say: Say) -> 
     _swap(building, directory)
 
 
-def _writers(
-    settings: DataSettings,
-    building: Path,
-    source: Source,
-    tokenizer: ByteTokenizer,
-    say: Say,
-) -> dict[str, ShardWriter]:
-    """Writers that go on from the finished shards of the same recipe."""
+def _start(
+    settings: DataSettings, building: Path, source: Source, say: Say
+) -> tuple[Tokenizer, dict[str, ShardWriter]]:
+    """The tokenizer, and writers that go on from shards of the same recipe."""
+    fixed = _fixed_tokenizer(settings)
     recipe = {
         "version": shards.VERSION,
         "source_sha256": source.sha256,
-        "tokenizer": tokenizer.name,
+        "tokenizer": settings.tokenizer,
+        "bpe_vocab_size": settings.bpe_vocab_size,
+        "bpe_train_mb": settings.bpe_train_mb,
         "split": settings.split,
         "val_fraction": settings.val_fraction,
         "shard_tokens": settings.shard_tokens,
     }
 
-    def resume() -> dict[str, ShardWriter]:
+    def writers(tokenizer: Tokenizer) -> dict[str, ShardWriter]:
         return {
             name: ShardWriter(
                 building,
@@ -92,17 +89,51 @@ def _writers(
 
     if _read_recipe(building / RECIPE) == recipe:
         try:
-            writers = resume()
-        except ShardError as error:
+            tokenizer = fixed or trained((building / TOKENIZER).read_bytes())
+            taken = writers(tokenizer)
+        except (ShardError, TokenizerError, FileNotFoundError) as error:
             say(f"the interrupted build is started over: {error}")
         else:
-            kept = sum(len(writer.headers) for writer in writers.values())
+            kept = sum(len(writer.headers) for writer in taken.values())
             say(f"taking up an interrupted build, {kept} shards kept")
-            return writers
+            return tokenizer, taken
     _discard(building)
     building.mkdir()
     atomic.write_json(building / RECIPE, recipe)
-    return resume()
+    tokenizer = fixed or _train(settings, source, building, say)
+    return tokenizer, writers(tokenizer)
+
+
+def _fixed_tokenizer(settings: DataSettings) -> Tokenizer | None:
+    """The tokenizer, None for one that the corpus trains."""
+    if settings.tokenizer == "byte":
+        return ByteTokenizer()
+    if settings.tokenizer == "gpt2":
+        path = settings.gpt2_vocab_path
+        return gpt2(Path(path) if path else None)
+    return None
+
+
+def _train(
+    settings: DataSettings, source: Source, building: Path, say: Say
+) -> Tokenizer:
+    """A BPE trained on the training split, written to tokenizer.json."""
+    limit = settings.bpe_train_mb * 1_000_000 or source.bytes
+    say(f"training a BPE of {settings.bpe_vocab_size:,} tokens on the training split")
+    meter = Meter("reading", min(limit, source.bytes))
+
+    def sample() -> Iterator[memoryview]:
+        for split, text, _, _ in pieces(settings, documents(settings), source):
+            if split == "train":
+                yield text
+                meter.advance(len(text))
+                if meter.done >= limit:
+                    return
+
+    content = train(sample(), settings.bpe_vocab_size)
+    meter.close()
+    atomic.write_bytes(building / TOKENIZER, content)
+    return trained(content)
 
 
 def _read_recipe(path: Path) -> object:
@@ -116,26 +147,18 @@ def _read_recipe(path: Path) -> object:
 def _pack(
     settings: DataSettings,
     source: Source,
-    tokenizer: ByteTokenizer,
+    tokenizer: Tokenizer,
     writers: dict[str, ShardWriter],
 ) -> None:
     """Write every piece that is not yet in a finished shard."""
-    skip = {name: writers[name].finished_documents for name in SPLITS}
     again = SourceHash()
     meter = Meter("packing", source.bytes)
-    for split, text, ends in pieces(settings, _watched(settings, again), source):
-        meter.advance(len(text))
-        if skip[split]:
-            skip[split] -= 1
-            continue
-        writer = writers[split]
-        for start in range(0, len(text), ENCODE_BYTES):
-            writer.append(tokenizer.encode(text[start : start + ENCODE_BYTES]))
-        if ends:
-            writer.append([tokenizer.eot])
-        writer.end_document(len(text))
-    for writer in writers.values():
-        writer.finish()
+    skip = {name: writer.finished_documents for name, writer in writers.items()}
+    with closing(Packer(tokenizer, writers, skip)) as packer:
+        for piece in pieces(settings, _watched(settings, again), source):
+            packer.add(piece)
+            meter.advance(len(piece[1]))
+        packer.finish()
     meter.close()
     if again.result() != source:
         shutil.rmtree(writers["train"].folder)
@@ -154,7 +177,7 @@ def _watched(settings: DataSettings, found: SourceHash) -> Iterator[Document]:
 def _manifest(
     settings: DataSettings,
     source: Source,
-    tokenizer: ByteTokenizer,
+    tokenizer: Tokenizer,
     writers: dict[str, ShardWriter],
 ) -> Manifest:
     """Read the finished shards back: stream hashes and entropies."""
@@ -173,6 +196,7 @@ def _manifest(
         )
         streams.append(map(shards.map_tokens, paths, writer.headers))
     unigram, bigram = entropies(streams, tokenizer.vocab_size)
+    vocabulary = writers["train"].folder / TOKENIZER
     return Manifest(
         corpus=settings.corpus,
         tokenizer=tokenizer.name,
@@ -184,7 +208,13 @@ def _manifest(
         unigram_nats=unigram,
         bigram_nats=bigram,
         created=time.time(),
+        tokenizer_sha256=file_sha256(vocabulary) if vocabulary.exists() else None,
     )
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _swap(building: Path, directory: Path) -> None:

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Iterator
 
 from gpt2.data import shards
-from gpt2.data.build import BuildError, Say, beside, build
+from gpt2.data.build import (
+    TOKENIZER,
+    BuildError,
+    Say,
+    beside,
+    build,
+    file_sha256,
+)
 from gpt2.data.corpora import Source, scan
 from gpt2.data.shards import ShardError
 from gpt2.settings import DataSettings
@@ -31,7 +38,8 @@ def prepare(settings: DataSettings, directory: Path, say: Say = print) -> Manife
 
     Verifies what is there, without writing, and builds only under the lock and
     only what is missing or stale, as seen when the lock is held. Raises
-    CorpusError for the source and BuildError for everything else.
+    CorpusError for the source, TokenizerError for a text or vocabulary that
+    cannot be encoded and BuildError for everything else.
     """
     whole = f"{directory}: up to date"
     if (directory / NAME).exists() and examine(settings, directory)[0] is None:
@@ -67,11 +75,23 @@ def examine(settings: DataSettings, directory: Path) -> tuple[str | None, Source
             ), source
         for split in SPLITS:
             shards.open_split(directory, manifest, split, full=True)
+        if manifest.tokenizer_sha256 is not None:
+            _check_tokenizer(directory / TOKENIZER, manifest.tokenizer_sha256)
     except MissingDataset:
         return "it is not there", source
     except (ManifestError, ShardError) as error:
         return f"{error.path}: {error.why}", source
     return None, source
+
+
+def _check_tokenizer(path: Path, expected: str) -> None:
+    """Raises ShardError for a tokenizer.json that is not the packed one."""
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        raise ShardError(path, error.strerror, "the trained tokenizer") from error
+    if found != expected:
+        raise ShardError(path, f"content {found}", expected)
 
 
 def summary(directory: Path, manifest: Manifest) -> str:

@@ -1,7 +1,7 @@
 """Which part of the corpus is validation.
 
-`pieces` turns documents into (split, text, ends): `ends` says whether a
-separator follows the piece. Two ways, chosen by CONFIG_VAL_SPLIT:
+`pieces` turns documents into (split, text, ends, name): `ends` says whether a
+separator follows the piece, `name` is the document's. Two ways, chosen by CONFIG_VAL_SPLIT:
 
 document  a document is validation iff the first 8 bytes of sha256(text), read
           as a fraction of 2^64 (big-endian), are below VAL_FRACTION. What
@@ -17,29 +17,29 @@ from typing import Iterator
 from gpt2.data.corpora import Document, Source
 from gpt2.settings import DataSettings
 
-Piece = tuple[str, memoryview, bool]
+Piece = tuple[str, memoryview, bool, str]
 
 
 def pieces(
     settings: DataSettings, documents: Iterator[Document], source: Source
 ) -> Iterator[Piece]:
-    """(split, text, ends) for every non-empty piece of every document."""
-    texts = (text for _, text in documents if text)
+    """(split, text, ends, name) for every non-empty piece of every document."""
+    filled = ((name, text) for name, text in documents if text)
     if settings.split == "document":
-        for text in texts:
+        for name, text in filled:
             split = "val" if fraction_of(text) < settings.val_fraction else "train"
-            yield split, memoryview(text), True
+            yield split, memoryview(text), True, name
         return
     cut = int(source.bytes * (1 - settings.val_fraction))
     separate = source.documents > 1
     start = 0
-    for text in texts:
+    for name, text in filled:
         here = character_start(text, min(max(cut - start, 0), len(text)))
         view = memoryview(text)
         if here:
-            yield "train", view[:here], separate and here == len(text)
+            yield "train", view[:here], separate and here == len(text), name
         if here < len(text):
-            yield "val", view[here:], separate
+            yield "val", view[here:], separate, name
         start += len(text)
 
 

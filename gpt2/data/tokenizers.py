@@ -1,10 +1,33 @@
 """Tokenizers: documents (bytes) to token arrays and back.
 
-A tokenizer is a name, a vocabulary and `encode`. It never sees more than one
-document; the separator between documents (`eot`) is placed by prepare.py.
+A tokenizer has a name, a vocabulary, a separator and `encode`. It never sees
+more than one document; build.py places the separator (`eot`) between two.
 """
 
+from typing import Protocol
+
 import numpy as np
+
+BLANKS = b" \n"
+
+
+class TokenizerError(Exception):
+    """A text or a vocabulary that a tokenizer cannot use; it says which and why."""
+
+
+class Tokenizer(Protocol):
+    """What every tokenizer offers; `eot` is the largest token."""
+
+    name: str
+    vocab_size: int
+    eot: int
+    dtype: np.dtype
+
+    def encode(self, text: bytes | memoryview | str) -> np.ndarray:
+        """Tokens of one text, `dtype` (tokens,), never `eot`."""
+
+    def decode(self, tokens: np.ndarray) -> bytes:
+        """The bytes of the tokens; separators are left out."""
 
 
 class ByteTokenizer:
@@ -20,9 +43,12 @@ class ByteTokenizer:
     dtype = np.dtype("<u2")
 
     def encode(self, text: bytes | memoryview | str) -> np.ndarray:
-        """Tokens of one document, uint16 (bytes,); a str is encoded as UTF-8."""
+        """Tokens of one document, uint16 (bytes,); a str is encoded as UTF-8.
+
+        Raises TokenizerError for a str with a lone surrogate.
+        """
         if isinstance(text, str):
-            text = text.encode("utf-8")
+            text = as_bytes(text)
         return np.frombuffer(text, dtype=np.uint8).astype(self.dtype)
 
     def decode(self, tokens: np.ndarray) -> bytes:
@@ -30,13 +56,65 @@ class ByteTokenizer:
 
         Raises ValueError for a token outside 0-256.
         """
-        tokens = np.asarray(tokens)
-        if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) <= self.eot:
-            raise ValueError(
-                f"tokens {int(tokens.min())}-{int(tokens.max())} found, "
-                f"a byte token is 0-{self.eot}"
-            )
-        return tokens[tokens != self.eot].astype(np.uint8).tobytes()
+        return text_tokens(tokens, self).astype(np.uint8).tobytes()
 
 
-TOKENIZERS = {ByteTokenizer.name: ByteTokenizer}
+def text_tokens(tokens: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
+    """The tokens without separators. Raises ValueError for one outside 0-eot."""
+    tokens, last = np.asarray(tokens), tokenizer.eot
+    if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) <= last:
+        raise ValueError(
+            f"tokens {int(tokens.min())}-{int(tokens.max())} found, "
+            f"a {tokenizer.name} token is 0-{last}"
+        )
+    return tokens[tokens != last]
+
+
+def as_bytes(text: str) -> bytes:
+    """The UTF-8 of a text. Raises TokenizerError for a lone surrogate."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"character {error.start} is the lone surrogate "
+            f"U+{ord(text[error.start]):04X}, which no UTF-8 text can hold: "
+            "remove or replace it"
+        ) from error
+
+
+def as_text(text: bytes | memoryview | str) -> str:
+    """The text of UTF-8 bytes. Raises TokenizerError where there is none."""
+    if isinstance(text, str):
+        as_bytes(text)
+        return text
+    try:
+        return str(text, "utf-8")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(
+            f"byte {error.start} ({text[error.start]:#04x}) is no UTF-8, and this "
+            "tokenizer reads text: convert the file, or use CONFIG_TOKENIZER_BYTE=y"
+        ) from error
+
+
+def cut(text: memoryview, limit: int) -> int:
+    """Where to cut a text of more than `limit` bytes without changing a token.
+
+    No tokenizer here has a token that goes on with a blank after an ASCII
+    letter or digit. The last such place within the limit is taken; where there
+    is none, the first after it, or the end.
+    """
+    if len(text) <= limit:
+        return len(text)
+    raw = bytes(text[: limit + 1])
+    for place in range(limit, 0, -1):
+        if _parts(raw, place):
+            return place
+    for place in range(limit + 1, len(text)):
+        if _parts(text, place):
+            return place
+    return len(text)
+
+
+def _parts(text: bytes | memoryview, place: int) -> bool:
+    before = text[place - 1]
+    return text[place] in BLANKS and before < 128 and chr(before).isalnum()

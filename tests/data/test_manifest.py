@@ -1,5 +1,6 @@
 """dataset.json: where it lies, what it must hold."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, Callable
@@ -24,6 +25,8 @@ VALUES = {
     "LOCAL_PATH": None,
     "LOCAL_FIELD": None,
     "TOKENIZER_BYTE": True,
+    "TOKENIZER_BPE": False,
+    "BPE_VOCAB_SIZE": None,
     "VAL_SPLIT_DOCUMENT": True,
     "VAL_SPLIT_TAIL": False,
     "VAL_FRACTION": "0.05",
@@ -59,13 +62,22 @@ def test_it_reads_what_it_wrote(tmp_path: Path, manifest: Manifest) -> None:
     assert read_manifest(tmp_path / "dataset.json") == manifest
 
 
+def test_one_of_schema_1_is_read(tmp_path: Path, manifest: Manifest) -> None:
+    write_manifest(tmp_path, manifest)
+    raw = json.loads((tmp_path / "dataset.json").read_text())
+    del raw["tokenizer_sha256"]
+    (tmp_path / "dataset.json").write_text(json.dumps({**raw, "schema": 1}))
+    assert dataclasses.replace(read_manifest(tmp_path), schema=2) == manifest
+
+
 def test_a_missing_dataset_names_make_data(tmp_path: Path) -> None:
     with pytest.raises(MissingDataset, match="dataset.json: .*`make data`"):
         read_manifest(tmp_path / "nowhere")
 
 
 BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "other schema": (lambda raw: raw.update(schema=2), "schema 2, expected 1"),
+    "other schema": (lambda raw: raw.update(schema=3), "schema 3, expected 1 to 2"),
+    "no schema": (lambda raw: raw.update(schema="1"), "schema 1, expected 1 to 2"),
     "lost field": (lambda raw: raw.pop("dtype"), "manifest has .*expected"),
     "lost split": (lambda raw: raw["splits"].pop("val"), "splits "),
     "unknown field": (lambda raw: raw["splits"]["val"].update(x=1), "split val has"),
@@ -118,6 +130,8 @@ def test_the_directory_is_named_by_corpus_and_tokenizer() -> None:
         {"STDLIB_TESTS": True},
         {"LOCAL_PATH": "x"},
         {"LOCAL_FIELD": "body"},
+        {"TOKENIZER_BYTE": False, "TOKENIZER_BPE": True},
+        {"BPE_VOCAB_SIZE": 4096},
         {"VAL_SPLIT_DOCUMENT": False, "VAL_SPLIT_TAIL": True},
         {"VAL_FRACTION": "0.1"},
     ],

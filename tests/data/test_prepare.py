@@ -1,5 +1,6 @@
 """`make data`: built once, verified after, whole or not at all."""
 
+import json
 import os
 import resource
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +19,19 @@ from gpt2.data.build import BuildError
 from gpt2.data.loader import TokenStream
 from gpt2.data.meter import Meter
 from gpt2.data.prepare import examine, prepare
+from gpt2.settings import DataSettings
 from records.manifest import read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 
 PROGRAM = """
+import json
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from gpt2.data.prepare import BuildError, prepare
 from gpt2.settings import DataSettings
-settings = DataSettings(
-    "local", False, sys.argv[2], "text", "byte", sys.argv[4], 0.2, "", 1024, 0
-)
+settings = DataSettings(**json.loads(sys.argv[2]))
 try:
     prepare(settings, Path(sys.argv[3]))
 except BuildError as error:
@@ -37,8 +39,8 @@ except BuildError as error:
 """
 
 
-def command(corpus: Path, directory: Path, split: str = "document") -> list[str]:
-    arguments = [str(ROOT), str(corpus), str(directory), split]
+def command(settings: DataSettings, directory: Path) -> list[str]:
+    arguments = [str(ROOT), json.dumps(asdict(settings)), str(directory)]
     return [sys.executable, "-c", PROGRAM, *arguments]
 
 
@@ -178,7 +180,7 @@ def test_kill_9_then_resume_gives_the_same_bytes(
     kept = 0
     for _ in range(kills):
         process = subprocess.Popen(
-            command(corpus, directory, split), stdout=subprocess.DEVNULL
+            command(settings, directory), stdout=subprocess.DEVNULL
         )
         goal = kept + 20
         while len(list(building.glob("*.bin"))) < goal and process.poll() is None:
@@ -229,15 +231,17 @@ def test_an_unfit_interrupted_build_is_started_over(
 
 
 def test_two_at_a_time_wait_for_each_other(tmp_path: Path, make_settings) -> None:
-    corpus = many_documents(tmp_path)
+    settings = make_settings(local_path=str(many_documents(tmp_path)))
     directory = tmp_path / "data" / "set"
     both = [
-        subprocess.Popen(command(corpus, directory), stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command(settings, directory), stdout=subprocess.PIPE, text=True
+        )
         for _ in range(2)
     ]
     outputs = [process.communicate(timeout=60)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    reason, _ = examine(make_settings(local_path=str(corpus)), directory)
+    reason, _ = examine(settings, directory)
     assert reason is None and leftovers(directory) == []
     assert sum("packing, because" in output for output in outputs) == 1
 
@@ -275,8 +279,9 @@ def test_a_full_disk_leaves_nothing_that_looks_whole(
     corpus = tmp_path / "corpus"
     corpus.write_bytes(b"0123456789" * 50_000)
     directory = tmp_path / "data" / "set"
+    settings = make_settings(split="tail")
     result = subprocess.run(
-        command(corpus, directory, "tail"),
+        command(settings, directory),
         preexec_fn=limit_files,
         capture_output=True,
         text=True,
@@ -284,7 +289,6 @@ def test_a_full_disk_leaves_nothing_that_looks_whole(
     assert result.returncode == 1
     assert "File too large; the dataset needs 1 MB under" in result.stderr
     assert not directory.exists()
-    settings = make_settings(split="tail")
     assert prepare(settings, directory, quiet).splits["train"].tokens == 400_000
 
 

@@ -17,7 +17,7 @@ def split(settings, texts: list[bytes]) -> list[tuple[str, bytes, bool]]:
         found.add(text)
     named = (("name", text) for text in texts)
     parts = pieces(settings, named, found.result())
-    return [(name, bytes(text), ends) for name, text, ends in parts]
+    return [(name, bytes(text), ends) for name, text, ends, _ in parts]
 
 
 def test_a_document_is_validation_by_its_own_hash(make_settings) -> None:

@@ -53,7 +53,7 @@ def test_overlays_stay_in_the_results_directory(checkout, overlays):
 
 
 def test_a_vocabulary_smaller_than_the_corpus(checkout):
-    with pytest.raises(PlanError, match="VOCAB_SIZE=100: .* vocabulary of 257"):
+    with pytest.raises(ConfigError, match="VOCAB_SIZE: 100: .* vocabulary of 257"):
         checkout.plan(CONFIG_GPT2_VOCAB_SIZE="100")
 
 
