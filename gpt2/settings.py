@@ -27,10 +27,28 @@ from kconf.bind import (
 class DataSettings:
     """Which corpus, how it is cut into tokens and splits."""
 
-    corpus: str = one_of(DATASET_STDLIB="stdlib", DATASET_LOCAL="local")
+    corpus: str = one_of(
+        DATASET_STDLIB="stdlib",
+        DATASET_LOCAL="local",
+        DATASET_FINEWEBEDU="finewebedu",
+        DATASET_OPENWEBTEXT="openwebtext",
+        DATASET_TINYSTORIES="tinystories",
+        DATASET_SHAKESPEARE="shakespeare",
+    )
     stdlib_tests: bool = flag("STDLIB_TESTS")
     local_path: str | None = text("LOCAL_PATH", optional=True)
     local_field: str | None = text("LOCAL_FIELD", optional=True)
+    finewebedu_sample: str | None = one_of(
+        optional=True,
+        FINEWEBEDU_10BT="sample-10BT",
+        FINEWEBEDU_100BT="sample-100BT",
+        FINEWEBEDU_350BT="sample-350BT",
+    )
+    hf_path: str | None = text("HF_PATH", optional=True)
+    hf_revision: str | None = text("HF_REVISION", optional=True)
+    shuffle_buffer: int | None = integer("SHUFFLE_BUFFER", optional=True)
+    shuffle_seed: int | None = integer("SHUFFLE_SEED", optional=True)
+    tokens: int | None = integer("DATA_TOKENS", optional=True)
     tokenizer: str = one_of(
         TOKENIZER_BYTE="byte", TOKENIZER_GPT2="gpt2", TOKENIZER_BPE="bpe"
     )
@@ -48,7 +66,19 @@ class DataSettings:
         """Tokens of the tokenizer, the separator included."""
         return {"byte": 257, "gpt2": 50257}.get(self.tokenizer) or self.bpe_vocab_size
 
+    @property
+    def streamed(self) -> bool:
+        """Whether the corpus is read once, as a stream, and never stored."""
+        return self.corpus not in ("stdlib", "local")
+
     def __post_init__(self) -> None:
+        if self.split == "tail" and (self.streamed or self.tokens):
+            raise SettingsError(
+                "VAL_SPLIT_TAIL",
+                True,
+                "the tail of a corpus is known when all of it was read; a stream "
+                "and a token budget need CONFIG_VAL_SPLIT_DOCUMENT=y",
+            )
         if self.corpus == "local" and not self.local_path:
             raise SettingsError(
                 "LOCAL_PATH", self.local_path, "names no file or folder to read"

@@ -16,8 +16,22 @@ SCHEMA = 2
 NAME = "dataset.json"
 SPLITS = ("train", "val")
 
-_SHAPING_PREFIXES = ("DATASET_", "TOKENIZER_", "VAL_SPLIT_", "BPE_")
-_SHAPING = ("STDLIB_TESTS", "LOCAL_PATH", "LOCAL_FIELD", "VAL_FRACTION")
+_SHAPING_PREFIXES = (
+    "DATASET_",
+    "TOKENIZER_",
+    "VAL_SPLIT_",
+    "BPE_",
+    "HF_",
+    "FINEWEBEDU_",
+    "SHUFFLE_",
+)
+_SHAPING = (
+    "STDLIB_TESTS",
+    "LOCAL_PATH",
+    "LOCAL_FIELD",
+    "VAL_FRACTION",
+    "DATA_TOKENS",
+)
 
 
 class MissingDataset(Exception):
@@ -56,7 +70,8 @@ class Manifest:
     """A packed corpus. Entropies are nats per token, None if not measured.
 
     tokenizer_sha256 is that of the tokenizer.json beside the shards, None for a
-    tokenizer that is not trained on the corpus. Schema 1 had no such tokenizer.
+    tokenizer that is not trained on the corpus; origin says where the text is
+    from. Schema 1 had neither.
     """
 
     corpus: str
@@ -70,6 +85,7 @@ class Manifest:
     bigram_nats: float | None
     created: float
     tokenizer_sha256: str | None = None
+    origin: str | None = None
     schema: int = SCHEMA
 
 
@@ -129,7 +145,7 @@ def read_manifest(path: Path | str) -> Manifest:
     if schema not in range(1, SCHEMA + 1):
         raise ManifestError(path, f"schema {schema}, expected 1 to {SCHEMA}")
     if schema == 1:
-        raw = {"tokenizer_sha256": None, **raw}
+        raw = {"tokenizer_sha256": None, "origin": None, **raw}
     facts = _exactly(path, "manifest", raw, Manifest)
     if not isinstance(facts["splits"], dict) or set(facts["splits"]) != set(SPLITS):
         raise ManifestError(path, f"splits {facts['splits']!r:.80}, expected {SPLITS}")
@@ -162,6 +178,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "bigram_nats": (float, int, type(None)),
     "created": (float, int),
     "tokenizer_sha256": (str, type(None)),
+    "origin": (str, type(None)),
     "schema": (int,),
     "files": (list,),
     "tokens": (int,),

@@ -126,11 +126,11 @@ def _parse(path: Path, content: bytes) -> dict[bytes, int]:
     return ranks
 
 
-def train(texts: Iterable[bytes | memoryview], vocab_size: int) -> bytes:
+def train(texts: Iterable[str], vocab_size: int) -> bytes:
     """tokenizer.json of a BPE trained on these texts, separator included.
 
-    Deterministic, whatever the number of threads. Raises TokenizerError for
-    text that is no UTF-8 and when the texts have too few pairs to merge.
+    Deterministic, whatever the number of threads. Raises TokenizerError when
+    the texts have too few pairs to merge.
     """
     trainable = Trainable(models.BPE())
     trainable.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -140,7 +140,7 @@ def train(texts: Iterable[bytes | memoryview], vocab_size: int) -> bytes:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    trainable.train_from_iterator(map(as_text, texts), trainer)
+    trainable.train_from_iterator(texts, trainer)
     trainable.add_special_tokens([EOT])
     found = trainable.get_vocab_size()
     if found != vocab_size:

@@ -7,22 +7,26 @@ killed is taken up after its last finished shard and ends in the same bytes.
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Any, Callable, Iterator
 
 from gpt2.data import shards
 from gpt2.data.bpe import gpt2, train, trained
-from gpt2.data.corpora import Document, Source, SourceHash, describe, documents
+from gpt2.data.corpora import CorpusError, Scanned, Source
 from gpt2.data.entropy import entropies
+from gpt2.data.forecast import BuildError, Forecast, Origin, forecast, size_of
+from gpt2.data.journal import NAME as JOURNAL
+from gpt2.data.journal import Journal
 from gpt2.data.meter import Meter
 from gpt2.data.pack import Packer
 from gpt2.data.shards import ShardError
 from gpt2.data.splits import pieces
-from gpt2.data.tokenizers import ByteTokenizer, Tokenizer, TokenizerError
+from gpt2.data.tokenizers import ByteTokenizer, Tokenizer, TokenizerError, as_text
 from gpt2.data.writer import ShardWriter
 from gpt2.settings import DataSettings
 from records import atomic
@@ -33,44 +37,60 @@ TOKENIZER = "tokenizer.json"
 Say = Callable[[str], None]
 
 
-class BuildError(Exception):
-    """A dataset that cannot be built; the message says why and what helps."""
-
-
-def build(settings: DataSettings, directory: Path, source: Source, say: Say) -> None:
+def build(
+    settings: DataSettings, directory: Path, source: Source | None, say: Say
+) -> None:
     """Pack the corpus beside `directory`, then swap it in.
 
-    The caller holds the dataset's lock. Raises BuildError, CorpusError,
-    TokenizerError, and OSError when the disk refuses.
+    source: what a scan found, None for a corpus that is streamed. The caller
+    holds the dataset's lock. Raises BuildError, CorpusError, TokenizerError,
+    and OSError when the disk refuses.
     """
-    say(
-        f"{describe(settings)}: {source.documents:,} documents, "
-        f"{source.bytes / 1e6:.1f} MB, {source.empty} empty skipped"
-    )
     building = beside(directory, "building")
-    tokenizer, writers = _start(settings, building, source, say)
-    _pack(settings, source, tokenizer, writers)
+    before = _read_recipe(building / RECIPE)
+    if source is None:
+        from gpt2.data.hub import Stream  # its imports take seconds
+
+        origin = Stream(settings, before.get("revision"))
+        say(f"{origin.description}, streamed")
+    else:
+        origin = Scanned(settings, source)
+        say(
+            f"{origin.description}: {source.documents:,} documents, "
+            f"{source.bytes / 1e6:.1f} MB, {source.empty} empty skipped"
+        )
+    tokenizer, writers = _start(settings, building, origin, before, say)
+    ahead = forecast(settings, origin, tokenizer)
+    say(ahead.line(directory.parent))
+    ahead.require_room(directory.parent, size_of(building))
+    _pack(settings, origin, tokenizer, writers, ahead)
     for name in SPLITS:
         if not writers[name].headers:
             shutil.rmtree(building)
-            raise BuildError(_empty_split(settings, name, source))
-    write_manifest(building, _manifest(settings, source, tokenizer, writers))
+            raise BuildError(_empty_split(settings, name, origin))
+    write_manifest(building, _manifest(settings, origin, tokenizer, writers))
     _swap(building, directory)
 
 
 def _start(
-    settings: DataSettings, building: Path, source: Source, say: Say
+    settings: DataSettings,
+    building: Path,
+    origin: Origin,
+    before: dict[str, Any],
+    say: Say,
 ) -> tuple[Tokenizer, dict[str, ShardWriter]]:
     """The tokenizer, and writers that go on from shards of the same recipe."""
     fixed = _fixed_tokenizer(settings)
     recipe = {
         "version": shards.VERSION,
-        "source_sha256": source.sha256,
+        "source_sha256": origin.source.sha256,
+        "revision": origin.revision,
         "tokenizer": settings.tokenizer,
         "bpe_vocab_size": settings.bpe_vocab_size,
         "bpe_train_mb": settings.bpe_train_mb,
         "split": settings.split,
         "val_fraction": settings.val_fraction,
+        "tokens": settings.tokens,
         "shard_tokens": settings.shard_tokens,
     }
 
@@ -81,13 +101,13 @@ def _start(
                 name,
                 tokenizer.dtype,
                 tokenizer.vocab_size,
-                source.sha256,
+                origin.source.sha256,
                 settings.shard_tokens,
             )
             for name in SPLITS
         }
 
-    if _read_recipe(building / RECIPE) == recipe:
+    if before == recipe:
         try:
             tokenizer = fixed or trained((building / TOKENIZER).read_bytes())
             taken = writers(tokenizer)
@@ -100,7 +120,7 @@ def _start(
     _discard(building)
     building.mkdir()
     atomic.write_json(building / RECIPE, recipe)
-    tokenizer = fixed or _train(settings, source, building, say)
+    tokenizer = fixed or _train(settings, origin, building, say)
     return tokenizer, writers(tokenizer)
 
 
@@ -115,20 +135,21 @@ def _fixed_tokenizer(settings: DataSettings) -> Tokenizer | None:
 
 
 def _train(
-    settings: DataSettings, source: Source, building: Path, say: Say
+    settings: DataSettings, origin: Origin, building: Path, say: Say
 ) -> Tokenizer:
     """A BPE trained on the training split, written to tokenizer.json."""
-    limit = settings.bpe_train_mb * 1_000_000 or source.bytes
+    limit = settings.bpe_train_mb * 1_000_000 or math.inf
     say(f"training a BPE of {settings.bpe_vocab_size:,} tokens on the training split")
-    meter = Meter("reading", min(limit, source.bytes))
+    meter = Meter("reading", origin.source.bytes)
 
-    def sample() -> Iterator[memoryview]:
-        for split, text, _, _ in pieces(settings, documents(settings), source):
-            if split == "train":
-                yield text
-                meter.advance(len(text))
-                if meter.done >= limit:
-                    return
+    def sample() -> Iterator[str]:
+        for block, _ in origin.blocks(None):
+            for split, text, _, name in pieces(settings, iter(block), origin.source):
+                if split == "train":
+                    yield as_text(text, name)
+                    meter.advance(len(text))
+                    if meter.done >= limit:
+                        return
 
     content = train(sample(), settings.bpe_vocab_size)
     meter.close()
@@ -136,47 +157,56 @@ def _train(
     return trained(content)
 
 
-def _read_recipe(path: Path) -> object:
-    """The recipe of an unfinished build, None if there is no readable one."""
+def _read_recipe(path: Path) -> dict[str, Any]:
+    """The recipe of an unfinished build, {} if there is no readable one."""
     try:
-        return json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
-        return None
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _pack(
     settings: DataSettings,
-    source: Source,
+    origin: Origin,
     tokenizer: Tokenizer,
     writers: dict[str, ShardWriter],
+    ahead: Forecast,
 ) -> None:
-    """Write every piece that is not yet in a finished shard."""
-    again = SourceHash()
-    meter = Meter("packing", source.bytes)
-    skip = {name: writer.finished_documents for name, writer in writers.items()}
-    with closing(Packer(tokenizer, writers, skip)) as packer:
-        for piece in pieces(settings, _watched(settings, again), source):
-            packer.add(piece)
-            meter.advance(len(piece[1]))
+    """Write every piece that is not yet in a finished shard.
+
+    The order of the pieces is always the same; of each split, as many as the
+    finished shards hold are skipped, from the last known position before them.
+    """
+    journal = Journal(writers["train"].folder)
+    finished = {name: writer.finished_documents for name, writer in writers.items()}
+    position, seen = journal.last(finished)
+    skip = {name: count - seen[name] for name, count in finished.items()}
+    meter = Meter("packing", ahead.text_bytes)
+    with closing(Packer(tokenizer, writers, skip, settings.tokens)) as packer:
+        for block, position in origin.blocks(position):
+            for piece in pieces(settings, iter(block), origin.source):
+                if packer.full:
+                    break
+                packer.add(piece)
+                seen[piece[0]] += 1
+                meter.advance(len(piece[1]))
+            if packer.full:
+                break
+            if position is not None:
+                journal.add(position, seen)
         packer.finish()
     meter.close()
-    if again.result() != source:
+    try:
+        origin.confirm()
+    except CorpusError:
         shutil.rmtree(writers["train"].folder)
-        raise BuildError(
-            f"{describe(settings)} changed while it was packed: run `make data` again"
-        )
-
-
-def _watched(settings: DataSettings, found: SourceHash) -> Iterator[Document]:
-    """The documents, each of them counted in `found`."""
-    for name, text in documents(settings):
-        found.add(text)
-        yield name, text
+        raise
 
 
 def _manifest(
     settings: DataSettings,
-    source: Source,
+    origin: Origin,
     tokenizer: Tokenizer,
     writers: dict[str, ShardWriter],
 ) -> Manifest:
@@ -204,7 +234,8 @@ def _manifest(
         dtype=tokenizer.dtype.str,
         splits=splits,
         sha256=streams_sha256(splits),
-        source_sha256=source.sha256,
+        source_sha256=origin.source.sha256,
+        origin=origin.description,
         unigram_nats=unigram,
         bigram_nats=bigram,
         created=time.time(),
@@ -226,6 +257,7 @@ def _swap(building: Path, directory: Path) -> None:
     os.replace(building, directory)
     atomic.sync_directory(directory.parent)
     (directory / RECIPE).unlink()
+    (directory / JOURNAL).unlink(missing_ok=True)
     _discard(old)
 
 
@@ -239,12 +271,13 @@ def beside(directory: Path, what: str) -> Path:
     return directory.parent / f".{directory.name}.{what}"
 
 
-def _empty_split(settings: DataSettings, name: str, source: Source) -> str:
+def _empty_split(settings: DataSettings, name: str, origin: Origin) -> str:
     head = (
-        f"{describe(settings)}: split {name} came out empty with "
-        f"CONFIG_VAL_FRACTION={settings.val_fraction:g} of {source.documents} "
-        f"documents, {source.bytes} bytes"
+        f"{origin.description}: split {name} came out empty with "
+        f"CONFIG_VAL_FRACTION={settings.val_fraction:g}"
     )
-    if settings.split == "document":
-        return f"{head}; use CONFIG_VAL_SPLIT_TAIL=y, which cuts by bytes"
+    if origin.source.documents is not None:
+        head += f" of {origin.source.documents} documents, {origin.source.bytes} bytes"
+        if settings.split == "document":
+            return f"{head}; use CONFIG_VAL_SPLIT_TAIL=y, which cuts by bytes"
     return f"{head}; choose another CONFIG_VAL_FRACTION or a larger corpus"

@@ -37,12 +37,13 @@ class Source:
     """What one reading of a corpus found.
 
     sha256 covers the length and the bytes of every non-empty document in
-    order, not the names. `documents` and `bytes` count non-empty documents.
+    order, not the names. `documents` and `bytes` count non-empty documents;
+    they are None for a stream (hub.py), whose sha256 is that of its identity.
     """
 
     sha256: str
-    documents: int
-    bytes: int
+    documents: int | None
+    bytes: int | None
     empty: int
 
 
@@ -89,6 +90,39 @@ def documents(settings: DataSettings) -> Iterator[Document]:
     if settings.corpus == "local":
         return local_documents(Path(settings.local_path), settings.local_field)
     raise CorpusError(f"corpus {settings.corpus!r} is unknown: stdlib or local")
+
+
+class Scanned:
+    """A corpus that was read once, to be read again while it is packed."""
+
+    revision = None
+
+    def __init__(self, settings: DataSettings, source: Source):
+        self.settings, self.source = settings, source
+        self.description = describe(settings)
+        self.rows = source.documents
+        self._again = SourceHash()
+        self._reading: Iterator[Document] = iter(())
+
+    def blocks(self, position: None) -> Iterator[tuple[Iterator[Document], None]]:
+        """All documents as one block, lazily; it is always read from the start."""
+        self._again = SourceHash()
+        self._reading = self._watched()
+        yield self._reading, None
+
+    def confirm(self) -> None:
+        """Raise CorpusError if the corpus is not what was scanned."""
+        for _ in self._reading:
+            pass
+        if self._again.result() != self.source:
+            raise CorpusError(
+                f"{self.description} changed while it was packed: run `make data` again"
+            )
+
+    def _watched(self) -> Iterator[Document]:
+        for name, text in documents(self.settings):
+            self._again.add(text)
+            yield name, text
 
 
 def describe(settings: DataSettings) -> str:

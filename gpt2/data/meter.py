@@ -11,11 +11,13 @@ PLAIN_SECONDS = 10.0
 class Meter:
     """Counts bytes towards a total and says how fast and how much longer.
 
+    A total of None is not known: the line then has no share and no time left.
+
     On a terminal the line is redrawn; elsewhere a whole line is written every
     ten seconds, hence none for a short job.
     """
 
-    def __init__(self, label: str, total: int, stream: TextIO | None = None):
+    def __init__(self, label: str, total: int | None, stream: TextIO | None = None):
         self.label, self.total = label, total
         self.stream = sys.stderr if stream is None else stream
         self.terminal = self.stream.isatty()
@@ -38,10 +40,13 @@ class Meter:
 
     def _show(self, now: float) -> None:
         rate = self.done / max(now - self._start, 1e-9)
-        left = (self.total - self.done) / rate
-        line = (
-            f"{self.label} {self.done / self.total:4.0%} of {self.total / 1e6:.1f} MB, "
-            f"{rate / 1e6:.1f} MB/s, {left:.0f} s left"
-        )
+        if self.total is None:
+            line = f"{self.label} {self.done / 1e6:.1f} MB, {rate / 1e6:.1f} MB/s"
+        else:
+            left = max(self.total - self.done, 0) / rate
+            line = (
+                f"{self.label} {self.done / self.total:4.0%} of "
+                f"{self.total / 1e6:.1f} MB, {rate / 1e6:.1f} MB/s, {left:.0f} s left"
+            )
         self.stream.write(f"\r\033[K{line}" if self.terminal else f"{line}\n")
         self.stream.flush()

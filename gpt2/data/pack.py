@@ -13,7 +13,7 @@ from typing import Mapping
 import numpy as np
 
 from gpt2.data.splits import Piece
-from gpt2.data.tokenizers import Tokenizer, TokenizerError, cut
+from gpt2.data.tokenizers import Tokenizer, cut, encode
 from gpt2.data.writer import ShardWriter
 
 ENCODE_BYTES = 1 << 20
@@ -35,7 +35,9 @@ class Packer:
     """Appends pieces to the writers of their split, in order.
 
     The first pieces of a split are skipped as long as they lie in the shards
-    that its writer found finished; `skip` says how many those are.
+    that its writer found finished; `skip` says how many those are. With a
+    budget (0 is none) nothing is taken after the training document that
+    reaches so many tokens.
     """
 
     def __init__(
@@ -43,17 +45,23 @@ class Packer:
         tokenizer: Tokenizer,
         writers: Mapping[str, ShardWriter],
         skip: Mapping[str, int],
+        budget: int = 0,
     ):
-        self.tokenizer, self.writers, self._skip = tokenizer, writers, dict(skip)
+        self.tokenizer, self.writers, self.budget = tokenizer, writers, budget
+        self._skip = dict(skip)
         self._batch: list[Part] = []
         self._bytes = 0
         self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "encode")
+        self.full = self._reached()
 
     def add(self, piece: Piece) -> None:
         """One piece. Raises TokenizerError that names the document."""
         split, text, ends, name = piece
         if self._skip[split]:
             self._skip[split] -= 1
+            if self._reached():
+                self.flush()
+                self.full = True
             return
         start = 0
         while start < len(text):
@@ -67,7 +75,7 @@ class Packer:
             self.flush()
 
     def flush(self) -> None:
-        """Encode and append what was gathered."""
+        """Encode and append what was gathered, up to the budget."""
         for part, tokens in zip(self._batch, self._pool.map(self._encode, self._batch)):
             writer = self.writers[part.split]
             writer.append(tokens)
@@ -75,6 +83,9 @@ class Packer:
                 writer.append([self.tokenizer.eot])
             if part.piece_bytes is not None:
                 writer.end_document(part.piece_bytes)
+                if part.split == "train" and self._reached():
+                    self.full = True
+                    break
         self._batch, self._bytes = [], 0
 
     def finish(self) -> None:
@@ -89,8 +100,10 @@ class Packer:
         for writer in self.writers.values():
             writer.close()
 
+    def _reached(self) -> bool:
+        """Whether the training split, no longer skipped, has its tokens."""
+        there = self.writers["train"].tokens
+        return bool(self.budget) and not self._skip["train"] and there >= self.budget
+
     def _encode(self, part: Part) -> np.ndarray:
-        try:
-            return self.tokenizer.encode(part.text)
-        except TokenizerError as error:
-            raise TokenizerError(f"{part.name}: {error}") from error
+        return encode(self.tokenizer, part.name, part.text)

@@ -60,15 +60,19 @@ def prepare(settings: DataSettings, directory: Path, say: Say = print) -> Manife
     return manifest
 
 
-def examine(settings: DataSettings, directory: Path) -> tuple[str | None, Source]:
-    """Why the dataset must be built, None if it is whole and current.
+def examine(
+    settings: DataSettings, directory: Path
+) -> tuple[str | None, Source | None]:
+    """(why the dataset must be built, what a scan of the corpus found).
 
-    Reads the whole corpus and every shard; writes nothing. Raises CorpusError.
+    No reason if it is whole and current. Reads the whole corpus, unless it is
+    streamed (what was packed of it stays as it is, and the hub is not asked),
+    and every shard; writes nothing. Raises CorpusError.
     """
-    source = scan(settings)
+    source = None if settings.streamed else scan(settings)
     try:
         manifest = read_manifest(directory)
-        if manifest.source_sha256 != source.sha256:
+        if source is not None and manifest.source_sha256 != source.sha256:
             return (
                 f"the corpus changed (sha256 {manifest.source_sha256[:16]} then, "
                 f"{source.sha256[:16]} now)"
@@ -96,7 +100,7 @@ def _check_tokenizer(path: Path, expected: str) -> None:
 
 def summary(directory: Path, manifest: Manifest) -> str:
     """The dataset in a few lines."""
-    lines = [str(directory)]
+    lines = [f"{directory}: {manifest.origin}"]
     for name in SPLITS:
         split = manifest.splits[name]
         lines.append(
@@ -125,7 +129,9 @@ def _locked(path: Path, say: Say) -> Iterator[None]:
 
 def _explain(error: OSError, directory: Path, source: Source | None) -> str:
     where = f"{error.filename or directory}: {error.strerror}"
-    if source and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if source is None:
+            return f"{where}; CONFIG_DATA_TOKENS packs less of it"
         need = (source.bytes + source.documents) * 2 / 1e6
         return f"{where}; the dataset needs {need:.0f} MB under {directory.parent}"
     return f"{where}; CONFIG_DATA_DIR must be a folder that can be written"

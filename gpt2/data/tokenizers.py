@@ -82,7 +82,7 @@ def as_bytes(text: str) -> bytes:
         ) from error
 
 
-def as_text(text: bytes | memoryview | str) -> str:
+def as_text(text: bytes | memoryview | str, name: str = "") -> str:
     """The text of UTF-8 bytes. Raises TokenizerError where there is none."""
     if isinstance(text, str):
         as_bytes(text)
@@ -90,10 +90,19 @@ def as_text(text: bytes | memoryview | str) -> str:
     try:
         return str(text, "utf-8")
     except UnicodeDecodeError as error:
+        where = f"{name}: " if name else ""
         raise TokenizerError(
-            f"byte {error.start} ({text[error.start]:#04x}) is no UTF-8, and this "
+            f"{where}byte {error.start} ({text[error.start]:#04x}) is no UTF-8, and this "
             "tokenizer reads text: convert the file, or use CONFIG_TOKENIZER_BYTE=y"
         ) from error
+
+
+def encode(tokenizer: Tokenizer, name: str, text: bytes | memoryview) -> np.ndarray:
+    """tokenizer.encode(text); the TokenizerError names the document."""
+    try:
+        return tokenizer.encode(text)
+    except TokenizerError as error:
+        raise TokenizerError(f"{name}: {error}") from error
 
 
 def cut(text: memoryview, limit: int) -> int:

@@ -51,6 +51,12 @@ class ShardWriter:
         return sum(header.documents for header in self.headers)
 
     @property
+    def tokens(self) -> int:
+        """Tokens written so far, those of the unfinished shard included."""
+        open_tokens = self._tokens if self._file is not None else 0
+        return sum(header.tokens for header in self.headers) + open_tokens
+
+    @property
     def names(self) -> list[str]:
         """File names of the finished shards."""
         return [self._path(i).name for i in range(len(self.headers))]

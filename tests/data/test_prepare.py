@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from gpt2.data import build as build_module
+from gpt2.data import corpora
 from gpt2.data.build import BuildError
+from gpt2.data.corpora import CorpusError
 from gpt2.data.loader import TokenStream
 from gpt2.data.meter import Meter
 from gpt2.data.prepare import examine, prepare
@@ -29,12 +31,13 @@ import json
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
+from gpt2.data.corpora import CorpusError
 from gpt2.data.prepare import BuildError, prepare
 from gpt2.settings import DataSettings
 settings = DataSettings(**json.loads(sys.argv[2]))
 try:
     prepare(settings, Path(sys.argv[3]))
-except BuildError as error:
+except (BuildError, CorpusError) as error:
     sys.exit(str(error))
 """
 
@@ -143,14 +146,18 @@ def test_a_corpus_that_changes_meanwhile_is_an_error(
     dataset: Path, tmp_path: Path, make_settings, monkeypatch
 ) -> None:
     shutil.rmtree(dataset)
-    real = build_module.documents
+    real = corpora.documents
+
+    readings = []
 
     def growing(settings):
+        readings.append(settings)
         yield from real(settings)
-        yield "late", b"one more"
+        if len(readings) > 1:  # after the scan
+            yield "late", b"one more"
 
-    monkeypatch.setattr(build_module, "documents", growing)
-    with pytest.raises(BuildError, match="changed while it was packed"):
+    monkeypatch.setattr(corpora, "documents", growing)
+    with pytest.raises(CorpusError, match="changed while it was packed"):
         prepare(make_settings(), dataset, quiet)
     assert not dataset.exists() and leftovers(dataset) == []
 
