@@ -64,6 +64,11 @@ def build(
     say(ahead.line(directory.parent))
     ahead.require_room(directory.parent, size_of(building))
     _pack(settings, origin, tokenizer, writers, ahead)
+    if settings.streamed and writers["train"].tokens < settings.tokens:
+        say(
+            f"the corpus ended after {writers['train'].tokens:,} training tokens, "
+            f"CONFIG_DATA_TOKENS={settings.tokens} wanted"
+        )
     for name in SPLITS:
         if not writers[name].headers:
             shutil.rmtree(building)

@@ -167,6 +167,16 @@ def test_a_budget_ends_with_the_document_that_reaches_it(
     assert val == split_texts(tmp_path / "all", "val")[: len(val)]
 
 
+def test_a_corpus_shorter_than_the_budget_says_so(
+    tmp_path, texts, hub_settings
+) -> None:
+    said: list[str] = []
+    manifest = prepare(hub_settings(tokens=10**9), tmp_path / "set", said.append)
+    tokens = manifest.splits["train"].tokens
+    assert f"the corpus ended after {tokens:,} training tokens" in "".join(said)
+    assert sum(split.documents for split in manifest.splits.values()) == 1000
+
+
 def killed(settings, directory: Path, goal: int) -> int:
     """Start packing, kill -9 at `goal` shards; how many there are then."""
     building = directory.parent / f".{directory.name}.building"
