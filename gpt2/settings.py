@@ -20,6 +20,7 @@ from kconf.bind import (
     real,
     section,
     text,
+    weighted,
 )
 
 
@@ -37,6 +38,9 @@ class DataSettings:
     )
     stdlib_tests: bool = flag("STDLIB_TESTS")
     local_path: str | None = text("LOCAL_PATH", optional=True)
+    local_sources: tuple[tuple[str, float], ...] | None = weighted(
+        "LOCAL_SOURCES", optional=True
+    )
     local_field: str | None = text("LOCAL_FIELD", optional=True)
     finewebedu_sample: str | None = one_of(
         optional=True,
@@ -79,9 +83,12 @@ class DataSettings:
                 "the tail of a corpus is known when all of it was read; a stream "
                 "and a token budget need CONFIG_VAL_SPLIT_DOCUMENT=y",
             )
-        if self.corpus == "local" and not self.local_path:
+        if self.corpus == "local" and bool(self.local_path) == bool(self.local_sources):
             raise SettingsError(
-                "LOCAL_PATH", self.local_path, "names no file or folder to read"
+                "LOCAL_PATH",
+                self.local_path,
+                "names no file or folder to read; set it or CONFIG_LOCAL_SOURCES, "
+                "one of them",
             )
 
 

@@ -202,6 +202,34 @@ def ranges(symbol: str, raw: str) -> tuple[int, ...]:
     return tuple(found)
 
 
+def weighted(symbol: str, optional: bool = False) -> Any:
+    """A string symbol that holds "NAME:WEIGHT,NAME:WEIGHT": pairs, () if empty.
+
+    Weights are positive and relative to each other; names do not repeat and
+    hold no comma.
+    """
+
+    def read(values: Mapping[str, Any]) -> tuple[tuple[str, float], ...] | None:
+        raw = _fetch(values, symbol, str, optional)
+        if not raw:
+            return None if raw is None else ()
+        pairs: dict[str, float] = {}
+        for part in raw.split(","):
+            name, _, weight = part.strip().rpartition(":")
+            try:
+                number = float(weight)
+            except ValueError:
+                number = math.nan
+            if not name or not 0 < number < math.inf:
+                raise SettingsError(symbol, raw, f"{part!r} is not NAME:WEIGHT")
+            if name in pairs:
+                raise SettingsError(symbol, raw, f"{name!r} is named twice")
+            pairs[name] = number
+        return tuple(pairs.items())
+
+    return _field((symbol,), read)
+
+
 def section(cls: type) -> Any:
     """A nested settings class."""
     return field(metadata={"section": cls})

@@ -7,15 +7,14 @@ Empty documents are yielded too; `scan` counts them and everyone skips them.
 """
 
 import hashlib
-import json
-import os
 import platform
-import stat
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Callable, Iterator
+from typing import Iterator
 
+from gpt2.data.files import CorpusError, hidden, read, walk
+from gpt2.data.local import Document, interleave, local_documents
 from gpt2.settings import DataSettings
 
 TEST_FOLDERS = frozenset({"test", "tests", "idle_test"})
@@ -24,12 +23,6 @@ FOREIGN_FOLDERS = frozenset({"site-packages", "dist-packages", "__pycache__"})
 GENERATED_PREFIXES = ("_sysconfigdata", "config-", "sitecustomize", "usercustomize")
 # The smallest complete release has about 9 MB; a stripped one far less.
 MIN_STDLIB_BYTES = 5_000_000
-
-Document = tuple[str, bytes]
-
-
-class CorpusError(Exception):
-    """A corpus that cannot be read; the message names the file and the fix."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +81,15 @@ def documents(settings: DataSettings) -> Iterator[Document]:
         root = Path(sysconfig.get_path("stdlib"))
         return stdlib_documents(root, settings.stdlib_tests)
     if settings.corpus == "local":
-        return local_documents(Path(settings.local_path), settings.local_field)
-    raise CorpusError(f"corpus {settings.corpus!r} is unknown: stdlib or local")
+        if settings.local_path:
+            return local_documents(Path(settings.local_path), settings.local_field)
+        names, weights = zip(*settings.local_sources)
+        readers = [
+            local_documents(Path(name), settings.local_field, "CONFIG_LOCAL_SOURCES")
+            for name in names
+        ]
+        return interleave(readers, weights)
+    raise CorpusError(f"corpus {settings.corpus!r} is streamed, not read from files")
 
 
 class Scanned:
@@ -127,8 +127,11 @@ class Scanned:
 
 def describe(settings: DataSettings) -> str:
     """The corpus in words, for messages."""
-    if settings.corpus == "local":
+    if settings.corpus == "local" and settings.local_path:
         return f"CONFIG_LOCAL_PATH={settings.local_path}"
+    if settings.corpus == "local":
+        parts = (f"{name}:{weight:g}" for name, weight in settings.local_sources)
+        return f"CONFIG_LOCAL_SOURCES={','.join(parts)}"
     tests = "with" if settings.stdlib_tests else "without"
     return f"the standard library of Python {platform.python_version()} {tests} tests"
 
@@ -143,9 +146,9 @@ def stdlib_documents(
     skipped = FOREIGN_FOLDERS if tests else FOREIGN_FOLDERS | TEST_FOLDERS
 
     def skip(name: str) -> bool:
-        return name in skipped or name.startswith(GENERATED_PREFIXES) or _hidden(name)
+        return name in skipped or name.startswith(GENERATED_PREFIXES) or hidden(name)
 
-    below = _walk(root, skip) if root.is_dir() else []
+    below = walk(root, skip) if root.is_dir() else []
     files = [path for path in below if path.suffix == ".py"]
     size = sum(path.stat().st_size for path in files)
     if size < minimum:
@@ -155,111 +158,4 @@ def stdlib_documents(
             "CONFIG_DATASET_LOCAL=y with CONFIG_LOCAL_PATH, or a full Python"
         )
     for path in files:
-        yield path.relative_to(root).as_posix(), _read(path)
-
-
-def local_documents(path: Path, field: str) -> Iterator[Document]:
-    """The documents of a text file, a .jsonl file or a folder of them."""
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise CorpusError(f"CONFIG_LOCAL_PATH={path}: {error.strerror}") from error
-    files = _walk(path) if stat.S_ISDIR(mode) else [path]
-    for file in files:
-        if file.suffix == ".jsonl":
-            yield from _jsonl(file, field)
-        else:
-            text = _read(file)
-            if b"\0" in text:
-                raise CorpusError(
-                    f"{file}: byte {text.index(0)} is NUL, so this is no UTF-8 "
-                    "text; move it out of the corpus or convert it"
-                )
-            yield str(file), text
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".")
-
-
-def _walk(root: Path, skip: Callable[[str], bool] = _hidden) -> list[Path]:
-    """Every file below root in byte order of its path, without skipped names.
-
-    Links are followed; one that leads to a folder it lies in is an error.
-    """
-    found: list[Path] = []
-
-    def visit(folder: Path, above: tuple[tuple[int, int], ...]) -> None:
-        status = folder.stat()
-        here = (status.st_dev, status.st_ino)
-        if here in above:
-            raise CorpusError(f"{folder}: this link leads to a folder that holds it")
-        for name in os.listdir(folder):
-            path = folder / name
-            if skip(name):
-                continue
-            if path.is_dir():
-                visit(path, (*above, here))
-            else:
-                found.append(path)
-
-    try:
-        visit(root, ())
-    except OSError as error:
-        raise CorpusError(f"{error.filename}: {error.strerror}") from error
-    return sorted(found, key=os.fsencode)
-
-
-def _open(path: Path) -> BinaryIO:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise CorpusError(f"{path}: neither a regular file nor a folder")
-        return open(path, "rb")
-    except OSError as error:
-        raise CorpusError(f"{path}: {error.strerror}") from error
-
-
-def _read(path: Path) -> bytes:
-    with _open(path) as file:
-        try:
-            return file.read()
-        except OSError as error:
-            raise CorpusError(f"{path}: {error.strerror}") from error
-
-
-def _jsonl(path: Path, field: str) -> Iterator[Document]:
-    """One document a line; lines of nothing but blanks are skipped."""
-    with _open(path) as file:
-        try:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    where = f"{path}:{number}"
-                    yield where, _text_of(line, field, where)
-        except OSError as error:
-            raise CorpusError(f"{path}: {error.strerror}") from error
-
-
-def _text_of(line: bytes, field: str, where: str) -> bytes:
-    try:
-        record = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{where}: not a line of JSON: {error}") from error
-    if not isinstance(record, dict):
-        raise CorpusError(
-            f"{where}: a {type(record).__name__}, expected an object with a "
-            f"field {field!r}"
-        )
-    if field not in record:
-        raise CorpusError(
-            f"{where}: no field {field!r} (CONFIG_LOCAL_FIELD); it has "
-            f"{', '.join(sorted(record)) or 'none'}"
-        )
-    text = record[field]
-    if not isinstance(text, str):
-        raise CorpusError(
-            f"{where}: field {field!r} is {text!r:.40}, expected a string"
-        )
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise CorpusError(f"{where}: field {field!r}: {error}") from error
+        yield path.relative_to(root).as_posix(), read(path)

@@ -21,6 +21,7 @@ def make_settings(tmp_path: Path) -> MakeSettings:
             corpus="local",
             stdlib_tests=False,
             local_path=str(tmp_path / "corpus"),
+            local_sources=None,
             local_field="text",
             finewebedu_sample=None,
             hf_path=None,

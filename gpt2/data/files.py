@@ -1,0 +1,62 @@
+"""Files of a corpus: found in byte order of their paths, read or refused."""
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO, Callable
+
+
+class CorpusError(Exception):
+    """A corpus that cannot be read; the message names the file and the fix."""
+
+
+def hidden(name: str) -> bool:
+    """Whether a name starts with a dot."""
+    return name.startswith(".")
+
+
+def walk(root: Path, skip: Callable[[str], bool] = hidden) -> list[Path]:
+    """Every file below root in byte order of its path, without skipped names.
+
+    Links are followed; one that leads to a folder it lies in is an error.
+    """
+    found: list[Path] = []
+
+    def visit(folder: Path, above: tuple[tuple[int, int], ...]) -> None:
+        status = folder.stat()
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            raise CorpusError(f"{folder}: this link leads to a folder that holds it")
+        for name in os.listdir(folder):
+            path = folder / name
+            if skip(name):
+                continue
+            if path.is_dir():
+                visit(path, (*above, here))
+            else:
+                found.append(path)
+
+    try:
+        visit(root, ())
+    except OSError as error:
+        raise CorpusError(f"{error.filename}: {error.strerror}") from error
+    return sorted(found, key=os.fsencode)
+
+
+def open_file(path: Path) -> BinaryIO:
+    """An open regular file. Raises CorpusError."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise CorpusError(f"{path}: neither a regular file nor a folder")
+        return open(path, "rb")
+    except OSError as error:
+        raise CorpusError(f"{path}: {error.strerror}") from error
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a regular file. Raises CorpusError."""
+    with open_file(path) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise CorpusError(f"{path}: {error.strerror}") from error
