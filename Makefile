@@ -41,7 +41,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 include Makefile.kconfig
 
 ##@ The main job
-.PHONY: all check check-all plan report data generate quickstart anchor
+.PHONY: all check check-all plan report data data-smoke generate quickstart anchor
 all: | $(SETUP)		## Run the loaded configuration: plan, cells, report (DRY_RUN=1: check only)
 	$(Q)$(RUNNER)
 
@@ -56,6 +56,9 @@ plan: | $(SETUP)	## Every cell with its reason, what is excluded, disk forecast,
 
 data: | $(SETUP)	## Pack the configured corpus
 	$(Q)$(PY) scripts/prepare_data.py
+
+data-smoke: | $(SETUP)	## Time the corpus and the loader, without a model
+	$(Q)$(PY) scripts/prepare_data.py --smoke
 
 report: | $(SETUP)	## Tables and curves of the loaded study
 	$(Q)$(PY) scripts/make_report.py

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Pack the configured corpus (`make data`), or only verify it (--check)."""
+"""Pack the configured corpus (`make data`), or verify it (--check), or time it."""
 
 import argparse
 import os
@@ -11,15 +11,18 @@ sys.path[0] = str(ROOT)
 
 from gpt2.data.corpora import CorpusError  # noqa: E402
 from gpt2.data.prepare import BuildError, examine, prepare  # noqa: E402
+from gpt2.data.shards import ShardError  # noqa: E402
+from gpt2.data.smoke import smoke  # noqa: E402
 from gpt2.data.tokenizers import TokenizerError  # noqa: E402
 from gpt2.settings import run_settings  # noqa: E402
 from kconf.bind import SettingsError  # noqa: E402
 from kconf.dotconfig import config_paths  # noqa: E402
 from kconf.overrides import from_environment  # noqa: E402
 from kconf.strict import ConfigError, DotConfig, Tree  # noqa: E402
-from records.manifest import dataset_dir  # noqa: E402
+from records.manifest import ManifestError, dataset_dir  # noqa: E402
 
 ERRORS = (ConfigError, SettingsError, CorpusError, TokenizerError, BuildError)
+ERRORS += (ManifestError, ShardError)
 
 
 def main() -> int:
@@ -30,13 +33,18 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="verify, write nothing")
+    parser.add_argument("--smoke", action="store_true", help="time it, write nothing")
     arguments = parser.parse_args()
     try:
         config, _ = config_paths(ROOT, os.environ)
         stages = [DotConfig(config), from_environment(os.environ)]
         values = Tree(ROOT).resolve(stages).values
-        settings = run_settings(values).data
+        whole = run_settings(values)
+        settings = whole.data
         directory = dataset_dir(ROOT / settings.directory, values)
+        if arguments.smoke:
+            smoke(whole, directory)
+            return 0
         if not arguments.check:
             prepare(settings, directory)
             return 0

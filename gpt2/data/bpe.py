@@ -22,8 +22,16 @@ from tiktoken_ext.openai_public import r50k_pat_str
 from tokenizers import Tokenizer as Trainable
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from gpt2.data.tokenizers import TokenizerError, as_text, text_tokens
+from gpt2.data.tokenizers import (
+    ByteTokenizer,
+    Tokenizer,
+    TokenizerError,
+    as_text,
+    text_tokens,
+)
+from gpt2.settings import DataSettings
 
+TOKENIZER = "tokenizer.json"
 EOT = "<|endoftext|>"
 GPT2_FILE = "r50k_base.tiktoken"
 GPT2_URL = f"https://openaipublic.blob.core.windows.net/encodings/{GPT2_FILE}"
@@ -69,6 +77,27 @@ class BpeTokenizer:
         Separators are left out. Raises ValueError for a token outside 0-n.
         """
         return self._encoding.decode_bytes(text_tokens(tokens, self).tolist())
+
+
+def fixed_tokenizer(settings: DataSettings) -> Tokenizer | None:
+    """The tokenizer, None for one that the corpus trains."""
+    if settings.tokenizer == "byte":
+        return ByteTokenizer()
+    if settings.tokenizer == "gpt2":
+        path = settings.gpt2_vocab_path
+        return gpt2(Path(path) if path else None)
+    return None
+
+
+def tokenizer_of(settings: DataSettings, directory: Path) -> Tokenizer:
+    """The tokenizer of a packed corpus. Raises TokenizerError."""
+    path = directory / TOKENIZER
+    try:
+        return fixed_tokenizer(settings) or trained(path.read_bytes())
+    except OSError as error:
+        raise TokenizerError(
+            f"{path}: {error.strerror}; `make data` trains it"
+        ) from error
 
 
 def gpt2(path: Path | None, sha256: str = GPT2_SHA256) -> BpeTokenizer:

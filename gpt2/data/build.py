@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 from gpt2.data import shards
-from gpt2.data.bpe import gpt2, train, trained
+from gpt2.data.bpe import TOKENIZER, fixed_tokenizer, train, trained
 from gpt2.data.corpora import CorpusError, Scanned, Source
 from gpt2.data.entropy import entropies
 from gpt2.data.forecast import BuildError, Forecast, Origin, forecast, size_of
@@ -26,14 +26,13 @@ from gpt2.data.meter import Meter
 from gpt2.data.pack import Packer
 from gpt2.data.shards import ShardError
 from gpt2.data.splits import pieces
-from gpt2.data.tokenizers import ByteTokenizer, Tokenizer, TokenizerError, as_text
+from gpt2.data.tokenizers import Tokenizer, TokenizerError, as_text
 from gpt2.data.writer import ShardWriter
 from gpt2.settings import DataSettings
 from records import atomic
 from records.manifest import SPLITS, Manifest, Split, streams_sha256, write_manifest
 
 RECIPE = "recipe.json"
-TOKENIZER = "tokenizer.json"
 Say = Callable[[str], None]
 
 
@@ -48,17 +47,8 @@ def build(
     """
     building = beside(directory, "building")
     before = _read_recipe(building / RECIPE)
-    if source is None:
-        from gpt2.data.hub import Stream  # its imports take seconds
-
-        origin = Stream(settings, before.get("revision"))
-        say(f"{origin.description}, streamed")
-    else:
-        origin = Scanned(settings, source)
-        say(
-            f"{origin.description}: {source.documents:,} documents, "
-            f"{source.bytes / 1e6:.1f} MB, {source.empty} empty skipped"
-        )
+    origin = open_origin(settings, source, before.get("revision"))
+    say(f"{origin.description}, {origin.amount}")
     tokenizer, writers = _start(settings, building, origin, before, say)
     ahead = forecast(settings, origin, tokenizer)
     say(ahead.line(directory.parent))
@@ -77,6 +67,17 @@ def build(
     _swap(building, directory)
 
 
+def open_origin(
+    settings: DataSettings, source: Source | None, revision: str | None
+) -> Origin:
+    """The corpus of the settings; source: of its scan, revision: of its stream."""
+    if settings.streamed:
+        from gpt2.data.hub import Stream  # its imports take seconds
+
+        return Stream(settings, revision)
+    return Scanned(settings, source)
+
+
 def _start(
     settings: DataSettings,
     building: Path,
@@ -85,7 +86,7 @@ def _start(
     say: Say,
 ) -> tuple[Tokenizer, dict[str, ShardWriter]]:
     """The tokenizer, and writers that go on from shards of the same recipe."""
-    fixed = _fixed_tokenizer(settings)
+    fixed = fixed_tokenizer(settings)
     recipe = {
         "version": shards.VERSION,
         "source_sha256": origin.source.sha256,
@@ -127,16 +128,6 @@ def _start(
     atomic.write_json(building / RECIPE, recipe)
     tokenizer = fixed or _train(settings, origin, building, say)
     return tokenizer, writers(tokenizer)
-
-
-def _fixed_tokenizer(settings: DataSettings) -> Tokenizer | None:
-    """The tokenizer, None for one that the corpus trains."""
-    if settings.tokenizer == "byte":
-        return ByteTokenizer()
-    if settings.tokenizer == "gpt2":
-        path = settings.gpt2_vocab_path
-        return gpt2(Path(path) if path else None)
-    return None
 
 
 def _train(

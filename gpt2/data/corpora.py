@@ -104,6 +104,15 @@ class Scanned:
         self._again = SourceHash()
         self._reading: Iterator[Document] = iter(())
 
+    @property
+    def amount(self) -> str:
+        """How much the scan found, in words."""
+        size = f"{self.source.bytes / 1e6:.1f} MB"
+        return (
+            f"{self.source.documents:,} documents, {size}, "
+            f"{self.source.empty} empty skipped"
+        )
+
     def blocks(self, position: None) -> Iterator[tuple[Iterator[Document], None]]:
         """All documents as one block, lazily; it is always read from the start."""
         self._again = SourceHash()

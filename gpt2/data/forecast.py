@@ -24,6 +24,7 @@ class Origin(Protocol):
     revision: str | None
     rows: int | None
     description: str
+    amount: str
 
     def blocks(
         self, position: Any

@@ -101,6 +101,11 @@ class Stream:
         self.rows = known.num_examples or None if countable else None
 
     @property
+    def amount(self) -> str:
+        """How many rows there are, in words."""
+        return f"streamed, {self.rows:,} rows" if self.rows else "streamed"
+
+    @property
     def description(self) -> str:
         """The corpus in words."""
         words = (self.place, self.settings.finewebedu_sample)

@@ -8,10 +8,11 @@ do not depend on the number of cores.
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Mapping
+from typing import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from gpt2.data.corpora import Document
 from gpt2.data.splits import Piece
 from gpt2.data.tokenizers import Tokenizer, cut, encode
 from gpt2.data.writer import ShardWriter
@@ -29,6 +30,20 @@ class Part:
     ends: bool
     name: str
     piece_bytes: int | None
+
+
+def encoded(
+    tokenizer: Tokenizer, documents: Sequence[Document]
+) -> Iterator[np.ndarray]:
+    """The tokens of each document, encoded on all cores as the packer does."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "encode") as pool:
+        jobs = [pool.submit(encode, tokenizer, *document) for document in documents]
+        try:
+            for job in jobs:
+                yield job.result()
+        finally:
+            for job in jobs:
+                job.cancel()
 
 
 class Packer:

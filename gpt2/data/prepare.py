@@ -12,14 +12,8 @@ from pathlib import Path
 from typing import Iterator
 
 from gpt2.data import shards
-from gpt2.data.build import (
-    TOKENIZER,
-    BuildError,
-    Say,
-    beside,
-    build,
-    file_sha256,
-)
+from gpt2.data.bpe import TOKENIZER
+from gpt2.data.build import BuildError, Say, beside, build, file_sha256
 from gpt2.data.corpora import Source, scan
 from gpt2.data.shards import ShardError
 from gpt2.settings import DataSettings

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from gpt2.data import bpe
-from gpt2.data.build import TOKENIZER
-from gpt2.data.bpe import BpeTokenizer, gpt2, train, trained
+from gpt2.data.bpe import TOKENIZER, BpeTokenizer, gpt2, train, trained
 from gpt2.data.loader import TokenStream
 from gpt2.data.prepare import examine, prepare
 from gpt2.data.tokenizers import ByteTokenizer, TokenizerError, cut
