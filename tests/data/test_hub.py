@@ -20,7 +20,7 @@ import pytest
 from gpt2.data import forecast as forecast_module
 from gpt2.data.build import BuildError
 from gpt2.data.corpora import CorpusError
-from gpt2.data.hub import Stream
+from gpt2.data.hub import REPOSITORIES, Stream
 from gpt2.data.loader import TokenStream
 from gpt2.data.prepare import examine, prepare
 from gpt2.data.splits import fraction_of
@@ -177,10 +177,14 @@ def test_a_corpus_shorter_than_the_budget_says_so(
     assert sum(split.documents for split in manifest.splits.values()) == 1000
 
 
-def killed(settings, directory: Path, goal: int) -> int:
+def killed(settings, directory: Path, goal: int, **environment: str) -> int:
     """Start packing, kill -9 at `goal` shards; how many there are then."""
     building = directory.parent / f".{directory.name}.building"
-    process = subprocess.Popen(command(settings, directory), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(settings, directory),
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
     while len(list(building.glob("*.bin"))) < goal:
         assert process.poll() is None
         time.sleep(0.002)
@@ -318,6 +322,70 @@ def test_shakespeare_is_cut_into_speeches(tmp_path, hub_settings) -> None:
     assert sorted(found) == sorted(play.strip().split("\n\n"))
 
 
+# From a hub
+
+
+@pytest.fixture
+def hub(tmp_path: Path, texts):
+    """Variables of a client whose hub serves tmp_path/hub as me/corpus."""
+    script = ROOT / "tests" / "data" / "hub_server.py"
+    (tmp_path / "hub" / ".commit").write_text("a" * 40)
+    with open(tmp_path / "requests.log", "wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, str(script), str(tmp_path / "hub")],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    port = server.stdout.readline().strip()
+    yield {
+        "HF_ENDPOINT": f"http://127.0.0.1:{port}",
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    server.kill()
+    server.communicate()
+
+
+def pack(settings, directory: Path, environment: dict[str, str]) -> str:
+    """Pack in a process of its own, which reads the variables; what it said."""
+    done = subprocess.run(
+        command(settings, directory),
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_hub_gives_what_the_folder_gives(tmp_path, hub, hub_settings) -> None:
+    settings = hub_settings(hf_path="me/corpus")
+    pack(settings, tmp_path / "set", hub)
+    local = prepare(hub_settings(), tmp_path / "local", quiet)
+    manifest = read_manifest(tmp_path / "set")
+    assert manifest.sha256 == local.sha256
+    assert manifest.origin == f"me/corpus sample-10BT at {'a' * 12}"
+    asked = (tmp_path / "requests.log").read_text()
+    assert f"resolve/{'a' * 40}/sample/10BT/002.parquet" in asked
+    assert "up to date" in pack(settings, tmp_path / "set", {"HF_ENDPOINT": "http://x"})
+
+
+def test_an_interrupted_build_keeps_its_commit(tmp_path, hub, hub_settings) -> None:
+    settings = hub_settings(hf_path="me/corpus", shard_tokens=4096)
+    directory = tmp_path / "data" / "set"
+    kept = killed(settings, directory, 5, **hub)
+    (tmp_path / "hub" / ".commit").write_text("b" * 40)
+    assert f"interrupted build, {kept} shards kept" in pack(settings, directory, hub)
+    assert read_manifest(directory).origin.endswith(f" at {'a' * 12}")
+    pack(settings, tmp_path / "fresh", hub)
+    fresh = read_manifest(tmp_path / "fresh")
+    assert fresh.origin.endswith(f" at {'b' * 12}")
+    assert fresh.sha256 == read_manifest(directory).sha256
+
+
 # What goes wrong
 
 
@@ -357,25 +425,36 @@ def test_a_folder_without_a_training_split(tmp_path, texts, hub_settings) -> Non
         Stream(hub_settings())
 
 
-def test_without_a_network_it_says_what_works(tmp_path, hub_settings) -> None:
+@pytest.mark.parametrize(
+    "corpus, offline",
+    [
+        ("openwebtext", "1"),
+        ("shakespeare", "1"),
+        pytest.param("finewebedu", "0", marks=pytest.mark.slow),  # it tries again
+    ],
+)
+def test_without_a_network_it_says_what_works(
+    tmp_path, hub_settings, corpus, offline
+) -> None:
     """The real client, with a hub where nobody listens."""
+    sample = "sample-10BT" if corpus == "finewebedu" else None
+    settings = hub_settings(corpus=corpus, finewebedu_sample=sample, hf_path=None)
     environment = {
-        **os.environ,
         "HF_ENDPOINT": "http://127.0.0.1:9",
         "HF_HOME": str(tmp_path / "home"),
-        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_OFFLINE": offline,
     }
-    for name in ("openwebtext", "tinystories", "shakespeare", "finewebedu"):
-        sample = "sample-10BT" if name == "finewebedu" else None
-        settings = hub_settings(corpus=name, finewebedu_sample=sample, hf_path=None)
-        done = subprocess.run(
-            [*command(settings, tmp_path / "set")],
-            env=environment,
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-        )
-        assert done.returncode == 1, done.stderr
-        for part in ("hf download --repo-type", "CONFIG_HF_PATH", "DATASET_STDLIB=y"):
-            assert part in done.stderr
-        assert "Traceback" not in done.stderr
+    done = subprocess.run(
+        command(settings, tmp_path / "set"),
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    for part in (
+        REPOSITORIES[corpus].path,
+        "hf download --repo-type dataset",
+        "CONFIG_HF_PATH=FOLDER",
+        "CONFIG_DATASET_STDLIB=y",
+    ):
+        assert part in done.stderr
