@@ -211,7 +211,7 @@ def test_50_000_documents_with_three_kills_in_between(tmp_path, hub_settings) ->
     assert sum(split.documents for split in expected.splits.values()) == 50_000
 
 
-@pytest.mark.parametrize("budget", [0, 40_000])
+@pytest.mark.parametrize("budget", [0, 30_000, 40_000])
 def test_stopped_after_any_shard_it_ends_the_same(
     tmp_path, texts, hub_settings, monkeypatch, budget
 ) -> None:

@@ -80,6 +80,19 @@ def test_a_damaged_file_is_an_error_with_its_name(tmp_path, name, damage) -> Non
         texts_of(path)
 
 
+def test_a_zstd_file_that_ends_between_two_lines_is_cut_short(tmp_path) -> None:
+    """Whole lines, an unfinished frame: the library's reader would not complain."""
+    writer = zstandard.ZstdCompressor().compressobj()
+    whole = writer.compress(b'{"text": "a"}\n')
+    whole += writer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    path = tmp_path / "c.jsonl.zst"
+    path.write_bytes(whole)
+    with pytest.raises(CorpusError, match="cut short: the file ends within a frame"):
+        texts_of(path)
+    path.write_bytes(whole + writer.flush())
+    assert texts_of(path) == ["a"]
+
+
 @pytest.mark.parametrize(
     "texts, name, message",
     [
