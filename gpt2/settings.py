@@ -35,7 +35,9 @@ class DataSettings:
         DATASET_OPENWEBTEXT="openwebtext",
         DATASET_TINYSTORIES="tinystories",
         DATASET_SHAKESPEARE="shakespeare",
+        DATASET_SYNTHETIC="synthetic",
     )
+    synthetic_mb: int | None = integer("SYNTHETIC_MB", optional=True)
     stdlib_tests: bool = flag("STDLIB_TESTS")
     local_path: str | None = text("LOCAL_PATH", optional=True)
     local_sources: tuple[tuple[str, float], ...] | None = weighted(
@@ -73,7 +75,7 @@ class DataSettings:
     @property
     def streamed(self) -> bool:
         """Whether the corpus is read once, as a stream, and never stored."""
-        return self.corpus not in ("stdlib", "local")
+        return self.corpus not in ("stdlib", "local", "synthetic")
 
     def __post_init__(self) -> None:
         if self.split == "tail" and (self.streamed or self.tokens):

@@ -32,7 +32,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--ra-mla-ablation-step", metavar="N", help="one step: 0, 2 …")
     parser.add_argument("--optimizer", metavar="NAME", help="adamw, muon …")
     parser.add_argument("--pruning", metavar="NAME", help="magnitude, state:variance …")
-    parser.add_argument("--dataset", metavar="NAME", help="stdlib, local")
+    parser.add_argument("--dataset", metavar="NAME", help="stdlib, finewebedu, …")
     options = parser.parse_args(arguments)
     if (options.run_dir is None) != (options.data_dir is None):
         parser.error("--run-dir and --data-dir go together")

@@ -32,6 +32,7 @@ _SHAPING = (
     "LOCAL_FIELD",
     "VAL_FRACTION",
     "DATA_TOKENS",
+    "SYNTHETIC_MB",
 )
 
 

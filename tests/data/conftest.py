@@ -24,6 +24,7 @@ def make_settings(tmp_path: Path) -> MakeSettings:
             local_sources=None,
             local_field="text",
             finewebedu_sample=None,
+            synthetic_mb=None,
             hf_path=None,
             hf_revision=None,
             shuffle_buffer=None,

@@ -9,6 +9,7 @@ import pytest
 from gpt2.data.corpora import (
     CorpusError,
     SourceHash,
+    documents,
     local_documents,
     scan,
     stdlib_documents,
@@ -75,6 +76,16 @@ def test_bytes_that_are_not_utf8_stay_as_they_are(library: Path) -> None:
 def test_the_real_stdlib_is_read(make_settings) -> None:
     source = scan(make_settings(corpus="stdlib", local_path=None))
     assert source.documents > 300 and 5e6 < source.bytes < 30e6
+
+
+def test_synthetic_text_is_always_the_same(make_settings) -> None:
+    settings = make_settings(corpus="synthetic", local_path=None, synthetic_mb=1)
+    source = scan(settings)
+    assert source == scan(settings) and source.empty == 0
+    assert 1_000_000 <= source.bytes < 1_030_000 and source.documents > 80
+    texts = [text for _, text in documents(settings)]
+    assert all(20 <= len(text.split()) <= 2000 for text in texts)
+    assert 3500 < len({word for text in texts for word in text.split()}) <= 4096
 
 
 def test_a_folder_is_read_in_order_without_hidden_files(tmp_path: Path) -> None:
