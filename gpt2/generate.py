@@ -19,7 +19,8 @@ import torch
 
 from gpt2 import checkpoint
 from gpt2.context import Cache
-from gpt2.data.tokenizers import TOKENIZERS, ByteTokenizer
+from gpt2.data.bpe import tokenizer_of
+from gpt2.data.tokenizers import Tokenizer, TokenizerError
 from gpt2.init import weights_sha256
 from gpt2.model import GPT
 from gpt2.sampling import Sampling
@@ -43,7 +44,7 @@ class Trained:
     """A model in evaluation mode, on its device, and its tokenizer."""
 
     model: GPT
-    tokenizer: ByteTokenizer
+    tokenizer: Tokenizer
     kind: str = "cpu"
 
     @property
@@ -145,7 +146,12 @@ def load(directory: Path, kind: str) -> Trained:
             f"{cell.checkpoint_dir}/model.pt does not hold the weights that "
             "summary.json names: it is damaged, or was replaced"
         )
-    return Trained(model.to(kind).eval(), TOKENIZERS[data.tokenizer](), kind)
+    packed = Path(read_record(cell.run_json).get("data_dir", data.directory))
+    try:
+        tokenizer = tokenizer_of(data, packed)
+    except TokenizerError as error:
+        raise GenerateError(f"the tokenizer of {directory}: {error}") from error
+    return Trained(model.to(kind).eval(), tokenizer, kind)
 
 
 def prompt_tokens(trained: Trained, prompt: str) -> list[int]:
