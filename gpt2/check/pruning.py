@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from gpt2.check.subject import Subject, require
+from gpt2.check.subject import LAYERS, Subject, require
 from gpt2.model import GPT
 from gpt2.pruning import Pruner, build
 from gpt2.settings import PruningSettings
@@ -31,14 +31,17 @@ WORTH: dict[str, Worth] = {
 }
 # Of fp32 scores: what may lie between a weight that goes and one that stays.
 ROUNDING = 1e-5
+# Halvings that leave nothing of an interval of doubles.
+BISECTIONS = 60
 
 
 def reaches_its_sparsity(subject: Subject) -> None:
     """The sparsity, counted on the weights, is that of the schedule after every
     step, to one weight, and what goes is worth less than what stays.
 
-    Pruned weights, their gradient and their optimizer state are zero after every
-    step, live ones train, nothing outside the blocks' matrices is pruned.
+    Pruned weights and their optimizer state are zero after every step, live ones
+    train, nothing outside the blocks' matrices is pruned; layer_adaptive takes
+    more from later blocks, by its factors.
     """
     if subject.settings.pruning.kind != "none":
         sparsity(subject)
@@ -75,6 +78,8 @@ def sparsity(subject: Subject) -> float:
         spent = min(step / SCHEDULE, 1.0)
         with ranking.of(pruner) if pruner.due(step, spent) else nullcontext():
             pruner.after_step(step, spent)
+        if settings.criterion == "layer_adaptive":
+            _rising(pruner)
         _zero(model, optimizer, pruner)
         _trained(before, pruner)
         if not subject.settings.optim.settling(step):
@@ -179,6 +184,29 @@ class _Compared:
                 f"{name}: a weight worth {best[odd][:1].tolist()} by the criterion "
                 f"went, one worth {least[odd][:1].tolist()} stays",
             )
+
+
+def _rising(pruner: Pruner) -> None:
+    """Block i lost min(1, λ f_i) of its weights, to one weight, with f_i rising
+    from 0.7 to 1.3; λ, by bisection, is what makes that the sum over the blocks.
+    """
+    gone, sizes = [0] * LAYERS, [0] * LAYERS
+    for name, mask in pruner.masks.items():
+        block = int(name.split(".")[1])
+        gone[block] += int(mask.sum())
+        sizes[block] += mask.numel()
+    factors = [0.7 + 0.6 * i / (LAYERS - 1) for i in range(LAYERS)]
+    low, high = 0.0, 1 / min(factors)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        wanted = [n * min(1.0, middle * f) for n, f in zip(sizes, factors)]
+        low, high = (middle, high) if sum(wanted) < sum(gone) else (low, middle)
+    for block, (found, share) in enumerate(zip(gone, wanted)):
+        require(
+            abs(found - share) <= 1 + 1e-6,
+            f"block {block} lost {found} of {sizes[block]} weights where rising "
+            f"from block to block makes it {share:.0f}",
+        )
 
 
 def _zero(model: GPT, optimizer: torch.optim.Optimizer, pruner: Pruner) -> None:

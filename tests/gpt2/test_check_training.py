@@ -12,7 +12,7 @@ from gpt2.check.studies import from_defconfig
 from gpt2.check.subject import Broken, Subject
 from gpt2.optim import spam
 from gpt2.optim.muon import MuonAdamW
-from gpt2.pruning import schedule
+from gpt2.pruning import layers, schedule
 from gpt2.pruning.pruner import Pruner
 from kconf.overrides import Overrides
 from kernels.pruning import reference
@@ -240,6 +240,27 @@ def test_a_pattern_that_takes_three_of_four(small, monkeypatch):
     assert "of four consecutive inputs went" in broken_by(
         reaches_its_sparsity, settings
     )
+
+
+ADAPTIVE = STATE | {"CRITERION_LAYER_ADAPTIVE": "y", "PRUNING_SPARSITY": "0.9"}
+
+
+def test_blocks_that_lose_alike(small, monkeypatch):
+    monkeypatch.setattr(layers, "FIRST", 1.0)
+    monkeypatch.setattr(layers, "LAST", 1.0)
+    found = broken_by(reaches_its_sparsity, small(**ADAPTIVE))
+    assert "where rising from block to block makes it" in found
+
+
+def test_a_full_block_whose_rest_goes_elsewhere(small, monkeypatch):
+    """What it cannot take falls to the blocks with room, by their factors."""
+
+    def cut_off(sizes, sparsity):
+        return [min(1.0, f * sparsity) for f in (0.7, 1.0, 1.3)]
+
+    monkeypatch.setattr(layers, "sparsities", cut_off)
+    found = broken_by(reaches_its_sparsity, small(**ADAPTIVE))
+    assert "where rising from block to block makes it" in found
 
 
 SPAM = {"OPTIMIZER_ADAMWSPAM": "y", "ADAM_BETA2": "0.999"}
