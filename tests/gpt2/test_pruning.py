@@ -279,6 +279,23 @@ def test_evaluation_sees_the_pruned_weights(cell, train, monkeypatch):
     assert zeros == pytest.approx(wanted, abs=0.5)
 
 
+def test_the_clip_sees_the_gradients_of_live_weights_alone(cell, train, monkeypatch):
+    """The norm that is clipped and logged is the pruned network's own."""
+    plain, seen = torch.nn.utils.clip_grad_norm_, []
+
+    def watching(parameters, limit):
+        parameters = list(parameters)
+        gone = torch.cat([p.grad[p == 0] for p in parameters if p.dim() == 2])
+        seen.append((len(gone), int(gone.count_nonzero())))
+        return plain(parameters, limit)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", watching)
+    directory = cell(**PRUNES)
+    assert train(directory).returncode == 0
+    assert seen[-1][0] == weights_of(directory)[0]
+    assert [nonzero for _, nonzero in seen] == [0] * len(seen)
+
+
 def test_weights_that_are_no_numbers_diverge(cell, train):
     quiet = {
         "LOG_INTERVAL": "99",
