@@ -220,6 +220,25 @@ def test_tables_cut_tensors_into_chunks():
         table([[a], [b]])
 
 
+def kernels_masks(scores, masks, count):
+    """As lists, the masks after `count` more."""
+    from kernels.pruning import kernel
+
+    scores = given_scores([torch.tensor(row) for row in scores])
+    masks = [torch.tensor(row) for row in masks]
+    kernel.prune_lowest("given", scores, masks, count)
+    return [mask.tolist() for mask in masks]
+
+
+@pytest.mark.skipif(FAST, reason="the kernel's tests run in this process")
+def test_the_kernel_by_hand(interpret):
+    """The 0, then the first two of four 1s; the lowest of all is pruned already."""
+    scores = [[3.0, 1.0, 1.0, -2.0, 1.0], [1.0, 0.0, 5.0]]
+    masks = [[False, False, False, True, False], [False] * 3]
+    found = interpret(kernels_masks, scores, masks, 3)
+    assert found == [[False, True, True, True, False], [False, True, False]]
+
+
 @pytest.mark.skipif(FAST, reason="these are the kernel's own tests")
 def test_in_the_interpreter():
     """This file again, with Triton's interpreter in place of a GPU."""
