@@ -1,13 +1,24 @@
 """Every mutant, by section, and the page that lists them."""
 
-from tests.mutants import attention, claims, mlp, training
+from tests.mutants import (
+    attention,
+    claims,
+    inference,
+    mlp,
+    optimizers,
+    pruning,
+    training,
+)
 from tests.mutants.mutant import Check, Mutant
 
 SECTIONS: dict[str, list[Mutant]] = {
     **attention.SECTIONS,
     **mlp.SECTIONS,
     **claims.SECTIONS,
+    **optimizers.SECTIONS,
+    **pruning.SECTIONS,
     **training.SECTIONS,
+    **inference.SECTIONS,
 }
 MUTANTS = [mutant for section in SECTIONS.values() for mutant in section]
 

@@ -59,11 +59,22 @@ COUNTS = [
         "memory-without-moments",
         "the memory estimate forgets the moments",
         FACTS,
-        "STATE_BYTES = 16",
-        "STATE_BYTES = 8",
+        '"adamw": (8, 8),',
+        '"adamw": (0, 0),',
         Test(
             "tests/gpt2/test_accounting.py::"
             "test_the_memory_estimate_counts_what_autograd_saves"
+        ),
+    ),
+    Mutant(
+        "memory-without-masks",
+        "the memory estimate forgets masks and movement's scores",
+        FACTS,
+        "    matrix += PRUNING_BYTES[settings.pruning.kind]\n",
+        "",
+        Test(
+            "tests/gpt2/test_accounting.py::"
+            "test_optimizer_state_and_masks_are_in_the_estimate[symbols4]"
         ),
     ),
 ]

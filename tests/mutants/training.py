@@ -1,116 +1,12 @@
-"""Mutants of optimizers, pruning, checkpoints and the loop."""
+"""Mutants of checkpoints, the loop, evaluation and the working copy."""
 
 from tests.mutants.mutant import Mutant, Test, check
 
-BUILD, SPAM = "gpt2/optim/build.py", "gpt2/optim/spam.py"
-PRUNER, MASKS = "gpt2/pruning/pruner.py", "gpt2/pruning/masks.py"
 TRAINER, CHECKPOINT = "gpt2/trainer.py", "gpt2/checkpoint.py"
 EVALUATE, CORPUS = "gpt2/evaluate.py", "gpt2/corpus.py"
-RUNS, SPAM_TESTS = "tests/gpt2/test_run.py", "tests/gpt2/test_spam.py"
-LOOP_TESTS = "tests/gpt2/test_loop.py"
-
-OPTIMIZERS = [
-    Mutant(
-        "decay-on-norms",
-        "decay acts on norms and biases",
-        BUILD,
-        "parameter.dim() >= 2",
-        "parameter.dim() >= 1",
-        check("0", "update and decay"),
-    ),
-    Mutant(
-        "adam-eps",
-        "AdamW's ε is its default, not CONFIG_ADAM_EPS",
-        BUILD,
-        "        eps=settings.eps,\n        fused=True,\n",
-        "        fused=True,\n",
-        check("0", "optimizer as configured", ADAM_EPS="1e-6"),
-    ),
-    Mutant(
-        "schedule-warmup",
-        "the warm-up is one step ahead",
-        "gpt2/optim/schedule.py",
-        "settings.lr * (done + 1) / (warmup + 1)",
-        "settings.lr * (done + 1) / warmup",
-        Test("tests/gpt2/test_optim.py::test_schedule"),
-    ),
-    Mutant(
-        "spam-clips-silence",
-        "SPAM clips to 0 where v = 0",
-        SPAM,
-        "    torch._foreach_add_(bounds, unbounded)\n",
-        "",
-        Test(f"{SPAM_TESTS}::test_a_silent_weight_is_never_clipped_to_zero"),
-    ),
-    Mutant(
-        "spam-counts-twice",
-        "SPAM counts every step twice",
-        SPAM,
-        'group["step"] = t + 1',
-        'group["step"] = t + 2',
-        Test(f"{SPAM_TESTS}::test_the_formulas"),
-    ),
-    Mutant(
-        "spam-never-resets",
-        "SPAM never resets the moments",
-        SPAM,
-        "if after_reset and j == 0:",
-        "if False:",
-        Test(f"{SPAM_TESTS}::test_the_formulas"),
-    ),
-    Mutant(
-        "spam-warms-decay",
-        "the re-warm-up scales decay too",
-        SPAM,
-        'torch._foreach_mul_(params, 1 - lr * group["weight_decay"])',
-        'warm = rewarming(j, group["warmup"]) if after_reset else 1.0\n'
-        '            torch._foreach_mul_(params, 1 - lr * warm * group["weight_decay"])',
-        Test(f"{SPAM_TESTS}::test_decay_is_not_scaled_after_a_reset"),
-    ),
-]
-
-PRUNING = [
-    Mutant(
-        "pruned-are-ranked",
-        "pruned weights are ranked with the live ones",
-        MASKS,
-        "live = [~mask for mask in masks]",
-        "live = [torch.ones_like(mask) for mask in masks]",
-        check("1", "expectations"),
-    ),
-    Mutant(
-        "cubic-inverted",
-        "the cubic schedule runs backwards",
-        "gpt2/pruning/schedule.py",
-        "* (1 - p) ** 3",
-        "* p**3",
-        Test("tests/gpt2/test_pruning.py::test_the_schedule"),
-    ),
-    Mutant(
-        "cubic-linear",
-        "the schedule is linear",
-        "gpt2/pruning/schedule.py",
-        "* (1 - p) ** 3",
-        "* (1 - p)",
-        Test("tests/gpt2/test_pruning.py::test_the_schedule"),
-    ),
-    Mutant(
-        "state-of-pruned",
-        "the optimizer state of pruned weights is kept",
-        PRUNER,
-        "value.masked_fill_(mask, 0.0)",
-        "pass",
-        check("1", "expectations"),
-    ),
-    Mutant(
-        "embedding-pruned",
-        "embeddings are pruned too",
-        PRUNER,
-        'if name.startswith("h.") and parameter.dim() == 2',
-        "if parameter.dim() == 2",
-        check("1", "expectations"),
-    ),
-]
+PRECISION = "gpt2/precision.py"
+RUNS, LOOP_TESTS = "tests/gpt2/test_run.py", "tests/gpt2/test_loop.py"
+PRECISION_TESTS = "tests/gpt2/test_precision.py"
 
 RUN = [
     Mutant(
@@ -120,14 +16,6 @@ RUN = [
         '        torch.set_rng_state(state["rng"])\n',
         "",
         check("0", "save and resume"),
-    ),
-    Mutant(
-        "checkpoint-without-masks",
-        "a resumed run has no masks",
-        CHECKPOINT,
-        'pruner.load(state["masks"])',
-        "pass",
-        check("1", "save and resume"),
     ),
     Mutant(
         "checkpoint-without-moments",
@@ -211,4 +99,39 @@ RUN = [
     ),
 ]
 
-SECTIONS = {"Optimizers": OPTIMIZERS, "Pruning": PRUNING, "Runs and checkpoints": RUN}
+COPY = [
+    Mutant(
+        "copy-stale",
+        "the bf16 copy stays as it was made",
+        PRECISION,
+        "        torch._foreach_copy_(copies, masters)\n",
+        "        pass\n",
+        Test(f"{PRECISION_TESTS}::test_the_copy_follows_a_step"),
+    ),
+    Mutant(
+        "copy-not-refreshed",
+        "the loop does not refresh the bf16 copy",
+        TRAINER,
+        "        self.weights.refresh()\n",
+        "",
+        Test(f"{PRECISION_TESTS}::test_a_run_resumes_exactly"),
+    ),
+    Mutant(
+        "copy-gradients-overwritten",
+        "a micro-batch's gradients of the copy replace those before",
+        PRECISION,
+        "if masters[0].grad is None:",
+        "if True:",
+        Test(f"{PRECISION_TESTS}::test_gradients_add_up_in_fp32"),
+    ),
+    Mutant(
+        "copy-gradients-kept",
+        "the copy keeps its gradients, which count again",
+        PRECISION,
+        "            working.grad = None\n",
+        "            pass\n",
+        Test(f"{PRECISION_TESTS}::test_gradients_add_up_in_fp32"),
+    ),
+]
+
+SECTIONS = {"Runs and checkpoints": RUN, "The bf16 copy": COPY}

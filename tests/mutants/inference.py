@@ -1,0 +1,94 @@
+"""Mutants of sampling, and of what a run says of its heads."""
+
+from tests.mutants.mutant import Mutant, Test
+
+SAMPLING, GENERATE = "gpt2/sampling.py", "gpt2/generate.py"
+STATS = "gpt2/attention_stats.py"
+SAMPLING_TESTS = "tests/gpt2/test_sampling.py"
+GENERATE_TESTS = "tests/gpt2/test_generate.py"
+STATS_TESTS = "tests/gpt2/test_attention_stats.py"
+
+TEXT = [
+    Mutant(
+        "top-p-one-short",
+        "top-p leaves out the token that reaches the mass",
+        SAMPLING,
+        "before_V = F.pad(sorted_V.cumsum(dim=-1)[:-1], (1, 0))",
+        "before_V = sorted_V.cumsum(dim=-1)",
+        Test(f"{SAMPLING_TESTS}::test_equal_tokens_at_the_border"),
+    ),
+    Mutant(
+        "top-k-one-more",
+        "top-k keeps one token more",
+        SAMPLING,
+        "_descending(logits_V)[:k])",
+        "_descending(logits_V)[: k + 1])",
+        Test(f"{SAMPLING_TESTS}::test_equal_tokens_at_the_border"),
+    ),
+    Mutant(
+        "temperature-last",
+        "the temperature acts after the filters",
+        SAMPLING,
+        "        cooled_V = (logits_V - logits_V.max()) / self.temperature\n"
+        "        return min_p(top_p(top_k(cooled_V, self.top_k), self.top_p), "
+        "self.min_p)\n",
+        "        cooled_V = logits_V - logits_V.max()\n"
+        "        cooled_V = min_p(top_p(top_k(cooled_V, self.top_k), self.top_p), "
+        "self.min_p)\n"
+        "        return cooled_V / self.temperature\n",
+        Test(f"{SAMPLING_TESTS}::test_the_order_is_temperature_top_k_top_p_min_p"),
+    ),
+    Mutant(
+        "seed-of-text-ignored",
+        "the seed does not decide the text",
+        GENERATE,
+        "np.random.Philox(request.seed)",
+        "np.random.Philox(1)",
+        Test(f"{GENERATE_TESTS}::test_the_seed_decides_the_text"),
+    ),
+    Mutant(
+        "padded-rows-sampled",
+        "rows that pad the embedding can be drawn",
+        GENERATE,
+        "logits_1nV[0, -1, :vocabulary]",
+        "logits_1nV[0, -1]",
+        Test(f"{GENERATE_TESTS}::test_a_padded_row_is_never_sampled"),
+    ),
+]
+
+HEADS = [
+    Mutant(
+        "sink-of-all-queries",
+        "the sink rate counts the first query, which sees nothing else",
+        STATS,
+        "_mean(p_BHTT[:, :, 1:, 0] > SINK)",
+        "_mean(p_BHTT[:, :, :, 0] > SINK)",
+        Test(f"{STATS_TESTS}::test_uniform_attention"),
+    ),
+    Mutant(
+        "sparsity-of-masked",
+        "the sparsity of attention counts masked keys",
+        STATS,
+        "_mean(p_BHTT[:, :, mask_TT] == 0)",
+        "_mean(p_BHTT == 0)",
+        Test(f"{STATS_TESTS}::test_uniform_attention"),
+    ),
+    Mutant(
+        "reciprocity-of-the-diagonal",
+        "reciprocity counts a token with itself, where S and its transpose agree",
+        STATS,
+        "crossed_BHTT.tril(-1), square_BHTT.tril(-1), square_BHTT.triu(1)",
+        "crossed_BHTT.tril(), square_BHTT.tril(), square_BHTT.triu()",
+        Test(f"{STATS_TESTS}::test_the_statistics_equal_loops[baseline]"),
+    ),
+    Mutant(
+        "statistics-while-training",
+        "a look at the heads leaves the model in evaluation mode",
+        STATS,
+        "model.train(was_training)",
+        "pass",
+        Test(f"{STATS_TESTS}::test_nothing_is_left_behind"),
+    ),
+]
+
+SECTIONS = {"Generated text": TEXT, "Attention statistics": HEADS}

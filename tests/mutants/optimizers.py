@@ -1,0 +1,217 @@
+"""Mutants of the optimizers."""
+
+from tests.mutants.mutant import Mutant, Test, check
+
+BUILD, SPAM, MUON = "gpt2/optim/build.py", "gpt2/optim/spam.py", "gpt2/optim/muon.py"
+SPAM_STEP, SPAM_KERNEL = "kernels/spam/reference.py", "kernels/spam/kernel.py"
+SPAM_TESTS = "tests/gpt2/test_spam.py"
+
+OPTIMIZERS = [
+    Mutant(
+        "decay-on-norms",
+        "decay acts on norms and biases",
+        BUILD,
+        "parameter.dim() >= 2",
+        "parameter.dim() >= 1",
+        check("0", "update and decay"),
+    ),
+    Mutant(
+        "decay-off",
+        "CONFIG_WEIGHT_DECAY does not arrive",
+        BUILD,
+        '"weight_decay": settings.weight_decay,',
+        '"weight_decay": 0.0,',
+        check("0", "optimizer as configured"),
+    ),
+    Mutant(
+        "adam-eps",
+        "ε is torch's default, not CONFIG_ADAM_EPS",
+        BUILD,
+        '        "eps": settings.eps,\n',
+        "",
+        check("0", "optimizer as configured", ADAM_EPS="1e-6"),
+    ),
+    Mutant(
+        "adam-decoupled",
+        "Adam's decay is decoupled, as AdamW's",
+        BUILD,
+        "torch.optim.Adam(groups",
+        "torch.optim.AdamW(groups",
+        check("0", "update and decay", OPTIMIZER_ADAM="y"),
+    ),
+    Mutant(
+        "adamwadv-without-amsgrad",
+        "adamwadv is plain AdamW",
+        BUILD,
+        "amsgrad=True, fused=True",
+        "fused=True",
+        check("0", "optimizer as configured", OPTIMIZER_ADAMWADV="y"),
+    ),
+    Mutant(
+        "sgd-momentum-ignored",
+        "CONFIG_SGD_MOMENTUM does not arrive",
+        BUILD,
+        "        momentum=settings.sgd_momentum,\n",
+        "",
+        check("0", "optimizer as configured", OPTIMIZER_SGD="y"),
+    ),
+    Mutant(
+        "sgd-nesterov-ignored",
+        "CONFIG_SGD_NESTEROV does not arrive",
+        BUILD,
+        "        nesterov=settings.sgd_nesterov,\n",
+        "",
+        check("0", "optimizer as configured", OPTIMIZER_SGD="y", SGD_NESTEROV="y"),
+    ),
+    Mutant(
+        "muon-nesterov-ignored",
+        "CONFIG_MUON_NESTEROV does not arrive",
+        BUILD,
+        "        nesterov=settings.muon_nesterov,\n",
+        "",
+        check("0", "optimizer as configured", OPTIMIZER_MUON="y", MUON_NESTEROV="n"),
+    ),
+    Mutant(
+        "muon-decay-off",
+        "Muon's matrices do not decay",
+        BUILD,
+        "        [matrices],\n",
+        '        [{**matrices, "weight_decay": 0.0}],\n',
+        check("0", "optimizer as configured", OPTIMIZER_MUON="y"),
+    ),
+    Mutant(
+        "muon-decay-default",
+        "Muon's matrices decay by torch's default, not by CONFIG_WEIGHT_DECAY",
+        BUILD,
+        "        [matrices],\n",
+        '        matrices["params"],\n',
+        check("0", "optimizer as configured", OPTIMIZER_MUON="y", WEIGHT_DECAY="0.03"),
+    ),
+    Mutant(
+        "muon-steps-twice",
+        "AdamW's part of Muon takes every step twice",
+        MUON,
+        "for part in self.parts:",
+        "for part in (*self.parts, self.parts[1]):",
+        check("0", "moments", OPTIMIZER_MUON="y"),
+    ),
+    Mutant(
+        "muon-resumes-apart",
+        "after a resume Muon's parts work on state of their own",
+        MUON,
+        "        super().load_state_dict(state_dict)\n        self._share()\n",
+        "        super().load_state_dict(state_dict)\n",
+        check("0", "save and resume", OPTIMIZER_MUON="y"),
+    ),
+    Mutant(
+        "schedule-warmup",
+        "the warm-up is one step ahead",
+        "gpt2/optim/schedule.py",
+        "settings.lr * (done + 1) / (warmup + 1)",
+        "settings.lr * (done + 1) / warmup",
+        Test("tests/gpt2/test_optim.py::test_schedule"),
+    ),
+]
+
+SPAMS = [
+    Mutant(
+        "spam-clips-silence",
+        "SPAM clips to 0 where v = 0",
+        SPAM_STEP,
+        "    torch._foreach_add_(bounds, unbounded)\n",
+        "",
+        check("1", "moments"),
+    ),
+    Mutant(
+        "spam-never-clips",
+        "CONFIG_SPAM_THETA has no effect",
+        SPAM_STEP,
+        "if theta > 0:",
+        "if False:",
+        check("1", "moments"),
+    ),
+    Mutant(
+        "spam-clips-after-reset",
+        "SPAM clips in the 20 steps after a reset",
+        SPAM,
+        "if j >= UNCLIPPED",
+        "if t >= UNCLIPPED",
+        Test(
+            f"{SPAM_TESTS}::test_20_steps_without_clipping_after_the_start_and_a_reset"
+        ),
+    ),
+    Mutant(
+        "spam-counts-twice",
+        "SPAM counts every step twice",
+        SPAM,
+        'group["step"] = t + 1',
+        'group["step"] = t + 2',
+        check("1", "moments"),
+    ),
+    Mutant(
+        "spam-never-resets",
+        "SPAM never resets the moments",
+        SPAM,
+        "if after_reset and j == 0:",
+        "if False:",
+        check("1", "moments"),
+    ),
+    Mutant(
+        "spam-resets-one",
+        "a reset leaves the second moment",
+        SPAM,
+        "            torch._foreach_zero_(v)\n",
+        "",
+        check("1", "moments"),
+    ),
+    Mutant(
+        "spam-correction-never-reset",
+        "the bias correction counts from the first step, reset or not",
+        SPAM,
+        'n = (j if group["reset_correction"] else t) + 1',
+        "n = t + 1",
+        check("1", "moments"),
+    ),
+    Mutant(
+        "spam-never-rewarms",
+        "the learning rate is whole right after a reset",
+        SPAM,
+        'rewarming(j, group["warmup"]) if after_reset else 1.0',
+        "1.0",
+        check("1", "moments"),
+    ),
+    Mutant(
+        "spam-warms-decay",
+        "the re-warm-up scales decay too",
+        SPAM,
+        'keep=1 - lr * group["weight_decay"],',
+        'keep=1 - lr * scale * group["weight_decay"],',
+        Test(f"{SPAM_TESTS}::test_decay_is_not_scaled_after_a_reset"),
+    ),
+    Mutant(
+        "spam-decay-off",
+        "SPAM's weights do not decay",
+        SPAM,
+        'keep=1 - lr * group["weight_decay"],',
+        "keep=1.0,",
+        check("1", "update and decay"),
+    ),
+    Mutant(
+        "spam-kernel-clips-silence",
+        "on a GPU, SPAM clips to 0 where v = 0",
+        SPAM_KERNEL,
+        "tl.where((v > 0) & (g > bound), bound, g)",
+        "tl.where(g > bound, bound, g)",
+        Test("tests/kernels/test_spam.py::test_in_the_interpreter"),
+    ),
+    Mutant(
+        "spam-kernel-decays-step",
+        "on a GPU, the step is scaled by the decay too",
+        SPAM_KERNEL,
+        "p = p * keep - size * tl.div_rn(m, below)",
+        "p = (p - size * tl.div_rn(m, below)) * keep",
+        Test("tests/kernels/test_spam.py::test_in_the_interpreter"),
+    ),
+]
+
+SECTIONS = {"Optimizers": OPTIMIZERS, "AdamWSPAM": SPAMS}

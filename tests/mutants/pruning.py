@@ -1,0 +1,348 @@
+"""Mutants of pruning: criteria, choice, schedule, masks."""
+
+from tests.mutants.mutant import Check, Mutant, Test, check
+
+PRUNER, LAYERS = "gpt2/pruning/pruner.py", "gpt2/pruning/layers.py"
+SCHEDULE, SETTINGS = "gpt2/pruning/schedule.py", "gpt2/optimsettings.py"
+CHOICE, KERNEL = "kernels/pruning/reference.py", "kernels/pruning/kernel.py"
+TRAINER, CHECKPOINT = "gpt2/trainer.py", "gpt2/checkpoint.py"
+CHOICE_TESTS = "tests/kernels/test_pruning.py"
+BY_HAND = Test(f"{CHOICE_TESTS}::test_the_kernel_by_hand")
+
+
+def state(criterion: str, **symbols: str) -> Check:
+    """The sparsity's proof of a model pruned from AdamW's state."""
+    chosen = {"PRUNING_STATE": "y", f"CRITERION_{criterion}": "y", **symbols}
+    return check("0", "reaches its sparsity", **chosen)
+
+
+def sparse(promise: str = "reaches its sparsity", **symbols: str) -> Check:
+    """A proof of a model that prunes as the symbols say."""
+    return check("0", promise, **symbols)
+
+
+CRITERIA = [
+    Mutant(
+        "magnitude-signed",
+        "magnitude is the weight with its sign",
+        CHOICE,
+        '"magnitude": lambda w, m, v: w.abs(),',
+        '"magnitude": lambda w, m, v: w,',
+        check("1", "expectations"),
+    ),
+    Mutant(
+        "hybrid-without-v",
+        "hybrid is not divided by the root of the second moment",
+        CHOICE,
+        "(w * m).abs() * w.abs() / (v.sqrt() + EPS)",
+        "(w * m).abs() * w.abs()",
+        state("HYBRID"),
+    ),
+    Mutant(
+        "gradient-without-root",
+        "gradient_magnitude takes |m| for its root",
+        CHOICE,
+        "w.abs() * m.abs().sqrt(),",
+        "w.abs() * m.abs(),",
+        state("GRADIENT_MAGNITUDE"),
+    ),
+    Mutant(
+        "movement-state-sign",
+        "from the state, what moves away from zero goes",
+        CHOICE,
+        "-w.sign() * m / (v.sqrt() + EPS)",
+        "w.sign() * m / (v.sqrt() + EPS)",
+        state("MOVEMENT"),
+    ),
+    Mutant(
+        "coherence-squared",
+        "coherence's last factor is not a root",
+        CHOICE,
+        "(m * m / (v + EPS)).sqrt()",
+        "(m * m / (v + EPS))",
+        state("COHERENCE"),
+    ),
+    Mutant(
+        "variance-square-root",
+        "variance takes the square root of v, not the fourth root",
+        CHOICE,
+        "w.abs() * v.sqrt().sqrt()",
+        "w.abs() * v.sqrt()",
+        state("VARIANCE"),
+    ),
+    Mutant(
+        "layers-alike",
+        "layer_adaptive takes as much from every block",
+        LAYERS,
+        "FIRST, LAST = 0.7, 1.3",
+        "FIRST, LAST = 1.0, 1.0",
+        state("LAYER_ADAPTIVE"),
+    ),
+    Mutant(
+        "layers-not-redistributed",
+        "what a full block cannot take goes anywhere, not by the factors",
+        LAYERS,
+        "over = {i for i in free if scale * factors[i] > 1}",
+        "over = set()",
+        state("LAYER_ADAPTIVE", PRUNING_SPARSITY="0.9"),
+    ),
+    Mutant(
+        "movement-sign",
+        "external movement adds w · g",
+        PRUNER,
+        "gradients, value=-1.0)",
+        "gradients, value=1.0)",
+        sparse(PRUNING_MOVEMENT="y"),
+    ),
+    Mutant(
+        "movement-of-one-step",
+        "external movement forgets the steps before",
+        PRUNER,
+        "            moved = list(self.scores.values())\n",
+        "            moved = list(self.scores.values())\n"
+        "            torch._foreach_zero_(moved)\n",
+        sparse(PRUNING_MOVEMENT="y"),
+    ),
+    Mutant(
+        "movement-scores-not-saved",
+        "a checkpoint leaves movement's scores out",
+        PRUNER,
+        'return {"masks": self.masks, "scores": self.scores}',
+        'return {"masks": self.masks}',
+        sparse("save and resume", PRUNING_MOVEMENT="y"),
+    ),
+    Mutant(
+        "movement-scores-not-loaded",
+        "a resumed run begins with movement's scores at zero",
+        PRUNER,
+        "                value.copy_(state[kind][name])\n",
+        '                if kind == "masks":\n'
+        "                    value.copy_(state[kind][name])\n",
+        sparse("save and resume", PRUNING_MOVEMENT="y"),
+    ),
+]
+
+CHOSEN = [
+    Mutant(
+        "pruned-are-ranked",
+        "pruned weights are ranked with the live ones",
+        CHOICE,
+        "key = key.masked_fill(mask, NOT_RANKED)",
+        "key = key.clone()",
+        check("1", "expectations"),
+    ),
+    Mutant(
+        "highest-go",
+        "the weights that score highest go",
+        CHOICE,
+        "yield ranked(ordered(score(w, m, v)), mask, pattern)",
+        "yield ranked(ordered(-score(w, m, v)), mask, pattern)",
+        check("1", "expectations"),
+    ),
+    Mutant(
+        "ties-last",
+        "of equal weights those of the highest index go",
+        CHOICE,
+        ".flatten().nonzero().flatten()[:left]",
+        ".flatten().nonzero().flatten().flip(0)[:left]",
+        Test(f"{CHOICE_TESTS}::test_many_weights_in_many_updates[tied-1000-reference]"),
+    ),
+    Mutant(
+        "ties-all",
+        "every matrix loses as many of the ties",
+        CHOICE,
+        "        left -= len(ties)\n",
+        "",
+        Test(f"{CHOICE_TESTS}::test_many_weights_in_many_updates[tied-1000-reference]"),
+    ),
+    Mutant(
+        "negatives-backwards",
+        "negative scores are in reverse order",
+        CHOICE,
+        "return bits ^ ((bits >> 31) & 0x7FFFFFFF)",
+        "return bits",
+        sparse(PRUNING_MOVEMENT="y"),
+    ),
+    Mutant(
+        "three-of-four",
+        "the pattern 2:4 takes three of four",
+        CHOICE,
+        "place >= 2 - pruned",
+        "place >= 3 - pruned",
+        sparse(PRUNING_MAGNITUDE="y", PATTERN_2_4="y"),
+    ),
+    Mutant(
+        "four-again",
+        "the pattern 2:4 forgets which of the four went before",
+        CHOICE,
+        "place >= 2 - pruned",
+        "place >= 2",
+        sparse(PRUNING_MAGNITUDE="y", PATTERN_2_4="y"),
+    ),
+    Mutant(
+        "kernel-ranks-pruned",
+        "on a GPU, pruned weights are ranked",
+        KERNEL,
+        "live = inside & (pruned == 0)",
+        "live = inside",
+        BY_HAND,
+    ),
+    Mutant(
+        "kernel-ties-last",
+        "on a GPU, of equal weights those of the highest index go",
+        KERNEL,
+        "(equal & (place <= left))",
+        "(equal & (place > left))",
+        BY_HAND,
+    ),
+]
+
+MASKS = [
+    Mutant(
+        "cubic-inverted",
+        "the cubic schedule runs backwards",
+        SCHEDULE,
+        "final + (INITIAL - final) * (1 - p) ** 3",
+        "INITIAL + (final - INITIAL) * p**3",
+        check("1", "expectations"),
+    ),
+    Mutant(
+        "cubic-linear",
+        "the schedule is linear",
+        SCHEDULE,
+        "* (1 - p) ** 3",
+        "* (1 - p)",
+        check("1", "expectations"),
+    ),
+    Mutant(
+        "start-ignored",
+        "CONFIG_PRUNING_START does not arrive",
+        SCHEDULE,
+        "(spent - start) / (end - start)",
+        "spent / end",
+        check("1", "expectations"),
+    ),
+    Mutant(
+        "embedding-pruned",
+        "embeddings are pruned too",
+        PRUNER,
+        'if name.startswith("h.") and parameter.dim() == 2',
+        "if parameter.dim() == 2",
+        check("1", "expectations"),
+    ),
+    Mutant(
+        "weights-of-pruned",
+        "masks are kept but not applied to the weights",
+        PRUNER,
+        "tensors, masks = self._values(), list(self.masks.values())",
+        "tensors, masks = [], []",
+        check("1", "expectations"),
+    ),
+    Mutant(
+        "state-of-pruned",
+        "the optimizer state of pruned weights is kept",
+        PRUNER,
+        "                    tensors.append(value)\n"
+        "                    masks.append(self.masks[name])\n",
+        "                    pass\n",
+        check("1", "expectations"),
+    ),
+    Mutant(
+        "momentum-of-pruned",
+        "the momentum of pruned weights is kept, moments are not",
+        PRUNER,
+        "for value in self.optimizer.state.get(weight, {}).values():",
+        "for key, value in self.optimizer.state.get(weight, {}).items():\n"
+        '                if not key.startswith("exp_avg"):\n'
+        "                    continue",
+        sparse(OPTIMIZER_SGD="y", PRUNING_MAGNITUDE="y"),
+    ),
+    Mutant(
+        "amsgrad-of-pruned",
+        "the largest second moment of pruned weights is kept",
+        PRUNER,
+        "for value in self.optimizer.state.get(weight, {}).values():",
+        "for key, value in self.optimizer.state.get(weight, {}).items():\n"
+        '                if key.startswith("max"):\n'
+        "                    continue",
+        sparse(OPTIMIZER_ADAMWADV="y", PRUNING_MAGNITUDE="y"),
+    ),
+    Mutant(
+        "muon-moves-pruned",
+        "Muon moves pruned weights between updates",
+        PRUNER,
+        'elif self.pruned and self.optim.kind == "muon":',
+        "elif False:",
+        sparse(OPTIMIZER_MUON="y", PRUNING_MAGNITUDE="y"),
+    ),
+    Mutant(
+        "gradients-of-pruned",
+        "gradients of pruned weights are kept",
+        PRUNER,
+        "        if self.pruned:\n",
+        "        if False:\n",
+        check("1", "expectations"),
+    ),
+    Mutant(
+        "clip-before-masks",
+        "gradients of pruned weights have a part in the norm that is clipped",
+        TRAINER,
+        "        if run.pruner is not None:\n"
+        "            run.pruner.before_step()\n"
+        "        limit = run.settings.optim.clip or math.inf\n"
+        "        self._norm = torch.nn.utils.clip_grad_norm_("
+        "run.model.parameters(), limit)\n",
+        "        limit = run.settings.optim.clip or math.inf\n"
+        "        self._norm = torch.nn.utils.clip_grad_norm_("
+        "run.model.parameters(), limit)\n"
+        "        if run.pruner is not None:\n"
+        "            run.pruner.before_step()\n",
+        Test(
+            "tests/gpt2/test_pruning.py::"
+            "test_the_clip_sees_the_gradients_of_live_weights_alone"
+        ),
+    ),
+    Mutant(
+        "update-while-settling",
+        "masks are updated while a SPAM reset settles",
+        PRUNER,
+        "if (p < 1 and steps % frequency) or self.optim.settling(steps):",
+        "if p < 1 and steps % frequency:",
+        sparse(
+            PRUNING_MAGNITUDE="y",
+            OPTIMIZER_ADAMWSPAM="y",
+            SPAM_INTERVAL="8",
+            SPAM_WARMUP="3",
+        ),
+    ),
+    Mutant(
+        "settling-one-late",
+        "a SPAM reset settles one step later than it happens",
+        SETTINGS,
+        "return (steps - 1) % self.spam_interval < self.spam_warmup",
+        "return steps % self.spam_interval < self.spam_warmup",
+        Test("tests/gpt2/test_spam.py::test_settling_follows_the_real_resets"),
+    ),
+    Mutant(
+        "checkpoint-without-masks",
+        "a resumed run has no masks",
+        CHECKPOINT,
+        'pruner.load(state["pruning"])',
+        "pass",
+        check("1", "save and resume"),
+    ),
+    Mutant(
+        "resume-forgets-sparsity",
+        "a resumed run has its masks, but counts no pruned weight",
+        PRUNER,
+        "self.pruned = sum(int(mask.sum()) for mask in self.masks.values())",
+        "self.pruned = 0",
+        check("1", "save and resume"),
+    ),
+]
+
+SECTIONS = {
+    "Pruning: criteria": CRITERIA,
+    "Pruning: the choice": CHOSEN,
+    "Pruning: schedule and masks": MASKS,
+}
