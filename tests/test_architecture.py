@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "records": set(),
     "kernels": {"torch", "triton"},
     "gpt2": {"kernels", "kconf", "records", "torch", "numpy"},
-    "matrix": {"kconf", "records", "numpy", "matplotlib", "rich"},
+    "matrix": {"kconf", "records", "numpy", "scipy", "matplotlib", "rich"},
     "scripts": {*ROOMS, "torch"},
 }
 

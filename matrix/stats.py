@@ -1,0 +1,240 @@
+"""Tests, intervals and sample sizes for paired differences; functions of numbers.
+
+d holds one difference (arm minus control) per seed, n of them, in the metric's
+unit. Who decides what with these numbers is matrix/verdict.py.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Sequence
+
+import numpy as np
+from scipy import stats
+
+POWER = 0.8
+"""The power that `visible` and `seeds_needed` ask for."""
+MOST_FLIPPED = 40
+"""Most differences whose 2^n sign patterns are enumerated (in two halves)."""
+MOST_SEEDS = 10_000
+"""Where the search for enough seeds ends."""
+FEWEST_BCA = 20
+"""Below this the bootstrap's intervals do not cover what they say."""
+BCA_SAMPLES = 9999
+ROUNDING = 1e-12
+"""Differences closer than this, relative to their size, are ties."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The paired t-test: n differences, their mean, SD (n−1), t and two-sided p."""
+
+    n: int
+    mean: float
+    sd: float
+    t: float
+    p: float
+
+
+def paired_t(d: Sequence[float]) -> Paired:
+    """Student's paired t-test of mean 0 with n−1 degrees of freedom, two-sided.
+
+    t = mean(d) / (sd(d) / √n). Raises ValueError below two differences, for one
+    that is not finite, and for differences without spread, which no t-test
+    can judge.
+    """
+    values = _finite(d, 2)
+    n, mean, sd = len(values), float(values.mean()), float(values.std(ddof=1))
+    if sd == 0.0:
+        raise ValueError(f"{n} equal differences ({mean:g}) have no spread: no t-test")
+    t = mean / (sd / math.sqrt(n))
+    return Paired(n, mean, sd, t, float(2 * stats.t.sf(abs(t), n - 1)))
+
+
+def interval(d: Sequence[float], level: float) -> tuple[float, float]:
+    """The t-interval of the mean with confidence `level`: mean ± t · sd / √n.
+
+    It excludes 0 exactly where `paired_t`'s p is below 1 − level.
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"a confidence level of {level:g} is not between 0 and 1")
+    found = paired_t(d)
+    half = float(stats.t.isf((1 - level) / 2, found.n - 1))
+    half *= found.sd / math.sqrt(found.n)
+    return found.mean - half, found.mean + half
+
+
+def sign_flip(d: Sequence[float]) -> float:
+    """The exact two-sided sign-flip test of symmetry around 0.
+
+    The share of the 2^n sign patterns whose |sum| reaches the observed one,
+    itself included; no less than 2 / 2^n. The sums of both halves of d are
+    enumerated and joined by sorting. Raises ValueError above MOST_FLIPPED.
+    """
+    values = _finite(d, 1)
+    if len(values) > MOST_FLIPPED:
+        raise ValueError(
+            f"{len(values)} differences have too many sign patterns to enumerate; "
+            f"at most {MOST_FLIPPED}"
+        )
+    middle = len(values) // 2
+    left, right = _signed_sums(values[:middle]), _signed_sums(values[middle:])
+    right.sort()
+    reach = abs(values.sum()) - ROUNDING * np.abs(values).sum()
+    above = right.size - np.searchsorted(right, reach - left, "left")
+    below = np.searchsorted(right, -reach - left, "right")
+    both = int(above.sum()) + int(below.sum())
+    return min(1.0, both / 2.0 ** len(values))
+
+
+def _signed_sums(values: np.ndarray) -> np.ndarray:
+    """±v₁ ± v₂ …: all 2^n of them."""
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums + value, sums - value])
+    return sums
+
+
+@dataclass(frozen=True)
+class Holm:
+    """One p value in its family: adjusted, and the level that it was held against.
+
+    `level` is α / (m − i) at the p value's rank i (0 is the smallest), or at the
+    rank where the procedure stopped if that came earlier; so the t-interval of
+    confidence 1 − level excludes 0 exactly where `adjusted` ≤ α.
+    """
+
+    adjusted: float
+    level: float
+
+
+def holm(p: Sequence[float], alpha: float) -> list[Holm]:
+    """Holm's step-down procedure over the family p, in the order given.
+
+    adjusted(i) = max over j ≤ i of min(1, (m − j) p(j)), sorted by p. Raises
+    ValueError for a p outside [0, 1].
+    """
+    if any(not 0.0 <= each <= 1.0 for each in p):
+        raise ValueError(f"p values outside 0 to 1: {list(p)}")
+    m = len(p)
+    order = sorted(range(m), key=lambda index: p[index])
+    found: dict[int, Holm] = {}
+    largest, stopped = 0.0, None
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (m - rank) * p[index]))
+        if stopped is None and largest > alpha:
+            stopped = rank
+        held = rank if stopped is None else stopped
+        found[index] = Holm(largest, alpha / (m - held))
+    return [found[index] for index in range(m)]
+
+
+def correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Pearson's r of two arms over their seeds; None below 3 seeds or without spread.
+
+    What pairing gains: Var(a − b) = Var(a) + Var(b) − 2 r SD(a) SD(b).
+    """
+    first, second = _finite(a, 0), _finite(b, 0)
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} and {len(second)} values are not pairs")
+    if len(first) < 3 or tied(first) or tied(second):
+        return None
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def power(n: int, ratio: float, alpha: float) -> float:
+    """Power of the two-sided paired t-test, by the noncentral t.
+
+    ratio: the true mean difference over the SD of the differences; n seeds.
+    """
+    df, shift = n - 1, abs(ratio) * math.sqrt(n)
+    limit = stats.t.isf(alpha / 2, df)
+    return float(stats.nct.sf(limit, df, shift) + stats.nct.cdf(-limit, df, shift))
+
+
+def visible(n: int, sd: float, alpha: float) -> float:
+    """The true difference that n seeds detect with 80 % power, in the unit of sd."""
+    low, high = 0.0, 1.0
+    while power(n, high, alpha) < POWER:
+        high *= 2.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if power(n, middle, alpha) < POWER else (low, middle)
+    return sd * high
+
+
+def seeds_needed(sd: float, difference: float, alpha: float) -> int | None:
+    """The fewest seeds that detect a true difference with 80 % power.
+
+    sd: of the paired differences. None when MOST_SEEDS are not enough.
+    """
+    ratio = difference / sd
+    low, high = 1, 2
+    while power(high, ratio, alpha) < POWER:
+        if high > MOST_SEEDS:
+            return None
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (
+            (middle, high) if power(middle, ratio, alpha) < POWER else (low, middle)
+        )
+    return high
+
+
+def outliers(d: Sequence[float], alpha: float = 0.05) -> tuple[int, ...]:
+    """Positions of differences that do not fit the others.
+
+    Each is held against the mean and SD of the rest (the deleted residual,
+    n−2 degrees of freedom), at level α / n: normal noise marks something in at
+    most α of the arms. Nothing below 3 differences.
+    """
+    values = _finite(d, 0)
+    n, found = len(values), []
+    if n < 3:
+        return ()
+    for index, value in enumerate(values):
+        rest = np.delete(values, index)
+        gap = abs(value - rest.mean())
+        if tied(rest):
+            far = gap > ROUNDING * np.abs(values).max()
+        else:
+            scale = rest.std(ddof=1) * math.sqrt(1 + 1 / (n - 1))
+            far = 2 * stats.t.sf(gap / scale, n - 2) < alpha / n
+        found += [index] if far else []
+    return tuple(found)
+
+
+def bca(d: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """The BCa bootstrap interval of the mean; None below FEWEST_BCA differences.
+
+    Description only, it decides nothing: at n = 3 its "95 %" covers 72 %.
+    """
+    values = _finite(d, 0)
+    if len(values) < FEWEST_BCA or tied(values):
+        return None
+    found = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=BCA_SAMPLES,
+        confidence_level=level,
+        method="BCa",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def tied(values: Sequence[float], scale: float | None = None) -> bool:
+    """Whether all values are the same but for rounding of numbers of size `scale`."""
+    found = np.asarray(values, dtype=float)
+    size = float(np.abs(found).max(initial=0.0)) if scale is None else scale
+    return bool(found.size == 0 or np.ptp(found) <= ROUNDING * size)
+
+
+def _finite(values: Sequence[float], fewest: int) -> np.ndarray:
+    """The values as float64. Raises ValueError for too few, or one not finite."""
+    found = np.asarray(values, dtype=np.float64)
+    if found.ndim != 1 or len(found) < fewest:
+        raise ValueError(f"{len(found)} values, at least {fewest} needed")
+    if not np.isfinite(found).all():
+        raise ValueError(f"values that are not finite: {found.tolist()}")
+    return found
