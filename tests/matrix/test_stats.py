@@ -131,12 +131,18 @@ def test_correlation():
         stats.correlation([1, 2, 3], [1, 2])
 
 
-def test_power_by_simulation():
-    random = np.random.default_rng(5)
-    d = random.normal(1.2, 1.0, (40_000, 6))
-    p = scipy_stats.ttest_1samp(d, 0.0, axis=1).pvalue
-    assert stats.power(6, 1.2, 0.05) == pytest.approx((p <= 0.05).mean(), abs=0.008)
-    assert stats.power(6, 0.0, 0.05) == pytest.approx(0.05, abs=1e-9)
+@pytest.mark.parametrize("n", [2, 3, 6, 10, 500])
+@pytest.mark.parametrize("ratio", [0.0, 0.4, 1.2, 3.0])
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 18])
+def test_power_is_the_tail_of_the_noncentral_t(n, ratio, alpha):
+    limit = scipy_stats.t.isf(alpha / 2, n - 1)
+    expected = scipy_stats.nct.sf(limit, n - 1, ratio * math.sqrt(n))
+    assert stats.power(n, ratio, alpha) == pytest.approx(expected, abs=1e-5)
+
+
+def test_power_at_its_ends():
+    assert stats.power(6, 1e9, 0.05) == pytest.approx(1.0)
+    assert stats.power(6, 0.0, 0.05) == pytest.approx(0.025, abs=1e-5)
 
 
 @pytest.mark.parametrize(
