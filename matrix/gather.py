@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Collection, Mapping, Sequence
 
-from matrix import ledger, symbols, tables, units
+from matrix import evidence, ledger, symbols, tables, units
+from matrix.evidence import Evidence, Terms
 from matrix.rows import Row, make_rows
 from matrix.runs import ReportError, Run, Study, load
-
-TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,7 @@ class Report:
     last_evals: int
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    evidence: Evidence
     excluded: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -39,8 +39,13 @@ def gather(
     hashes: Collection[str] | None = None,
     helps: Mapping[str, str] | None = None,
     excluded: Sequence[tuple[str, str]] = (),
+    *,
+    terms: Terms = Terms(),
 ) -> Report:
-    """Read the runs and compute every number; writes nothing."""
+    """Read the runs and compute every number; writes nothing.
+
+    `terms` are what was settled in advance (matrix/evidence.py).
+    """
     study = load(study_dir, order, seeds, hashes)
     if not study.counted:
         raise ReportError(_nothing_finished(study, study_dir))
@@ -49,12 +54,20 @@ def gather(
     warnings = [f"different {line}" for line in ledger.differences(counted)]
     warnings += symbols.unexplained(rows)
     warnings += ledger.other_ends(counted)
+    warnings += ledger.mixed(counted)
     for run in counted:
-        warnings += _disagreement(run)
+        warnings += evidence.disagreement(run)
     if not rows[0].runs:
         warnings.append(f"the control {rows[0].step} has no finished run")
-    notes = tuple(_notes(study, hashes))
-    return Report(study, rows, last_evals, tuple(warnings), notes, tuple(excluded))
+    return Report(
+        study,
+        rows,
+        last_evals,
+        tuple(warnings),
+        tuple(_notes(study, hashes)),
+        evidence.weigh(study, rows, last_evals, terms),
+        tuple(excluded),
+    )
 
 
 def _nothing_finished(study: Study, study_dir: Path) -> str:
@@ -66,20 +79,6 @@ def _nothing_finished(study: Study, study_dir: Path) -> str:
         lines.append(f"  {count} of other settings or code")
         lines.append(f"  scripts/make_report.py {study_dir} reports the newest runs")
     return "\n".join(lines)
-
-
-def _disagreement(run: Run) -> list[str]:
-    """summary.json repeats the last evaluation; it must be the one in the metrics."""
-    told, last = run.at("summary.final_eval"), run.evals[-1]
-    same = told["step"] == last["step"] and abs(
-        told["loss"] - last["loss"]
-    ) <= TOLERANCE * abs(last["loss"])
-    if same:
-        return []
-    return [
-        f"{run.run_dir}: summary.json ends at step {told['step']} with loss "
-        f"{told['loss']}, metrics.jsonl at step {last['step']} with {last['loss']}"
-    ]
 
 
 def _notes(study: Study, hashes: Collection[str] | None) -> list[str]:

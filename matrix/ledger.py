@@ -11,19 +11,29 @@ from matrix import units
 from matrix.runs import Run
 
 TOKENS_TRAINED = ("tokens trained", "summary.tokens")
+STEPS_TRAINED = ("optimizer steps", "summary.step")
+PROCESSOR = ("processor", "run.provenance.cpu")
 MUST_MATCH = (
     ("code hash", "run.cell.identity.code"),
     ("dataset", "run.cell.identity.dataset"),
     ("budget", "summary.facts.budget"),
     ("end of training", "summary.stopped_by"),
     ("tokens per step", "summary.facts.tokens_per_step"),
+    ("effective batch", "summary.facts.effective_batch"),
+    ("context", "config.GPT2_BLOCK_SIZE"),
     ("max_iters", "summary.facts.max_iters"),
+    ("time limit", "config.GPT2_MAX_TIME"),
     TOKENS_TRAINED,
+    STEPS_TRAINED,
     ("evaluation windows", "config.GPT2_EVAL_WINDOWS"),
+    ("evaluation interval", "config.GPT2_EVAL_INTERVAL"),
+    ("evaluation text", "summary.facts.eval_sha256"),
     ("dtype", "summary.facts.dtype"),
     ("compile", "summary.facts.compile"),
     ("device", "summary.device.name"),
     ("driver", "summary.device.driver"),
+    ("processes", "summary.facts.ranks"),
+    PROCESSOR,
     ("threads", "summary.threads"),
     ("torch", "summary.torch"),
     ("python", "summary.python"),
@@ -36,16 +46,35 @@ HEX = frozenset("0123456789abcdef")
 def differences(runs: Sequence[Run]) -> list[str]:
     """One line per property that is not the same in all runs.
 
-    Under a time budget the tokens trained may differ and are not looked at.
+    Under a time budget the tokens trained may differ and are not looked at, nor is
+    the processor beside a GPU.
     """
-    timed = {run.at("summary.facts.budget") for run in runs} == {"time"}
+    skipped = []
+    if {run.at("summary.facts.budget") for run in runs} == {"time"}:
+        skipped += [TOKENS_TRAINED, STEPS_TRAINED]
+    if {run.at("summary.device.kind") for run in runs} != {"cpu"}:
+        skipped.append(PROCESSOR)
     lines = []
     for name, path in MUST_MATCH:
-        if timed and (name, path) == TOKENS_TRAINED:
+        if (name, path) in skipped:
             continue
         values = {run.run_dir: shown(run.at(path)) for run in runs}
         if len(set(values.values())) > 1:
             lines.append(f"{name}: {_who(runs, values)}")
+    return lines
+
+
+def mixed(runs: Sequence[Run]) -> list[str]:
+    """One line per run that was resumed under another torch, Python or device."""
+    lines = []
+    for run in runs:
+        for name, values in (run.at("attempts") or {}).items():
+            if len(values) > 1:
+                order = ", then ".join(map(str, values))
+                lines.append(
+                    f"{run.step} seed {run.seed} was resumed under another {name}: "
+                    f"{order} ({run.run_dir})"
+                )
     return lines
 
 

@@ -10,7 +10,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Collection, Mapping, Sequence
+from typing import Any, Collection, Iterable, Mapping, Sequence
 
 from kconf import config_py
 from kconf.syntax import ConfigError
@@ -43,8 +43,9 @@ class Run:
 
     `run_dir` is relative to the study's directory. `time` is when its last
     attempt ended (or started, if it has not ended), in unix seconds. `documents`
-    holds run (run.json), summary, config (config.py's values) and operational
-    (its symbols that are no part of the identity); see `at`.
+    holds run (run.json), summary, config (config.py's values), operational
+    (its symbols that are no part of the identity) and attempts (under what each
+    ran); see `at`.
     """
 
     step: str
@@ -230,9 +231,21 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
             "summary": cell.summary,
             "config": config.values,
             "operational": config.operational,
+            "attempts": _machines(cell.attempts),
         },
         evals=cell.evals,
     )
+
+
+def _machines(attempts: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """What the attempts of a run ran under, each value once, in order."""
+    starts = [row for row in attempts if row["event"] == "start"]
+    found = {key: [row.get(key) for row in starts] for key in ("torch", "python")}
+    found["device"] = [(row.get("device") or {}).get("name") for row in starts]
+    return {
+        key: tuple(units.distinct(value for value in values if value is not None))
+        for key, values in found.items()
+    }
 
 
 def _require_whole(cell: CellRecord) -> None:

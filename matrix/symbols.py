@@ -12,7 +12,7 @@ from matrix import units
 from matrix.rows import Row
 from matrix.runs import Run
 
-SEED = "SEED"
+SEED, SALT = "SEED", "INIT_SALT"
 
 
 def unexplained(rows: Sequence[Row]) -> list[str]:
@@ -66,6 +66,19 @@ def _against(control: Row, row: Row) -> list[str]:
         f"{format_value(new)} in {row.step} ({_seeds(seeds)})"
         for (symbol, old, new), seeds in found.items()
     ]
+
+
+def only_salted(control: Row, row: Row) -> bool:
+    """Whether a step is its control again with other initial values (A/A).
+
+    By what the paired runs were configured with; by what the step says it changes
+    where there is no pair.
+    """
+    pairs = [(control.runs[seed], row.runs[seed]) for seed in row.differences]
+    if pairs:
+        return all(set(_differing(*pair)) == {SALT} for pair in pairs)
+    told = [list(_changes(run) or ()) for run in row.runs.values()]
+    return bool(told) and all(each == [SALT] for each in told)
 
 
 def _changes(run: Run) -> Collection[str] | None:
