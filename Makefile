@@ -60,7 +60,7 @@ data: | $(SETUP)	## Pack the configured corpus
 data-smoke: | $(SETUP)	## Time the corpus and the loader, without a model
 	$(Q)$(PY) scripts/prepare_data.py --smoke
 
-report: | $(SETUP)	## Tables and curves of the loaded study
+report: | $(SETUP)	## Verdicts, tables and plots of the loaded study
 	$(Q)$(PY) scripts/make_report.py
 
 option = $(if $($(1)),--$(2)='$($(1))')
@@ -87,6 +87,21 @@ quickstart: | $(SETUP)	## Configure, pack, check and train a small study on the 
 anchor: | $(SETUP)	## Train to a published loss: TEXT=file (tinyshakespeare), DEVICE=cuda: the larger one
 	$(if $(TEXT),,$(error make anchor needs a text: make anchor TEXT=tinyshakespeare.txt))
 	$(Q)$(PY) scripts/anchor.py '$(TEXT)'
+
+##@ Evidence (docs/evidence.md)
+.PHONY: prereg verdict promote compare
+prereg: | $(SETUP)	## Before the first run: seal metric, arms, seeds, smallest effect, stop rule
+	$(Q)$(RUNNER) prereg
+
+verdict: | $(SETUP)	## The verdict on a step, or on all (STEP=7 CONTROL=0 METRIC=val_loss)
+	$(Q)$(RUNNER) verdict
+
+promote: | $(SETUP)	## After STAGE=screen make: record the best arms; STAGE=confirm make judges them
+	$(Q)STAGE='$(or $(STAGE),screen)' $(RUNNER) promote
+
+compare: | $(SETUP)	## Two runs or two studies side by side (A=results/… B=results/…)
+	$(if $(and $(A),$(B)),,$(error make compare needs two directories: make compare A=results/… B=results/…))
+	$(Q)$(PY) scripts/compare_runs.py '$(A)' '$(B)'
 
 ##@ Tests and style
 .PHONY: test test-slow test-mutants style fix-style

@@ -20,6 +20,14 @@ TABLE: dict[str, str | dict[str, tuple[str, str]]] = {
     "TRACKER": "TRACKER",
     "OUTPUT": "OUTPUT_DIR",
     "JOBS": "JOBS",
+    "METRIC": "METRIC",
+    "SMALLEST": "SMALLEST_EFFECT",
+    "CONTROL": "CONTROL_STEP",
+    "STAGE": {
+        "one": ("STAGE_ONE", "y"),
+        "screen": ("STAGE_SCREEN", "y"),
+        "confirm": ("STAGE_CONFIRM", "y"),
+    },
     "DEVICE": {
         "auto": ("DEVICE_AUTO", "y"),
         "cpu": ("DEVICE_CPU", "y"),

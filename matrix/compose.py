@@ -3,23 +3,21 @@
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
-from matrix import armtables, ledger, plots, sensitivity, tables, units
+from matplotlib.figure import Figure
+
+from matrix import armtables, forest, ledger, plots, sensitivity, tables, units
+from matrix import verdicttables, words
 from matrix.document import Block, Column, Document, Notice, Picture, Section
 from matrix.document import Table, Text
 from matrix.gather import Report
 from matrix.runs import Run
 from records.manifest import ManifestError, MissingDataset, read_manifest
 
-RULE = (
-    "This report describes the runs and decides nothing: a verdict needs the "
-    "evidence rules (paired test, correction for the number of arms, a number of "
-    "seeds fixed before the first run)."
-)
 SHORT = ledger.SHORT
 
 
 def compose(report: Report) -> tuple[Document, tuple[Picture, ...]]:
-    """The document, and the pictures in it: curves, final losses, and the rates'."""
+    """The document, and the pictures in it: curves, final losses, and others."""
     curves, finals = _curves(report), _finals(report)
     study, k = report.study, report.last_evals
     of = "the last evaluation" if k == 1 else f"the mean of the last {k} evaluations"
@@ -42,6 +40,7 @@ def compose(report: Report) -> tuple[Document, tuple[Picture, ...]]:
     sections = [
         Section("", tuple(_head(report))),
         Section("Losses", (Text(losses), table, curves, finals)),
+        *_verdicts(report),
         *_matrix(report),
         Section("Size", (Text(sizes), tables.size_table(report.rows))),
         Section("Time and memory", (Text(speeds), tables.speed_table(report.rows))),
@@ -51,7 +50,36 @@ def compose(report: Report) -> tuple[Document, tuple[Picture, ...]]:
         sections.insert(-1, Section("Steps", (tables.steps_table(report.rows),)))
     document = Document(f"Study {study.name}", tuple(sections))
     blocks = [block for section in sections for block in section.blocks]
-    return document, tuple(b for b in blocks if isinstance(b, Picture))
+    pictures = [block for block in blocks if isinstance(block, Picture)]
+    pictures.sort(key=lambda picture: picture not in (curves, finals))
+    return document, tuple(pictures)
+
+
+def _verdicts(report: Report) -> list[Section]:
+    """The verdicts and their plot; nothing for a study of one step."""
+    if not report.evidence.verdicts:
+        return []
+    figure = forest.forest(report.evidence)
+    return [verdicttables.section(report, [_forest(report, figure)] if figure else [])]
+
+
+def _forest(report: Report, figure: Figure) -> Picture:
+    caption = (
+        "Each arm's mean difference to the control: thin line the interval at its Holm "
+        "level, thick line the 90 % interval, small dots the seeds. Diamond SUPPORTED, "
+        "square LIMITED, triangle A/A, circle no claim; filled and blue is better, "
+        "filled and orange worse. Dotted: ± the smallest effect of interest."
+    )
+    if report.evidence.floor:
+        arms = ", ".join(report.evidence.aa)
+        caption += f" Band: the noise floor, the 95 % interval of {arms} (A/A)."
+    return Picture(
+        "differences.png",
+        "Difference of every arm to the control with its interval",
+        caption,
+        plots.png_bytes(figure),
+        plots.svg_text(figure, "differences"),
+    )
 
 
 def _matrix(report: Report) -> list[Section]:
@@ -100,7 +128,8 @@ def _rates(lines: Sequence[sensitivity.Series]) -> Picture:
 
 def _head(report: Report) -> list[Block]:
     columns = (Column("", "text"), Column("", "text"))
-    blocks: list[Block] = [Table(columns, tuple(_facts(report))), Text(RULE)]
+    blocks: list[Block] = [Table(columns, tuple(_facts(report)))]
+    blocks += [Text(line) for line in words.summary(report)]
     if report.warnings:
         blocks.append(Notice("Before these numbers are compared", report.warnings))
     if report.study.open:

@@ -5,17 +5,16 @@ invalid or unfair, and hands the rest to the rule (matrix/verdict.py).
 """
 
 from dataclasses import dataclass, field
-from typing import Collection, Iterable, Mapping, Sequence
+from typing import Iterable, Mapping, Sequence
 
 from matrix import ledger, symbols, units
-from matrix.metrics import METRICS, VAL_LOSS, Metric
+from matrix.metrics import VAL_LOSS, Metric
 from matrix.rows import Row
 from matrix.runs import Run, Study
+from matrix.settings import CONFIRM, ONE, SCREEN
 from matrix.verdict import INVALID, Contrast, Rule, Verdict, decide
 
 TOLERANCE = 1e-9
-ONE, SCREEN, CONFIRM = "one", "screen", "confirm"
-"""Stages: everything decided at once; ranking only; fresh seeds for the promoted."""
 
 
 @dataclass(frozen=True)
@@ -206,16 +205,3 @@ def ranking(evidence: Evidence) -> list[Verdict]:
         return lost, 0.0 if lost else sign * sum(d) / len(d)
 
     return sorted((v for v in evidence.verdicts if v.step not in evidence.aa), key=key)
-
-
-def metric_named(name: str) -> Metric:
-    """The metric of that name. Raises ValueError for another."""
-    if name not in METRICS:
-        raise ValueError(f"{name!r} is none of {', '.join(METRICS)}")
-    return METRICS[name]
-
-
-def seeds_of(collection: Collection[int]) -> str:
-    """seed 3, seeds 1-6."""
-    noun = "seed" if len(collection) == 1 else "seeds"
-    return f"{noun} {units.numbers_in(collection)}"

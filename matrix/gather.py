@@ -1,13 +1,16 @@
 """Reads a study and computes what its report says; writes nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Collection, Mapping, Sequence
 
-from matrix import evidence, ledger, symbols, tables, units
+from matrix import evidence, ledger, register, stage, symbols, tables, units
 from matrix.evidence import Evidence, Terms
+from matrix.register import Registration
 from matrix.rows import Row, make_rows
 from matrix.runs import ReportError, Run, Study, load
+from matrix.settings import CONFIRM
+from records.layout import RecordError
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Report:
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     evidence: Evidence
+    registration: Registration | None
     excluded: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -53,6 +57,11 @@ def gather(
     counted = [run for row in rows for run in row.runs.values()]
     warnings = [f"different {line}" for line in ledger.differences(counted)]
     warnings += symbols.unexplained(rows)
+    try:
+        terms = _completed(terms, study_dir)
+    except RecordError as error:
+        raise ReportError(str(error)) from error
+    weighed = evidence.weigh(study, rows, last_evals, terms)
     warnings += ledger.other_ends(counted)
     warnings += ledger.mixed(counted)
     for run in counted:
@@ -65,8 +74,22 @@ def gather(
         last_evals,
         tuple(warnings),
         tuple(_notes(study, hashes)),
-        evidence.weigh(study, rows, last_evals, terms),
+        weighed,
+        register.compare(study_dir, weighed, counted),
         tuple(excluded),
+    )
+
+
+def _completed(terms: Terms, study_dir: Path) -> Terms:
+    """The terms with what the study's own records announced and used up."""
+    promotion = stage.read(study_dir)
+    family = list(register.announced(study_dir, terms.stage))
+    if promotion and terms.stage == CONFIRM:
+        family += promotion.promoted
+    return replace(
+        terms,
+        screened=promotion.seeds if promotion else frozenset(),
+        family=tuple(units.distinct(family)),
     )
 
 

@@ -17,7 +17,7 @@ from kconf.arms import Excluded
 from kconf.dotconfig import config_paths, render
 from kconf.overrides import Overrides, from_environment
 from kconf.strict import DotConfig, Resolved, Tree
-from matrix import checks
+from matrix import checks, stage
 from matrix import device as devices
 from matrix.checks import PlanError, Validate
 from matrix.reasons import Subject, explain_new
@@ -148,7 +148,8 @@ def make_plan(
     steps = []
     found = plan_steps(tree, root, base, overrides, settings)
     notes += found.notes
-    for step in found.steps:
+    place = output / settings.label
+    for step in stage.restrict(found.steps, settings, place, "SEEDS" in overrides):
         checks.refuse_seed(step, overrides)
         steps.append((step, step.resolve(overrides)))
     checks.require_settings(validate, steps, base[0].path)

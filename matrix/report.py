@@ -1,7 +1,6 @@
 """The report of a study: report.md, report.html, runs.csv and its plots.
 
-It describes what the runs recorded and decides nothing: verdicts need the
-rules of docs/evidence.md. The same run directories give the same text files,
+The same run directories, preregistration and promotion give the same text files,
 byte for byte.
 """
 
@@ -10,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Collection, Mapping, Sequence
 
-from matrix import armtables, tables, units
-from matrix.compose import RULE, compose
+from matrix import armtables, tables, units, words
+from matrix.compose import compose
+from matrix.evidence import Terms
 from matrix.gather import Report, gather
 from matrix.html import html
 from matrix.markdown import markdown
@@ -57,15 +57,19 @@ def write(
     hashes: Collection[str] | None = None,
     helps: Mapping[str, str] | None = None,
     excluded: Sequence[tuple[str, str]] = (),
+    terms: Terms = Terms(),
 ) -> ReportPaths:
     """Write the report of the runs in `study_dir` beside them.
 
     `order`, `seeds` and `hashes` say what the current plan holds (matrix/runs.py
     `load`), `helps` describes the steps, `excluded` are the combinations of a
-    test matrix that are no arm, with their reasons. Raises ReportError when no run
-    has finished, or one has fewer than `last_evals` evaluations.
+    test matrix that are no arm, with their reasons, `terms` are what the verdicts go
+    by. Raises ReportError when no run has finished, or one has fewer than
+    `last_evals` evaluations.
     """
-    report = gather(study_dir, last_evals, order, seeds, hashes, helps, excluded)
+    report = gather(
+        study_dir, last_evals, order, seeds, hashes, helps, excluded, terms=terms
+    )
     document, pictures = compose(report)
     paths = ReportPaths(
         report,
@@ -112,8 +116,10 @@ def render_terminal(report: Report) -> str:
         where = f" ({run_dir})" if run_dir else ""
         paragraphs.append(f"{state}: {step} seed {seeds}: {why}{where}")
     paragraphs += [f"excluded: {line}" for line in units.by_reason(report.excluded)]
-    for text in [*paragraphs, *report.notes, RULE]:
+    for text in [*paragraphs, *report.notes, *words.summary(report)]:
         lines += ["", *wrapper.wrap(text)]
+    verdicts = [wrapper.wrap(line) for line in words.one_line(report.evidence)]
+    lines += [""] * bool(verdicts) + [line for each in verdicts for line in each]
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,6 @@
 """`make`, `make plan` and `make report`: make the plan, print it, run it, report.
 
-    run_test_matrix.py [plan|run|report] [--dry-run]
+    run_test_matrix.py [plan|run|report|prereg|promote|verdict] [--dry-run]
 
 Exit status: 0 all cells done; 1 a cell failed or was stopped, or there is nothing
 to report; 2 the plan cannot be made; 130 or 143 after SIGINT or SIGTERM.
@@ -27,7 +27,7 @@ from records.codehash import snapshot
 from records.layout import RecordError
 from records.manifest import ManifestError, MissingDataset
 
-COMMANDS = ("run", "plan", "report")
+COMMANDS = ("run", "plan", "report", "prereg", "promote", "verdict")
 REFUSED = (
     ConfigError,
     SettingsError,
@@ -63,6 +63,11 @@ def main(
         if arguments.command == "report":
             plan = make_plan(root, environment, device.probe_once(python), validate)
             return 0 if _report(plan) else 1
+        if arguments.command not in ("run", "plan"):
+            from matrix import commands  # scipy, which `make plan` does without
+
+            plan = make_plan(root, environment, device.probe_once(python), validate)
+            return commands.perform(arguments.command, plan, environment)
         if arguments.command == "plan" or dry:
             _planned(root, environment, python, validate, root)
             return _check(root, python) if dry and arguments.command == "run" else 0
@@ -156,7 +161,8 @@ def _run(
 
 def _report(plan: Plan) -> bool:
     """Write the report of the plan's cells; False, with the cause, when it cannot."""
-    from matrix import report  # matplotlib, half a second that `make plan` is spared
+    # matplotlib and scipy, a second that `make plan` is spared
+    from matrix import commands, report
 
     cells = sorted([*plan.reference, *plan.cells], key=lambda cell: not cell.control)
     helps = {cell.step: cell.help for cell in cells}
@@ -169,6 +175,7 @@ def _report(plan: Plan) -> bool:
             hashes={cell.hash for cell in cells},
             helps=helps,
             excluded=_excluded(plan),
+            terms=commands.terms_of(plan),
         )
     except report.ReportError as error:
         print(f"no report: {error}")

@@ -41,8 +41,9 @@ def _at(value: Any, path: str) -> Any:
 class Run:
     """One run directory.
 
-    `run_dir` is relative to the study's directory. `time` is when its last
-    attempt ended (or started, if it has not ended), in unix seconds. `documents`
+    `run_dir` is relative to the study's directory. `began` is when its first
+    attempt started, `time` when its last one ended (or started, if it has not
+    ended), in unix seconds. `documents`
     holds run (run.json), summary, config (config.py's values), operational
     (its symbols that are no part of the identity) and attempts (under what each
     ran); see `at`.
@@ -54,6 +55,7 @@ class Run:
     run_dir: str
     state: str
     why: str
+    began: float
     time: float
     documents: Mapping[str, Any]
     evals: tuple[Mapping[str, Any], ...]
@@ -209,9 +211,8 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
         config = config_py.read(cell.dir.config_py)
         _require_whole(cell)
     except (RecordError, ConfigError) as error:
-        return Run(
-            **where, state=DAMAGED, why=str(error), time=0.0, documents={}, evals=()
-        )
+        damaged = dict(state=DAMAGED, why=str(error), began=0.0, time=0.0)
+        return Run(**where, **damaged, documents={}, evals=())
     state = cell.state
     why = cell.reason.removeprefix(f"{state} ").removeprefix("before: ")
     if cell.failure and state == "failed":
@@ -225,6 +226,7 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
         **where,
         state=state,
         why=why,
+        began=cell.attempts[0]["time"] if cell.attempts else 0.0,
         time=cell.attempts[-1]["time"] if cell.attempts else 0.0,
         documents={
             "run": cell.run,

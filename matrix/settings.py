@@ -1,5 +1,6 @@
 """The settings of what happens across runs: every symbol of matrix/Kconfig."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Mapping
@@ -12,10 +13,13 @@ from kconf.bind import (
     names,
     one_of,
     ranges,
+    real,
     text,
 )
+from matrix.metrics import METRICS
 
 TRACKERS = ("none",)
+ONE, SCREEN, CONFIRM = "one", "screen", "confirm"
 FRAGMENT = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
@@ -38,7 +42,14 @@ class StudySettings:
     axes: str | None = text("MATRIX_AXES", optional=True)
     arms: str | None = text("MATRIX_ARMS", optional=True)
     seeds: str = text("SEEDS")
+    metric: str = text("METRIC")
     last_evals: int = integer("METRIC_LAST_EVALS")
+    smallest_effect: str = text("SMALLEST_EFFECT")
+    alpha: float = real("ALPHA", above=0.0, below=0.5)
+    control: str = text("CONTROL_STEP")
+    stage: str = one_of(STAGE_ONE=ONE, STAGE_SCREEN=SCREEN, STAGE_CONFIRM=CONFIRM)
+    promote: int = integer("PROMOTE")
+    confirm_seeds: str = text("CONFIRM_SEEDS")
     output: str = text("OUTPUT_DIR")
     jobs: int = integer("JOBS")
     fail_fast: bool = flag("FAIL_FAST")
@@ -59,7 +70,19 @@ class StudySettings:
                 "is not names of fragments joined by '+': make "
                 "defconfig-NAME+FRAGMENT writes it",
             )
-        ranges("SEEDS", self.seeds)
+        if self.metric not in METRICS:
+            known = ", ".join(METRICS)
+            raise SettingsError("METRIC", self.metric, f"is none of {known}")
+        smallest_effect(self.smallest_effect)
+        screened = set(ranges("SEEDS", self.seeds))
+        again = screened & set(ranges("CONFIRM_SEEDS", self.confirm_seeds))
+        if again and self.stage != ONE:
+            raise SettingsError(
+                "CONFIRM_SEEDS",
+                self.confirm_seeds,
+                f"names {min(again)}, which CONFIG_SEEDS takes for screening: seeds "
+                "that chose the arms cannot confirm them",
+            )
         if self.steps is not None and self.steps != "all":
             ranges("RA_MLA_ABLATION_STEPS", self.steps)
 
@@ -81,8 +104,29 @@ class StudySettings:
 
     @property
     def seed_list(self) -> tuple[int, ...]:
-        """The seeds, in order, each once."""
+        """The seeds of the stage, in order, each once."""
+        if self.stage == CONFIRM:
+            return ranges("CONFIRM_SEEDS", self.confirm_seeds)
         return ranges("SEEDS", self.seeds)
+
+    @property
+    def smallest(self) -> float | None:
+        """The smallest effect of interest in the metric's unit, if one is named."""
+        return smallest_effect(self.smallest_effect)
+
+
+def smallest_effect(raw: str) -> float | None:
+    """The number above 0 that CONFIG_SMALLEST_EFFECT holds, None for "none"."""
+    if raw == "none":
+        return None
+    try:
+        number = float(raw)
+    except ValueError:
+        number = math.nan
+    if not 0.0 < number < math.inf:
+        why = 'is neither a number above 0 nor "none"'
+        raise SettingsError("SMALLEST_EFFECT", raw, why)
+    return number
 
 
 def study_settings(values: Mapping[str, Any]) -> StudySettings:

@@ -82,13 +82,14 @@ def _study(
 ) -> Steps:
     files = list_steps(root, settings.study)
     chosen = _selected(files, settings.steps or "all", study_dir(root, settings.study))
-    wanted = chosen if files[0] in chosen else [files[0], *chosen]
+    control = files[step_at([file.id for file in files], settings.control)]
+    wanted = chosen if control in chosen else [control, *chosen]
     prove(tree, base, wanted, overrides)
     steps = [
         Step(
             file.id,
             file.help,
-            file is files[0],
+            file is control,
             frozenset(line.symbol for line in file.lines),
             _resolver(tree, [*base, file.stage]),
             file in chosen,
@@ -97,6 +98,21 @@ def _study(
         for file in wanted
     ]
     return Steps(steps)
+
+
+def step_at(ids: Sequence[str], name: str, symbol: str | None = "CONTROL_STEP") -> int:
+    """Which of the steps a symbol names: by number, by name, or the first.
+
+    Raises SettingsError for one that is not among them.
+    """
+    if not name:
+        return 0
+    for position, id_ in enumerate(ids):
+        number = id_.partition("-")[0]
+        same = name.isdecimal() and number.isdecimal() and int(name) == int(number)
+        if same or name == id_:
+            return position
+    raise SettingsError(symbol, name, f"{name} is none of {', '.join(ids)}")
 
 
 def _selected(
@@ -123,9 +139,10 @@ def _matrix(
     matrix = generate(tree, base, overrides, axes)
     selected = choose(matrix.arms, settings.arms or "all")
     chosen = {arm.id for arm in selected}
-    wanted = chosen | {matrix.arms[0].id, *(arm.dense for arm in selected)}
+    control = matrix.arms[step_at([arm.id for arm in matrix.arms], settings.control)]
+    wanted = chosen | {control.id, *(arm.dense for arm in selected)}
     steps = [
-        _arm(tree, base, arm, matrix.symbols, arm is matrix.arms[0], arm.id in chosen)
+        _arm(tree, base, arm, matrix.symbols, arm is control, arm.id in chosen)
         for arm in matrix.arms
         if arm.id in wanted
     ]

@@ -1,4 +1,4 @@
-"""Plan and run the cells of the configuration: run_test_matrix.py [plan|run|report].
+"""Plan, run, report and judge the configuration: run_test_matrix.py COMMAND.
 
 DRY_RUN=1 or --dry-run prints the plan, checks every step and trains nothing.
 The one-shot overrides (MAX_ITERS=100, SEEDS=1-3, …) come from the environment.

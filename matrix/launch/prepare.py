@@ -54,6 +54,7 @@ def write(
             "step": cell.step,
             "help": cell.help,
             "control": cell.control,
+            "stage": plan.settings.stage,
             "changes": list(cell.changes),
             "fragment": cell.fragment,
             "arm": None if cell.arm is None else dict(cell.arm),

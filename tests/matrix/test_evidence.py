@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from matrix.evidence import CONFIRM, SCREEN, Terms, ranking, weigh
+from matrix.evidence import Terms, ranking, weigh
 from matrix.metrics import METRICS
 from matrix.rows import make_rows
 from matrix.runs import load
+from matrix.settings import CONFIRM, SCREEN
 from records.jsonl import open_append
 from tests.matrix.synthetic import START, Cell
 
