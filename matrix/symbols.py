@@ -44,7 +44,7 @@ def unexplained(rows: Sequence[Row]) -> list[str]:
 def _within(row: Row) -> list[str]:
     """The symbols, except the seed, that are not the same in a step's runs."""
     runs = list(row.runs.values())
-    pairs = [_differing(runs[0], other) for other in runs[1:]]
+    pairs = [differing(runs[0], other) for other in runs[1:]]
     return sorted({symbol for pair in pairs for symbol in pair})
 
 
@@ -56,7 +56,7 @@ def _against(control: Row, row: Row) -> list[str]:
         own, theirs = _changes(run), _changes(base)
         if own is None or theirs is None:
             continue
-        for symbol in _differing(base, run):
+        for symbol in differing(base, run):
             if symbol not in {*own, *theirs}:
                 values = (base.at("config").get(symbol), run.at("config").get(symbol))
                 found.setdefault((symbol, *values), []).append(seed)
@@ -76,7 +76,7 @@ def only_salted(control: Row, row: Row) -> bool:
     """
     pairs = [(control.runs[seed], row.runs[seed]) for seed in row.differences]
     if pairs:
-        return all(set(_differing(*pair)) == {SALT} for pair in pairs)
+        return all(set(differing(*pair)) == {SALT} for pair in pairs)
     told = [list(_changes(run) or ()) for run in row.runs.values()]
     return bool(told) and all(each == [SALT] for each in told)
 
@@ -85,7 +85,7 @@ def _changes(run: Run) -> Collection[str] | None:
     return run.at("run.cell.changes")
 
 
-def _differing(one: Run, other: Run) -> Iterator[str]:
+def differing(one: Run, other: Run) -> Iterator[str]:
     """Identity symbols with another value, the seed left out."""
     a: Mapping[str, Any] = one.at("config")
     b: Mapping[str, Any] = other.at("config")

@@ -1,0 +1,33 @@
+"""Two runs or two studies side by side: compare_runs.py A B [--last-evals K].
+
+Exit status 1 when one of them cannot be read or they are not of a kind.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from matrix.compare import compare  # noqa: E402
+from matrix.runs import ReportError  # noqa: E402
+
+
+def main() -> int:
+    """Print the comparison."""
+    parser = argparse.ArgumentParser(prog="compare_runs.py")
+    parser.add_argument("a", type=Path, help="a run (…/seed-K/HASH8) or a study")
+    parser.add_argument("b", type=Path, help="another of the same kind")
+    parser.add_argument("--last-evals", type=int, default=1, metavar="K")
+    given = parser.parse_args()
+    try:
+        print(compare(given.a, given.b, given.last_evals), end="")
+    except ReportError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
