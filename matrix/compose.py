@@ -5,8 +5,8 @@ from typing import Any, Callable, Sequence
 
 from matplotlib.figure import Figure
 
-from matrix import armtables, forest, ledger, plots, sensitivity, tables, units
-from matrix import verdicttables, words
+from matrix import armtables, equaltime, forest, ledger, plots, sensitivity, tables
+from matrix import units, verdicttables, words
 from matrix.document import Block, Column, Document, Notice, Picture, Section
 from matrix.document import Table, Text
 from matrix.gather import Report
@@ -46,6 +46,10 @@ def compose(report: Report) -> tuple[Document, tuple[Picture, ...]]:
         Section("Time and memory", (Text(speeds), tables.speed_table(report.rows))),
         Section("Runs", (tables.runs_table(report.rows), *map(Text, report.notes))),
     ]
+    equal = equaltime.table(report.rows)
+    if equal is not None:
+        where = ("Equal training time", (Text(equaltime.TEXT), equal))
+        sections.insert(-1, Section(*where))
     if any(row.help for row in report.rows):
         sections.insert(-1, Section("Steps", (tables.steps_table(report.rows),)))
     document = Document(f"Study {study.name}", tuple(sections))

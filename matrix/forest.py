@@ -40,7 +40,7 @@ def forest(evidence: Evidence) -> Figure | None:
         axes.tick_params(axis="y", length=0, labelsize=7.5)
         axes.set_ylim(len(verdicts) - 0.4, -0.6)
         axes.grid(False, axis="y")
-        axes.locator_params(axis="x", nbins=6)
+        axes.locator_params(axis="x", nbins=8)
         metric = evidence.terms.metric
         better = "left" if metric.lower_is_better else "right"
         axes.set_title(f"Difference to {evidence.control}: better is to the {better}")

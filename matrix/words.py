@@ -131,7 +131,7 @@ def allowed(evidence: Evidence) -> str:
     seen = stats.visible(n, median(found), level)
     text += (
         f". At the median SD of the differences, {size(evidence, median(found))}, the "
-        f"first of them is seen with 80 % power from {size(evidence, seen)} on"
+        f"first true one is seen with 80 % power from {size(evidence, seen)} on"
     )
     smallest = evidence.terms.smallest
     if smallest is None:

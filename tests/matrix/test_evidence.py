@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 
 from matrix.evidence import Terms, ranking, weigh
+from matrix import plots
+from matrix.forest import forest
 from matrix.metrics import METRICS
+from matrix.report import render_terminal, write
 from matrix.rows import make_rows
 from matrix.runs import load
 from matrix.settings import CONFIRM, SCREEN
+from matrix.words import allowed
 from records.jsonl import open_append
 from tests.matrix.synthetic import START, Cell
 
@@ -19,7 +23,9 @@ AA = {"values": {"INIT_SALT": "aa"}, "changes": ("INIT_SALT",)}
 
 
 def noise(n: int, salt: int) -> np.ndarray:
-    """n numbers with mean 0 and standard deviation SD (n−1)."""
+    """n numbers with mean 0 and standard deviation SD (n−1); 0 when it is one."""
+    if n == 1:
+        return np.zeros(1)
     raw = np.random.default_rng(salt).normal(size=n)
     return SD * (raw - raw.mean()) / raw.std(ddof=1)
 
@@ -245,3 +251,127 @@ def test_a_screening_ranks(base):
     runs(base, "05-aa", **AA)
     ranked = [v.step for v in ranking(evidence(base, Terms(stage=SCREEN)))]
     assert ranked == ["02-b", "03-c", "01-a", "04-lost"]
+
+
+# -- in the report
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Reports without drawing."""
+    monkeypatch.setattr(plots, "png_bytes", lambda figure: b"")
+    monkeypatch.setattr(plots, "svg_text", lambda figure, name: "<svg ></svg>")
+
+
+def section(text: str, title: str) -> str:
+    return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def row(text: str, step: str) -> list[str]:
+    """The first table line of a step."""
+    line = next(x for x in text.splitlines() if x.startswith(f"| `{step}`"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_verdicts_of_a_report(base, drawn):
+    runs(base, "01-a-a", **AA)
+    runs(base, "02-good", -0.01)
+    runs(base, "03-wild", seed5={"facts": {"dtype": "bf16"}})
+    paths = write(base / "demo")
+    told = section(paths.markdown.read_text(), "Verdicts")
+    found = paths.report.evidence.of("02-good")
+    measured = found.measured
+    low, high = measured.interval
+    assert row(told, "02-good") == [
+        "`02-good`",
+        "SUPPORTED better",
+        "6",
+        f"{measured.difference:+.5f}",
+        rf"\[{low:+.5f}, {high:+.5f}\]",
+        "97.5 %",
+        rf"\[{measured.narrow[0]:+.5f}, {measured.narrow[1]:+.5f}\]",
+        f"{measured.p:.2g}",
+        f"{2 * measured.p:.2g}",
+        "0.031",
+        f"{found.r:+.2f}",
+        "",
+        "[R3](#r3)",
+    ]
+    assert row(told, "01-a-a")[8] == "–"
+    assert "different dtype: bf16 in 03-wild (seed 5)" in row(told, "03-wild")[11]
+    assert "6 seeds, 2 arms in the family: SUPPORTED is possible" in told
+    assert "Not preregistered" in told and "(differences.png)" in told
+    each = section(paths.markdown.read_text(), "Verdicts").split("seed by seed")[1]
+    expected = [f"{d:+.5f}" for d in found.differences.values()]
+    assert row(each, "02-good")[1:7] == expected
+    shown = render_terminal(paths.report)
+    assert "\n02-good: SUPPORTED better, -0.01000 [" in shown
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_an_outlier_is_marked_in_the_report(base, drawn):
+    runs(base, "01-good", -0.01)
+    loss = {"losses": (5.5, 3.4, 3.9)}
+    runs(base, "02-odd", seeds=[1, 2, 3, 5, 6])
+    Cell("02-odd", 4, **loss, values={"INIT_SALT": ""}).finish(base)
+    told = section(write(base / "demo").markdown.read_text(), "Verdicts")
+    assert "outlier: seed 4 does not fit the others" in row(told, "02-odd")[11]
+    assert row(told.split("seed by seed")[1], "02-odd")[4].endswith(r"\*")
+
+
+def test_a_screening_has_a_ranking_and_no_p(base, drawn):
+    runs(base, "01-a", 0.01)
+    runs(base, "02-b", -0.02)
+    paths = write(base / "demo", terms=Terms(stage=SCREEN))
+    text = paths.markdown.read_text()
+    assert "## Verdicts" not in text and "SUPPORTED" not in text
+    ranked = section(text, "Ranking")
+    assert "claims nothing" in ranked and "p-value" not in ranked
+    order = [line for line in ranked.splitlines() if "`0" in line]
+    assert ["`02-b`" in order[0], "`01-a`" in order[1]] == [True, True]
+    shown = render_terminal(paths.report)
+    assert "claims nothing about any of them" in shown and "UNRESOLVED" not in shown
+
+
+def test_one_step_has_no_verdict(base, drawn):
+    paths = write(base / "demo")
+    assert "## Verdicts" not in paths.markdown.read_text()
+    assert "nothing that a verdict could be about" in render_terminal(paths.report)
+
+
+def test_a_wild_aa_arm_is_a_warning(base, drawn):
+    runs(base, "01-a-a", -0.01, **AA)
+    told = section(write(base / "demo").markdown.read_text(), "Verdicts")
+    assert "**Noise floor**" in told and "the A/A arm 01-a-a differs" in told
+
+
+def test_the_forest_draws_every_arm(base):
+    runs(base, "01-a-a", **AA)
+    runs(base, "02-good", -0.01)
+    runs(base, "03-lost", seeds=[1])
+    (axes,) = forest(evidence(base)).axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["01-a-a\nA/A", "02-good\nSUPPORTED better", "03-lost\nINVALID"]
+    low, high = evidence(base).of("02-good").measured.interval
+    lines = [line.get_xdata() for line in axes.lines]
+    assert any(tuple(xs) == (low, high) for xs in map(tuple, lines))
+    assert len(axes.patches) == 1, "no band for the noise floor"
+
+
+def test_nothing_to_draw(base):
+    runs(base, "01-nan", seeds=[7])
+    assert forest(evidence(base)) is None
+
+
+@pytest.mark.parametrize(
+    "seeds, words",
+    [
+        (1, "1 seed, 1 arm in the family: nothing can be said."),
+        (3, "3 seeds, 1 arm in the family: LIMITED at most."),
+        (6, "6 seeds, 1 arm in the family: SUPPORTED is possible."),
+    ],
+)
+def test_what_n_and_m_allow(tmp_path, seeds, words):
+    for step in ("00-base", "01-arm"):
+        runs(tmp_path, step, seeds=range(1, seeds + 1))
+    assert allowed(evidence(tmp_path)).startswith(words)

@@ -152,7 +152,7 @@ def test_odd_names(tmp_path):
     lines = paths.markdown.read_text().splitlines()
     assert lines[0] == r"# Study a\_b+c\<d\>"
     table = [line for line in lines if line.startswith("| ") and "R2" in line]
-    assert len(table) == 6
+    assert len(table) == 7
     assert all(r"MLP\_DIM=\<1\>\&\`a\`\|\*" in line for line in table)
 
 

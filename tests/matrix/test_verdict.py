@@ -298,3 +298,31 @@ def test_the_error_under_other_noise(quick, n, kind):
         pair = Contrast("x", dict(enumerate(SD * arm)), dict(enumerate(SD * control)))
         claims += decide([pair], RULE)[0].word in ("SUPPORTED", "LIMITED")
     assert claims / studies <= 0.05 + error(0.05, studies)
+
+
+def screened(random: np.random.Generator, seeds: int, fresh: bool) -> bool:
+    """One study of 18 null arms: the best 4 of 3 seeds judged; is any claimed?
+
+    On `seeds` fresh seeds, or on the screening's three and the rest fresh.
+    """
+    arms = [random.normal(0, SD, seeds + 3) for _ in range(18)]
+    best = sorted(arms, key=lambda d: d[:3].mean())[:4]
+    judged = [d[3:] if fresh else d[:seeds] for d in best]
+    zero = dict.fromkeys(range(seeds), 0.0)
+    family = [Contrast("x", dict(enumerate(d)), zero) for d in judged]
+    return any(verdict.direction for verdict in decide(family, RULE))
+
+
+def test_screening_is_free_only_on_fresh_seeds(quick):
+    """Fresh seeds keep the promised error; re-used ones do not."""
+    random = np.random.default_rng(3)
+    claims = [screened(random, 8, fresh=True) for _ in range(400)]
+    assert np.mean(claims) <= 0.05 + error(0.05, 400)
+
+
+@pytest.mark.slow
+def test_the_error_of_screening_seeds_that_are_used_again(quick):
+    random = np.random.default_rng(4)
+    fresh = np.mean([screened(random, 8, fresh=True) for _ in range(2000)])
+    again = np.mean([screened(random, 8, fresh=False) for _ in range(2000)])
+    assert fresh <= 0.05 + error(0.05, 2000) < again
