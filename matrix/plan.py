@@ -148,8 +148,7 @@ def make_plan(
     steps = []
     found = plan_steps(tree, root, base, overrides, settings)
     notes += found.notes
-    place = output / settings.label
-    for step in stage.restrict(found.steps, settings, place, "SEEDS" in overrides):
+    for step in stage.restrict(found.steps, settings, output, overrides):
         checks.refuse_seed(step, overrides)
         steps.append((step, step.resolve(overrides)))
     checks.require_settings(validate, steps, base[0].path)

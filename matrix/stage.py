@@ -10,7 +10,7 @@ turns a screening seed into a fresh one.
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Sequence
+from typing import Collection, Sequence
 
 from matrix import sealed, units
 from matrix.checks import PlanError
@@ -46,19 +46,23 @@ def read(study_dir: Path) -> Promotion | None:
 
 
 def restrict(
-    steps: Sequence[Step], settings: StudySettings, study_dir: Path, overridden: bool
+    steps: Sequence[Step],
+    settings: StudySettings,
+    output: Path,
+    overrides: Collection[str],
 ) -> list[Step]:
     """The steps of the stage: all of them, or in the confirm stage the promoted ones,
     the control and the A/A arms.
 
-    overridden: whether SEEDS= was given for this command. Raises PlanError when the
+    overrides: the symbols set for this command only. Raises PlanError when the
     confirm stage has no promotion, another control or an arm that was not promoted,
     or a seed that is not fresh; RecordError for an edited promotion.
     """
-    promotion = read(study_dir)
     if settings.stage != CONFIRM:
         return list(steps)
-    if overridden:
+    study_dir = output / settings.label
+    promotion = read(study_dir)
+    if "SEEDS" in overrides:
         raise PlanError("the confirm stage takes CONFIG_CONFIRM_SEEDS, not SEEDS=")
     if promotion is None:
         raise PlanError(
