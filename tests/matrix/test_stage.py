@@ -113,6 +113,15 @@ def test_the_seeds_of_a_screening_cannot_come_back(promoted):
         promoted.plan(**CONFIRM)
 
 
+def test_a_promotion_outlives_the_runs_of_its_screening(promoted):
+    for folder in study(promoted).glob("*/seed-*"):
+        shutil.rmtree(folder)
+    promoted.base = promoted.base.replace('SEEDS="1-3"', 'SEEDS="21-23"')
+    promoted.configure()
+    with pytest.raises(PlanError, match="seeds 2-3 were used before"):
+        promoted.plan(CONFIG_CONFIRM_SEEDS="2-7", **CONFIRM)
+
+
 def test_seeds_that_another_stage_ran_are_not_fresh(promoted):
     run(promoted, STEPS="8", SEEDS="16")
     with pytest.raises(PlanError, match=r"seeds 16 were used before.*\(17-22 are"):
