@@ -104,15 +104,21 @@ compare: | $(SETUP)	## Two runs or two studies side by side (A=results/… B=res
 	$(Q)$(PY) scripts/compare_runs.py '$(A)' '$(B)'
 
 ##@ Tests and style
-.PHONY: test test-slow test-mutants style fix-style
+.PHONY: test test-slow test-mutants gpu-test aot style fix-style
 test: | $(SETUP_TEST)	## Run the tests (ARGS=… goes to pytest)
-	$(Q)$(PYTEST) -n auto -m 'not slow' $(ARGS)
+	$(Q)$(PYTEST) -n auto -m 'not slow and not gpu' $(ARGS)
 
 test-slow: | $(SETUP_TEST)	## The suites that take minutes
 	$(Q)$(PYTEST) -m slow $(ARGS)
 
 test-mutants: | $(SETUP_TEST)	## Sabotage the source: every mutant must be caught (MUTANTS="ra-*")
 	$(Q)$(PY) -m tests.mutants.run
+
+gpu-test: | $(SETUP_TEST)	## Every shipped kernel configuration on this machine's GPU, against float64
+	$(Q)$(PYTEST) -m gpu $(ARGS)
+
+aot: | $(SETUP_TEST)	## Compile every kernel configuration for every target, no GPU needed (TARGETS=cuda:90)
+	$(Q)$(PY) scripts/aot.py $(TARGETS)
 
 style: | $(SETUP_TEST)	## black, whitespace, imports, commit messages: check only
 	$(Q)$(PY) -m black --check --quiet . || { $(PY) -m black --check . ; exit 1; }

@@ -140,7 +140,8 @@ def memory_estimate(settings: RunSettings, micro_batch: int) -> int:
     that is auto. Compilation needs less.
     """
     model, system = settings.model, settings.system
-    chunked = resolve_loss(model.loss, "cpu" if system.device == "cpu" else "cuda")
+    kind = "cpu" if system.device == "cpu" else "cuda"
+    chunked = resolve_loss(model.loss, kind)
     model = replace(model, loss=chunked)
     held = _forward_bytes(model, system.dtype, system.param_dtype, micro_batch)
     tokens_at_once = micro_batch * model.block_size

@@ -183,6 +183,8 @@ def compare(
     first = wanted[0][1]
     kind = device.resolve(first.system.device)
     device.configure(first.system, kind)
+    # All contenders are one piece of code to dynamo, which would stop compiling.
+    torch._dynamo.config.recompile_limit = 8 * len(wanted)
     torch.manual_seed(1)
     shape = (options.batch, first.model.block_size + 1)
     rows_BT = torch.randint(0, first.model.vocab_size, shape, device=kind)

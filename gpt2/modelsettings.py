@@ -52,6 +52,7 @@ class AttentionSettings:
         ATTENTION_IMPL_AUTO="auto",
         ATTENTION_IMPL_REFERENCE="reference",
         ATTENTION_IMPL_SDPA="sdpa",
+        ATTENTION_IMPL_TRITON="triton",
     )
 
     def __post_init__(self) -> None:
@@ -159,21 +160,48 @@ class ModelSettings:
         if mlp.latent_tying == "per_head_scalar" and self.latent > self.mlp_dim:
             why = f"needs a latent ({self.latent}) no wider than the MLP"
             raise SettingsError("MLP_LATENT_SCALAR", True, why)
-        if attention.impl == "sdpa" and self.sdpa_obstacle:
-            why = f"cannot serve {self.sdpa_obstacle}: use auto or reference"
-            raise SettingsError("ATTENTION_IMPL_SDPA", True, why)
+        obstacle = self.obstacle(attention.impl)
+        if obstacle:
+            raise SettingsError(
+                f"ATTENTION_IMPL_{attention.impl.upper()}",
+                True,
+                f"cannot serve {obstacle}: use auto or reference",
+            )
 
-    @property
-    def sdpa_obstacle(self) -> str | None:
-        """What keeps torch's SDPA from computing this attention, or None."""
+    def obstacle(self, impl: str) -> str | None:
+        """What keeps an attention implementation from computing this model, or
+        None.
+        """
         attention = self.attention
-        obstacles = {
-            "the transposed score of CONFIG_RA": attention.ra,
-            "CONFIG_SOFTPICK": attention.normaliser == "softpick",
+        looks = {
             "the statistics of CONFIG_RA_CT": attention.ra_ct,
             "the routing of CONFIG_MLP_CROSS_TOKEN": self.mlp.cross_token,
         }
+        limits = {
+            "sdpa": {
+                "the transposed score of CONFIG_RA": attention.ra,
+                "CONFIG_SOFTPICK": attention.normaliser == "softpick",
+                **looks,
+            },
+            "triton": {
+                "a dropout of probabilities (CONFIG_GPT2_DROPOUT)": self.dropout > 0,
+                f"heads {self.head_width} wide (multiples of 8 up to 128)": (
+                    self.head_width % 8 != 0 or self.head_width > 128
+                ),
+                **looks,
+            },
+        }
+        obstacles = limits.get(impl, {})
         return next((name for name, met in obstacles.items() if met), None)
+
+    @property
+    def attention_impl(self) -> str:
+        """What computes the attention of a training step: `auto` is sdpa where it
+        can, else reference.
+        """
+        if self.attention.impl != "auto":
+            return self.attention.impl
+        return "reference" if self.obstacle("sdpa") else "sdpa"
 
     @property
     def embed(self) -> int:

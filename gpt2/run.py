@@ -291,7 +291,7 @@ def _build(
         "budget": train.budget,
         "eval_windows": len(corpus.eval_windows),
         "eval_sha256": corpus.eval_sha256,
-        "attention_impl": model.h[0].attn.impl,
+        "attention_impl": settings.model.attention_impl,
         "loss_impl": resolve_loss(settings.model.loss, info.kind),
         "dtype": settings.system.dtype,
         "param_dtype": settings.system.param_dtype,

@@ -31,15 +31,6 @@ class Looked(NamedTuple):
     seen_n: torch.Tensor | None = None
 
 
-def resolve(settings: ModelSettings) -> str:
-    """The implementation that computes a training step: `auto` is sdpa where the
-    mechanisms allow it, else reference.
-    """
-    if settings.attention.impl != "auto":
-        return settings.attention.impl
-    return "reference" if settings.sdpa_obstacle else "sdpa"
-
-
 class Attention(nn.Module):
     """y = concat_h(o_h) W_o + b_o with o = core(projection(x)), then the gates.
 
@@ -60,7 +51,7 @@ class Attention(nn.Module):
         self.normaliser = options.normaliser + unsafe
         self.window = options.window
         self.routes = settings.mlp.cross_token
-        self.impl = resolve(settings)
+        self.impl = settings.attention_impl
         self.dropout = settings.dropout
         self.out_std = residual_std(settings.layers)
 
@@ -100,6 +91,8 @@ class Attention(nn.Module):
         k_BTGD, v_BTGD = self.projection.expand(memory)
         if self.impl == "sdpa":
             return Looked(self._sdpa(q_BTHD, k_BTGD, v_BTGD))
+        if self.impl == "triton":
+            return Looked(self._triton(q_BTHD, k_BTGD, v_BTGD))
         return self._reference(q_BTHD, k_BTGD, v_BTGD)
 
     def _reference(
@@ -171,6 +164,18 @@ class Attention(nn.Module):
             enable_gqa=k.shape[1] != q.shape[1],
         )
         return o_BHTD.transpose(1, 2)
+
+    def _triton(
+        self, q_BTHD: torch.Tensor, k_BTGD: torch.Tensor, v_BTGD: torch.Tensor
+    ) -> torch.Tensor:
+        """Any score, normaliser and pattern by our own kernels, o_BTHD."""
+        from kernels.attention.fused import attention_fused
+
+        ra = {}
+        if self.ra is not None:
+            ra = {"alpha": self.ra.alpha_H.float(), "band": self.ra.band}
+        options = {"normaliser": self.normaliser, "window": self.window, **ra}
+        return attention_fused(q_BTHD, k_BTGD, v_BTGD, **options)
 
     def cache_constant(self) -> int:
         """Values a decode keeps whatever the length: RA's last W queries."""

@@ -1,4 +1,6 @@
-"""Causal attention. `reference` is the readable, fp64-able definition."""
+"""Causal attention. `reference` is the readable, fp64-able definition;
+`attention_fused` the Triton operator, imported on first use: it needs triton.
+"""
 
 from kernels.attention.reference import (
     attention,
@@ -12,6 +14,7 @@ from kernels.attention.reference import (
 
 __all__ = [
     "attention",
+    "attention_fused",
     "mix",
     "normalise",
     "reciprocal",
@@ -19,3 +22,11 @@ __all__ = [
     "statistic",
     "visible",
 ]
+
+
+def __getattr__(name: str):
+    if name == "attention_fused":
+        from kernels.attention.fused import attention_fused
+
+        return attention_fused
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 EPS = 1e-6
+NORMALISERS = ("softmax", "softpick", "softpick_unsafe")
 
 
 def visible(
@@ -66,7 +67,7 @@ def normalise(
     if kind == "softpick":
         m_BHn1 = x_BHnS.detach().amax(dim=-1, keepdim=True).clamp(min=0.0)
     elif kind != "softpick_unsafe":
-        raise ValueError(f"normaliser {kind!r}: softmax, softpick, softpick_unsafe")
+        raise ValueError(f"normaliser {kind!r}: {', '.join(NORMALISERS)}")
     floor_BHn1 = torch.exp(-m_BHn1)
     small = floor_BHn1 * torch.expm1(x_BHnS.clamp(max=1.0))
     large = torch.exp(x_BHnS - m_BHn1) - floor_BHn1

@@ -126,7 +126,7 @@ CONFIGURATION = [
         "idle-line",
         "a line that does not matter is accepted",
         STUDY,
-        "if same(tree, stages, resolved):",
+        "if same(merge, stages, resolved):",
         "if False:",
         Test(f"{STUDY_TESTS}::TestDifference::test_every_line_must_matter"),
     ),

@@ -1,0 +1,175 @@
+"""Compile the attention kernels for a target that is not there, and read what
+they cost: registers, spills, shared memory.
+
+A case is what decides a binary: target, kernel, tile, head width, dtype and
+flags. Spills are the compiler's own count (ptxas: stack bytes that a kernel
+without local arrays can only use for spills; amdgcn: .vgpr_spill_count).
+"""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from itertools import product
+from typing import NamedTuple
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from kernels.attention import kernel_backward, kernel_forward
+from kernels.attention.configs import KERNELS, TARGETS, Tile, tile, widths
+
+TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
+JITTED = {
+    "forward": kernel_forward.forward,
+    "band": kernel_backward.backward_band,
+    "row": kernel_backward.backward_row,
+    "column": kernel_backward.backward_column,
+}
+# Shared memory that one program may take, bytes.
+SHARED = {
+    "cuda:80": 99 * 1024,
+    "cuda:90": 227 * 1024,
+    "hip:gfx942": 64 * 1024,
+    "hip:gfx1100": 64 * 1024,
+}
+# fp16 takes what bf16 takes, and a window adds the same masks to both normalisers.
+COMPILED = (torch.bfloat16, torch.float32)
+FLOATS = {"L", "DL", "DELTA", "ALPHA", "DALPHA"}
+
+
+class Case(NamedTuple):
+    """One binary."""
+
+    target: str
+    kernel: str
+    width: int
+    dtype: torch.dtype
+    band: bool
+    pick: bool
+    window: bool
+    tile: Tile
+
+    @property
+    def name(self) -> str:
+        """target kernel width dtype flags."""
+        flags = ("softpick" if self.pick else "softmax") + ("+ra" * self.band)
+        flags += "+window" * self.window
+        dtype = TYPES[self.dtype]
+        return f"{self.target} {self.kernel} D{self.width} {dtype} {flags}"
+
+
+class Cost(NamedTuple):
+    """What a compiled kernel takes; registers and spills per thread."""
+
+    registers: int
+    spills: int
+    shared: int
+
+    def fits(self, target: str) -> bool:
+        """No spill, and the shared memory is there."""
+        return self.spills == 0 and self.shared <= SHARED[target]
+
+
+def shipped(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
+    """Every tile that a launch can choose, per target, in its variants."""
+    bools = (False, True)
+    for target, dtype, name in product(targets, COMPILED, KERNELS):
+        for width, band, pick, window in product(
+            widths(target, dtype), bools, bools, bools
+        ):
+            if name == "band" and not band or window and pick:
+                continue
+            choice = tile(target, name, width, band, pick, dtype)
+            yield Case(target, name, width, dtype, band, pick, window, choice)
+
+
+def gpu_target(name: str) -> GPUTarget:
+    """cuda:90, hip:gfx1100 … as the compiler names it."""
+    backend, _, chip = name.partition(":")
+    if backend == "cuda":
+        return GPUTarget("cuda", int(chip), 32)
+    return GPUTarget("hip", chip, 64 if chip.startswith("gfx9") else 32)
+
+
+def source(case: Case) -> ASTSource:
+    """The kernel specialised as a launch with aligned inputs would do it."""
+    fn, dtype = JITTED[case.kernel], TYPES[case.dtype]
+    careful = not case.pick or case.dtype == torch.float32
+    constants = {
+        "GROUP": 1,
+        "D": case.width,
+        "D_PAD": case.width,
+        "BLOCK_M": case.tile.m,
+        "BLOCK_N": case.tile.n,
+        "STRIPS": 2 if case.band else 0,
+        "WINDOW": case.window,
+        "PICK": case.pick,
+        "SAFE": True,
+        "UNSAFE": False,
+        "ROW_BLOCK": 64,
+        "AHEAD": case.tile.ahead,
+        "REPAIR": False,
+        "CAREFUL": careful,
+        "TAIL": case.window,
+        "EXACT": case.dtype == torch.float32,
+    }
+    absent = {"DL"} if case.band else {"DL", "ALPHA", "P", "DS"}
+    if careful:
+        absent.add("CARE")
+    if not case.tile.descriptors:
+        absent |= {name for name in fn.arg_names if name.endswith("_TILES")}
+    constants |= dict.fromkeys(absent)
+    signature, attributes = {}, {}
+    for index, name in enumerate(fn.arg_names):
+        if name in constants:
+            signature[name] = "constexpr"
+        elif name.endswith("_TILES"):
+            rows = case.tile.m if case.kernel == "column" else case.tile.n
+            signature[name] = f"tensordesc<{dtype}[{rows}, {case.width}]>"
+        elif name == "scale":
+            signature[name] = "fp32"
+        elif name in ("H", "G", "count", "window", "band"):
+            signature[name] = "i32"
+        else:
+            attributes[(index,)] = [["tt.divisibility", 16]]
+            pointer = name.isupper() and name != "T"
+            kind = "fp32" if name in FLOATS else "i32" if name == "CARE" else dtype
+            signature[name] = f"*{kind}" if pointer else "i32"
+    constants = {name: constants[name] for name in fn.arg_names if name in constants}
+    return ASTSource(fn, signature, constants, attributes)
+
+
+def cost(case: Case) -> Cost:
+    """Compile one case and read its resources."""
+    compiled = triton.compile(
+        source(case), target=gpu_target(case.target), options=case.tile.options
+    )
+    shared = compiled.metadata.shared
+    if case.target.startswith("cuda"):
+        registers, spills = _nvidia(compiled.asm["cubin"])
+    else:
+        registers, spills = _amd(compiled.asm["amdgcn"])
+    return Cost(registers, spills, shared)
+
+
+def _nvidia(cubin: bytes) -> tuple[int, int]:
+    """Registers and stack bytes as cuobjdump reports them."""
+    tool = triton.knobs.nvidia.cuobjdump.path
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        text = subprocess.run(
+            [tool, "-res-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
+    used = re.search(r"REG:(\d+) STACK:(\d+)", text)
+    return int(used[1]), int(used[2])
+
+
+def _amd(assembly: str) -> tuple[int, int]:
+    """Vector registers and spills from the kernel's metadata."""
+    registers = re.search(r"\.vgpr_count:\s*(\d+)", assembly)
+    spills = re.search(r"\.vgpr_spill_count:\s*(\d+)", assembly)
+    return int(registers[1]), int(spills[1])

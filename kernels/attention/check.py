@@ -1,0 +1,189 @@
+"""How far the fused op is from float64, and how far it may be.
+
+The measure is ||out - ref|| for o and every gradient, ref the plain formula in
+float64 on the same (rounded) inputs. The budget is twice the error of the plain
+formula in the inputs' own precision, plus a floor: a fraction
+of the result, and of the terms it is summed from, where they cancel (one visible
+key: softmax's dS is a difference of equals, the plain formula may hit 0).
+
+Outputs start as NaN, so a value that no program wrote is an infinite error.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from typing import NamedTuple
+
+import torch
+
+from kernels.attention.fused import attention_fused
+from kernels.attention.reference import NORMALISERS
+from kernels.attention.reference import attention
+
+# Fractions of the result that are allowed beside twice the plain error: half a unit
+# in the last place; for fp32 some, as exp2 is approximate and sums are long.
+FLOOR = {torch.float32: 2e-6, torch.float16: 2**-11, torch.bfloat16: 2**-8}
+# Inputs of this size leave softmax one key: then the terms are those of one.
+ONE_KEY = 100.0
+LAYOUTS = ("fused", "contiguous", "head_first")
+
+
+class Case(NamedTuple):
+    """One comparison; size multiplies every input, layout is one of LAYOUTS."""
+
+    T: int
+    H: int
+    G: int
+    D: int
+    dtype: torch.dtype
+    normaliser: str = "softmax"
+    band: int | None = None
+    window: int | None = None
+    layout: str = "fused"
+    size: float = 1.0
+    B: int = 1
+
+
+class Error(NamedTuple):
+    """||out - ref|| and what it may be; both absolute."""
+
+    name: str
+    error: float
+    budget: float
+
+    @property
+    def ok(self) -> bool:
+        """Within the budget; NaN is not."""
+        return self.error <= self.budget
+
+
+@contextmanager
+def poisoned() -> Iterator[None]:
+    """Every torch.empty inside is filled with NaN."""
+    before = torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+
+
+def inputs(case: Case, device: str) -> tuple[torch.Tensor, ...]:
+    """Fresh q_BTHD, k_BTGD, v_BTGD, do_BTHD in the case's layout, and alpha_H."""
+    B, T, H, G, D = case.B, case.T, case.H, case.G, case.D
+    kind = {"dtype": case.dtype, "device": device}
+    if case.layout == "fused":
+        heads = torch.randn(B, T, H + 2 * G, D, **kind).mul_(case.size)
+        q, k, v = heads.split((H, G, G), dim=2)
+    elif case.layout == "contiguous":
+        q, k, v = (torch.randn(B, T, n, D, **kind) * case.size for n in (H, G, G))
+    else:
+        q, k, v = (
+            (torch.randn(B, n, T, D, **kind) * case.size).transpose(1, 2)
+            for n in (H, G, G)
+        )
+    return q, k, v, torch.randn(B, T, H, D, **kind), torch.randn(H, device=device)
+
+
+def results(function, leaves: list[torch.Tensor], do: torch.Tensor) -> list:
+    """o and the gradients of the leaves."""
+    leaves = [x.detach().requires_grad_() for x in leaves]
+    o = function(*leaves)
+    return [o.detach(), *torch.autograd.grad(o, leaves, do)]
+
+
+def errors(case: Case, device: str = "cpu") -> list[Error]:
+    """The errors of o, dq, dk, dv and, with a band, dalpha."""
+    q, k, v, do, alpha = inputs(case, device)
+    leaves = [q, k, v] if case.band is None else [q, k, v, alpha]
+
+    def plain(q, k, v, alpha=None):
+        shape = case.band or 0, case.normaliser, case.window
+        return attention(q, k, v, alpha, *shape)[0]
+
+    def fused(q, k, v, alpha=None):
+        first = case.layout == "head_first"
+        if first:
+            q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        o = attention_fused(
+            q,
+            k,
+            v,
+            normaliser=case.normaliser,
+            alpha=alpha,
+            band=case.band,
+            window=case.window,
+            head_first=first,
+        )
+        return o.transpose(1, 2) if first else o
+
+    truth = results(plain, [x.double() for x in leaves], do.double())
+    # The plain formula in this precision; its alpha has to be of the same type.
+    rough = results(plain, [x.to(case.dtype) for x in leaves], do)
+    with poisoned():
+        ours = results(fused, leaves, do)
+    names = ("o", "dq", "dk", "dv", "dalpha")
+    terms = _terms(case, q, k, v, do)
+    return [
+        _compare(name, out, low, ref, terms[name], FLOOR[case.dtype])
+        for name, out, low, ref in zip(names, ours, rough, truth)
+    ]
+
+
+def _terms(case: Case, q, k, v, do) -> dict[str, float]:
+    """The size that the terms of each result would sum to without cancelling."""
+
+    def rms(x):
+        return x.double().square().mean().sqrt().item()
+
+    seen = 1 if case.size >= ONE_KEY else min(case.T, case.window or case.T)
+    seen = math.sqrt(seen)
+    dp = rms(v) * rms(do) * math.sqrt(case.D)
+    per_score = dp / math.sqrt(case.D) / seen
+    dalpha = per_score * rms(q) * rms(k) * math.sqrt(case.D * case.B * case.T)
+    return {
+        "o": 0.0,
+        "dq": per_score * rms(k) * math.sqrt(q.numel()),
+        "dk": per_score * rms(q) * math.sqrt(q.numel()),
+        "dv": 0.0,
+        "dalpha": dalpha * seen * math.sqrt(case.H),
+    }
+
+
+def _compare(name, out, low, ref, terms: float, floor: float) -> Error:
+    error = (out.double() - ref).norm().item()
+    plain = (low.double() - ref).norm().item()
+    plain = plain if math.isfinite(plain) else math.inf
+    size = ref.norm().item()
+    return Error(name, error, 2 * plain + floor * (size + terms))
+
+
+def cases() -> Iterator[Case]:
+    """What a GPU is checked with: every shipped configuration and its corners."""
+    for dtype, D, normaliser, band in product(
+        FLOOR, (16, 32, 64, 96, 128), NORMALISERS[:2], (None, 64)
+    ):
+        shape = {"D": D, "dtype": dtype, "normaliser": normaliser, "band": band}
+        yield Case(T=256, H=2, G=2, B=2, **shape)
+        yield Case(T=333, H=4, G=2, window=100, layout="head_first", **shape)
+        if D in (64, 128):
+            for T in (1, 7, 65, 130):
+                yield Case(T=T, H=2, G=1, layout="contiguous", **shape)
+            # Over the budget so far: softpick with one key, whose gradient is
+            # eps / s^2, all digits of which cancel.
+            for window in (1, 64, 200):
+                yield Case(T=256, H=2, G=2, window=window, **shape)
+    for dtype, normaliser in product(FLOOR, NORMALISERS):
+        shape = {"T": 200, "D": 64, "dtype": dtype, "normaliser": normaliser}
+        for band in (0, 5, 100, 1000):
+            yield Case(H=3, G=1, window=33, band=band, **shape)
+    for dtype, normaliser, band in product(FLOOR, NORMALISERS[:2], (None, 64)):
+        shape = {"dtype": dtype, "normaliser": normaliser, "band": band}
+        for size in (1e-4, 1e-2, 10.0, 1e2, 1e4):
+            # Over the budget so far: dv in fp32 at size 1e2. At scores of 1e4 the
+            # one fp32 number L leaves p three digits.
+            yield Case(T=200, H=2, G=2, D=64, size=size, **shape)

@@ -1,0 +1,144 @@
+"""Which tile each kernel runs with: one table per target, no tuning at run time.
+
+A tile is chosen by target, kernel, padded head width and variant; the first row
+that matches serves. `make aot` compiles every choice without a GPU and refuses
+spills, so a faster tile that spills is not here. cuda:90 was measured on an H200
+(results/bench); the others are the largest that fit.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+KERNELS = ("forward", "band", "row", "column")
+WIDTHS = (16, 32, 64, 128)
+INTERPRETER = "interpreter"
+TARGETS = ("cuda:80", "cuda:90", "hip:gfx942", "hip:gfx1100")
+
+
+class Tile(NamedTuple):
+    """Rows of a query block (m) and a key block (n), and how a program runs.
+
+    descriptors: stream unmasked blocks through tensor descriptors where the
+    layout allows them (the values are the same). ahead: stages of the loops over
+    a band's tiles.
+    """
+
+    m: int
+    n: int
+    warps: int
+    stages: int
+    registers: int | None = None
+    descriptors: bool = False
+    ahead: int = 1
+
+    @property
+    def options(self) -> dict[str, int]:
+        """What the compiler is told."""
+        options = {"num_warps": self.warps, "num_stages": self.stages}
+        if self.registers is not None:
+            options["maxnreg"] = self.registers
+        return options
+
+
+class Row(NamedTuple):
+    """Serves heads up to `width` wide; band and pick (softpick): True, False or
+    None for both.
+    """
+
+    width: int
+    band: bool | None
+    pick: bool | None
+    tile: Tile
+
+
+# fp16 and bf16. Products of fp32 run on the scalar units: one table for all.
+HALF: dict[str, dict[str, list[Row]]] = {
+    "cuda:90": {
+        "forward": [
+            Row(64, True, None, Tile(128, 64, 8, 3)),
+            Row(64, False, True, Tile(64, 64, 4, 2, descriptors=True)),
+            Row(64, False, False, Tile(64, 64, 4, 3, descriptors=True)),
+            Row(128, True, False, Tile(64, 32, 4, 3)),
+            Row(128, None, None, Tile(64, 32, 4, 3, descriptors=True)),
+        ],
+        "band": [Row(128, True, None, Tile(64, 32, 4, 1))],
+        "row": [
+            Row(64, True, None, Tile(64, 64, 4, 2, descriptors=True)),
+            Row(64, False, None, Tile(64, 64, 4, 3, descriptors=True)),
+            Row(128, True, None, Tile(64, 32, 4, 2, descriptors=True)),
+            Row(128, False, None, Tile(64, 32, 4, 3, descriptors=True)),
+        ],
+        "column": [
+            Row(64, True, None, Tile(64, 64, 4, 3)),
+            Row(64, False, True, Tile(64, 64, 4, 2)),
+            Row(64, False, False, Tile(64, 64, 4, 3)),
+            Row(128, True, None, Tile(32, 64, 4, 3, descriptors=True)),
+            Row(128, False, None, Tile(32, 64, 4, 2, descriptors=True)),
+        ],
+    },
+    "cuda:80": {
+        "forward": [Row(128, None, None, Tile(64, 32, 4, 2))],
+        "band": [
+            Row(64, True, None, Tile(64, 32, 4, 1)),
+            Row(128, True, None, Tile(64, 32, 8, 1)),
+        ],
+        "row": [Row(128, None, None, Tile(64, 32, 4, 2))],
+        "column": [
+            Row(64, None, None, Tile(32, 64, 4, 2)),
+            Row(128, None, None, Tile(32, 64, 8, 1)),
+        ],
+    },
+    "hip:gfx942": {
+        "forward": [Row(128, None, None, Tile(64, 32, 4, 1))],
+        "band": [Row(128, True, None, Tile(64, 32, 4, 1))],
+        "row": [Row(128, None, None, Tile(64, 32, 4, 1))],
+        "column": [Row(128, None, None, Tile(32, 64, 4, 1))],
+    },
+    # 128 wide, row and column spill at every tile tried down to 16 x 16.
+    "hip:gfx1100": {
+        "forward": [
+            Row(64, True, None, Tile(64, 16, 4, 1)),
+            Row(64, False, None, Tile(64, 32, 4, 1)),
+        ],
+        "band": [Row(64, True, None, Tile(32, 32, 4, 1))],
+        "row": [Row(64, None, None, Tile(64, 32, 8, 1))],
+        "column": [Row(64, None, None, Tile(16, 32, 4, 1))],
+    },
+}
+SINGLE = {
+    "forward": Tile(32, 16, 8, 1),
+    "band": Tile(16, 16, 8, 1),
+    "row": Tile(16, 16, 8, 1),
+    "column": Tile(16, 16, 8, 1),
+}
+
+
+def widths(target: str, dtype: torch.dtype) -> list[int]:
+    """The padded head widths that a target serves."""
+    if dtype == torch.float32:
+        return list(WIDTHS)
+    widest = max(row.width for row in HALF[target]["column"])
+    return [width for width in WIDTHS if width <= widest]
+
+
+def tile(
+    target: str, kernel: str, width: int, band: bool, pick: bool, dtype: torch.dtype
+) -> Tile:
+    """The tile of a kernel; NotImplementedError where none was found to serve."""
+    if target == INTERPRETER:
+        return Tile(32, 16, 4, 1)
+    if target not in HALF:
+        raise NotImplementedError(
+            f"no tiles for {target}: add it to {__name__} ({', '.join(TARGETS)}), "
+            "or use another implementation"
+        )
+    if dtype == torch.float32:
+        return SINGLE[kernel]
+    for row in HALF[target][kernel]:
+        if width <= row.width and row.band in (None, band) and row.pick in (None, pick):
+            return row.tile
+    raise NotImplementedError(
+        f"heads of width {width} on {target}: no tile of the {kernel} kernel fits its "
+        "registers; use another implementation"
+    )

@@ -1,0 +1,649 @@
+"""The backward pass of causal attention: two kernels, three with a band.
+
+Two kernels walk every visible tile once each:
+
+row     a block of queries: dQ_t = scale sum_s dS_ts k_s
+column  a block of keys, on transposed tiles: dV_s and dK_s
+
+With a band a third one comes first. It computes p and dS of the tiles that the
+band touches, TILE x TILE, and leaves them in a strip of STRIPS * TILE columns
+per row, so that nothing about the band is computed twice: row and column read
+these tiles instead of making them, and a second time, as the transposed score
+asks, for alpha sum_t dS_ts k_t (a part of dQ_s) and alpha sum_s dS_ts q_s (of
+dK_t). No gradient is written twice; the order of every sum is fixed.
+
+kernel_tiles.py has the formulas, the units and the legend.
+"""
+
+import triton
+import triton.language as tl
+
+from kernels.attention.kernel_tiles import (
+    TILE,
+    _any,
+    _dot,
+    _key_ranges,
+    _load,
+    _needs_care,
+    _place,
+    _sees_few,
+    _share,
+    _store,
+    _stream,
+    _visible,
+    _weights,
+)
+
+
+@triton.jit
+def _row_blocks(
+    dq,
+    q,
+    do,
+    level,
+    delta,
+    lo,
+    hi,
+    t,
+    K,
+    V,
+    K_TILES,
+    V_TILES,
+    k_row,
+    k_column,
+    v_row,
+    v_column,
+    stride_k,
+    stride_v,
+    T,
+    window,
+    scale,
+    D: tl.constexpr,
+    D_PAD: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    CHECK: tl.constexpr,
+    WINDOW: tl.constexpr,
+    PICK: tl.constexpr,
+    CAREFUL: tl.constexpr,
+    EXACT: tl.constexpr,
+):
+    """dQ over the key blocks in [lo, hi)."""
+    rows, cols = tl.arange(0, BLOCK_N), tl.arange(0, D_PAD)
+    for n0 in range(lo, hi, BLOCK_N):
+        k = _stream(K_TILES, k_row, k_column, K, n0, stride_k, rows, cols, T, D, CHECK)
+        v = _stream(V_TILES, v_row, v_column, V, n0, stride_v, rows, cols, T, D, CHECK)
+        x = _dot(q, tl.trans(k))
+        if CHECK:
+            back = t[:, None] - (n0 + rows)[None, :]
+            x = tl.where(_visible(back, window, WINDOW), x, float("-inf"))
+        dp = _dot(do, tl.trans(v))
+        _, ds = _weights(
+            x, level[:, None], delta[:, None], dp, scale, PICK, CAREFUL, EXACT
+        )
+        dq = _dot(ds.to(k.dtype), k, dq)
+    return dq
+
+
+@triton.jit
+def _row_all(
+    dq,
+    q,
+    do,
+    level,
+    delta,
+    lo,
+    full,
+    near,
+    hi,
+    t,
+    K,
+    V,
+    K_TILES,
+    V_TILES,
+    k_row,
+    k_column,
+    v_row,
+    v_column,
+    stride_k,
+    stride_v,
+    T,
+    window,
+    scale,
+    D: tl.constexpr,
+    D_PAD: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    STRIPS: tl.constexpr,
+    WINDOW: tl.constexpr,
+    PICK: tl.constexpr,
+    CAREFUL: tl.constexpr,
+    EXACT: tl.constexpr,
+):
+    """dQ over every block that no strip holds."""
+    # fmt: off
+    if WINDOW:
+        dq = _row_blocks(
+            dq, q, do, level, delta, lo, full, t, K, V,
+            K_TILES, V_TILES, k_row, k_column, v_row, v_column,
+            stride_k, stride_v, T, window, scale,
+            D, D_PAD, BLOCK_N, True, WINDOW, PICK, CAREFUL, EXACT,
+        )
+    dq = _row_blocks(
+        dq, q, do, level, delta, full, near, t, K, V,
+        K_TILES, V_TILES, k_row, k_column, v_row, v_column,
+        stride_k, stride_v, T, window, scale,
+        D, D_PAD, BLOCK_N, False, WINDOW, PICK, CAREFUL, EXACT,
+    )
+    if STRIPS == 0:
+        dq = _row_blocks(
+            dq, q, do, level, delta, near, hi, t, K, V,
+            K_TILES, V_TILES, k_row, k_column, v_row, v_column,
+            stride_k, stride_v, T, window, scale,
+            D, D_PAD, BLOCK_N, True, WINDOW, PICK, CAREFUL, EXACT,
+        )
+    # fmt: on
+    return dq
+
+
+@triton.jit
+def _delta(O, DO, m0, stride_o, T, H, rows, cols, D: tl.constexpr):
+    """delta = o · do of a block of rows."""
+    o = _load(O, m0, H * D, rows, cols, T, D, True).to(tl.float32)
+    delta = tl.sum(o * _load(DO, m0, stride_o, rows, cols, T, D, True), 1)
+    return delta
+
+
+@triton.jit
+def _summed_delta(
+    q,
+    do,
+    k_here,
+    level,
+    lo,
+    hi,
+    t,
+    alpha,
+    Q,
+    K,
+    V,
+    stride_q,
+    stride_k,
+    stride_v,
+    T,
+    window,
+    band,
+    scale,
+    D: tl.constexpr,
+    D_PAD: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BAND: tl.constexpr,
+    WINDOW: tl.constexpr,
+    EXACT: tl.constexpr,
+):
+    """Softpick's delta as sum_s p_ts dP_ts over the key blocks in [lo, hi). Where few
+    keys are seen dP - delta cancels, and e^(s-L), which softpick does not bound by
+    1, magnifies what the rounding of o leaves in o · do.
+    """
+    rows, cols = tl.arange(0, BLOCK_N), tl.arange(0, D_PAD)
+    delta = tl.zeros_like(level)
+    for n0 in tl.range(lo, hi, BLOCK_N, num_stages=1):
+        k = _load(K, n0, stride_k, rows, cols, T, D, True)
+        v = _load(V, n0, stride_v, rows, cols, T, D, True)
+        x = _dot(q, tl.trans(k))
+        back = t[:, None] - (n0 + rows)[None, :]
+        if BAND:
+            q_there = _load(Q, n0, stride_q, rows, cols, T, D, True)
+            x += tl.where(back <= band, alpha * _dot(k_here, tl.trans(q_there)), 0.0)
+        x = tl.where(_visible(back, window, WINDOW), x, float("-inf"))
+        dp = _dot(do, tl.trans(v))
+        twice_p, _ = _weights(x, level[:, None], 0.0, dp, scale, True, True, EXACT)
+        delta += tl.sum(twice_p * dp, 1)
+    return delta * 0.5
+
+
+@triton.jit
+def _strip(base, width, t, s, STRIPS: tl.constexpr):
+    """Where the pair (t, s) of a band tile lies in a head's strips."""
+    column = s - (t // TILE - (STRIPS - 1)) * TILE
+    return base + t.to(tl.int64) * width + column
+
+
+# fmt: off
+@triton.jit
+def backward_band(
+    Q, K, V, O, DO, L, DL, DELTA, ALPHA, P, DS, DALPHA, stride_qb, stride_qt, stride_qh,
+    stride_kb, stride_kt, stride_kh, stride_vb, stride_vt, stride_vh, stride_ob,
+    stride_ot, stride_oh, T, stride_l, H, window, band, scale, GROUP: tl.constexpr,
+    D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    STRIPS: tl.constexpr, WINDOW: tl.constexpr, PICK: tl.constexpr, EXACT: tl.constexpr,
+):
+    """delta_BHT, the strips of p and dS (0 where not visible), and this block's part
+    of dalpha = scale sum dS_ts q_s · k_t, for one block of queries.
+    """
+    blocks = tl.cdiv(T, BLOCK_M)
+    head = tl.program_id(0) // blocks
+    block = tl.program_id(0) % blocks
+    m0 = block * BLOCK_M
+    b, h = (head // H).to(tl.int64), head % H
+    Q += b * stride_qb + tl.cast(h, tl.int64) * stride_qh
+    K += b * stride_kb + tl.cast(h // GROUP, tl.int64) * stride_kh
+    V += b * stride_vb + tl.cast(h // GROUP, tl.int64) * stride_vh
+    DO += b * stride_ob + tl.cast(h, tl.int64) * stride_oh
+    O += b * T * H * D + h * D
+    rows, cols = tl.arange(0, BLOCK_M), tl.arange(0, D_PAD)
+    t = m0 + rows
+    lines = tl.cast(head, tl.int64) * stride_l + t
+    level = tl.load(L + lines, mask=t < T, other=0.0)
+    q = _load(Q, m0, stride_qt, rows, cols, T, D, True)
+    k_here = _load(K, m0, stride_kt, rows, cols, T, D, True)
+    do = _load(DO, m0, stride_ot, rows, cols, T, D, True)
+    alpha = tl.load(ALPHA + h).to(tl.float32)
+    delta = _delta(O, DO, m0, stride_ot, T, H, rows, cols, D)
+    if PICK:
+        if _sees_few(m0, window, WINDOW):
+            lo, _, _, hi = _key_ranges(
+                m0, T, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW
+            )
+            delta = _summed_delta(
+                q, do, k_here, level, lo, hi, t, alpha, Q, K, V,
+                stride_qt, stride_kt, stride_vt, T, window, band, scale,
+                D, D_PAD, BLOCK_N, True, WINDOW, EXACT,
+            )
+    if DL is not None:
+        # L moves with e^(s-L), as delta enters dS with it.
+        delta -= tl.load(DL + lines, mask=t < T, other=0.0) / scale
+    tl.store(DELTA + lines, delta, mask=t < T)
+    width: tl.constexpr = STRIPS * TILE
+    P += tl.cast(head, tl.int64) * T * width
+    DS += tl.cast(head, tl.int64) * T * width
+    s_rows = tl.arange(0, BLOCK_N)
+    dalpha = tl.zeros([BLOCK_M], tl.float32)
+    end = (m0 // TILE + 1) * TILE
+    for n0 in range(tl.maximum(end - STRIPS * TILE, 0), end, BLOCK_N):
+        k = _load(K, n0, stride_kt, s_rows, cols, T, D, True)
+        q_there = _load(Q, n0, stride_qt, s_rows, cols, T, D, True)
+        v = _load(V, n0, stride_vt, s_rows, cols, T, D, True)
+        back = t[:, None] - (n0 + s_rows)[None, :]
+        r = tl.where(back <= band, _dot(k_here, tl.trans(q_there)), 0.0)
+        x = _dot(q, tl.trans(k)) + alpha * r
+        x = tl.where(_visible(back, window, WINDOW), x, float("-inf"))
+        dp = _dot(do, tl.trans(v))
+        p, ds = _weights(
+            x, level[:, None], delta[:, None], dp, scale, PICK, True, EXACT
+        )
+        dalpha += tl.sum(ds * r, 1)
+        inside = (t < T)[:, None]
+        s = (n0 + s_rows)[None, :]
+        tl.store(
+            _strip(P, width, t[:, None], s, STRIPS),
+            p.to(P.dtype.element_ty),
+            mask=inside,
+        )
+        tl.store(
+            _strip(DS, width, t[:, None], s, STRIPS),
+            ds.to(DS.dtype.element_ty),
+            mask=inside,
+        )
+    dalpha = tl.sum(tl.where(t < T, dalpha, 0.0), 0) * scale
+    tl.store(DALPHA + tl.cast(head, tl.int64) * blocks + block, dalpha)
+# fmt: on
+
+
+# fmt: off
+@triton.jit
+def backward_row(
+    Q, K, V, O, DO, L, DL, DELTA, ALPHA, DS, CARE, DQ, K_TILES, V_TILES, stride_qb,
+    stride_qt, stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt,
+    stride_vh, stride_ob, stride_ot, stride_oh, T, stride_l, H, window, band, scale,
+    GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr, STRIPS: tl.constexpr, AHEAD: tl.constexpr,
+    WINDOW: tl.constexpr, PICK: tl.constexpr, EXACT: tl.constexpr,
+):
+    """dQ_BTHD of one block of queries; without a band delta_BHT as well. DL is the
+    gradient of L, or None.
+    """
+    blocks = tl.cdiv(T, BLOCK_M)
+    head = tl.program_id(0) // blocks
+    block = blocks - 1 - tl.program_id(0) % blocks
+    m0 = block * BLOCK_M
+    b, h = (head // H).to(tl.int64), head % H
+    k_start = b * stride_kb + tl.cast(h // GROUP, tl.int64) * stride_kh
+    v_start = b * stride_vb + tl.cast(h // GROUP, tl.int64) * stride_vh
+    k_row, k_column = _place(k_start, stride_kt)
+    v_row, v_column = _place(v_start, stride_vt)
+    Q += b * stride_qb + tl.cast(h, tl.int64) * stride_qh
+    K += k_start
+    V += v_start
+    DO += b * stride_ob + tl.cast(h, tl.int64) * stride_oh
+    own = b * T * H * D + h * D
+    rows, cols = tl.arange(0, BLOCK_M), tl.arange(0, D_PAD)
+    t = m0 + rows
+    lines = tl.cast(head, tl.int64) * stride_l + t
+    level = tl.load(L + lines, mask=t < T, other=0.0)
+    dq = tl.zeros([BLOCK_M, D_PAD], tl.float32)
+    lo, full, near, hi = _key_ranges(m0, T, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW)
+    q = _load(Q, m0, stride_qt, rows, cols, T, D, True)
+    do = _load(DO, m0, stride_ot, rows, cols, T, D, True)
+    if STRIPS == 0:
+        delta = _delta(O + own, DO, m0, stride_ot, T, H, rows, cols, D)
+        if PICK:
+            if _sees_few(m0, window, WINDOW):
+                delta = _summed_delta(
+                    q, do, q, level, lo, hi, t, 0.0, Q, K, V,
+                    stride_qt, stride_kt, stride_vt, T, window, band, scale,
+                    D, D_PAD, BLOCK_N, False, WINDOW, EXACT,
+                )
+        if DL is not None:
+            # L moves with e^(s-L), as delta enters dS with it.
+            delta -= tl.load(DL + lines, mask=t < T, other=0.0) / scale
+        tl.store(DELTA + lines, delta, mask=t < T)
+    else:
+        delta = tl.load(DELTA + lines, mask=t < T, other=0.0)
+        width: tl.constexpr = STRIPS * TILE
+        DS += tl.cast(head, tl.int64) * T * width
+        other = tl.arange(0, BLOCK_N)
+        end = tl.minimum((m0 // TILE + STRIPS) * TILE, T)
+        for n0 in tl.range(m0 // BLOCK_N * BLOCK_N, end, BLOCK_N, num_stages=AHEAD):
+            # Here the block's positions are keys, and n0 is one of queries.
+            k = _load(K, n0, stride_kt, other, cols, T, D, True)
+            back = (n0 + other)[None, :] - t[:, None]
+            inside = (back >= 0) & (back <= band) & (n0 + other < T)[None, :]
+            pairs = _strip(DS, width, (n0 + other)[None, :], t[:, None], STRIPS)
+            dq = _dot(tl.load(pairs, mask=inside, other=0.0), k, dq)
+        dq = dq * tl.load(ALPHA + h).to(tl.float32)
+        for n0 in tl.range(near, hi, BLOCK_N, num_stages=AHEAD):
+            k = _load(K, n0, stride_kt, other, cols, T, D, True)
+            pairs = _strip(DS, width, t[:, None], (n0 + other)[None, :], STRIPS)
+            ds = tl.load(pairs, mask=(t < T)[:, None], other=0.0)
+            dq = _dot(ds, k, dq)
+    if CARE is not None:
+        care = _needs_care(level, t, T, window, scale, WINDOW)
+        tl.store(CARE + tl.cast(head, tl.int64) * blocks + block, care)
+    dq = _row_all(
+        dq, q, do, level, delta, lo, full, near, hi, t, K, V,
+        K_TILES, V_TILES, k_row, k_column, v_row, v_column,
+        stride_kt, stride_vt, T, window, scale,
+        D, D_PAD, BLOCK_N, STRIPS, WINDOW, PICK, True, EXACT,
+    )
+    _store(DQ + own, m0, H * D, rows, cols, T, D, dq * scale)
+# fmt: on
+
+
+@triton.jit
+def _column_blocks(
+    dk,
+    dv,
+    k,
+    v,
+    lo,
+    near,
+    full,
+    hi,
+    s,
+    Q,
+    DO,
+    L,
+    DELTA,
+    Q_TILES,
+    DO_TILES,
+    q_row,
+    q_column,
+    do_row,
+    do_column,
+    stride_q,
+    stride_o,
+    T,
+    window,
+    scale,
+    D: tl.constexpr,
+    D_PAD: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    CHECK: tl.constexpr,
+    WINDOW: tl.constexpr,
+    PICK: tl.constexpr,
+    CAREFUL: tl.constexpr,
+    EXACT: tl.constexpr,
+):
+    """dK and dV over the query blocks in [lo, near) and then [full, hi). Tiles are
+    [N, M]: keys are rows.
+    """
+    rows, cols = tl.arange(0, BLOCK_M), tl.arange(0, D_PAD)
+    first = tl.cdiv(near - lo, BLOCK_M)
+    count = first + tl.cdiv(tl.maximum(hi - full, 0), BLOCK_M)
+    for block in range(0, count):
+        m0 = lo + block * BLOCK_M
+        if CHECK:
+            m0 = tl.where(block < first, m0, full + (block - first) * BLOCK_M)
+        t = m0 + rows
+        q = _stream(Q_TILES, q_row, q_column, Q, m0, stride_q, rows, cols, T, D, CHECK)
+        do = _stream(
+            DO_TILES, do_row, do_column, DO, m0, stride_o, rows, cols, T, D, CHECK
+        )
+        if CHECK:
+            level = tl.load(L + t, mask=t < T, other=0.0)
+            delta = tl.load(DELTA + t, mask=t < T, other=0.0)
+        else:
+            level = tl.load(L + t)
+            delta = tl.load(DELTA + t)
+        x = _dot(k, tl.trans(q))
+        if CHECK:
+            seen = _visible(t[None, :] - s[:, None], window, WINDOW) & (t < T)[None, :]
+            x = tl.where(seen, x, float("-inf"))
+        dp = _dot(v, tl.trans(do))
+        p, ds = _weights(
+            x, level[None, :], delta[None, :], dp, scale, PICK, CAREFUL or CHECK, EXACT
+        )
+        dv = _dot(p.to(do.dtype), do, dv)
+        dk = _dot(ds.to(q.dtype), q, dk)
+    return dk, dv
+
+
+@triton.jit
+def _column_all(
+    dk,
+    dv,
+    k,
+    v,
+    lo,
+    near,
+    full,
+    hi,
+    s,
+    Q,
+    DO,
+    L,
+    DELTA,
+    Q_TILES,
+    DO_TILES,
+    q_row,
+    q_column,
+    do_row,
+    do_column,
+    stride_q,
+    stride_o,
+    T,
+    window,
+    scale,
+    D: tl.constexpr,
+    D_PAD: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    STRIPS: tl.constexpr,
+    WINDOW: tl.constexpr,
+    TAIL: tl.constexpr,
+    PICK: tl.constexpr,
+    CAREFUL: tl.constexpr,
+    EXACT: tl.constexpr,
+):
+    """dK and dV over every block that no strip holds: those that need a mask (near
+    the diagonal and, TAIL, at the end), then the rest.
+    """
+    # fmt: off
+    if TAIL or STRIPS == 0:
+        start = near if STRIPS > 0 else lo
+        dk, dv = _column_blocks(
+            dk, dv, k, v, start, near, full, hi, s, Q, DO, L, DELTA,
+            Q_TILES, DO_TILES, q_row, q_column, do_row, do_column,
+            stride_q, stride_o, T, window, scale,
+            D, D_PAD, BLOCK_M, True, WINDOW, PICK, CAREFUL, EXACT,
+        )
+    dk, dv = _column_blocks(
+        dk, dv, k, v, near, full, hi, hi, s, Q, DO, L, DELTA,
+        Q_TILES, DO_TILES, q_row, q_column, do_row, do_column,
+        stride_q, stride_o, T, window, scale,
+        D, D_PAD, BLOCK_M, False, WINDOW, PICK, CAREFUL, EXACT,
+    )
+    # fmt: on
+    return dk, dv
+
+
+@triton.jit
+def _query_ranges(
+    n0,
+    T,
+    window,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    STRIPS: tl.constexpr,
+    WINDOW: tl.constexpr,
+):
+    """(lo, near, full, hi) of a key block, multiples of BLOCK_M but for hi: masks or
+    the strips in [lo, near), none in [near, full), masks in [full, hi).
+    """
+    lo = n0 // BLOCK_M * BLOCK_M
+    hi = T
+    whole = T
+    near = tl.cdiv(n0 + BLOCK_N - 1, BLOCK_M) * BLOCK_M
+    if STRIPS > 0:
+        near = (n0 // TILE + STRIPS) * TILE
+    if WINDOW:
+        hi = tl.minimum(T, n0 + BLOCK_N - 1 + window)
+        whole = tl.minimum(T, n0 + window)
+    near = tl.minimum(near, T)
+    full = tl.maximum(whole // BLOCK_M * BLOCK_M, near)
+    return lo, near, full, hi
+
+
+# fmt: off
+@triton.jit
+def _column_item(
+    item, Q, K, V, DO, L, DELTA, ALPHA, P, DS, DK, DV, Q_TILES, DO_TILES, stride_qb,
+    stride_qt, stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt,
+    stride_vh, stride_ob, stride_ot, stride_oh, T, stride_l, G, window, band, scale,
+    GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr, STRIPS: tl.constexpr, AHEAD: tl.constexpr,
+    WINDOW: tl.constexpr, TAIL: tl.constexpr, PICK: tl.constexpr, CAREFUL: tl.constexpr,
+    EXACT: tl.constexpr,
+):
+    """dK and dV of one block of keys, over the GROUP heads that read it."""
+    blocks = tl.cdiv(T, BLOCK_N)
+    head = item // blocks
+    n0 = item % blocks * BLOCK_N
+    b, g = (head // G).to(tl.int64), head % G
+    K += b * stride_kb + tl.cast(g, tl.int64) * stride_kh
+    V += b * stride_vb + tl.cast(g, tl.int64) * stride_vh
+    rows, cols = tl.arange(0, BLOCK_N), tl.arange(0, D_PAD)
+    s = n0 + rows
+    dk = tl.zeros([BLOCK_N, D_PAD], tl.float32)
+    dv = tl.zeros([BLOCK_N, D_PAD], tl.float32)
+    lo, near, full, hi = _query_ranges(n0, T, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW)
+    H = G * GROUP
+    for h in range(g * GROUP, g * GROUP + GROUP):
+        q_start = b * stride_qb + tl.cast(h, tl.int64) * stride_qh
+        do_start = b * stride_ob + tl.cast(h, tl.int64) * stride_oh
+        q_row, q_column = _place(q_start, stride_qt)
+        do_row, do_column = _place(do_start, stride_ot)
+        Q_h = Q + q_start
+        DO_h = DO + do_start
+        lines = (b * H + h) * stride_l
+        if STRIPS > 0:
+            width: tl.constexpr = STRIPS * TILE
+            P_h = P + (b * H + h) * T * width
+            DS_h = DS + (b * H + h) * T * width
+            other = tl.arange(0, BLOCK_M)
+            part = tl.zeros([BLOCK_N, D_PAD], tl.float32)
+            end = tl.minimum(n0 + BLOCK_N, T)
+            start = tl.maximum((n0 // TILE - STRIPS + 1) * TILE, 0)
+            for m0 in tl.range(start, end, BLOCK_M, num_stages=AHEAD):
+                # Here the block's positions are queries, and m0 is one of keys.
+                q = _load(Q_h, m0, stride_qt, other, cols, T, D, True)
+                back = s[:, None] - (m0 + other)[None, :]
+                inside = (back >= 0) & (back <= band) & (s < T)[:, None]
+                pairs = _strip(DS_h, width, s[:, None], (m0 + other)[None, :], STRIPS)
+                part = _dot(tl.load(pairs, mask=inside, other=0.0), q, part)
+            dk += part * tl.load(ALPHA + h).to(tl.float32)
+            for m0 in tl.range(lo, near, BLOCK_M, num_stages=AHEAD):
+                q = _load(Q_h, m0, stride_qt, other, cols, T, D, True)
+                do = _load(DO_h, m0, stride_ot, other, cols, T, D, True)
+                t = (m0 + other)[None, :]
+                inside = t < T
+                p = tl.load(
+                    _strip(P_h, width, t, s[:, None], STRIPS), mask=inside, other=0.0
+                )
+                ds = tl.load(
+                    _strip(DS_h, width, t, s[:, None], STRIPS),
+                    mask=inside,
+                    other=0.0,
+                )
+                dv = _dot(p, do, dv)
+                dk = _dot(ds, q, dk)
+        k = _load(K, n0, stride_kt, rows, cols, T, D, True)
+        v = _load(V, n0, stride_vt, rows, cols, T, D, True)
+        dk, dv = _column_all(
+            dk, dv, k, v, lo, near, full, hi, s, Q_h, DO_h, L + lines, DELTA + lines,
+            Q_TILES, DO_TILES, q_row, q_column, do_row, do_column,
+            stride_qt, stride_ot, T, window, scale,
+            D, D_PAD, BLOCK_M, STRIPS, WINDOW, TAIL, PICK, CAREFUL, EXACT,
+        )
+    if PICK:
+        dv = dv * 0.5
+    own = b * T * G * D + g * D
+    _store(DK + own, n0, G * D, rows, cols, T, D, dk * scale)
+    _store(DV + own, n0, G * D, rows, cols, T, D, dv)
+# fmt: on
+
+
+# fmt: off
+@triton.jit
+def backward_column(
+    Q, K, V, DO, L, DELTA, ALPHA, P, DS, CARE, DK, DV, Q_TILES, DO_TILES, stride_qb,
+    stride_qt, stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt,
+    stride_vh, stride_ob, stride_ot, stride_oh, T, stride_l, G, count, window, band,
+    scale, GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, STRIPS: tl.constexpr,
+    AHEAD: tl.constexpr, ROW_BLOCK: tl.constexpr, WINDOW: tl.constexpr,
+    TAIL: tl.constexpr, PICK: tl.constexpr, REPAIR: tl.constexpr, CAREFUL: tl.constexpr,
+    EXACT: tl.constexpr,
+):
+    """dK_BTGD and dV_BTGD, a program per block of keys. TAIL: query blocks past the
+    diagonal need a mask (a window, or T % BLOCK_M). REPAIR: a few programs share
+    all `count` blocks and do again those that see a row which needs care.
+    """
+    if REPAIR:
+        lo, hi = _share(count)
+        blocks = tl.cdiv(T, BLOCK_N)
+        row_blocks = tl.cdiv(T, ROW_BLOCK)
+        heads = GROUP * row_blocks
+        if _any(CARE, lo // blocks * heads, tl.cdiv(hi, blocks) * heads) > 0:
+            for item in range(lo, hi):
+                first = item % blocks * BLOCK_N // ROW_BLOCK
+                care = 0
+                for head in range(item // blocks * GROUP, (item // blocks + 1) * GROUP):
+                    flags = CARE + head * row_blocks
+                    care = tl.maximum(care, _any(flags, first, row_blocks))
+                if care > 0:
+                    _column_item(
+                        item, Q, K, V, DO, L, DELTA, ALPHA, P, DS, DK, DV, Q_TILES,
+                        DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt,
+                        stride_kh, stride_vb, stride_vt, stride_vh, stride_ob,
+                        stride_ot, stride_oh, T, stride_l, G, window, band, scale,
+                        GROUP, D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, AHEAD, WINDOW, TAIL,
+                        PICK, CAREFUL, EXACT,
+                    )
+    else:
+        _column_item(
+            tl.program_id(0), Q, K, V, DO, L, DELTA, ALPHA, P, DS, DK, DV, Q_TILES,
+            DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
+            stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh, T,
+            stride_l, G, window, band, scale, GROUP, D, D_PAD, BLOCK_M, BLOCK_N, STRIPS,
+            AHEAD, WINDOW, TAIL, PICK, CAREFUL, EXACT,
+        )
+# fmt: on

@@ -1,0 +1,254 @@
+"""The forward pass of causal attention: online sums over blocks of keys.
+
+kernel_tiles.py has the formulas, the units and the legend.
+"""
+
+import triton
+import triton.language as tl
+
+from kernels.attention.kernel_tiles import (
+    LOG2E,
+    EPS,
+    LOWEST,
+    _dot,
+    _key_ranges,
+    _load,
+    _masked,
+    _minus_one,
+    _any,
+    _needs_care,
+    _share,
+    _place,
+    _power,
+    _store,
+    _stream,
+    _visible,
+)
+
+
+@triton.jit
+def _forward_blocks(
+    acc,
+    total,
+    top,
+    q,
+    k_here,
+    lo,
+    hi,
+    t,
+    alpha,
+    Q,
+    K,
+    V,
+    K_TILES,
+    V_TILES,
+    k_row,
+    k_column,
+    v_row,
+    v_column,
+    stride_q,
+    stride_k,
+    stride_v,
+    T,
+    window,
+    band,
+    scale,
+    D: tl.constexpr,
+    D_PAD: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    CHECK: tl.constexpr,
+    BAND: tl.constexpr,
+    WINDOW: tl.constexpr,
+    PICK: tl.constexpr,
+    SAFE: tl.constexpr,
+    CAREFUL: tl.constexpr,
+    EXACT: tl.constexpr,
+):
+    """Online sums over the key blocks in [lo, hi)."""
+    rows, cols = tl.arange(0, BLOCK_N), tl.arange(0, D_PAD)
+    unit = scale * LOG2E
+    for n0 in range(lo, hi, BLOCK_N):
+        k = _stream(K_TILES, k_row, k_column, K, n0, stride_k, rows, cols, T, D, CHECK)
+        x = _dot(q, tl.trans(k))
+        back = t[:, None] - (n0 + rows)[None, :]
+        if BAND:
+            q_there = _load(Q, n0, stride_q, rows, cols, T, D, CHECK)
+            x += tl.where(back <= band, alpha * _dot(k_here, tl.trans(q_there)), 0.0)
+        if CHECK:
+            x = _masked(x, _visible(back, window, WINDOW), PICK)
+        new_top = top
+        if SAFE:
+            new_top = tl.maximum(top, tl.max(x, 1))
+            shrink = tl.exp2((top - new_top) * unit)
+            total = total * shrink
+            acc = acc * shrink[:, None]
+        e = _power(x, new_top[:, None], scale, CAREFUL or CHECK)
+        if PICK:
+            floor = tl.exp2(-new_top * unit)
+            e = _minus_one(x, e, floor[:, None], scale, CAREFUL or CHECK, EXACT)
+            total += tl.sum(tl.abs(e), 1)
+            e = e + tl.abs(e)
+        else:
+            total += tl.sum(e, 1)
+        v = _stream(V_TILES, v_row, v_column, V, n0, stride_v, rows, cols, T, D, CHECK)
+        acc = _dot(e.to(v.dtype), v, acc)
+        top = new_top
+    return acc, total, top
+
+
+@triton.jit
+def _forward_rows(
+    m0,
+    q,
+    k_here,
+    t,
+    alpha,
+    Q,
+    K,
+    V,
+    K_TILES,
+    V_TILES,
+    k_row,
+    k_column,
+    v_row,
+    v_column,
+    stride_q,
+    stride_k,
+    stride_v,
+    T,
+    window,
+    band,
+    scale,
+    D: tl.constexpr,
+    D_PAD: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    STRIPS: tl.constexpr,
+    WINDOW: tl.constexpr,
+    PICK: tl.constexpr,
+    SAFE: tl.constexpr,
+    CAREFUL: tl.constexpr,
+    EXACT: tl.constexpr,
+):
+    """The sums of one block of queries: sum e v (softpick: twice that), sum |e| and
+    the row maximum they are relative to.
+    """
+    acc = tl.zeros([BLOCK_M, D_PAD], tl.float32)
+    total = tl.zeros([BLOCK_M], tl.float32)
+    top = tl.zeros([BLOCK_M], tl.float32)
+    if not PICK:
+        top += LOWEST
+    lo, full, near, hi = _key_ranges(m0, T, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW)
+    # fmt: off
+    if WINDOW:
+        acc, total, top = _forward_blocks(
+            acc, total, top, q, k_here, lo, full, t, alpha, Q, K, V,
+            K_TILES, V_TILES, k_row, k_column, v_row, v_column,
+            stride_q, stride_k, stride_v, T, window, band, scale,
+            D, D_PAD, BLOCK_N, True, False, WINDOW, PICK, SAFE, CAREFUL, EXACT,
+        )
+    acc, total, top = _forward_blocks(
+        acc, total, top, q, k_here, full, near, t, alpha, Q, K, V,
+        K_TILES, V_TILES, k_row, k_column, v_row, v_column,
+        stride_q, stride_k, stride_v, T, window, band, scale,
+        D, D_PAD, BLOCK_N, False, False, WINDOW, PICK, SAFE, CAREFUL, EXACT,
+    )
+    acc, total, top = _forward_blocks(
+        acc, total, top, q, k_here, near, hi, t, alpha, Q, K, V,
+        K_TILES, V_TILES, k_row, k_column, v_row, v_column,
+        stride_q, stride_k, stride_v, T, window, band, scale,
+        D, D_PAD, BLOCK_N, True, STRIPS > 0, WINDOW, PICK, SAFE, CAREFUL, EXACT,
+    )
+    # fmt: on
+    return acc, total, top
+
+
+# fmt: off
+@triton.jit
+def _forward_item(
+    item, Q, K, V, O, L, ALPHA, CARE, K_TILES, V_TILES, stride_qb, stride_qt, stride_qh,
+    stride_kb, stride_kt, stride_kh, stride_vb, stride_vt, stride_vh, T, stride_l, H,
+    window, band, scale, GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, STRIPS: tl.constexpr,
+    WINDOW: tl.constexpr, PICK: tl.constexpr, SAFE: tl.constexpr, UNSAFE: tl.constexpr,
+    CAREFUL: tl.constexpr, EXACT: tl.constexpr,
+):
+    """o and L of one block of queries of one head."""
+    blocks = tl.cdiv(T, BLOCK_M)
+    head = item // blocks
+    m0 = (blocks - 1 - item % blocks) * BLOCK_M
+    b, h = (head // H).to(tl.int64), head % H
+    Q += b * stride_qb + tl.cast(h, tl.int64) * stride_qh
+    k_start = b * stride_kb + tl.cast(h // GROUP, tl.int64) * stride_kh
+    v_start = b * stride_vb + tl.cast(h // GROUP, tl.int64) * stride_vh
+    k_row, k_column = _place(k_start, stride_kt)
+    v_row, v_column = _place(v_start, stride_vt)
+    K += k_start
+    V += v_start
+    rows, cols = tl.arange(0, BLOCK_M), tl.arange(0, D_PAD)
+    t = m0 + rows
+    q = _load(Q, m0, stride_qt, rows, cols, T, D, True)
+    k_here, alpha = q, 0.0
+    if STRIPS > 0:
+        k_here = _load(K, m0, stride_kt, rows, cols, T, D, True)
+        alpha = tl.load(ALPHA + h).to(tl.float32)
+    acc, total, top = _forward_rows(
+        m0, q, k_here, t, alpha, Q, K, V,
+        K_TILES, V_TILES, k_row, k_column, v_row, v_column,
+        stride_qt, stride_kt, stride_vt, T, window, band, scale,
+        D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, WINDOW, PICK, SAFE, CAREFUL, EXACT,
+    )
+    norm = total
+    if PICK:
+        if UNSAFE:
+            # Its eps stands beside sums that are not relative to a maximum.
+            total += EPS * tl.exp2(-top * (scale * LOG2E))
+        else:
+            total += EPS
+        norm = 2 * total
+    stride_ot = H * D
+    O += b * T * stride_ot + h * D
+    _store(O, m0, stride_ot, rows, cols, T, D, acc / norm[:, None])
+    L += tl.cast(head, tl.int64) * stride_l
+    level = top + tl.log2(total) / (scale * LOG2E)
+    tl.store(L + t, level, mask=t < T)
+    if not CAREFUL:
+        tl.store(CARE + item, _needs_care(level, t, T, window, scale, WINDOW))
+# fmt: on
+
+
+# fmt: off
+@triton.jit
+def forward(
+    Q, K, V, O, L, ALPHA, CARE, K_TILES, V_TILES, stride_qb, stride_qt, stride_qh,
+    stride_kb, stride_kt, stride_kh, stride_vb, stride_vt, stride_vh, T, stride_l, H,
+    count, window, band, scale, GROUP: tl.constexpr, D: tl.constexpr,
+    D_PAD: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    STRIPS: tl.constexpr, WINDOW: tl.constexpr, PICK: tl.constexpr, SAFE: tl.constexpr,
+    UNSAFE: tl.constexpr, REPAIR: tl.constexpr, CAREFUL: tl.constexpr,
+    EXACT: tl.constexpr,
+):
+    """o_BTHD and L_BHT (dot units), a program per block. Fast programs (not CAREFUL)
+    leave in CARE whether their block has to be done again; REPAIR: a few programs
+    share all `count` blocks and do those.
+    """
+    if REPAIR:
+        lo, hi = _share(count)
+        if _any(CARE, lo, hi) > 0:
+            for item in range(lo, hi):
+                if tl.load(CARE + item) > 0:
+                    _forward_item(
+                        item, Q, K, V, O, L, ALPHA, CARE, K_TILES, V_TILES, stride_qb,
+                        stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
+                        stride_vb, stride_vt, stride_vh, T, stride_l, H, window, band,
+                        scale, GROUP, D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, WINDOW, PICK,
+                        SAFE, UNSAFE, CAREFUL, EXACT,
+                    )
+    else:
+        _forward_item(
+            tl.program_id(0), Q, K, V, O, L, ALPHA, CARE, K_TILES, V_TILES, stride_qb,
+            stride_qt, stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt,
+            stride_vh, T, stride_l, H, window, band, scale, GROUP, D, D_PAD, BLOCK_M,
+            BLOCK_N, STRIPS, WINDOW, PICK, SAFE, UNSAFE, CAREFUL, EXACT,
+        )
+# fmt: on

@@ -1,0 +1,359 @@
+"""From tensors to launches: outputs, strides, grids, tiles.
+
+Legend: B batch, T positions, H query heads, G key/value heads, D head width.
+q_BTHD, k_BTGD, v_BTGD have unit stride in D and any other strides; what is
+made here is contiguous.
+"""
+
+from typing import NamedTuple
+
+import torch
+import triton
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from kernels.attention import kernel_backward, kernel_forward
+from kernels.attention.configs import INTERPRETER, WIDTHS, Tile, tile
+from kernels.attention.kernel_tiles import TILE
+from kernels.attention.rows import per_row
+
+# Programs that look for blocks of softpick to do again.
+REPAIRERS = 264
+INTERPRETED = not isinstance(kernel_forward.forward, triton.JITFunction)
+
+
+class Variant(NamedTuple):
+    """What is computed, apart from the tensors."""
+
+    normaliser: str
+    band: int | None
+    window: int | None
+    scale: float
+
+    @property
+    def pick(self) -> bool:
+        """Softpick, safe or not."""
+        return self.normaliser != "softmax"
+
+    def strips(self, positions: int) -> int:
+        """Tiles of keys per row that the band can touch; 0 without a band."""
+        if self.band is None:
+            return 0
+        side = TILE.value
+        return min(triton.cdiv(self.band, side) + 1, triton.cdiv(positions, side))
+
+
+def target_of(device: torch.device) -> str:
+    """The target whose tiles serve a device; an error where none were chosen."""
+    if device.type == "cpu":
+        return INTERPRETER
+    properties = torch.cuda.get_device_properties(device)
+    if torch.version.hip:
+        return f"hip:{properties.gcnArchName.partition(':')[0]}"
+    return "cuda:90" if properties.major == 9 else f"cuda:{properties.major}0"
+
+
+def flags(q: torch.Tensor, k: torch.Tensor, variant: Variant) -> dict:
+    """The compile-time arguments that all three kernels share."""
+    D = q.shape[3]
+    return {
+        "GROUP": q.shape[2] // k.shape[2],
+        "D": D,
+        "D_PAD": max(16, triton.next_power_of_2(D)),
+        "STRIPS": variant.strips(q.shape[1]),
+        "WINDOW": variant.window is not None,
+        "PICK": variant.pick,
+        "EXACT": q.dtype == torch.float32,
+    }
+
+
+def chosen(name: str, q: torch.Tensor, shared: dict) -> Tile:
+    """The tile of a kernel for these tensors."""
+    return tile(
+        target_of(q.device),
+        name,
+        shared["D_PAD"],
+        shared["STRIPS"] > 0,
+        shared["PICK"],
+        q.dtype,
+    )
+
+
+def strides(x: torch.Tensor) -> tuple[int, int, int]:
+    """(batch, position, head)."""
+    return x.stride(0), x.stride(1), x.stride(2)
+
+
+def descriptor(x_BTHD: torch.Tensor, rows: int, wanted: bool):
+    """Memory as rows of x's position stride, read `rows` positions at a time; None
+    where not wanted or where a head is no aligned column range of such rows.
+    """
+    B, T, H, D = x_BTHD.shape
+    batch, position, head = strides(x_BTHD)
+    aligned = x_BTHD.data_ptr() % 16 == 0 and all(
+        stride * x_BTHD.element_size() % 16 == 0 for stride in (batch, position, head)
+    )
+    if not wanted or not aligned or position == 0 or D not in WIDTHS:
+        return None
+    last = (B - 1) * batch + (H - 1) * head
+    width = max(h * head % position for h in range(H)) + D
+    if width > position or (B > 1 and batch % position != 0):
+        return None
+    shape, steps = [last // position + T, width], [position, 1]
+    return TensorDescriptor(x_BTHD, shape, steps, [rows, D])
+
+
+def forward(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    alpha: torch.Tensor | None,
+    variant: Variant,
+    block: Tile | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """o_BTHD and L_BHT (dot units)."""
+    B, T, H, D = q.shape
+    o = torch.empty(B, T, H, D, dtype=q.dtype, device=q.device)
+    L = per_row(q)
+    shared = flags(q, k, variant)
+    block = block or chosen("forward", q, shared)
+    count = B * H * triton.cdiv(T, block.m)
+    fast = variant.pick and q.dtype != torch.float32
+    # m = 0 would leave fp16's range at scores above 10: there it is factored out.
+    unsafe = variant.normaliser == "softpick_unsafe"
+    care = torch.empty(count, dtype=torch.int32, device=q.device) if fast else None
+    for repair in (False, True) if fast else (False,):
+        kernel_forward.forward[(min(count, REPAIRERS) if repair else count,)](
+            q,
+            k,
+            v,
+            o,
+            L,
+            alpha,
+            care,
+            descriptor(k, block.n, block.descriptors),
+            descriptor(v, block.n, block.descriptors),
+            *strides(q),
+            *strides(k),
+            *strides(v),
+            T,
+            L.stride(1),
+            H,
+            count,
+            variant.window or 0,
+            variant.band or 0,
+            variant.scale,
+            BLOCK_M=block.m,
+            BLOCK_N=block.n,
+            SAFE=not unsafe or q.dtype == torch.float16,
+            UNSAFE=unsafe,
+            REPAIR=repair,
+            CAREFUL=repair or not fast,
+            **shared,
+            **block.options,
+        )
+    return o, L
+
+
+class Band(NamedTuple):
+    """What the band kernel leaves: p and dS of the band's tiles [B, H, T, columns],
+    dalpha per head and block of queries.
+    """
+
+    p: torch.Tensor
+    ds: torch.Tensor
+    dalpha: torch.Tensor
+
+
+def backward_band(
+    do: torch.Tensor,
+    dL: torch.Tensor | None,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    o: torch.Tensor,
+    L: torch.Tensor,
+    alpha: torch.Tensor,
+    variant: Variant,
+    block: Tile | None = None,
+) -> tuple[torch.Tensor, Band]:
+    """delta_BHT and the band's tiles: the first backward kernel where there is one."""
+    B, T, H, D = q.shape
+    shared = flags(q, k, variant)
+    block = block or chosen("band", q, shared)
+    blocks = triton.cdiv(T, block.m)
+    delta = per_row(q)
+    columns = shared["STRIPS"] * TILE.value
+    p, ds = torch.empty(2, B, H, T, columns, dtype=q.dtype, device=q.device)
+    dalpha = torch.empty(B, H, blocks, dtype=torch.float32, device=q.device)
+    kernel_backward.backward_band[(B * H * blocks,)](
+        q,
+        k,
+        v,
+        o,
+        do,
+        L,
+        dL,
+        delta,
+        alpha,
+        p,
+        ds,
+        dalpha,
+        *strides(q),
+        *strides(k),
+        *strides(v),
+        *strides(do),
+        T,
+        L.stride(1),
+        H,
+        variant.window or 0,
+        variant.band,
+        variant.scale,
+        BLOCK_M=block.m,
+        BLOCK_N=block.n,
+        **shared,
+        **block.options,
+    )
+    return delta, Band(p, ds, dalpha)
+
+
+def backward_row(
+    do: torch.Tensor,
+    dL: torch.Tensor | None,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    o: torch.Tensor,
+    L: torch.Tensor,
+    delta: torch.Tensor,
+    alpha: torch.Tensor | None,
+    band: Band | None,
+    variant: Variant,
+    block: Tile | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """dq_BTHD and, where column is fast, which blocks of queries need careful arithmetic; writes delta
+    where there is no band.
+    """
+    B, T, H, _ = q.shape
+    shared = flags(q, k, variant)
+    block = block or chosen("row", q, shared)
+    blocks = triton.cdiv(T, block.m)
+    care = None
+    if variant.pick and q.dtype != torch.float32:
+        care = torch.empty(B, H, blocks, dtype=torch.int32, device=q.device)
+    dq = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    kernel_backward.backward_row[(B * H * blocks,)](
+        q,
+        k,
+        v,
+        o,
+        do,
+        L,
+        dL,
+        delta,
+        alpha,
+        band and band.ds,
+        care,
+        dq,
+        descriptor(k, block.n, block.descriptors),
+        descriptor(v, block.n, block.descriptors),
+        *strides(q),
+        *strides(k),
+        *strides(v),
+        *strides(do),
+        T,
+        L.stride(1),
+        H,
+        variant.window or 0,
+        variant.band or 0,
+        variant.scale,
+        AHEAD=block.ahead,
+        BLOCK_M=block.m,
+        BLOCK_N=block.n,
+        **shared,
+        **block.options,
+    )
+    return dq, care
+
+
+def backward_column(
+    do: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    L: torch.Tensor,
+    delta: torch.Tensor,
+    alpha: torch.Tensor | None,
+    band: Band | None,
+    care: torch.Tensor | None,
+    variant: Variant,
+    block: Tile | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """dk_BTGD and dv_BTGD."""
+    B, T, G, _ = k.shape
+    shared = flags(q, k, variant)
+    block = block or chosen("column", q, shared)
+    dk = torch.empty(k.shape, dtype=k.dtype, device=k.device)
+    dv = torch.empty(v.shape, dtype=v.dtype, device=v.device)
+    count = B * G * triton.cdiv(T, block.n)
+    # The row kernel's block, which divides T into as many as there are flags.
+    rows = 1 if care is None else triton.next_power_of_2(triton.cdiv(T, care.shape[2]))
+    for repair in (False,) if care is None else (False, True):
+        kernel_backward.backward_column[(min(count, REPAIRERS) if repair else count,)](
+            q,
+            k,
+            v,
+            do,
+            L,
+            delta,
+            alpha,
+            band and band.p,
+            band and band.ds,
+            care,
+            dk,
+            dv,
+            descriptor(q, block.m, block.descriptors),
+            descriptor(do, block.m, block.descriptors),
+            *strides(q),
+            *strides(k),
+            *strides(v),
+            *strides(do),
+            T,
+            L.stride(1),
+            G,
+            count,
+            variant.window or 0,
+            variant.band or 0,
+            variant.scale,
+            AHEAD=block.ahead,
+            BLOCK_M=block.m,
+            BLOCK_N=block.n,
+            ROW_BLOCK=rows,
+            REPAIR=repair,
+            CAREFUL=repair or care is None,
+            TAIL=variant.window is not None or T % block.m != 0,
+            **shared,
+            **block.options,
+        )
+    return dk, dv
+
+
+def backward(
+    do: torch.Tensor,
+    dL: torch.Tensor | None,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    o: torch.Tensor,
+    L: torch.Tensor,
+    alpha: torch.Tensor | None,
+    variant: Variant,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """dq_BTHD, dk_BTGD, dv_BTGD, and dalpha_H where there is an alpha."""
+    if alpha is None:
+        delta, band = per_row(q), None
+    else:
+        delta, band = backward_band(do, dL, q, k, v, o, L, alpha, variant)
+    dq, care = backward_row(do, dL, q, k, v, o, L, delta, alpha, band, variant)
+    dk, dv = backward_column(do, q, k, v, L, delta, alpha, band, care, variant)
+    dalpha = None if band is None else band.dalpha.sum(dim=(0, 2))
+    return dq, dk, dv, dalpha

@@ -1,0 +1,151 @@
+"""The fused attention against the plain formula in float64.
+
+Without a GPU the kernels are interpreted (fp32 and fp16; its bf16 products are
+wrong), in a process of their own, since triton decides at its first import. On
+a GPU `make gpu-test` runs every shipped configuration.
+"""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from kernels.attention import attention_fused, check, launch  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+
+F32, F16 = torch.float32, torch.float16
+SOFT, PICK, UNSAFE = "softmax", "softpick", "softpick_unsafe"
+
+# T, H, G, D, dtype, normaliser, band, window, layout, size
+CASES = [
+    (1, 2, 1, 16, F32, SOFT, 3),
+    (1, 1, 1, 16, F32, PICK),
+    (7, 2, 2, 16, F32, PICK, 2, None, "head_first"),
+    (16, 2, 1, 24, F32, SOFT, None, None, "contiguous"),
+    (33, 2, 1, 24, F32, SOFT, None, 9, "head_first"),
+    (33, 1, 1, 32, F32, SOFT, 0, None, "contiguous"),
+    (33, 2, 1, 16, F32, SOFT, 5),
+    (33, 2, 2, 16, F32, PICK),
+    (33, 2, 1, 24, F32, PICK, 5, 9),
+    (33, 1, 1, 16, F32, UNSAFE, 40, 20),
+    (33, 1, 1, 16, F32, UNSAFE, None, 1),
+    (80, 1, 1, 16, F32, PICK, 20),
+    (33, 2, 1, 16, F16, SOFT, None, 9),
+    (33, 1, 1, 24, F16, SOFT, 5, None, "head_first"),
+    (33, 2, 1, 16, F16, PICK, 5),
+    (33, 1, 1, 16, F16, UNSAFE),
+    (20, 1, 1, 16, F32, SOFT, 5, None, "fused", 1e4),
+    (20, 1, 1, 16, F32, PICK, 5, None, "fused", 1e-4),
+    (20, 1, 1, 16, F32, PICK, None, None, "fused", 1e4),
+    (20, 1, 1, 16, F16, PICK, 5, None, "fused", 1e-2),
+    (20, 1, 1, 16, F16, SOFT, None, None, "fused", 1e2),
+]
+
+
+# Run where triton interprets: each assertion is one promise of the operator.
+PROMISES = """
+import torch
+from kernels.attention import attention_fused
+
+torch.manual_seed(0)
+qkv = torch.randn(1, 9, 3, 2, 16, requires_grad=True)
+alpha = torch.tensor([0.3, -0.2], requires_grad=True)
+
+def reciprocal(qkv, alpha):
+    q, k, v = qkv.unbind(2)
+    return attention_fused(q, k, v, normaliser="softpick", alpha=alpha, band=3)
+
+def run(function):
+    out = function(qkv, alpha)
+    return out, *torch.autograd.grad(out.square().sum(), (qkv, alpha))
+
+eager = run(reciprocal)
+assert all(map(torch.equal, eager, run(reciprocal))), "two runs differ"
+compiled = torch.compile(reciprocal, fullgraph=True, backend="aot_eager")
+assert all(map(torch.equal, eager, run(compiled))), "compiling changes the result"
+torch.library.opcheck(
+    torch.ops.kablate.attention.default,
+    (*(x.detach().requires_grad_() for x in qkv.unbind(2)), alpha, "softmax", 3, 4, 0.2),
+)
+q, k, v = qkv.unbind(2)
+_, found = attention_fused(q, k, v, normaliser="softmax", statistics=("lse",))
+s = torch.einsum("bthd,bshd->bhts", q, k) / 4
+lse = s.masked_fill(~torch.ones(9, 9).tril().bool(), -torch.inf).logsumexp(-1)
+torch.testing.assert_close(found["lse"], lse, rtol=2e-6, atol=2e-6)
+grads = [torch.autograd.grad(x.sin().sum(), qkv)[0] for x in (found["lse"], lse)]
+torch.testing.assert_close(*grads, rtol=1e-5, atol=1e-6)
+"""
+
+
+@pytest.fixture(scope="module")
+def interpreter():
+    """A process in which triton interprets; it decides at its first import."""
+    context = multiprocessing.get_context("spawn")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        pool = ProcessPoolExecutor(1, mp_context=context)
+        pool.submit(int).result()  # the process exists before the patch ends
+    with pool:
+        yield pool
+
+
+def name(case: tuple) -> str:
+    return "-".join(str(value).removeprefix("torch.") for value in case)
+
+
+@pytest.mark.parametrize("case", CASES, ids=name)
+def test_close_to_float64(interpreter, case):
+    errors = interpreter.submit(check.errors, check.Case(*case)).result()
+    assert all(error.ok for error in errors), errors
+
+
+def test_promises():
+    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", PROMISES]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+Q, K = torch.zeros(2, 4, 6, 16), torch.zeros(2, 4, 3, 16)
+
+
+@pytest.mark.parametrize(
+    "q, k, options, error, says",
+    [
+        (Q, K[:1], {}, ValueError, "batch, positions"),
+        (Q[:, :, :5], K, {}, ValueError, "divide"),
+        (Q[:, :0], K[:, :0], {}, ValueError, "nothing"),
+        (Q[..., :12], K[..., :12], {}, NotImplementedError, "multiples of 8"),
+        (Q.half(), K, {}, NotImplementedError, "dtypes"),
+        (Q, K.mT.contiguous().mT, {}, NotImplementedError, "contiguous"),
+        (Q, K, {"band": 3}, ValueError, "both or neither"),
+        (Q, K, {"band": -1, "alpha": torch.ones(6)}, ValueError, "band -1"),
+        (Q, K, {"band": 3, "alpha": torch.ones(3)}, ValueError, "one per head"),
+        (Q, K, {"window": 0}, ValueError, "window 0"),
+        (Q, K, {"scale": 0.0}, ValueError, "scale"),
+        (Q, K, {"normaliser": "sparsemax"}, ValueError, "softpick_unsafe"),
+        (Q, K, {"statistics": ("topk",)}, NotImplementedError, "lse"),
+        (Q, K, {}, NotImplementedError, "TRITON_INTERPRET"),
+    ],
+)
+def test_refusals_say_why(q, k, options, error, says):
+    assert not launch.INTERPRETED
+    options = {"normaliser": "softmax", **options}
+    with pytest.raises(error, match=says):
+        attention_fused(q, k, k, **options)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("case", list(check.cases()), ids=name)
+def test_shipped_configurations(case):
+    errors = check.errors(case, "cuda")
+    assert all(error.ok for error in errors), errors
