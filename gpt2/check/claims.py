@@ -51,6 +51,8 @@ def expectations(subject: Subject) -> None:
     Counts are those of the full-size model, the sparsity is measured on a small
     one that is pruned as the study's own defconfig states it.
     """
+    if not subject.expect:
+        return
     facts = count(meta_model(subject.claims.model)).as_dict()
     if "sparsity" in subject.expect and subject.claims.pruning.kind != "none":
         facts["sparsity"] = pruning.sparsity(replace(subject, settings=subject.claims))

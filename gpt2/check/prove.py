@@ -28,11 +28,10 @@ from kconf.syntax import ConfigError
 
 Proofs = tuple[tuple[str, Callable[[Subject], None]], ...]
 
-# Of what the step claims; of its network, whatever trains it; of its training.
-CLAIMS: Proofs = (
-    ("built as configured", claims.built_as_configured),
-    ("expectations", claims.expectations),
-)
+# Of the shape of its network; of what the step claims; of its network, whatever
+# trains it; of its training.
+SHAPE: Proofs = (("built as configured", claims.built_as_configured),)
+CLAIMS: Proofs = (("expectations", claims.expectations),)
 NETWORK: Proofs = (
     ("initial values", initial.initial_values),
     ("first loss", learning.first_loss),
@@ -56,7 +55,8 @@ TRAINING: Proofs = (
     ("save and resume", saving.save_and_resume),
     ("reaches its sparsity", pruning.reaches_its_sparsity),
 )
-PROOFS = CLAIMS + NETWORK + TRAINING
+COUNTS = ("parameters", "attn_mlp_ratio", "flops_per_token", "cache_per_token")
+PROOFS = SHAPE + CLAIMS + NETWORK + TRAINING
 
 # What a proof may meet in a broken model. Each is a broken promise, recorded
 # with its traceback; anything else ends the check.
@@ -106,7 +106,10 @@ def prove(case: Case) -> None:
     verdict, subject = case.verdict, case.subject
     with Recorded(verdict):
         verdict.promise = "full-size model"
-        _costs(verdict, subject)
+        micro = verdict.micro_batch = subject.settings.train.micro_batch or 1
+        verdict.memory_bytes = memory_estimate(subject.settings, micro)
+        if case.twin is None:
+            _count(case)
         _run(case, CLAIMS)
         if case.twin is None:
             _prove_network(case)
@@ -133,14 +136,17 @@ def inherit(cases: list[Case]) -> None:
     for case in cases:
         if case.twin is None or not case.sound:
             continue
-        twin, names = cases[case.twin], [name for name, _ in NETWORK]
+        twin, names = cases[case.twin], [name for name, _ in SHAPE + NETWORK]
         if not twin.sound:
             with Recorded(case.verdict):
+                _count(case)
                 _prove_network(case)
                 case.verdict.promise = None
             continue
         case.function, case.initial = twin.function, twin.initial
         case.verdict.proofs += names
+        for count_of in COUNTS:
+            setattr(case.verdict, count_of, getattr(twin.verdict, count_of))
         case.verdict.network_of = f"{twin.verdict.study} {twin.verdict.step}"
 
 
@@ -157,15 +163,16 @@ def _run(case: Case, proofs: Proofs) -> None:
         case.verdict.proofs.append(name)
 
 
-def _costs(verdict: Verdict, subject: Subject) -> None:
-    facts = count(meta_model(subject.settings.model))
-    micro = subject.settings.train.micro_batch or 1
+def _count(case: Case) -> None:
+    """What the network costs, and that it is the one asked for."""
+    verdict = case.verdict
+    verdict.promise = "full-size model"
+    facts = count(meta_model(case.subject.settings.model))
     verdict.parameters = facts.parameters
     verdict.attn_mlp_ratio = facts.attn_mlp_ratio
     verdict.flops_per_token = facts.flops_per_token
     verdict.cache_per_token = facts.cache_per_token_layer * facts.layers
-    verdict.micro_batch = micro
-    verdict.memory_bytes = memory_estimate(subject.settings, micro)
+    _run(case, SHAPE)
 
 
 class Recorded:

@@ -13,7 +13,7 @@ from gpt2.settings import PruningSettings
 
 # Steps of the whole schedule, and those trained after it: a SPAM reset may put
 # the last update off.
-SCHEDULE = 12
+SCHEDULE = 8
 AFTER, AFTER_RESETS = 2, 12
 
 Worth = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]

@@ -61,10 +61,16 @@ class Subject:
         return replace(self.settings, model=model)
 
     def build(
-        self, seed: int = SEED, context: int = CONTEXT, dropout: float = 0.0
+        self,
+        seed: int = SEED,
+        context: int = CONTEXT,
+        dropout: float = 0.0,
+        layers: int = LAYERS,
     ) -> GPT:
         """A fresh small model on the CPU, in training mode."""
-        shape = replace(self.small.model, block_size=context, dropout=dropout)
+        shape = replace(
+            self.small.model, block_size=context, dropout=dropout, layers=layers
+        )
         model = GPT(shape)
         initialise(model, seed, self.settings.train.init_salt)
         return model

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gpt2 import optim, pruning
+from gpt2 import accounting, optim, pruning
 from gpt2.accounting import count, memory_estimate, meta_model
 from gpt2.init import initialise
 from gpt2.model import GPT
+from gpt2.settings import run_settings
+from tests.conftest import SMALL
 
 
 def by_hand(E, F, layers, T, V, L=None):
@@ -127,3 +129,12 @@ def test_optimizer_state_and_masks_are_in_the_estimate(small, symbols):
         held.append(sum(t.numel() * t.element_size() for t in tensors))
     estimates = [memory_estimate(found, 2) for found in (plain, settings)]
     assert estimates[1] - estimates[0] == held[1] - held[0]
+
+
+def test_interior_blocks_are_counted_once(resolve):
+    """The estimate of 6 layers from 2 and 3 is that of 6, with every mechanism."""
+    mechanisms = {"MLP_ATTN_GATE": "y", "MLP_CROSS_TOKEN": "y", "RA": "y"}
+    for extra in ({}, mechanisms):
+        model = run_settings(resolve(SMALL, GPT2_LAYERS="6", **extra)).model
+        whole = accounting._held(model, "bf16", "bf16", 2)
+        assert accounting._forward_bytes(model, "bf16", "bf16", 2) == whole > 0
