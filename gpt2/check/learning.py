@@ -14,7 +14,7 @@ from gpt2.settings import OptimSettings
 # float64, where rounding leaves 1e-16 and the faintest gate at its initial
 # values some 1e-7.
 RELATIVE = 1e-10
-REPEATS = 8
+REPEATS = 12
 RATE = 1e-3
 
 

@@ -4,6 +4,8 @@ The oracles (tests/oracles/) were written from the formulas alone and share no
 code with the modules. Everything in float64: forward and every gradient.
 """
 
+from typing import NamedTuple
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -180,16 +182,46 @@ def assert_same(ours, theirs, module, inputs):
             assert torch.allclose(mine[name], grad, rtol=1e-7, atol=1e-9), name
 
 
+class Shape(NamedTuple):
+    """Batch, tokens, heads, head width."""
+
+    B: int
+    T: int
+    H: int
+    D: int
+
+    def random(self, *sizes, draw=torch.randn):
+        """A float64 input (B, T, …) that wants its gradient."""
+        return draw(self.B, self.T, *sizes, dtype=torch.float64, requires_grad=True)
+
+    @property
+    def symbols(self):
+        """The model's widths."""
+        return {"GPT2_WIDTH": str(self.H * self.D), "GPT2_HEADS": str(self.H)}
+
+
+shapes = st.builds(
+    Shape,
+    st.integers(1, 3),
+    st.integers(1, 7),
+    st.sampled_from([2, 4, 6]),
+    st.sampled_from([4, 6, 8]),
+)
+few = settings(max_examples=4, deadline=None)
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_attention_equals_the_oracle(small, case):
-    model = small(**CASES[case]).model
-    layer = randomised(Attention(model), 1)
-    torch.manual_seed(2)
-    x = torch.randn(2, 5, 32, dtype=torch.float64, requires_grad=True)
-    gate = torch.rand(2, 5, 4, dtype=torch.float64, requires_grad=True)
+@few
+@given(shapes, st.integers(0, 99))
+def test_attention_equals_the_oracle(small, case, shape, seed):
+    model = small(**CASES[case], **shape.symbols).model
+    layer = randomised(Attention(model), seed)
+    torch.manual_seed(seed)
+    x = shape.random(shape.H * shape.D)
+    gate = shape.random(shape.H, draw=torch.rand)
     context, inputs = Context(gate), [x, gate]
     if model.latent is not None:
-        latent = torch.randn(2, 5, 8, dtype=torch.float64, requires_grad=True)
+        latent = shape.random(model.latent)
         context, inputs = Context(gate, latent), [x, gate, latent]
     y, _, cache = layer(x, context, None)
     assert cache is None
@@ -274,15 +306,17 @@ def mlp_by_oracles(mlp, model, x, p, ck):
 
 
 @pytest.mark.parametrize("case", MLP_CASES)
-def test_mlp_equals_the_oracle(small, case):
-    model = small(MLP_DIM="24", **MLP_CASES[case]).model
-    mlp = randomised(Mlp(model, last=False), 3)
-    torch.manual_seed(4)
-    x = torch.randn(2, 5, 32, dtype=torch.float64, requires_grad=True)
-    ck = torch.randn(2, 5, 8, dtype=torch.float64, requires_grad=True)
-    scores = torch.randn(2, 4, 5, 5, dtype=torch.float64, requires_grad=True)
+@few
+@given(shapes, st.sampled_from([8, 24, 31]), st.integers(0, 99))
+def test_mlp_equals_the_oracle(small, case, shape, width, seed):
+    model = small(MLP_DIM=str(width), **MLP_CASES[case], **shape.symbols).model
+    mlp = randomised(Mlp(model, last=False), seed)
+    torch.manual_seed(seed)
+    B, T, H, D = shape
+    x, ck = shape.random(H * D), shape.random(8)
+    scores = torch.randn(B, H, T, T, dtype=torch.float64, requires_grad=True)
     p = oracle.softmax(scores, model.attention.window)
-    seen = torch.arange(1, 6).clamp(max=model.attention.window or 5)
+    seen = torch.arange(1, T + 1).clamp(max=model.attention.window or T)
     side = Side(p.mean(1), seen, ck)
     y, context, cache = mlp(x, side, 0, None)
     assert cache is None
@@ -296,13 +330,13 @@ def test_mlp_equals_the_oracle(small, case):
     assert_same(ours, theirs, mlp, [x, ck, scores])
 
 
-shapes = st.tuples(
+grouped = st.tuples(
     st.integers(1, 2), st.integers(1, 6), st.sampled_from([(1, 1), (2, 1), (4, 2)])
 )
 
 
 @settings(max_examples=25, deadline=None)
-@given(shapes, st.integers(0, 6), st.integers(0, 99), st.sampled_from([1e-3, 1, 30]))
+@given(grouped, st.integers(0, 6), st.integers(0, 99), st.sampled_from([1e-3, 1, 30]))
 def test_ra_and_softpick_on_random_shapes(shape, band, seed, scale):
     B, T, (H, G) = shape
     torch.manual_seed(seed)
