@@ -113,7 +113,9 @@ class _Ranking:
         self.sums = {n: torch.zeros_like(p.double()) for n, p in matrices.items()}
 
     def moved(self) -> None:
-        """Add −w · g of this step."""
+        """Add −w · g of this step, where that is what a weight is worth."""
+        if self.settings.kind != "movement":
+            return
         for name, p in self.matrices.items():
             self.sums[name] -= p.detach().double() * p.grad.double()
 
