@@ -11,10 +11,9 @@ from gpt2.model import GPT
 from gpt2.pruning import Pruner, build
 from gpt2.settings import PruningSettings
 
-# Steps of the whole schedule, and those trained after it: a SPAM reset may put
-# the last update off.
-SCHEDULE = 8
-AFTER, AFTER_RESETS = 2, 12
+# Steps of the whole schedule, and those trained after it. With SPAM's resets more:
+# one may fall into the schedule, or put the last update off.
+STEPS, STEPS_WITH_RESETS = (8, 2), (12, 12)
 
 Worth = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -48,7 +47,7 @@ def reaches_its_sparsity(subject: Subject) -> None:
 
 
 def sparsity(subject: Subject) -> float:
-    """The share of zeros that the step's schedule, squeezed into 12 steps, leaves
+    """The share of zeros that the step's schedule, squeezed into a few steps, leaves
     in the blocks' matrices of the small model. Raises Broken.
     """
     model = subject.build()
@@ -67,15 +66,16 @@ def sparsity(subject: Subject) -> float:
     )
     ranking = _Ranking(settings, matrices, optimizer)
     total, wanted = sum(p.numel() for p in matrices.values()), 0
-    after = AFTER_RESETS if subject.settings.optim.spam_interval else AFTER
-    for step in range(1, SCHEDULE + after + 1):
+    resets = subject.settings.optim.spam_interval
+    schedule, after = STEPS_WITH_RESETS if resets else STEPS
+    for step in range(1, schedule + after + 1):
         before = {name: p.detach().clone() for name, p in matrices.items()}
         optimizer.zero_grad()
         subject.loss(model, seed=step).backward()
         ranking.moved()
         pruner.before_step()
         optimizer.step()
-        spent = min(step / SCHEDULE, 1.0)
+        spent = min(step / schedule, 1.0)
         with ranking.of(pruner) if pruner.due(step, spent) else nullcontext():
             pruner.after_step(step, spent)
         if settings.criterion == "layer_adaptive":
