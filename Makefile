@@ -15,10 +15,12 @@ ifdef PYTHON
 PY := $(PYTHON)
 SETUP :=
 SETUP_TEST :=
+SETUP_SLOW :=
 else
 PY := .venv/bin/python
 SETUP := .venv/.ready
 SETUP_TEST := .venv/.ready-test
+SETUP_SLOW := .venv/.ready-slow
 endif
 
 ifeq ($(V),1)
@@ -108,7 +110,7 @@ compare: | $(SETUP)	## Two runs or two studies side by side (A=results/… B=res
 test: | $(SETUP_TEST)	## Run the tests (ARGS=… goes to pytest)
 	$(Q)$(PYTEST) -n auto -m 'not slow and not gpu' $(ARGS)
 
-test-slow: | $(SETUP_TEST)	## The suites that take minutes
+test-slow: | $(SETUP_SLOW)	## The suites that take minutes, extras included
 	$(Q)$(PYTEST) -m slow $(ARGS)
 
 test-mutants: | $(SETUP_TEST)	## Sabotage the source: every mutant must be caught (MUTANTS="ra-*")
@@ -152,6 +154,10 @@ setup: | $(SETUP) $(SETUP_TEST)	## Make .venv with everything, tests included
 
 .venv/.ready-test: requirements-test.txt .venv/.ready
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	@touch $@
+
+.venv/.ready-slow: $(wildcard requirements-*.txt) .venv/.ready-test
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-slow.txt
 	@touch $@
 
 bench: | $(SETUP)	## Time the training steps side by side (ARGS='--steps 0,2 --batch 64 --nanogpt FILE')
