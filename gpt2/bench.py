@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from gpt2 import device, optim, precision
+from gpt2 import device, optim, precision, update
 from gpt2.accounting import count, memory_estimate
 from gpt2.init import initialise
 from gpt2.model import GPT
@@ -73,6 +73,7 @@ def ours(name: str, settings: RunSettings, micro: int, kind: str) -> Contender:
     model.to(kind).train()
     optimizer = optim.build(model, settings.optim)
     weights = precision.build(model, settings.system.param_dtype)
+    tail = update.build(settings.optim, optimizer, weights, None, 1)
     forward = weights.model
     if settings.system.compile:
         forward = torch.compile(forward, dynamic=False)
@@ -83,11 +84,9 @@ def ours(name: str, settings: RunSettings, micro: int, kind: str) -> Contender:
         with autocast:
             loss = forward(rows_BT[:, :-1], rows_BT[:, 1:])
         loss.backward()
-        weights.collect()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optim.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        weights.refresh()
+        tail.collect()
+        tail.step()
+        tail.refresh(masked=False)
         return loss.detach()
 
     facts = count(model)

@@ -46,6 +46,9 @@ class OptimSettings:
     spam_interval: int | None = integer("SPAM_INTERVAL", optional=True)
     spam_warmup: int | None = integer("SPAM_WARMUP", optional=True)
     spam_reset_correction: bool = flag("SPAM_RESET_CORRECTION")
+    update: str = one_of(
+        UPDATE_AUTO="auto", UPDATE_TORCH="torch", UPDATE_ONE_PASS="one_pass"
+    )
 
     def __post_init__(self) -> None:
         if self.min_lr > self.lr:
@@ -57,6 +60,10 @@ class OptimSettings:
         if self.sgd_nesterov and not self.sgd_momentum:
             raise SettingsError(
                 "SGD_NESTEROV", True, 'needs a momentum, CONFIG_SGD_MOMENTUM is "0"'
+            )
+        if self.update == "one_pass" and self.kind not in ("adamw", "adamwspam"):
+            raise SettingsError(
+                "UPDATE_ONE_PASS", True, f"{self.kind}'s step is torch's alone"
             )
         if self.spam_interval and self.spam_warmup >= self.spam_interval:
             raise SettingsError(

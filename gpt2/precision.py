@@ -1,6 +1,7 @@
 """In which type the weights are read during training."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -11,11 +12,16 @@ WORKING = torch.bfloat16
 class Weights:
     """The model's own fp32 parameters take part in the forward pass.
 
-    model: what computes a training loss.
+    model: what computes a training loss. pairs: parameters that are read through
+    a copy, with it.
     """
 
-    def __init__(self, model: nn.Module):
-        self.model = model
+    def __init__(
+        self,
+        model: nn.Module,
+        pairs: Sequence[tuple[nn.Parameter, nn.Parameter]] = (),
+    ):
+        self.model, self.pairs = model, list(pairs)
 
     def collect(self) -> None:
         """After each backward pass: gradients go where the optimizer looks."""
@@ -36,15 +42,15 @@ class WorkingCopy(Weights):
 
     def __init__(self, model: nn.Module):
         low = _low(model)
-        self.pairs = [
+        pairs = [
             (p, nn.Parameter(p.detach().to(WORKING)))
             for name, p in model.named_parameters()
             if name in low
         ]
         # The modules are copied around these; what is not in a pair is shared.
         kept = {id(t): t for t in (*model.parameters(), *model.buffers())}
-        kept |= {id(master): working for master, working in self.pairs}
-        super().__init__(copy.deepcopy(model, kept))
+        kept |= {id(master): working for master, working in pairs}
+        super().__init__(copy.deepcopy(model, kept), pairs)
 
     def collect(self) -> None:
         """Add the copy's gradients to the master's, in fp32."""

@@ -293,6 +293,7 @@ def _build(
         "eval_sha256": corpus.eval_sha256,
         "attention_impl": settings.model.attention_impl,
         "loss_impl": resolve_loss(settings.model.loss, info.kind),
+        "update_impl": optim.resolve_update(settings.optim, info.kind),
         "dtype": settings.system.dtype,
         "param_dtype": settings.system.param_dtype,
         "compile": settings.system.compile,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpt2 import checkpoint, device, optim, precision
+from gpt2 import checkpoint, device, optim, precision, update
 from gpt2.accounting import Facts
 from gpt2.attention_stats import attention_stats
 from gpt2.batch import Batch
@@ -75,6 +75,13 @@ class Trainer:
             self.kind, AUTOCAST[system.dtype], enabled=system.dtype != "fp32"
         )
         self.weights = precision.build(run.model, system.param_dtype)
+        self.update = update.build(
+            run.settings.optim,
+            run.optimizer,
+            self.weights,
+            run.pruner,
+            run.batch.accumulation,
+        )
         model = self.weights.model
         self.forward = torch.compile(model) if system.compile else model
         self.clock = Clock(progress.train_time, lambda: device.synchronize(self.kind))
@@ -124,17 +131,11 @@ class Trainer:
             with self.autocast:
                 loss = self.forward(tokens_BT, targets_BT) / len(batches)
             loss.backward()
-            self.weights.collect()
+            self.update.collect()
             self._loss += loss.detach()
-        if run.pruner is not None:
-            run.pruner.before_step()
-        limit = run.settings.optim.clip or math.inf
-        self._norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), limit)
-        run.optimizer.step()
-        run.optimizer.zero_grad(set_to_none=True)
+        self._norm = self.update.step()
         progress.step = step + 1
-        self._prune()
-        self.weights.refresh()
+        self.update.refresh(self._prune())
         if step < self.warm_until:
             self.clock.start()
         else:
@@ -142,13 +143,16 @@ class Trainer:
         if step % run.settings.train.log_interval == 0 or progress.step == self.total:
             self._log(step, lr)
 
-    def _prune(self) -> None:
-        """Masks after a step: new ones when due, and pruned weights at zero."""
+    def _prune(self) -> bool:
+        """Masks after a step: new ones when due, and pruned weights at zero.
+
+        Whether that changed weights.
+        """
         pruner = self.run.pruner
         if pruner is None:
-            return
+            return False
         try:
-            pruner.after_step(self.progress.step, self._spent() / self.total)
+            return pruner.after_step(self.progress.step, self._spent() / self.total)
         except ArithmeticError as error:
             raise Diverged(f"{error}, at step {self.progress.step - 1}") from error
 

@@ -12,6 +12,8 @@ from gpt2.settings import OptimSettings
 
 Groups = list[dict[str, Any]]
 
+ONE_PASS = ("adamw", "adamwspam")
+
 
 def decayed_names(model: nn.Module) -> set[str]:
     """Parameters that weight decay acts on: the blocks' matrices.
@@ -26,7 +28,11 @@ def decayed_names(model: nn.Module) -> set[str]:
 
 
 def build(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
-    """The optimizer; group 0 decays, group 1 does not."""
+    """The optimizer; group 0 decays, group 1 does not.
+
+    The device of the parameters decides how its steps are taken
+    (`resolve_update`), so move the model first.
+    """
     decayed = decayed_names(model)
     named = list(model.named_parameters())
     groups = [
@@ -36,7 +42,20 @@ def build(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
         },
         {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0},
     ]
+    kind = named[0][1].device.type
+    if settings.kind == "adamw" and resolve_update(settings, kind) == "one_pass":
+        return _adamw_in_one_pass(groups, settings)
     return BUILDERS[settings.kind](groups, settings)
+
+
+def resolve_update(settings: OptimSettings, kind: str) -> str:
+    """How steps are taken on a kind of device: "torch" or "one_pass".
+
+    `auto` is one_pass for AdamW and AdamWSPAM on a GPU, else torch.
+    """
+    if settings.update != "auto":
+        return settings.update
+    return "one_pass" if settings.kind in ONE_PASS and kind == "cuda" else "torch"
 
 
 def _moments(settings: OptimSettings) -> dict[str, Any]:
@@ -67,6 +86,22 @@ def _adam(groups: Groups, settings: OptimSettings) -> torch.optim.Optimizer:
 def _adamw(groups: Groups, settings: OptimSettings) -> torch.optim.Optimizer:
     """AdamW (1711.05101): p ← p − lr (m̂ / (√v̂ + ε) + λ p), λ only in group 0."""
     return torch.optim.AdamW(groups, **_moments(settings), fused=True)
+
+
+def _adamw_in_one_pass(
+    groups: Groups, settings: OptimSettings
+) -> torch.optim.Optimizer:
+    """AdamW as AdamWSPAM that neither clips nor resets: gpt2/update.py takes its
+    steps."""
+    return AdamWSPAM(
+        groups,
+        **_moments(settings),
+        weight_decay=0.0,
+        theta=0.0,
+        interval=0,
+        warmup=0,
+        reset_correction=True,
+    )
 
 
 def _adamwadv(groups: Groups, settings: OptimSettings) -> torch.optim.Optimizer:

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
-from kernels import spam
+from kernels import adamw
+
+Tensors = list[torch.Tensor]
 
 # Steps after the start, and after a reset, in which nothing is clipped: the
 # second moment has to grow first, or it would stay 0 forever.
@@ -31,7 +33,7 @@ class AdamWSPAM(torch.optim.Optimizer):
        reset, else 1; n = j + 1, or t + 1 without `reset_correction`.
 
     On the CPU, without clipping and reset, this is torch.optim.AdamW(foreach=True)
-    bit for bit; on a GPU one Triton kernel takes the step (kernels/spam), equal
+    bit for bit; on a GPU one Triton kernel takes the step (kernels/adamw), equal
     to rounding. The device of the parameters at construction decides. The one
     counter is `step` in each parameter group (steps taken); it
     travels with the state dict, so a resumed run continues exactly.
@@ -66,7 +68,7 @@ class AdamWSPAM(torch.optim.Optimizer):
             raise ValueError(
                 f"parameters on one device, not on {sorted(map(str, devices))}"
             )
-        self.backend = spam.on(devices.pop())
+        self.backend = adamw.on(devices.pop())
 
     @torch.no_grad()
     def step(self) -> None:
@@ -76,8 +78,18 @@ class AdamWSPAM(torch.optim.Optimizer):
                 self._update(group)
 
     def _update(self, group: dict[str, Any]) -> None:
+        grads = self._gradients(group["params"])
+        m, v, scalars = self.begin(group)
+        self.backend.step(group["params"], grads, m, v, **scalars)
+
+    @torch.no_grad()
+    def begin(self, group: dict[str, Any]) -> tuple[Tensors, Tensors, dict[str, float]]:
+        """Count a step of a group, with its reset when due: (m, v, the scalars).
+
+        Whoever calls this takes the step (kernels.adamw) with what it returns.
+        """
         params, t = group["params"], group["step"]
-        grads, m, v = self._gradients(params), *self._moments(params)
+        m, v = self._moments(params)
         group["step"] = t + 1
         after_reset = 0 < group["interval"] <= t
         j = t % group["interval"] if after_reset else t
@@ -87,21 +99,18 @@ class AdamWSPAM(torch.optim.Optimizer):
         lr, (beta1, beta2) = group["lr"], group["betas"]
         n = (j if group["reset_correction"] else t) + 1
         scale = rewarming(j, group["warmup"]) if after_reset else 1.0
-        self.backend.step(
-            params,
-            grads,
-            m,
-            v,
-            theta=group["theta"] if j >= UNCLIPPED else 0.0,
-            keep=1 - lr * group["weight_decay"],
-            beta1=beta1,
-            beta2=beta2,
-            size=lr * scale / (1 - beta1**n),
-            root=(1 - beta2**n) ** 0.5,
-            eps=group["eps"],
-        )
+        scalars = {
+            "theta": group["theta"] if j >= UNCLIPPED else 0.0,
+            "keep": 1 - lr * group["weight_decay"],
+            "beta1": beta1,
+            "beta2": beta2,
+            "size": lr * scale / (1 - beta1**n),
+            "root": (1 - beta2**n) ** 0.5,
+            "eps": group["eps"],
+        }
+        return m, v, scalars
 
-    def _gradients(self, params: list[torch.Tensor]) -> list[torch.Tensor]:
+    def _gradients(self, params: Tensors) -> Tensors:
         for p in params:
             if p.grad is None:
                 raise RuntimeError(
@@ -110,9 +119,7 @@ class AdamWSPAM(torch.optim.Optimizer):
                 )
         return [p.grad for p in params]
 
-    def _moments(
-        self, params: list[torch.Tensor]
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    def _moments(self, params: Tensors) -> tuple[Tensors, Tensors]:
         """m and v of each parameter, zero before the first step."""
         for p in params:
             if not self.state[p]:

@@ -84,8 +84,9 @@ class Pruner:
             torch._foreach_addcmul_(moved, weights, gradients, value=-1.0)
 
     @torch.no_grad()
-    def after_step(self, steps: int, spent: float) -> None:
+    def after_step(self, steps: int, spent: float) -> bool:
         """What follows every optimizer step: new masks when due, and zeros.
+        Whether weights changed.
 
         steps: completed ones; spent: the fraction of the budget. A step of an
         optimizer that treats every weight by itself leaves weight and state at 0
@@ -95,9 +96,11 @@ class Pruner:
         count = self.due(steps, spent)
         if count:
             self.update(count)
-            self.apply()
         elif self.pruned and self.optim.kind == "muon":
             self.choice.zero(self._values(), list(self.masks.values()))
+        else:
+            return False
+        return True
 
     def due(self, steps: int, spent: float) -> int:
         """Weights to prune after so many steps, at this fraction of the budget.
@@ -113,13 +116,20 @@ class Pruner:
         return max(target - self.pruned, 0)
 
     def update(self, count: int) -> None:
-        """Prune `count` more weights; `apply` makes them zero."""
+        """Prune `count` more weights: they, and what the optimizer keeps of them
+        in their shape, become 0.
+        """
         sources, masks = self._sources(), list(self.masks.values())
         if self.settings.criterion == "layer_adaptive":
             self._update_blocks(sources, masks, count)
         else:
             self.choice.prune_lowest(
-                self._criterion(), sources, masks, count, self.settings.pattern
+                self._criterion(),
+                sources,
+                masks,
+                count,
+                self.settings.pattern,
+                self._zeroed(),
             )
         self.pruned += count
 
@@ -135,12 +145,14 @@ class Pruner:
         sums = torch.stack([mask.sum() for mask in masks]).tolist()
         pruned = [sum(sums[i] for i in group) for group in groups]
         wanted = layers.shares(sizes, pruned, self.pruned + count)
+        zeroed = self._zeroed()
         for group, done, total in zip(groups, pruned, wanted):
             self.choice.prune_lowest(
                 self._criterion(),
                 [sources[i] for i in group],
                 [masks[i] for i in group],
                 total - done,
+                zeroed=[[tensors[i] for i in group] for tensors in zeroed],
             )
 
     def _criterion(self) -> str:
@@ -166,16 +178,18 @@ class Pruner:
     def _values(self) -> list[torch.Tensor]:
         return [weight.detach() for weight in self.weights.values()]
 
-    @torch.no_grad()
-    def apply(self) -> None:
-        """Zero the pruned weights and every optimizer state of their shape."""
-        tensors, masks = self._values(), list(self.masks.values())
-        for name, weight in self.weights.items():
-            for value in self.optimizer.state.get(weight, {}).values():
-                if torch.is_tensor(value) and value.shape == weight.shape:
-                    tensors.append(value)
-                    masks.append(self.masks[name])
-        self.choice.zero(tensors, masks)
+    def _zeroed(self) -> list[list[torch.Tensor]]:
+        """The weights, and every optimizer state of their shape: a list each, in
+        the order of the masks.
+        """
+        states = [self.optimizer.state.get(w, {}) for w in self.weights.values()]
+        kinds = [
+            name
+            for name, value in states[0].items()
+            if torch.is_tensor(value) and value.dim() == 2
+        ]
+        kept = [[state[name] for state in states] for name in kinds]
+        return [self._values(), *kept]
 
     def sparsity(self) -> float:
         """Pruned weights as a fraction of the covered ones."""

@@ -1,12 +1,16 @@
 """Scores and the exact choice of the lowest, in Triton: all matrices at once.
 
-The same result as the reference, bit for bit. A radix select: four passes over
-the tensors count one byte each of the ordered keys of those that match the bytes
-found so far, then one pass sets the masks; scores are computed anew in every
-pass, so nothing of the size of the weights is stored. The host waits once, for
-the answer whether every score is a number. All counts are integers: the order in
+The same result as the reference, bit for bit. Scores are computed anew in every
+pass over the tensors, so nothing of the size of the weights is stored. A sample
+brackets the threshold; one pass counts what lies below the bracket and keeps the
+keys inside it; a radix select over those finds the threshold, and one more pass
+sets the masks and the zeros. Where the bracket missed (few weights, many ties)
+the radix select counts all weights instead, a byte of the ordered keys per pass.
+The host waits once, for what was found. All counts are integers: the order in
 which programs add them does not matter.
 """
+
+from collections.abc import Sequence
 
 import torch
 import triton
@@ -19,13 +23,19 @@ Source = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 BLOCK = 4096
 WARPS = 8
 PROGRAMS = 2048  # of a counting pass; each takes every 2048th chunk
+KEY_PROGRAMS = 264  # of a pass over the bracket's keys
+RUN = 16  # neighbouring weights that the sample takes from every chunk
+BRACKETED = 2**22  # weights from which on a bracket pays
+MARGIN = 6.0  # half of the bracket, in standard deviations of independent draws
 EPS = tl.constexpr(1e-8)
 BINS = tl.constexpr(256)
 SIGN = tl.constexpr(-(2**31))
+LAST = 2**31 - 1  # the signed key of what is not ranked
 # The state on the device, int64: the bytes of the threshold found so far; the
 # wanted rank among the keys that begin with them; how many those are; how many
-# are ranked in all; how many live scores are no number.
-RANK, WORDS = 1, 5
+# are ranked in all; how many live scores are no number; of a bracket, how many
+# lie below it and in it.
+RANK, WORDS = 1, 7
 
 
 def prune_lowest(
@@ -34,36 +44,82 @@ def prune_lowest(
     masks: list[torch.Tensor],
     count: int,
     pattern: str = "unstructured",
+    zeroed: Sequence[list[torch.Tensor]] = (),
 ) -> None:
     """As the reference's, for tensors of one GPU."""
     if count == 0:
         return
     _require_fp32([tensor for source in sources for tensor in source])
-    device = masks[0].device
-    found = table([*map(list, zip(*sources)), masks])
-    layout = chunks(found.sizes, BLOCK, device)
+    _require_fp32([tensor for tensors in zeroed for tensor in tensors])
+    found = table([*map(list, zip(*sources)), masks, *zeroed])
+    layout = chunks(found.sizes, BLOCK, masks[0].device)
     total = len(layout[0])
-    grid = (min(total, PROGRAMS),)
     fixed = {"CRITERION": criterion, "PATTERN": pattern, "BLOCK": BLOCK}
     fixed |= {"ALIGNED": found.alignment, "num_warps": WARPS}
-    state = torch.zeros(WORDS, dtype=torch.int64, device=device)
-    state[RANK] = count
-    bins = torch.zeros(256, dtype=torch.int32, device=device)
-    arguments = (found.addresses, len(masks), *layout, total, state)
-    for shift in (24, 16, 8, 0):
-        _count[grid](*arguments, bins, SHIFT=shift, **fixed)
-        _descend[(1,)](bins, state, FIRST=shift == 24)
-    _, left, equal, live, wild = state.tolist()
+    arguments = (found.addresses, len(masks), *layout, total)
+    weights = sum(found.sizes)
+    state, words = None, []
+    if weights >= BRACKETED:
+        state, words = _bracketed(arguments, weights, count, fixed)
+    if not words:
+        state, words = _counted(arguments, count, fixed)
+    _, left, equal, live, wild = words
     if wild:
         raise ArithmeticError("a weight's score is not a number, nothing to rank")
     if count > live:
         raise ValueError(f"{count} weights to prune, {live} are live")
-    before = torch.zeros(total, dtype=torch.int64, device=device)
+    before = torch.zeros(total, dtype=torch.int64, device=state.device)
     if left < equal:
         ties = torch.empty_like(before)
-        _ties[(total,)](*arguments, ties, **fixed)
+        _ties[(total,)](*arguments, state, ties, **fixed)
         before = ties.cumsum(0) - ties
-    _mark[(total,)](*arguments, before, **fixed)
+    _mark[(total,)](*arguments, state, before, ZEROED=len(zeroed), **fixed)
+
+
+def _counted(
+    arguments: tuple, count: int, fixed: dict
+) -> tuple[torch.Tensor, list[int]]:
+    """The state, and its words without the bracket's, by passes over all weights."""
+    device, total = arguments[0].device, arguments[-1]
+    state = torch.zeros(WORDS, dtype=torch.int64, device=device)
+    state[RANK] = count
+    bins = torch.zeros(256, dtype=torch.int32, device=device)
+    for shift in (24, 16, 8, 0):
+        grid = (min(total, PROGRAMS),)
+        _count[grid](*arguments, state, bins, SHIFT=shift, **fixed)
+        _descend[(1,)](bins, state, FIRST=shift == 24)
+    return state, state.tolist()[:5]
+
+
+def _bracketed(
+    arguments: tuple, weights: int, count: int, fixed: dict
+) -> tuple[torch.Tensor, list[int]]:
+    """As `_counted`, through a bracket of sampled keys; no words where it missed."""
+    device, total = arguments[0].device, arguments[-1]
+    sample_S = torch.empty(total * RUN, dtype=torch.int32, device=device)
+    small = {**fixed, "BLOCK": RUN, "num_warps": 1}
+    _sample[(total,)](*arguments, sample_S, CHUNK=BLOCK, LAST=LAST, **small)
+    sample_S = sample_S.sort().values
+    place = count / weights * len(sample_S)
+    # The weights of a run are not independent: half of them are counted as such.
+    half = MARGIN * (2 * len(sample_S)) ** 0.5 / 2
+    ends = (sample_S, len(sample_S), int(place - half), int(place + half))
+    room = int(4 * half / len(sample_S) * weights)
+    keys_K = torch.empty(room, dtype=torch.int32, device=device)
+    state = torch.zeros(WORDS, dtype=torch.int64, device=device)
+    _split[(min(total, PROGRAMS),)](
+        *arguments, state, *ends, keys_K, room, LAST=LAST, **fixed
+    )
+    state[RANK] = count - state[5]
+    bins = torch.zeros(256, dtype=torch.int32, device=device)
+    for shift in (24, 16, 8, 0):
+        _count_keys[(min(total, KEY_PROGRAMS),)](
+            keys_K, state, room, bins, SHIFT=shift, BLOCK=BLOCK, num_warps=WARPS
+        )
+        _descend[(1,)](bins, state, FIRST=False)
+    *words, below, inside = state.tolist()
+    hit = below < count <= below + inside and inside <= room
+    return state, words if hit or words[4] else []
 
 
 def zero(tensors: list[torch.Tensor], masks: list[torch.Tensor]) -> None:
@@ -140,17 +196,21 @@ def _keys(
     start_C,
     sizes_N,
     chunk,
+    skip,
     CRITERION: tl.constexpr,
     PATTERN: tl.constexpr,
     ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Of a chunk: unsigned keys in the order of the scores, which of them are
-    ranked, which live scores are no number, the masks' addresses.
+    """Of a chunk, from its element `skip` on (a multiple of 16): unsigned keys in the order of
+    the scores, which of them are ranked, which live scores are no number; the
+    elements, and the address of their mask.
     """
     tensor = tl.load(tensor_C + chunk)
-    start = tl.multiple_of(tl.load(start_C + chunk), BLOCK)
-    at = start + tl.arange(0, BLOCK)
+    at = tl.load(start_C + chunk) + skip
+    if ALIGNED == 16:
+        at = tl.multiple_of(at, 16)
+    at += tl.arange(0, BLOCK)
     length = tl.load(sizes_N + tensor)
     if ALIGNED == 16:
         length = tl.multiple_of(length, 4)
@@ -165,7 +225,7 @@ def _keys(
     ranked = live
     if PATTERN == "2:4":
         ranked = live & _free(key, live, BLOCK)
-    return key, ranked, live & (score != score), masks + at
+    return key, ranked, live & (score != score), at, masks
 
 
 @triton.jit
@@ -203,13 +263,14 @@ def _count(
     counts = tl.zeros((BINS,), tl.int32)
     wild = 0
     for chunk in range(tl.program_id(0), total, tl.num_programs(0)):
-        key, ranked, bad, _ = _keys(
+        key, ranked, bad, _, _ = _keys(
             table,
             tensors,
             tensor_C,
             start_C,
             sizes_N,
             chunk,
+            0,
             CRITERION,
             PATTERN,
             ALIGNED,
@@ -224,6 +285,124 @@ def _count(
     tl.atomic_add(bins + tl.arange(0, BINS), counts)
     if SHIFT == 24:
         tl.atomic_add(state + 4, wild.to(tl.int64))
+
+
+@triton.jit
+def _sample(
+    table,
+    tensors,
+    tensor_C,
+    start_C,
+    sizes_N,
+    total,
+    sample_S,
+    CHUNK: tl.constexpr,
+    LAST: tl.constexpr,
+    CRITERION: tl.constexpr,
+    PATTERN: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The signed keys of BLOCK neighbours somewhere in a chunk, LAST where not ranked."""
+    chunk = tl.program_id(0)
+    length = tl.load(sizes_N + tl.load(tensor_C + chunk))
+    there = tl.minimum(length - tl.load(start_C + chunk), CHUNK)
+    runs = tl.maximum(there // BLOCK, 1)
+    scattered = (chunk.to(tl.int64) * 2654435761) % 4294967296
+    skip = ((scattered >> 8) % runs) * BLOCK
+    key, ranked, _, _, _ = _keys(
+        table,
+        tensors,
+        tensor_C,
+        start_C,
+        sizes_N,
+        chunk,
+        skip,
+        CRITERION,
+        PATTERN,
+        ALIGNED,
+        BLOCK,
+    )
+    signed = key.to(tl.int32, bitcast=True) ^ SIGN
+    at = chunk * BLOCK + tl.arange(0, BLOCK)
+    tl.store(sample_S + at, tl.where(ranked, signed, LAST))
+
+
+@triton.jit
+def _split(
+    table,
+    tensors,
+    tensor_C,
+    start_C,
+    sizes_N,
+    total,
+    state,
+    sample_S,
+    samples,
+    low_at,
+    high_at,
+    keys_K,
+    room,
+    LAST: tl.constexpr,
+    CRITERION: tl.constexpr,
+    PATTERN: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Count the ranked keys below a bracket of the sorted sample, and keep those in it.
+
+    Which places the keys get depends on the order of the programs; which keys are
+    kept, and how many, does not.
+    """
+    low = tl.load(sample_S + tl.maximum(low_at, 0))
+    low = tl.where(low_at < 0, SIGN, low)
+    high = tl.load(sample_S + tl.minimum(high_at, samples - 1))
+    high = tl.where(high_at >= samples, LAST, high)
+    live, wild, below = 0, 0, 0
+    for chunk in range(tl.program_id(0), total, tl.num_programs(0)):
+        key, ranked, bad, _, _ = _keys(
+            table,
+            tensors,
+            tensor_C,
+            start_C,
+            sizes_N,
+            chunk,
+            0,
+            CRITERION,
+            PATTERN,
+            ALIGNED,
+            BLOCK,
+        )
+        signed = key.to(tl.int32, bitcast=True) ^ SIGN
+        live += tl.sum(ranked.to(tl.int32))
+        wild += tl.sum(bad.to(tl.int32))
+        below += tl.sum((ranked & (signed < low)).to(tl.int32))
+        kept = (ranked & (signed >= low) & (signed <= high)).to(tl.int32)
+        first = tl.atomic_add(state + 6, tl.sum(kept).to(tl.int64))
+        place = first + tl.cumsum(kept, 0) - 1
+        tl.store(keys_K + place, signed, mask=(kept != 0) & (place < room))
+    tl.atomic_add(state + 3, live.to(tl.int64))
+    tl.atomic_add(state + 4, wild.to(tl.int64))
+    tl.atomic_add(state + 5, below.to(tl.int64))
+
+
+@triton.jit
+def _count_keys(keys_K, state, room, bins, SHIFT: tl.constexpr, BLOCK: tl.constexpr):
+    """As _count, over the keys that a bracket kept."""
+    prefix = tl.load(state + 0)
+    kept = tl.minimum(tl.load(state + 6), room)
+    counts = tl.zeros((BINS,), tl.int32)
+    step = tl.num_programs(0) * BLOCK
+    for start in range(tl.program_id(0) * BLOCK, kept, step):
+        at = start + tl.arange(0, BLOCK)
+        signed = tl.load(keys_K + at, mask=at < kept, other=0)
+        key = (signed ^ SIGN).to(tl.uint32, bitcast=True)
+        counted = at < kept
+        if SHIFT < 24:
+            counted = counted & ((key >> (SHIFT + 8)).to(tl.int64) == prefix)
+        byte = ((key >> SHIFT) & 255).to(tl.int32)
+        counts += tl.histogram(byte, BINS, mask=counted)
+    tl.atomic_add(bins + tl.arange(0, BINS), counts)
 
 
 @triton.jit
@@ -259,13 +438,14 @@ def _ties(
 ):
     """How many ranked keys of each chunk equal the threshold."""
     chunk = tl.program_id(0)
-    key, ranked, _, _ = _keys(
+    key, ranked, _, _, _ = _keys(
         table,
         tensors,
         tensor_C,
         start_C,
         sizes_N,
         chunk,
+        0,
         CRITERION,
         PATTERN,
         ALIGNED,
@@ -285,20 +465,24 @@ def _mark(
     total,
     state,
     before_C,
+    ZEROED: tl.constexpr,
     CRITERION: tl.constexpr,
     PATTERN: tl.constexpr,
     ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Prune what lies below the threshold, and of the equal ones the first."""
+    """Prune what lies below the threshold, and of the equal ones the first; zeros
+    where they were, in the tensors of the table's rows from 4 on.
+    """
     chunk = tl.program_id(0)
-    key, ranked, _, masks = _keys(
+    key, ranked, _, at, masks = _keys(
         table,
         tensors,
         tensor_C,
         start_C,
         sizes_N,
         chunk,
+        0,
         CRITERION,
         PATTERN,
         ALIGNED,
@@ -308,7 +492,12 @@ def _mark(
     equal = ranked & (key.to(tl.int64) == threshold)
     place = tl.load(before_C + chunk) + tl.cumsum(equal.to(tl.int32), 0)
     goes = ranked & (key.to(tl.int64) < threshold) | (equal & (place <= left))
-    tl.store(masks, tl.full((BLOCK,), 1, tl.int8), mask=goes)
+    tl.store(masks + at, tl.full((BLOCK,), 1, tl.int8), mask=goes)
+    tensor = tl.load(tensor_C + chunk)
+    for row in tl.static_range(ZEROED):
+        address = tl.load(table + (4 + row) * tensors + tensor)
+        values = tl.multiple_of(address.to(tl.pointer_type(tl.float32)), ALIGNED)
+        tl.store(values + at, tl.zeros((BLOCK,), tl.float32), mask=goes)
 
 
 @triton.jit

@@ -7,7 +7,7 @@ order is that of the scores, are counted in two passes of 16 bits each, so that
 nothing of the size of all matrices is built or sorted.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -42,6 +42,7 @@ def prune_lowest(
     masks: list[torch.Tensor],
     count: int,
     pattern: str = "unstructured",
+    zeroed: Sequence[list[torch.Tensor]] = (),
 ) -> None:
     """Set `count` more entries of the masks: the live weights that score lowest.
 
@@ -49,7 +50,8 @@ def prune_lowest(
     anything. Live weights alone are ranked, over all matrices together, ties by
     index: exactly the first `count` of sorted((score, index)). With the pattern
     "2:4" of every four weights in a row two at most may be pruned, so only the
-    lowest 2 − pruned live ones of each four are ranked.
+    lowest 2 − pruned live ones of each four are ranked. zeroed: lists of a tensor
+    per matrix, of its shape, which become 0 where a weight is pruned now.
     Raises ValueError when fewer can be pruned, ArithmeticError for a live score
     that is not a number; the masks are then as before.
     """
@@ -67,6 +69,8 @@ def prune_lowest(
         left -= len(ties)
         mask |= key < threshold
         mask.view(-1)[ties] = True
+    for tensors in zeroed:
+        zero(tensors, masks)
 
 
 def ordered(score: torch.Tensor) -> torch.Tensor:

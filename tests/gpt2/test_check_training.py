@@ -16,7 +16,7 @@ from gpt2.pruning import layers, schedule
 from gpt2.pruning.pruner import Pruner
 from kconf.overrides import Overrides
 from kernels.pruning import reference
-from kernels.spam import reference as spam_kernel
+from kernels.adamw import reference as spam_kernel
 from tests.gpt2.sabotage import broken, copy_of_the_study
 
 
@@ -104,11 +104,7 @@ def test_pruned_weights_that_grow_back(verdicts, monkeypatch):
 
 
 def test_state_of_pruned_weights_that_is_kept(verdicts, monkeypatch):
-    def apply(self):
-        for name, weight in self.weights.items():
-            weight.data.masked_fill_(self.masks[name], 0.0)
-
-    monkeypatch.setattr(Pruner, "apply", apply)
+    monkeypatch.setattr(Pruner, "_zeroed", lambda self: [self._values()])
     found = verdicts("1")
     assert broken(found) == {SPARSE: "expectations"}
     assert "exp_avg of a pruned weight is not zero" in found[0].found
@@ -122,14 +118,14 @@ def test_a_schedule_that_falls_short(verdicts, monkeypatch):
 
 
 def test_an_optimizer_that_stops_with_pruning(verdicts, monkeypatch):
-    plain = Pruner.apply
+    plain = Pruner.update
 
-    def freezing(self):
-        plain(self)
+    def freezing(self, count):
+        plain(self, count)
         if self.sparsity() > 0.4:
             self.optimizer.param_groups[0]["lr"] = 0.0
 
-    monkeypatch.setattr(Pruner, "apply", freezing)
+    monkeypatch.setattr(Pruner, "update", freezing)
     found = verdicts("1")
     assert "its live weights do not train" in found[0].found
 
@@ -222,10 +218,7 @@ def test_a_cubic_the_wrong_way_round(small, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["ADAMWADV", "MUON", "SGD"])
 def test_state_that_is_not_masked(small, monkeypatch, kind):
-    def weights_alone(self):
-        self.choice.zero(self._values(), list(self.masks.values()))
-
-    monkeypatch.setattr(Pruner, "apply", weights_alone)
+    monkeypatch.setattr(Pruner, "_zeroed", lambda self: [self._values()])
     settings = small(PRUNING_MAGNITUDE="y", **{f"OPTIMIZER_{kind}": "y"})
     found = broken_by(reaches_its_sparsity, settings)
     assert "of a pruned weight is not zero" in found or "weight is not zero" in found

@@ -30,9 +30,28 @@ if INTERPRETED:
 elif FAST:
     kernel = on(DEVICE)
 
+
+class Way:
+    """The kernel, one of its two ways to the threshold taken at every size."""
+
+    def __init__(self, bracketed):
+        self.least = 1 if bracketed else 2**62
+
+    def prune_lowest(self, *given, **named):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kernel, "BRACKETED", self.least)
+            kernel.prune_lowest(*given, **named)
+
+    def zero(self, *given):
+        kernel.zero(*given)
+
+
 CHOICES = [pytest.param(reference, id="reference")]
 if FAST:
-    CHOICES = [pytest.param(kernel, id="kernel")]
+    CHOICES = [
+        pytest.param(Way(bracketed=False), id="counted"),
+        pytest.param(Way(bracketed=True), id="bracketed"),
+    ]
 
 EXAMPLES = 8 if INTERPRETED else 100
 STATE = [name for name in reference.SCORES if name != "given"]
@@ -179,6 +198,35 @@ def test_more_than_there_are_and_not_a_number(choice):
     with pytest.raises(ArithmeticError):
         choice.prune_lowest("given", bad, held, 1)
     assert [mask.tolist() for mask in held] == [[True, False], [False]]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("pattern", ["unstructured", "2:4"])
+def test_what_is_pruned_is_zeroed(choice, pattern):
+    """In every list given, where a weight is pruned now, nowhere else."""
+    w, m, v = (t.to(DEVICE) for t in random_state(40))
+    other = torch.ones_like(w)
+    masks = [torch.zeros_like(w, dtype=torch.bool)]
+    before = [t.clone() for t in (w, m, v, other)]
+    zeroed = [[w], [m], [v], [other]]
+    choice.prune_lowest("variance", [(w, m, v)], masks, 90, pattern, zeroed)
+    assert masks[0].sum() == 90
+    for found, old in zip((w, m, v, other), before):
+        assert torch.equal(found, old.masked_fill(masks[0], 0.0))
+
+
+@pytest.mark.skipif(not FAST, reason="needs a GPU or the interpreter")
+def test_a_bracket_finds_the_threshold():
+    """Of weights like a network's, without counting them all."""
+    size = 16 * kernel.BLOCK
+    w = torch.randn(size, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+    masks = [torch.zeros_like(w, dtype=torch.bool)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel, "BRACKETED", 1)
+        patch.setattr(kernel, "_counted", None)
+        kernel.prune_lowest("magnitude", [(w, w, w)], masks, size // 3)
+    assert masks[0].sum() == size // 3
+    assert w.abs()[masks[0]].max() <= w.abs()[~masks[0]].min()
 
 
 @pytest.mark.parametrize("choice", CHOICES)

@@ -3,7 +3,7 @@
 from tests.mutants.mutant import Mutant, Test, check
 
 BUILD, SPAM, MUON = "gpt2/optim/build.py", "gpt2/optim/spam.py", "gpt2/optim/muon.py"
-SPAM_STEP, SPAM_KERNEL = "kernels/spam/reference.py", "kernels/spam/kernel.py"
+SPAM_STEP, SPAM_KERNEL = "kernels/adamw/reference.py", "kernels/adamw/kernel.py"
 SPAM_TESTS = "tests/gpt2/test_spam.py"
 
 OPTIMIZERS = [
@@ -202,7 +202,7 @@ SPAMS = [
         SPAM_KERNEL,
         "tl.where((v > 0) & (g > bound), bound, g)",
         "tl.where(g > bound, bound, g)",
-        Test("tests/kernels/test_spam.py::test_in_the_interpreter"),
+        Test("tests/kernels/test_adamw.py::test_in_the_interpreter"),
     ),
     Mutant(
         "spam-kernel-decays-step",
@@ -210,7 +210,7 @@ SPAMS = [
         SPAM_KERNEL,
         "p = p * keep - size * tl.div_rn(m, below)",
         "p = (p - size * tl.div_rn(m, below)) * keep",
-        Test("tests/kernels/test_spam.py::test_in_the_interpreter"),
+        Test("tests/kernels/test_adamw.py::test_in_the_interpreter"),
     ),
 ]
 

@@ -1,8 +1,14 @@
-"""The step of AdamWSPAM in torch's foreach operations."""
+"""The step of AdamW and AdamWSPAM in torch's foreach operations."""
 
 import torch
 
 Tensors = list[torch.Tensor]
+
+
+def square_sum(grads: Tensors, masks: Tensors | None = None) -> torch.Tensor:
+    """Σ g² over the elements that no mask marks; fp32, without dimensions."""
+    values = prepared(grads, masks, None, torch.float32)
+    return torch.stack(torch._foreach_norm(values)).square().sum()
 
 
 def step(
@@ -18,13 +24,21 @@ def step(
     size: float,
     root: float,
     eps: float,
+    scale: torch.Tensor | None = None,
+    masks: Tensors | None = None,
+    copies: Tensors | None = None,
 ) -> None:
     """One step, in place; the gradients are left as they are.
 
+    0. g ← scale · g, and 0 where a mask is True.
     1. theta > 0: g ← sign(g) √(θ v) where g² > θ v and v > 0.
     2. p ← keep · p,  m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g².
     3. p ← p − size · m / (√v / root + ε); root: √(1 − β₂ⁿ).
+    4. copies ← p, rounded.
+
+    params, m, v: fp32; grads: fp32, or bf16 as read; copies: bf16; masks: bool.
     """
+    grads = prepared(grads, masks, scale, params[0].dtype)
     if theta > 0:
         grads = clipped(grads, v, theta)
     # The operations of torch's foreach AdamW, in its order.
@@ -37,6 +51,23 @@ def step(
     torch._foreach_div_(below, [root] * len(below))
     torch._foreach_add_(below, eps)
     torch._foreach_addcdiv_(params, m, below, [-size] * len(below))
+    if copies is not None:
+        torch._foreach_copy_(copies, params)
+
+
+def prepared(
+    grads: Tensors,
+    masks: Tensors | None,
+    scale: torch.Tensor | None,
+    dtype: torch.dtype,
+) -> Tensors:
+    """Gradients in a type, times scale, 0 where a mask is True."""
+    grads = [g.to(dtype) for g in grads]
+    if scale is not None:
+        grads = [g * scale for g in grads]
+    if masks is not None:
+        grads = [g.masked_fill(mask, 0.0) for g, mask in zip(grads, masks)]
+    return grads
 
 
 def clipped(grads: Tensors, v: Tensors, theta: float) -> Tensors:
