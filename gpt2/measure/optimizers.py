@@ -48,11 +48,6 @@ def measure(values: Values, kind: str) -> dict[str, Any]:
     model = GPT(settings.model)
     initialise(model, 1)
     model.to(device)
-    for i, parameter in enumerate(model.parameters()):
-        stream = torch.Generator(device).manual_seed(i)
-        parameter.grad = torch.randn(
-            parameter.shape, generator=stream, device=device
-        ).mul_(1e-3)
     frequency = run_settings(values(PRUNING_MAGNITUDE="y")).pruning.frequency
     baseline = _quiet(model, run_settings(values(UPDATE_TORCH="y")).optim)
     rows = _steps(model, values, baseline, device)
@@ -86,13 +81,24 @@ def _steps(
 
 
 def _quiet(model: GPT, settings: OptimSettings) -> torch.optim.Optimizer:
-    """The optimizer past its first steps, at a rate that moves nothing far."""
+    """The optimizer past its first steps, at a rate that moves nothing far; its
+    moments are those of gradients that change.
+    """
     optimizer = optim.build(model, settings)
     for group in optimizer.param_groups:
         group["lr"] = 1e-8
-    for _ in range(UNCLIPPED + 2):
+    for step in range(UNCLIPPED + 2):
+        _draw_gradients(model, step)
         optimizer.step()
     return optimizer
+
+
+def _draw_gradients(model: GPT, seed: int) -> None:
+    for i, parameter in enumerate(model.parameters()):
+        stream = torch.Generator(parameter.device).manual_seed(1000 * seed + i)
+        parameter.grad = torch.randn(
+            parameter.shape, generator=stream, device=parameter.device
+        ).mul_(1e-3)
 
 
 def _tail(

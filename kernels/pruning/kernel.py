@@ -20,22 +20,23 @@ from kernels.tensors import chunks, table
 
 Source = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
-BLOCK = 4096
-WARPS = 8
-PROGRAMS = 2048  # of a counting pass; each takes every 2048th chunk
+BLOCK = 1024
+WARPS = 4
+PROGRAMS = 4096  # of a counting pass; each takes every 4096th chunk
 KEY_PROGRAMS = 264  # of a pass over the bracket's keys
-RUN = 16  # neighbouring weights that the sample takes from every chunk
+RUN, EVERY = 16, 4  # the sample takes 16 neighbours from one chunk of four
 BRACKETED = 2**22  # weights from which on a bracket pays
 MARGIN = 6.0  # half of the bracket, in standard deviations of independent draws
+TIES = 2048  # weights that may share the threshold inside a bracket
 EPS = tl.constexpr(1e-8)
 BINS = tl.constexpr(256)
 SIGN = tl.constexpr(-(2**31))
-LAST = 2**31 - 1  # the signed key of what is not ranked
+LAST = 2**31 - 1  # the signed key of what is not ranked; no index is as large
 # The state on the device, int64: the bytes of the threshold found so far; the
 # wanted rank among the keys that begin with them; how many those are; how many
 # are ranked in all; how many live scores are no number; of a bracket, how many
-# lie below it and in it.
-RANK, WORDS = 1, 7
+# lie below it (upper 32 bits) and in it (lower 32).
+RANK, BRACKET, WORDS = 1, 5, 6
 
 
 def prune_lowest(
@@ -57,69 +58,90 @@ def prune_lowest(
     fixed = {"CRITERION": criterion, "PATTERN": pattern, "BLOCK": BLOCK}
     fixed |= {"ALIGNED": found.alignment, "num_warps": WARPS}
     arguments = (found.addresses, len(masks), *layout, total)
-    weights = sum(found.sizes)
-    state, words = None, []
-    if weights >= BRACKETED:
-        state, words = _bracketed(arguments, weights, count, fixed)
-    if not words:
-        state, words = _counted(arguments, count, fixed)
-    _, left, equal, live, wild = words
-    if wild:
-        raise ArithmeticError("a weight's score is not a number, nothing to rank")
-    if count > live:
-        raise ValueError(f"{count} weights to prune, {live} are live")
-    before = torch.zeros(total, dtype=torch.int64, device=state.device)
-    if left < equal:
-        ties = torch.empty_like(before)
-        _ties[(total,)](*arguments, state, ties, **fixed)
-        before = ties.cumsum(0) - ties
-    _mark[(total,)](*arguments, state, before, ZEROED=len(zeroed), **fixed)
+    weights, chosen = sum(found.sizes), None
+    if weights >= BRACKETED and total * BLOCK < LAST:
+        chosen = _bracketed(arguments, weights, count, fixed)
+    state, last = chosen or _counted(arguments, count, fixed)
+    tied = last is not None
+    last = last if tied else state
+    _mark[(total,)](*arguments, state, last, TIED=tied, ZEROED=len(zeroed), **fixed)
 
 
 def _counted(
     arguments: tuple, count: int, fixed: dict
-) -> tuple[torch.Tensor, list[int]]:
-    """The state, and its words without the bracket's, by passes over all weights."""
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """(state, index of the last weight at the threshold that goes, None where all
+    of them go), by passes over all weights.
+    """
     device, total = arguments[0].device, arguments[-1]
-    state = torch.zeros(WORDS, dtype=torch.int64, device=device)
-    state[RANK] = count
+    state = _fresh(count, device)
     bins = torch.zeros(256, dtype=torch.int32, device=device)
     for shift in (24, 16, 8, 0):
         grid = (min(total, PROGRAMS),)
         _count[grid](*arguments, state, bins, SHIFT=shift, **fixed)
         _descend[(1,)](bins, state, FIRST=shift == 24)
-    return state, state.tolist()[:5]
+    _, left, equal, live, wild, _ = state.tolist()
+    _require_numbers(wild)
+    if count > live:
+        raise ValueError(f"{count} weights to prune, {live} are live")
+    if left == equal:
+        return state, None
+    ties_C = torch.empty(total, dtype=torch.int64, device=device)
+    _ties[(total,)](*arguments, state, ties_C, **fixed)
+    upto_C = ties_C.cumsum(0)
+    before_C = upto_C - ties_C
+    chunk = (upto_C < left).sum()
+    last = torch.empty_like(chunk)
+    _last[(1,)](*arguments, state, chunk, left - before_C[chunk], last, **fixed)
+    return state, last
 
 
 def _bracketed(
     arguments: tuple, weights: int, count: int, fixed: dict
-) -> tuple[torch.Tensor, list[int]]:
-    """As `_counted`, through a bracket of sampled keys; no words where it missed."""
+) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+    """As `_counted`, through a bracket of sampled keys; None where that missed."""
     device, total = arguments[0].device, arguments[-1]
-    sample_S = torch.empty(total * RUN, dtype=torch.int32, device=device)
-    small = {**fixed, "BLOCK": RUN, "num_warps": 1}
-    _sample[(total,)](*arguments, sample_S, CHUNK=BLOCK, LAST=LAST, **small)
+    runs = triton.cdiv(total, EVERY)
+    sample_S = torch.empty(runs * RUN, dtype=torch.int32, device=device)
+    small = {**fixed, "BLOCK": RUN, "num_warps": 1, "CHUNK": BLOCK, "EVERY": EVERY}
+    _sample[(runs,)](*arguments, sample_S, LAST=LAST, **small)
     sample_S = sample_S.sort().values
     place = count / weights * len(sample_S)
     # The weights of a run are not independent: half of them are counted as such.
     half = MARGIN * (2 * len(sample_S)) ** 0.5 / 2
     ends = (sample_S, len(sample_S), int(place - half), int(place + half))
     room = int(4 * half / len(sample_S) * weights)
-    keys_K = torch.empty(room, dtype=torch.int32, device=device)
-    state = torch.zeros(WORDS, dtype=torch.int64, device=device)
-    _split[(min(total, PROGRAMS),)](
-        *arguments, state, *ends, keys_K, room, LAST=LAST, **fixed
-    )
-    state[RANK] = count - state[5]
+    kept_2K = torch.empty(2, room, dtype=torch.int32, device=device)
+    state = _fresh(count, device)
+    _split[(total,)](*arguments, state, *ends, kept_2K, room, LAST=LAST, **fixed)
+    state[RANK] -= state[BRACKET] >> 32
     bins = torch.zeros(256, dtype=torch.int32, device=device)
+    grid, keys = (min(total, KEY_PROGRAMS),), {"BLOCK": BLOCK, "num_warps": WARPS}
     for shift in (24, 16, 8, 0):
-        _count_keys[(min(total, KEY_PROGRAMS),)](
-            keys_K, state, room, bins, SHIFT=shift, BLOCK=BLOCK, num_warps=WARPS
-        )
+        _count_keys[grid](kept_2K, state, room, bins, SHIFT=shift, **keys)
         _descend[(1,)](bins, state, FIRST=False)
-    *words, below, inside = state.tolist()
-    hit = below < count <= below + inside and inside <= room
-    return state, words if hit or words[4] else []
+    _, left, equal, _, wild, bracket = state.tolist()
+    _require_numbers(wild)
+    below, inside = bracket >> 32, bracket & (2**32 - 1)
+    if not (below < count <= below + inside and inside <= room and equal <= TIES):
+        return None
+    if left == equal:
+        return state, None
+    ties_T = torch.full((TIES,), LAST, dtype=torch.int64, device=device)
+    found = torch.zeros(1, dtype=torch.int64, device=device)
+    _collect[grid](kept_2K, state, room, found, ties_T, **keys)
+    return state, ties_T.sort().values[left - 1]
+
+
+def _fresh(count: int, device: torch.device) -> torch.Tensor:
+    state = torch.zeros(WORDS, dtype=torch.int64, device=device)
+    state[RANK] = count
+    return state
+
+
+def _require_numbers(wild: int) -> None:
+    if wild:
+        raise ArithmeticError("a weight's score is not a number, nothing to rank")
 
 
 def zero(tensors: list[torch.Tensor], masks: list[torch.Tensor]) -> None:
@@ -297,18 +319,22 @@ def _sample(
     total,
     sample_S,
     CHUNK: tl.constexpr,
+    EVERY: tl.constexpr,
     LAST: tl.constexpr,
     CRITERION: tl.constexpr,
     PATTERN: tl.constexpr,
     ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The signed keys of BLOCK neighbours somewhere in a chunk, LAST where not ranked."""
-    chunk = tl.program_id(0)
+    """The signed keys of BLOCK neighbours somewhere in one of EVERY chunks, LAST
+    where not ranked.
+    """
+    run = tl.program_id(0)
+    scattered = (run.to(tl.int64) * 2654435761) % 4294967296
+    chunk = tl.minimum(run * EVERY + (scattered >> 4).to(tl.int32) % EVERY, total - 1)
     length = tl.load(sizes_N + tl.load(tensor_C + chunk))
     there = tl.minimum(length - tl.load(start_C + chunk), CHUNK)
     runs = tl.maximum(there // BLOCK, 1)
-    scattered = (chunk.to(tl.int64) * 2654435761) % 4294967296
     skip = ((scattered >> 8) % runs) * BLOCK
     key, ranked, _, _, _ = _keys(
         table,
@@ -324,11 +350,11 @@ def _sample(
         BLOCK,
     )
     signed = key.to(tl.int32, bitcast=True) ^ SIGN
-    at = chunk * BLOCK + tl.arange(0, BLOCK)
+    at = run * BLOCK + tl.arange(0, BLOCK)
     tl.store(sample_S + at, tl.where(ranked, signed, LAST))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["samples", "low_at", "high_at", "room"])
 def _split(
     table,
     tensors,
@@ -341,7 +367,7 @@ def _split(
     samples,
     low_at,
     high_at,
-    keys_K,
+    kept_2K,
     room,
     LAST: tl.constexpr,
     CRITERION: tl.constexpr,
@@ -349,53 +375,56 @@ def _split(
     ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Count the ranked keys below a bracket of the sorted sample, and keep those in it.
+    """Count the ranked keys below a bracket of the sorted sample; keep those in it,
+    signed, and in the second row their indices.
 
-    Which places the keys get depends on the order of the programs; which keys are
-    kept, and how many, does not.
+    Which places they get depends on the order of the programs; which are kept,
+    and how many, does not.
     """
     low = tl.load(sample_S + tl.maximum(low_at, 0))
     low = tl.where(low_at < 0, SIGN, low)
     high = tl.load(sample_S + tl.minimum(high_at, samples - 1))
     high = tl.where(high_at >= samples, LAST, high)
-    live, wild, below = 0, 0, 0
-    for chunk in range(tl.program_id(0), total, tl.num_programs(0)):
-        key, ranked, bad, _, _ = _keys(
-            table,
-            tensors,
-            tensor_C,
-            start_C,
-            sizes_N,
-            chunk,
-            0,
-            CRITERION,
-            PATTERN,
-            ALIGNED,
-            BLOCK,
-        )
-        signed = key.to(tl.int32, bitcast=True) ^ SIGN
-        live += tl.sum(ranked.to(tl.int32))
-        wild += tl.sum(bad.to(tl.int32))
-        below += tl.sum((ranked & (signed < low)).to(tl.int32))
-        kept = (ranked & (signed >= low) & (signed <= high)).to(tl.int32)
-        first = tl.atomic_add(state + 6, tl.sum(kept).to(tl.int64))
-        place = first + tl.cumsum(kept, 0) - 1
-        tl.store(keys_K + place, signed, mask=(kept != 0) & (place < room))
-    tl.atomic_add(state + 3, live.to(tl.int64))
-    tl.atomic_add(state + 4, wild.to(tl.int64))
-    tl.atomic_add(state + 5, below.to(tl.int64))
+    chunk = tl.program_id(0)
+    key, ranked, bad, _, _ = _keys(
+        table,
+        tensors,
+        tensor_C,
+        start_C,
+        sizes_N,
+        chunk,
+        0,
+        CRITERION,
+        PATTERN,
+        ALIGNED,
+        BLOCK,
+    )
+    wild = tl.sum(bad.to(tl.int32))
+    if wild > 0:
+        tl.atomic_add(state + 4, wild.to(tl.int64))
+    signed = key.to(tl.int32, bitcast=True) ^ SIGN
+    below = tl.sum((ranked & (signed < low)).to(tl.int32))
+    kept = (ranked & (signed >= low) & (signed <= high)).to(tl.int32)
+    upto = tl.cumsum(kept, 0)
+    both = (below.to(tl.int64) << 32) | tl.sum(kept).to(tl.int64)
+    first = tl.atomic_add(state + 5, both) & 0xFFFFFFFF
+    place = first + upto - 1
+    stored = (kept != 0) & (place < room)
+    index = chunk * BLOCK + tl.arange(0, BLOCK)
+    tl.store(kept_2K + place, signed, mask=stored)
+    tl.store(kept_2K + room + place, index, mask=stored)
 
 
-@triton.jit
-def _count_keys(keys_K, state, room, bins, SHIFT: tl.constexpr, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["room"])
+def _count_keys(kept_2K, state, room, bins, SHIFT: tl.constexpr, BLOCK: tl.constexpr):
     """As _count, over the keys that a bracket kept."""
     prefix = tl.load(state + 0)
-    kept = tl.minimum(tl.load(state + 6), room)
+    kept = tl.minimum(tl.load(state + 5) & 0xFFFFFFFF, room)
     counts = tl.zeros((BINS,), tl.int32)
     step = tl.num_programs(0) * BLOCK
     for start in range(tl.program_id(0) * BLOCK, kept, step):
         at = start + tl.arange(0, BLOCK)
-        signed = tl.load(keys_K + at, mask=at < kept, other=0)
+        signed = tl.load(kept_2K + at, mask=at < kept, other=0)
         key = (signed ^ SIGN).to(tl.uint32, bitcast=True)
         counted = at < kept
         if SHIFT < 24:
@@ -403,6 +432,25 @@ def _count_keys(keys_K, state, room, bins, SHIFT: tl.constexpr, BLOCK: tl.conste
         byte = ((key >> SHIFT) & 255).to(tl.int32)
         counts += tl.histogram(byte, BINS, mask=counted)
     tl.atomic_add(bins + tl.arange(0, BINS), counts)
+
+
+@triton.jit(do_not_specialize=["room"])
+def _collect(kept_2K, state, room, found, ties_T, BLOCK: tl.constexpr):
+    """The indices of the kept keys that equal the threshold, in any order."""
+    threshold = tl.load(state + 0)
+    kept = tl.minimum(tl.load(state + 5) & 0xFFFFFFFF, room)
+    step = tl.num_programs(0) * BLOCK
+    for start in range(tl.program_id(0) * BLOCK, kept, step):
+        at = start + tl.arange(0, BLOCK)
+        signed = tl.load(kept_2K + at, mask=at < kept, other=0)
+        key = (signed ^ SIGN).to(tl.uint32, bitcast=True)
+        equal = ((at < kept) & (key.to(tl.int64) == threshold)).to(tl.int32)
+        count = tl.sum(equal)
+        if count > 0:
+            first = tl.atomic_add(found, count.to(tl.int64))
+            index = tl.load(kept_2K + room + at, mask=equal != 0, other=0)
+            place = first + tl.cumsum(equal, 0) - 1
+            tl.store(ties_T + place, index.to(tl.int64), mask=equal != 0)
 
 
 @triton.jit
@@ -456,6 +504,43 @@ def _ties(
 
 
 @triton.jit
+def _last(
+    table,
+    tensors,
+    tensor_C,
+    start_C,
+    sizes_N,
+    total,
+    state,
+    chunk_at,
+    left_at,
+    last,
+    CRITERION: tl.constexpr,
+    PATTERN: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The index of a chunk's `left`-th ranked key that equals the threshold."""
+    chunk = tl.load(chunk_at)
+    key, ranked, _, _, _ = _keys(
+        table,
+        tensors,
+        tensor_C,
+        start_C,
+        sizes_N,
+        chunk,
+        0,
+        CRITERION,
+        PATTERN,
+        ALIGNED,
+        BLOCK,
+    )
+    equal = (ranked & (key.to(tl.int64) == tl.load(state + 0))).to(tl.int32)
+    before = (tl.cumsum(equal, 0) < tl.load(left_at)).to(tl.int64)
+    tl.store(last, chunk * BLOCK + tl.sum(before))
+
+
+@triton.jit
 def _mark(
     table,
     tensors,
@@ -464,15 +549,16 @@ def _mark(
     sizes_N,
     total,
     state,
-    before_C,
+    last,
+    TIED: tl.constexpr,
     ZEROED: tl.constexpr,
     CRITERION: tl.constexpr,
     PATTERN: tl.constexpr,
     ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Prune what lies below the threshold, and of the equal ones the first; zeros
-    where they were, in the tensors of the table's rows from 4 on.
+    """Prune what lies below the threshold and what equals it, with TIED up to the
+    index `last`; zeros where they were, in the tensors of the table's rows from 4 on.
     """
     chunk = tl.program_id(0)
     key, ranked, _, at, masks = _keys(
@@ -488,10 +574,12 @@ def _mark(
         ALIGNED,
         BLOCK,
     )
-    threshold, left = tl.load(state + 0), tl.load(state + 1)
-    equal = ranked & (key.to(tl.int64) == threshold)
-    place = tl.load(before_C + chunk) + tl.cumsum(equal.to(tl.int32), 0)
-    goes = ranked & (key.to(tl.int64) < threshold) | (equal & (place <= left))
+    threshold = tl.load(state + 0)
+    equal = key.to(tl.int64) == threshold
+    if TIED:
+        index = chunk.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        equal = equal & (index <= tl.load(last))
+    goes = ranked & ((key.to(tl.int64) < threshold) | equal)
     tl.store(masks + at, tl.full((BLOCK,), 1, tl.int8), mask=goes)
     tensor = tl.load(tensor_C + chunk)
     for row in tl.static_range(ZEROED):

@@ -64,6 +64,11 @@ def test_a_cpu_saves_nothing_and_says_so(cell, train, tmp_path):
     assert (tmp_path / "found.json").exists()
 
 
+def test_words_for_what_is_saved_and_what_is_lost():
+    assert sparse._gain(0.588, "time") == "2:4 saves 41.2% of the time"
+    assert sparse._gain(8.62, "time") == "2:4 takes 8.62 times the time"
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_computes_the_same_with_half_the_weights(resolve):
     from gpt2.init import initialise

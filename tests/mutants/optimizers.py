@@ -4,6 +4,8 @@ from tests.mutants.mutant import Mutant, Test, check
 
 BUILD, SPAM, MUON = "gpt2/optim/build.py", "gpt2/optim/spam.py", "gpt2/optim/muon.py"
 SPAM_STEP, SPAM_KERNEL = "kernels/adamw/reference.py", "kernels/adamw/kernel.py"
+UPDATE = "gpt2/update.py"
+UPDATE_TESTS = "tests/gpt2/test_update.py"
 SPAM_TESTS = "tests/gpt2/test_spam.py"
 
 OPTIMIZERS = [
@@ -184,16 +186,16 @@ SPAMS = [
         "spam-warms-decay",
         "the re-warm-up scales decay too",
         SPAM,
-        'keep=1 - lr * group["weight_decay"],',
-        'keep=1 - lr * scale * group["weight_decay"],',
+        '"keep": 1 - lr * group["weight_decay"],',
+        '"keep": 1 - lr * scale * group["weight_decay"],',
         Test(f"{SPAM_TESTS}::test_decay_is_not_scaled_after_a_reset"),
     ),
     Mutant(
         "spam-decay-off",
         "SPAM's weights do not decay",
         SPAM,
-        'keep=1 - lr * group["weight_decay"],',
-        "keep=1.0,",
+        '"keep": 1 - lr * group["weight_decay"],',
+        '"keep": 1.0,',
         check("1", "update and decay"),
     ),
     Mutant(
@@ -211,6 +213,46 @@ SPAMS = [
         "p = p * keep - size * tl.div_rn(m, below)",
         "p = (p - size * tl.div_rn(m, below)) * keep",
         Test("tests/kernels/test_adamw.py::test_in_the_interpreter"),
+    ),
+    Mutant(
+        "one-pass-norm-with-pruned",
+        "in one pass, gradients of pruned weights count in the norm",
+        UPDATE,
+        "backend.square_sum(self._gradients(one), one.masks)",
+        "backend.square_sum(self._gradients(one), None)",
+        Test(UPDATE_TESTS),
+    ),
+    Mutant(
+        "one-pass-never-clips",
+        "in one pass, GRAD_CLIP has no effect",
+        UPDATE,
+        "scale=scale,",
+        "scale=None,",
+        Test(UPDATE_TESTS),
+    ),
+    Mutant(
+        "one-pass-stale-copies",
+        "in one pass, the bf16 copies are not written",
+        UPDATE,
+        "copies=one.copies,",
+        "copies=None,",
+        Test(UPDATE_TESTS),
+    ),
+    Mutant(
+        "one-pass-grows-back",
+        "in one pass, pruned weights are stepped",
+        UPDATE,
+        "masks=one.masks,",
+        "masks=None,",
+        Test(UPDATE_TESTS),
+    ),
+    Mutant(
+        "one-pass-low-sums",
+        "in one pass, micro-batches are added up in bf16",
+        UPDATE,
+        "self.direct = direct and not self.scored",
+        "self.direct = not self.scored",
+        Test(UPDATE_TESTS),
     ),
 ]
 

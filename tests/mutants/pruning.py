@@ -5,7 +5,8 @@ from tests.mutants.mutant import Check, Mutant, Test, check
 PRUNER, LAYERS = "gpt2/pruning/pruner.py", "gpt2/pruning/layers.py"
 SCHEDULE, SETTINGS = "gpt2/pruning/schedule.py", "gpt2/optimsettings.py"
 CHOICE, KERNEL = "kernels/pruning/reference.py", "kernels/pruning/kernel.py"
-TRAINER, CHECKPOINT = "gpt2/trainer.py", "gpt2/checkpoint.py"
+CHECKPOINT = "gpt2/checkpoint.py"
+UPDATE = "gpt2/update.py"
 CHOICE_TESTS = "tests/kernels/test_pruning.py"
 BY_HAND = Test(f"{CHOICE_TESTS}::test_the_kernel_by_hand")
 
@@ -191,8 +192,8 @@ CHOSEN = [
         "kernel-ties-last",
         "on a GPU, of equal weights those of the highest index go",
         KERNEL,
-        "(equal & (place <= left))",
-        "(equal & (place > left))",
+        "(index <= tl.load(last))",
+        "(index > tl.load(last))",
         BY_HAND,
     ),
 ]
@@ -234,37 +235,32 @@ MASKS = [
         "weights-of-pruned",
         "masks are kept but not applied to the weights",
         PRUNER,
-        "tensors, masks = self._values(), list(self.masks.values())",
-        "tensors, masks = [], []",
+        "return [self._values(), *kept]",
+        "return kept",
         check("1", "expectations"),
     ),
     Mutant(
         "state-of-pruned",
         "the optimizer state of pruned weights is kept",
         PRUNER,
-        "                    tensors.append(value)\n"
-        "                    masks.append(self.masks[name])\n",
-        "                    pass\n",
+        "return [self._values(), *kept]",
+        "return [self._values()]",
         check("1", "expectations"),
     ),
     Mutant(
         "momentum-of-pruned",
         "the momentum of pruned weights is kept, moments are not",
         PRUNER,
-        "for value in self.optimizer.state.get(weight, {}).values():",
-        "for key, value in self.optimizer.state.get(weight, {}).items():\n"
-        '                if not key.startswith("exp_avg"):\n'
-        "                    continue",
+        "if torch.is_tensor(value) and value.dim() == 2",
+        'if name.startswith("exp_avg")',
         sparse(OPTIMIZER_SGD="y", PRUNING_MAGNITUDE="y"),
     ),
     Mutant(
         "amsgrad-of-pruned",
         "the largest second moment of pruned weights is kept",
         PRUNER,
-        "for value in self.optimizer.state.get(weight, {}).values():",
-        "for key, value in self.optimizer.state.get(weight, {}).items():\n"
-        '                if key.startswith("max"):\n'
-        "                    continue",
+        "if torch.is_tensor(value) and value.dim() == 2",
+        'if name.startswith("exp_avg")',
         sparse(OPTIMIZER_ADAMWADV="y", PRUNING_MAGNITUDE="y"),
     ),
     Mutant(
@@ -286,17 +282,13 @@ MASKS = [
     Mutant(
         "clip-before-masks",
         "gradients of pruned weights have a part in the norm that is clipped",
-        TRAINER,
-        "        if run.pruner is not None:\n"
-        "            run.pruner.before_step()\n"
-        "        limit = run.settings.optim.clip or math.inf\n"
-        "        self._norm = torch.nn.utils.clip_grad_norm_("
-        "run.model.parameters(), limit)\n",
-        "        limit = run.settings.optim.clip or math.inf\n"
-        "        self._norm = torch.nn.utils.clip_grad_norm_("
-        "run.model.parameters(), limit)\n"
-        "        if run.pruner is not None:\n"
-        "            run.pruner.before_step()\n",
+        UPDATE,
+        "        if self.pruner is not None:\n"
+        "            self.pruner.before_step()\n"
+        "        norm = torch.nn.utils.clip_grad_norm_(self.params, self.clip)\n",
+        "        norm = torch.nn.utils.clip_grad_norm_(self.params, self.clip)\n"
+        "        if self.pruner is not None:\n"
+        "            self.pruner.before_step()\n",
         Test(
             "tests/gpt2/test_pruning.py::"
             "test_the_clip_sees_the_gradients_of_live_weights_alone"

@@ -3,7 +3,7 @@
 from tests.mutants.mutant import Mutant, Test, check
 
 TRAINER, CHECKPOINT = "gpt2/trainer.py", "gpt2/checkpoint.py"
-EVALUATE, CORPUS = "gpt2/evaluate.py", "gpt2/corpus.py"
+UPDATE, EVALUATE, CORPUS = "gpt2/update.py", "gpt2/evaluate.py", "gpt2/corpus.py"
 PRECISION = "gpt2/precision.py"
 RUNS, LOOP_TESTS = "tests/gpt2/test_run.py", "tests/gpt2/test_loop.py"
 PRECISION_TESTS = "tests/gpt2/test_precision.py"
@@ -44,9 +44,9 @@ RUN = [
     Mutant(
         "clip-ignored",
         "CONFIG_GRAD_CLIP does not arrive",
-        TRAINER,
-        "limit = run.settings.optim.clip or math.inf",
-        "limit = math.inf",
+        UPDATE,
+        "self.clip = clip or math.inf",
+        "self.clip = math.inf",
         Test(f"{LOOP_TESTS}::test_a_run_is_a_loop_of_torch"),
     ),
     Mutant(
@@ -112,8 +112,8 @@ COPY = [
         "copy-not-refreshed",
         "the loop does not refresh the bf16 copy",
         TRAINER,
-        "        self.weights.refresh()\n",
-        "",
+        "self.update.refresh(self._prune())",
+        "self._prune()",
         Test(f"{PRECISION_TESTS}::test_a_run_resumes_exactly"),
     ),
     Mutant(
