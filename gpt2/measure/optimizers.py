@@ -161,7 +161,6 @@ def _masks(
     frequency: int,
 ) -> list[dict[str, Any]]:
     settings = run_settings(values(UPDATE_ONE_PASS="y")).optim
-    optimizer = _quiet(model, settings)
     step = milliseconds(baseline.step, CALLS, device)
     rows = []
     for name in METHODS:
@@ -170,6 +169,7 @@ def _masks(
                 continue
             symbols = {s: "y" for s in (*resolve(name).symbols, f"PATTERN_{pattern}")}
             found = run_settings(values(**symbols, UPDATE_ONE_PASS="y"))
+            optimizer = _quiet(model, settings)  # moments no mask has touched
             _updates(model, optimizer, found, device)  # compiles what it needs
             updates, pruner = _updates(model, optimizer, found, device)
             one, kept = statistics.median(updates), _gradients(model)
