@@ -17,6 +17,7 @@ from kconf.budget import tokens_per_step
 from matrix import units
 from matrix.facts import Facts
 from matrix.plan import Cell, Plan
+from records.attempts import spent
 from records.cell import read_status
 from records.jsonl import Row
 from records.layout import CellDir, RecordError, read_record
@@ -168,16 +169,11 @@ def _measured(path: Path, attempts: Sequence[Row]) -> Measured:
     """Time between starts and ends of attempts, and FLOPs of all tokens."""
     summary = read_record(path)
     try:
-        starts = {r["attempt"]: r["time"] for r in attempts if r["event"] == "start"}
         return Measured(
             path.parts[-4],
             summary["device"]["kind"],
             summary["threads"],
-            sum(
-                row["time"] - starts[row["attempt"]]
-                for row in attempts
-                if row["event"] == "end" and row["attempt"] in starts
-            ),
+            spent(attempts),
             float(summary["tokens"] * summary["facts"]["flops_per_token"]),
         )
     except (KeyError, TypeError) as error:

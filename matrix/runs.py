@@ -215,7 +215,7 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
         return Run(**where, **damaged, documents={}, evals=())
     state = cell.state
     why = cell.reason.removeprefix(f"{state} ").removeprefix("before: ")
-    if cell.failure and state == "failed":
+    if cell.failure and state in ("failed", DIVERGED):
         why = " ".join(cell.failure["error"].split())
     if state == DONE:
         why = ""

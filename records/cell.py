@@ -4,7 +4,8 @@ The state of a cell is a function of its files:
 
     done         summary.json is there and carries the cell's hash
     running      a process holds the lease
-    failed       the last attempt failed or diverged
+    diverged     the last attempt met a loss, gradient or weight that is not finite
+    failed       the last attempt failed
     interrupted  an attempt started and did not come to its end
     new          nothing was started
 """
@@ -17,7 +18,7 @@ from records.jsonl import Row, last_per_step, read_rows
 from records.layout import CellDir, RecordError, read_json, read_record
 from records.lease import Holder, is_held
 
-STATES = ("new", "running", "interrupted", "failed", "done")
+STATES = ("new", "running", "interrupted", "failed", "diverged", "done")
 
 
 @dataclass(frozen=True)
@@ -121,13 +122,21 @@ def read_status(cell: CellDir, hash_: str | None = None) -> CellStatus:
     ends = {row["attempt"]: row for row in attempts if row["event"] == "end"}
     latest = len(starts)
     if failure is not None and failure["attempt"] >= latest:
+        if failure.get("status") == "diverged":
+            return status("diverged", _diverged(failure))
         return status("failed", f"failed before: {failure['error']}")
     if latest == 0:
         return status("new", "never ran")
     end = ends.get(latest)
-    if end is not None and end["status"] in ("failed", "diverged"):
-        return status("failed", f"failed before: {end['status']}: {end['error']}")
+    if end is not None and end["status"] == "diverged":
+        return status("diverged", _diverged(end))
+    if end is not None and end["status"] == "failed":
+        return status("failed", f"failed before: failed: {end['error']}")
     return status("interrupted", f"interrupted at step {_last_step(cell, end)}")
+
+
+def _diverged(record: dict[str, Any]) -> str:
+    return f"diverged: {record['error']}"
 
 
 def _last_step(cell: CellDir, end: Row | None) -> int:

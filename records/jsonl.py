@@ -29,10 +29,16 @@ class Appender:
             os.write(self._fd, b"\n")
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write one row; raises OSError when the disk takes only part of it."""
+        """Write one row; raises OSError when the disk does not take all of it.
+
+        What it took of the row is taken back, so that the rows before stay
+        readable and others can follow.
+        """
         data = json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n"
+        size = os.fstat(self._fd).st_size
         written = os.write(self._fd, data)
         if written != len(data):
+            os.ftruncate(self._fd, size)
             raise OSError(
                 f"{self.path}: only {written} of {len(data)} bytes were written; "
                 "is the disk full?"

@@ -2,7 +2,8 @@
 
     OUTPUT/STUDY/STEP/seed-K/HASH8/
         .config config.py run.json metrics.jsonl train.log attempts.jsonl
-        lease heartbeat checkpoint/ summary.json failure.json
+        lease heartbeat heartbeat_rank0.jsonl stacks.txt gpu.jsonl checkpoint/
+        diverged/ summary.json failure.json
 
 docs/records.md describes each file.
 """
@@ -84,6 +85,25 @@ class CellDir:
     def heartbeat(self) -> Path:
         """Time and step of the training process, for other hosts."""
         return self.path / "heartbeat"
+
+    def progress(self, rank: int = 0) -> Path:
+        """What a rank's training loop last got done, for the watchdog."""
+        return self.path / f"heartbeat_rank{rank}.jsonl"
+
+    @property
+    def stacks(self) -> Path:
+        """The stacks of all threads, added whenever SIGUSR1 came."""
+        return self.path / "stacks.txt"
+
+    @property
+    def gpu(self) -> Path:
+        """Samples of the GPUs' utilisation, memory and power, append-only."""
+        return self.path / "gpu.jsonl"
+
+    @property
+    def diverged(self) -> Path:
+        """What a run that diverged leaves: batch, generators, checkpoint."""
+        return self.path / "diverged"
 
 
 def cell_path(

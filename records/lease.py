@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -123,7 +124,10 @@ class Lease:
 
     def _pulse(self) -> None:
         while not self._stop.wait(PULSE):
-            self._write_beat()
+            try:
+                self._write_beat()
+            except OSError as error:  # a full disk may have room again later
+                print(f"lease: {error}", file=sys.stderr)
 
     def _write_beat(self) -> None:
         with self._mutex:
@@ -132,8 +136,12 @@ class Lease:
             target = _beat_path(self.path)
             temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
             record = {**_myself(), "step": self._step}
-            temporary.write_text(json.dumps(record), encoding="utf-8")
-            os.replace(temporary, target)
+            try:
+                temporary.write_text(json.dumps(record), encoding="utf-8")
+                os.replace(temporary, target)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
             self._written = time.monotonic()
 
     def _forget(self) -> None:

@@ -65,7 +65,7 @@ def test_states_in_the_order_of_a_life(cell: CellDir):
     assert state(cell) == ("interrupted", "interrupted at step 7")
     start(cell, 3)
     end(cell, 3, "diverged", 8)
-    assert state(cell) == ("failed", "failed before: diverged: RuntimeError: no")
+    assert state(cell) == ("diverged", "diverged: RuntimeError: no")
     start(cell, 4)
     assert state(cell)[0] == "interrupted"
     finish(cell, 9)

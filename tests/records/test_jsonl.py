@@ -1,6 +1,7 @@
 """Rows survive a kill; anything else malformed is an error."""
 
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,12 @@ def test_rows_of_two_processes_do_not_mix(tmp_path: Path):
 
 
 def test_a_short_write_is_an_error(tmp_path: Path, monkeypatch):
-    rows = open_append(tmp_path / "m.jsonl")
-    monkeypatch.setattr("os.write", lambda fd, data: len(data) - 1)
+    """The part that was written is taken back: the rows before and after count."""
+    rows, write = open_append(tmp_path / "m.jsonl"), os.write
+    rows.append(row(1, 0))
+    monkeypatch.setattr("os.write", lambda fd, data: write(fd, data[:-3]))
     with pytest.raises(OSError, match="disk full"):
-        rows.append(row(1, 0))
+        rows.append(row(1, 1))
+    monkeypatch.undo()
+    rows.append(row(1, 2))
+    assert [r["step"] for r in read_rows(rows.path)] == [0, 2]

@@ -149,3 +149,26 @@ def test_a_process_between_steps_still_beats(path: Path, monkeypatch):
         while is_held(path).beat == first:
             assert time.time() < deadline, "no heartbeat came"
             time.sleep(0.02)
+
+
+def test_a_full_disk_does_not_end_the_pulse(path: Path, monkeypatch, capsys):
+    """Nor does it leave files behind; the beat goes on when there is room again."""
+    monkeypatch.setattr(module, "PULSE", 0.01)
+    replace, refused = os.replace, threading.Event()
+
+    def full(source, target):
+        refused.set()
+        raise OSError(28, "No space left on device", str(target))
+
+    with Lease(path).acquire():
+        beat = path.with_name("heartbeat")
+        monkeypatch.setattr("os.replace", full)
+        assert refused.wait(20)
+        monkeypatch.setattr("os.replace", replace)
+        before = json.loads(beat.read_text())["time"]
+        deadline = time.monotonic() + 20
+        while json.loads(beat.read_text())["time"] == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert list(path.parent.glob(".*")) == []
+    assert "No space left" in capsys.readouterr().err
