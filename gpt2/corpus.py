@@ -40,6 +40,7 @@ class Corpus:
         fixed = EvalWindows(val, context, settings.train.eval_windows)
         self.eval_windows = fixed.rows(np.arange(len(fixed)))
         self.prefetch = settings.data.prefetch
+        self.timeout = settings.data.timeout or None
 
     @property
     def bytes_per_token(self) -> float:
@@ -73,7 +74,7 @@ class Corpus:
             )
 
         start, pin = first * sizes.accumulation, device == "cuda"
-        with Prefetcher(fetch, start, self.prefetch, pin) as rows:
+        with Prefetcher(fetch, start, self.prefetch, pin, self.timeout) as rows:
             for _ in range(first, last):
                 step = []
                 for _ in range(sizes.accumulation):

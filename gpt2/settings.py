@@ -66,6 +66,7 @@ class DataSettings:
     directory: str = text("DATA_DIR")
     shard_tokens: int = integer("SHARD_TOKENS")
     prefetch: int = integer("DATA_PREFETCH")
+    timeout: int = integer("DATA_TIMEOUT")
 
     @property
     def vocab_size(self) -> int:
@@ -148,6 +149,8 @@ class SystemSettings:
     tf32: bool = flag("GPT2_TF32")
     cudnn_benchmark: bool = flag("CUDNN_BENCHMARK")
     expandable_segments: bool = flag("CUDA_EXPANDABLE_SEGMENTS")
+    gpu_monitor: bool = flag("GPU_MONITOR")
+    gpu_monitor_interval: int | None = integer("GPU_MONITOR_INTERVAL", optional=True)
 
     def __post_init__(self) -> None:
         if self.param_dtype == "bf16" and self.dtype != "bf16":

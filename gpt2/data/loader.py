@@ -14,8 +14,8 @@ same sequence differently.
 """
 
 import hashlib
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+import queue
+import threading
 from pathlib import Path
 from typing import Callable, Iterator
 
@@ -172,6 +172,10 @@ def micro_batch(
     return np.arange(first, first + micro, dtype=np.int64)
 
 
+class LoaderTimeout(RuntimeError):
+    """A batch did not come in time."""
+
+
 class Prefetcher:
     """Batches fetch(start), fetch(start+1), … as tensors, made by a thread.
 
@@ -185,44 +189,79 @@ class Prefetcher:
         start: int,
         depth: int,
         pin: bool = False,
+        timeout: float | None = None,
     ):
         """depth: batches ahead, 0 for none and no thread. pin: page-locked
-        memory, for a copy to a GPU that does not block."""
+        memory, for a copy to a GPU that does not block. timeout: seconds that
+        `next` waits for the thread, None for ever."""
         self.fetch, self.position, self.depth, self.pin = fetch, start, depth, pin
-        self._thread = ThreadPoolExecutor(1, "prefetch") if depth else None
-        self._ahead: deque[Future[torch.Tensor]] = deque()
-        self._closed = False
+        self.timeout = timeout
+        self._closed, self._error = threading.Event(), None
+        self._room = threading.Semaphore(depth)
+        self._ready: queue.SimpleQueue[torch.Tensor | BaseException]
+        self._ready = queue.SimpleQueue()
+        if depth:
+            # a daemon: a read that never returns must not keep the process
+            self._thread = threading.Thread(
+                target=self._run, args=(start,), name="prefetch", daemon=True
+            )
+            self._thread.start()
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         return self
 
     def __next__(self) -> torch.Tensor:
-        """The batch at `position`, which then moves on by one."""
-        if self._closed:
+        """The batch at `position`, which then moves on by one.
+
+        Raises LoaderTimeout when the thread does not deliver in time.
+        """
+        if self._closed.is_set():
             raise RuntimeError("next() on a closed Prefetcher")
-        if self._thread is None:
-            batch = self._make(self.position)
-        else:
-            while len(self._ahead) < self.depth + 1:
-                place = self.position + len(self._ahead)
-                self._ahead.append(self._thread.submit(self._make, place))
-            batch = self._ahead[0].result()
-            self._ahead.popleft()
+        batch = self._take() if self.depth else self._make(self.position)
         self.position += 1
         return batch
 
     def close(self) -> None:
         """Stop the thread; what it prepared is dropped."""
-        self._closed = True
-        if self._thread is not None:
-            self._thread.shutdown(wait=True, cancel_futures=True)
-        self._ahead.clear()
+        self._closed.set()
+        self._room.release()
+        if self.depth and not isinstance(self._error, LoaderTimeout):
+            self._thread.join()
 
     def __enter__(self) -> "Prefetcher":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _take(self) -> torch.Tensor:
+        """The thread's next batch, or its error."""
+        if self._error is None:
+            try:
+                found = self._ready.get(timeout=self.timeout)
+            except queue.Empty:
+                found = LoaderTimeout(
+                    f"batch {self.position} did not come within {self.timeout:g} s: "
+                    "is the corpus on a disk or a server that does not answer? "
+                    "CONFIG_DATA_TIMEOUT sets the limit, 0 waits for ever"
+                )
+            self._room.release()
+            if isinstance(found, torch.Tensor):
+                return found
+            self._error = found
+        raise self._error
+
+    def _run(self, position: int) -> None:
+        """In the thread: batches from `position` on, until closed or an error."""
+        while self._room.acquire() and not self._closed.is_set():
+            try:
+                self._ready.put(self._make(position))
+            except BaseException as error:
+                if self._closed.is_set():
+                    raise  # nobody will ask for it
+                self._ready.put(error)
+                return
+            position += 1
 
     def _make(self, position: int) -> torch.Tensor:
         batch = torch.from_numpy(self.fetch(position))

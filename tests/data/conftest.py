@@ -39,6 +39,7 @@ def make_settings(tmp_path: Path) -> MakeSettings:
             directory=str(tmp_path / "data"),
             shard_tokens=1024,
             prefetch=2,
+            timeout=60,
         )
         return DataSettings(**{**fields, **changes})
 

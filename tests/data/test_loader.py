@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gpt2.data.loader import (
     EvalWindows,
+    LoaderTimeout,
     Prefetcher,
     TokenStream,
     TrainWindows,
@@ -212,6 +213,23 @@ def test_a_closed_prefetcher_has_no_thread_and_gives_nothing() -> None:
     assert threading.active_count() == before
     with pytest.raises(RuntimeError, match="closed"):
         next(ahead)
+
+
+def test_a_thread_that_does_not_deliver_is_left_behind() -> None:
+    """With a message; closing does not wait for it."""
+    stuck = threading.Event()
+
+    def fetch(number: int) -> np.ndarray:
+        if number == 2:
+            assert stuck.wait(600)
+        return np.zeros(1)
+
+    with Prefetcher(fetch, start=0, depth=3, timeout=0.2) as ahead:
+        next(ahead), next(ahead)
+        for _ in range(2):
+            with pytest.raises(LoaderTimeout, match="batch 2 did not come within 0.2"):
+                next(ahead)
+    stuck.set()
 
 
 def test_pinning_is_done_in_the_thread(monkeypatch) -> None:
