@@ -8,6 +8,7 @@ leaves the older ones.
 """
 
 import pickle
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,16 @@ from records import atomic
 SCHEMA = 1
 KEEP = 2
 PATTERN = "step-*.pt"
+
+# What a damaged file raises, from zipfile and from torch.
+UNREADABLE = (
+    zipfile.BadZipFile,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    pickle.UnpicklingError,
+)
 
 
 class CheckpointError(RuntimeError):
@@ -65,6 +76,12 @@ def save(
     return path
 
 
+def newest(directory: Path, step: int) -> Path | None:
+    """The newest checkpoint of at most `step` completed updates, if there is one."""
+    found = [p for p in directory.glob(PATTERN) if int(p.stem[5:]) <= step]
+    return max(found, default=None)
+
+
 def resume(
     directory: Path,
     identity: str,
@@ -81,8 +98,8 @@ def resume(
     complaints = []
     for path in sorted(directory.glob(PATTERN), reverse=True):
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            state = _load(path)
+        except UNREADABLE as error:
             complaints.append(f"{path.name} cannot be read, left out: {error}")
             continue
         _require(path, state, identity)
@@ -95,6 +112,19 @@ def resume(
             torch.cuda.set_rng_state_all(state["rng_cuda"])
         return Progress(**state["progress"]), complaints
     return Progress(), complaints
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """The file's content, if it is the one that was written.
+
+    torch writes checksums and does not read them: a flipped bit would become
+    another weight.
+    """
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged} is not what was written")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _require(path: Path, state: dict[str, Any], identity: str) -> None:
@@ -123,10 +153,10 @@ def load_weights(directory: Path, model: nn.Module) -> None:
     """
     path = directory / "model.pt"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = _load(path)
     except FileNotFoundError:
         raise
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if state["schema"] != SCHEMA:
         raise CheckpointError(

@@ -99,6 +99,14 @@ def synchronize(kind: str) -> None:
         torch.cuda.synchronize()
 
 
+def memory_used(kind: str) -> int:
+    """Bytes held now: allocated on the GPU, resident on the CPU."""
+    if kind == "cuda":
+        return torch.cuda.memory_allocated()
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def peak_memory(kind: str) -> int:
     """Most bytes held so far: allocated on the GPU, resident on the CPU."""
     if kind == "cuda":

@@ -1,6 +1,7 @@
 """Loss on the fixed evaluation windows."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,16 +27,18 @@ def evaluate(
     bytes_per_token: float,
     device: str,
     autocast: torch.autocast,
+    between: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Loss in nats/token, exp(loss), and bits/byte = loss / (ln 2 · bytes/token).
 
-    windows: int64 (n, T+1), the same for every arm. The mode of the model is
-    restored; no random number is drawn.
+    windows: int64 (n, T+1), the same for every arm. `between` is called before
+    every micro-batch. The mode of the model is restored; no random number is drawn.
     """
     was_training = model.training
     model.eval()
     total = 0.0
     for start in range(0, len(windows), micro_batch):
+        between()
         rows = torch.from_numpy(windows[start : start + micro_batch]).to(device)
         with autocast:
             loss = model(rows[:, :-1], rows[:, 1:])

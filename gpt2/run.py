@@ -21,16 +21,22 @@ import torch
 from gpt2 import batch, checkpoint, device, optim, pruning
 from gpt2.accounting import count, memory_estimate
 from gpt2.corpus import Corpus
+from gpt2.data.loader import LoaderTimeout
 from gpt2.data.shards import ShardError
 from gpt2.init import initialise
+from gpt2.finite import Diverged, keep
 from gpt2.model import GPT, resolve_loss
 from gpt2.narration import farewell, introduction, outcome
 from gpt2.settings import RunSettings, run_settings
-from gpt2.trainer import Diverged, Run, Stopped, Trainer
+from gpt2.stopping import Deadline, StopSignals
+from gpt2.trainer import Run, Stopped, Trainer
+from gpt2.trouble import DeviceLost, OutOfMemory, explained
 from kconf import config_py
 from kconf.bind import SettingsError
 from records import atomic
+from records.attempts import spent
 from records.cell import read_status
+from records.heartbeat import Heartbeat
 from records.jsonl import Appender, open_append, read_rows
 from records.layout import SCHEMA, CellDir, RecordError, read_record
 from records.lease import Lease, LeaseHeld
@@ -48,35 +54,11 @@ EXPECTED = (
     ManifestError,
     checkpoint.CheckpointError,
     Diverged,
+    OutOfMemory,
+    DeviceLost,
+    LoaderTimeout,
     OSError,
 )
-
-
-class StopSignals:
-    """While entered, SIGTERM and SIGINT ask for a checkpoint and an end.
-
-    `number` is the one that came, None so far.
-    """
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "StopSignals":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.number = number
-
-    def requested(self) -> bool:
-        """Whether one came."""
-        return self.number is not None
 
 
 def execute(directory: Path, data_dir: Path) -> int:
@@ -95,7 +77,7 @@ def execute(directory: Path, data_dir: Path) -> int:
     except LeaseHeld as error:
         print(error, file=sys.stderr)
         return HELD
-    except RecordError as error:
+    except (RecordError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
 
@@ -105,11 +87,22 @@ def _attempt(cell: CellDir, data_dir: Path, lease: Lease, stop: StopSignals) -> 
     earlier = read_rows(cell.attempts) if cell.attempts.exists() else []
     attempt = 1 + sum(row["event"] == "start" for row in earlier)
     cell.failure.unlink(missing_ok=True)
+    began = time.monotonic()
     with open_append(cell.attempts) as attempts:
         end = {"event": "end", "attempt": attempt, "status": "failed", "error": None}
         end["step"] = 0
+
+        def record_end(**known: Any) -> None:
+            times = {"time": time.time(), "seconds": time.monotonic() - began}
+            attempts.append({**end, **known, **times})
+
+        def give_up(number: int) -> None:
+            error = "no step ended in time after the signal, no checkpoint was written"
+            print(f"{signal.Signals(number).name}: {error}", file=sys.stderr)
+            record_end(status="stopped", error=error)
+
         try:
-            with open_append(cell.metrics) as metrics:
+            with open_append(cell.metrics) as metrics, Deadline(give_up):
                 _train(cell, data_dir, lease, stop, attempt, attempts, metrics, end)
             end["status"], status = "done", DONE
         except Stopped as stopped:
@@ -117,14 +110,15 @@ def _attempt(cell: CellDir, data_dir: Path, lease: Lease, stop: StopSignals) -> 
             end["status"], status = "stopped", 128 + stop.number
         except BaseException as error:
             end["status"] = "diverged" if isinstance(error, Diverged) else "failed"
-            end["error"] = f"{type(error).__name__}: {error}"
+            named = f"{type(error).__name__}: {error}"
+            end["error"] = str(error) if isinstance(error, Diverged) else named
             _fail(cell, end)
             if not isinstance(error, EXPECTED):
                 raise
             print(f"error: {end['error']}", file=sys.stderr)
             status = FAILED
         finally:
-            attempts.append({**end, "time": time.time()})
+            record_end()
     return status
 
 
@@ -156,9 +150,9 @@ def _train(
     end: dict[str, Any],
 ) -> None:
     """Build the run, train it, write the summary; `end["step"]` follows it."""
-    began = time.time()
+    began = time.monotonic()
     identity = read_record(cell.run_json)["cell"]["hash"]
-    settings, info, machine = _start(cell, attempt, began, attempts)
+    settings, info, machine = _start(cell, attempt, attempts)
 
     def record(row: dict[str, Any]) -> None:
         metrics.append({"attempt": attempt, **row})
@@ -166,7 +160,15 @@ def _train(
     corpus = Corpus(settings, data_dir)
     _require_planned(cell, corpus, machine["threads"])
     run, facts = _build(cell, settings, info, identity, corpus)
-    run.record, run.beat, run.stop_requested = record, lease.beat, stop.requested
+    run.record, run.stop_requested = record, stop.requested
+    heart = Heartbeat(cell.progress(), attempt, lambda: device.memory_used(info.kind))
+
+    def beat(step: int, phase: str, loss: float | None = None) -> None:
+        lease.beat(step)
+        heart.beat(step, phase, loss)
+
+    run.beat = beat
+    beat(0, "starting")
     checkpoint.sweep(run.checkpoints)
     progress, complaints = checkpoint.resume(
         run.checkpoints, identity, run.model, run.optimizer, run.pruner
@@ -177,13 +179,17 @@ def _train(
     for line in introduction(run, facts, corpus, progress.step) + complaints:
         trainer.display.note(line)
     try:
-        ended = trainer.train()
+        with heart, explained(settings, run.batch, info, progress):
+            ended = trainer.train()
+    except Diverged as error:
+        _keep(cell, run, error)
+        raise
     finally:
         end["step"] = progress.step
     metrics.sync()
     if settings.train.save_model:
         checkpoint.save_weights(run.checkpoints, run.model, facts)
-    wall = time.time() - began
+    wall = time.monotonic() - began
     summary = {
         "schema": SCHEMA,
         "status": "done",
@@ -191,7 +197,7 @@ def _train(
         "stopped_by": ended,
         "attempts": attempt,
         "wall_time": wall,
-        "total_time_all_attempts": wall + _earlier_wall_time(cell),
+        "total_time_all_attempts": wall + spent(read_rows(cell.attempts)),
         **outcome(trainer),
         "facts": facts,
         **machine,
@@ -202,8 +208,17 @@ def _train(
     trainer.display.note(farewell(summary))
 
 
+def _keep(cell: CellDir, run: Run, error: Diverged) -> None:
+    """The batch, the generators and the checkpoint of a step that diverged."""
+    before = checkpoint.newest(run.checkpoints, error.step)
+    try:
+        keep(cell.diverged, error, next(run.feed(error.step, error.step + 1)), before)
+    except OSError as refused:  # the divergence is what counts
+        print(f"{cell.diverged} is incomplete: {refused}", file=sys.stderr)
+
+
 def _start(
-    cell: CellDir, attempt: int, began: float, attempts: Appender
+    cell: CellDir, attempt: int, attempts: Appender
 ) -> tuple[RunSettings, device.DeviceInfo, dict[str, Any]]:
     """Settings, device, and what the records say of this machine.
 
@@ -224,7 +239,7 @@ def _start(
         machine["device"] = info.as_dict()
         machine["threads"] = torch.get_num_threads() if kind == "cpu" else None
     finally:
-        start = {"event": "start", "attempt": attempt, "time": began}
+        start = {"event": "start", "attempt": attempt, "time": time.time()}
         where = {"pid": os.getpid(), "host": socket.gethostname()}
         attempts.append({**start, **where, **machine})
     return settings, info, machine
@@ -299,11 +314,3 @@ def _build(
         "compile": settings.system.compile,
     }
     return run, facts
-
-
-def _earlier_wall_time(cell: CellDir) -> float:
-    """Seconds that earlier attempts with a recorded end took."""
-    rows = read_rows(cell.attempts)
-    starts = {row["attempt"]: row["time"] for row in rows if row["event"] == "start"}
-    ends = [row for row in rows if row["event"] == "end"]
-    return sum(row["time"] - starts[row["attempt"]] for row in ends)

@@ -87,12 +87,14 @@ def main(arguments: list[str]) -> int:
 
 def train(run_dir: Path, data_dir: Path) -> int:
     """One cell; the allocator and threads are set before torch is imported."""
+    from gpt2 import stacks
     from gpt2.settings import run_settings
     from kconf import config_py
     from kconf.bind import SettingsError
     from kconf.syntax import ConfigError
 
     try:
+        stacks.on_request(run_dir / "stacks.txt")
         values = config_py.read(run_dir / "config.py").values
         system = run_settings(values).system
     except (OSError, ConfigError, SettingsError) as error:

@@ -24,16 +24,13 @@ from gpt2.checkpoint import Progress
 from gpt2.clock import Clock
 from gpt2.corpus import StepBatches
 from gpt2.evaluate import evaluate
+from gpt2.finite import Diverged, Sentinel, generators
 from gpt2.model import GPT
 from gpt2.progress import Display
 from gpt2.pruning import Pruner
 from gpt2.settings import RunSettings
 
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-class Diverged(RuntimeError):
-    """A loss, a gradient norm or a weight that is not finite."""
 
 
 class Stopped(Exception):
@@ -45,7 +42,7 @@ class Run:
     """What the loop works on; gpt2/run.py builds it.
 
     feed(first, last) yields the batches of those steps; record writes a metrics
-    row; beat tells the lease that the process lives.
+    row; beat(step, phase, loss) says that the loop moves.
     """
 
     settings: RunSettings
@@ -61,7 +58,7 @@ class Run:
     checkpoints: Path
     identity: str
     record: Callable[[dict[str, Any]], None] = print
-    beat: Callable[[int], None] = lambda step: None
+    beat: Callable[..., None] = lambda step, phase, loss=None: None
     stop_requested: Callable[[], bool] = lambda: False
 
 
@@ -92,6 +89,7 @@ class Trainer:
         self.last_eval: dict[str, Any] | None = None
         self._logged = (progress.timed_steps, progress.train_time)
         self._loss = self._norm = torch.zeros(())
+        self.sentinel = Sentinel(self.kind)
 
     def train(self) -> str:
         """Run to the end; returns what ended it: "tokens" or "time".
@@ -107,13 +105,14 @@ class Trainer:
             if self._time_is_up():
                 break
             self._step(batches)
-            self.run.beat(progress.step)
+            self.run.beat(progress.step, "training", self.sentinel.loss)
             if self.run.stop_requested():
                 self._paused(self._checkpoint)
                 raise Stopped(f"after step {progress.step}")
             interval = train.checkpoint_interval
             if interval and progress.step % interval == 0:
                 self._paused(self._checkpoint)
+        self.sentinel.settle()
         progress.train_time = self.clock.read()
         if self.last_eval is None or self.last_eval["step"] != progress.step:
             self._evaluate()
@@ -122,7 +121,7 @@ class Trainer:
     def _step(self, batches: StepBatches) -> None:
         """One optimizer step over the micro-batches; the mean of their losses."""
         run, progress = self.run, self.progress
-        step = progress.step
+        step, states = progress.step, generators(self.kind)
         lr = optim.learning_rate(run.settings.optim, self._spent(), self.total)
         for group in run.optimizer.param_groups:
             group["lr"] = lr
@@ -134,6 +133,7 @@ class Trainer:
             self.update.collect()
             self._loss += loss.detach()
         self._norm = self.update.step()
+        self.sentinel.watch(step, self._loss, self._norm, states)
         progress.step = step + 1
         self.update.refresh(self._prune())
         if step < self.warm_until:
@@ -154,7 +154,9 @@ class Trainer:
         try:
             return pruner.after_step(self.progress.step, self._spent() / self.total)
         except ArithmeticError as error:
-            raise Diverged(f"{error}, at step {self.progress.step - 1}") from error
+            self.sentinel.settle()
+            step = self.progress.step - 1
+            raise Diverged(f"{error}, at step {step}", step) from error
 
     def _spent(self) -> float:
         """Budget spent, in steps: their number, or the share of the time."""
@@ -167,15 +169,8 @@ class Trainer:
         limit = self.run.settings.train.max_time
         return bool(limit) and self.clock.read() >= limit
 
-    def _require_finite(self) -> None:
-        for name, value in (("loss", self._loss), ("gradient norm", self._norm)):
-            if not math.isfinite(value.item()):
-                raise Diverged(
-                    f"{name} {value.item()} at step {self.progress.step - 1}"
-                )
-
     def _log(self, step: int, lr: float) -> None:
-        self._require_finite()
+        self.sentinel.settle()
         seconds = self.clock.read()
         steps, since = self._logged
         self._logged = (self.progress.timed_steps, seconds)
@@ -204,6 +199,7 @@ class Trainer:
 
     def _evaluate(self) -> None:
         run, progress = self.run, self.progress
+        self.sentinel.settle()
         began = time.perf_counter()
         result = evaluate(
             run.model,
@@ -212,6 +208,7 @@ class Trainer:
             run.bytes_per_token,
             self.kind,
             self.autocast,
+            self._between_windows,
         )
         progress.eval_time += time.perf_counter() - began
         row = {
@@ -222,12 +219,20 @@ class Trainer:
             "time": self.clock.seconds,
         }
         if not math.isfinite(result.loss):
-            raise Diverged(f"evaluation loss {result.loss} at step {progress.step}")
+            why = f"evaluation loss {result.loss} at step {progress.step}"
+            raise Diverged(why, max(progress.step - 1, 0))
         run.record(row)
         self.display.evaluation(row)
         self.last_eval = row
         if run.settings.train.attention_stats:
             self._look()
+
+    def _between_windows(self) -> None:
+        """A long evaluation moves, and ends early when the run is to stop."""
+        self.run.beat(self.progress.step, "evaluating")
+        if self.run.batch.ranks == 1 and self.run.stop_requested():
+            self._checkpoint()
+            raise Stopped(f"after step {self.progress.step}")
 
     def _look(self) -> None:
         """What the heads do, as a row of its own."""
@@ -237,7 +242,8 @@ class Trainer:
         self.run.record({"kind": "attention", "step": self.progress.step, **found})
 
     def _checkpoint(self) -> None:
-        self._require_finite()
+        self.sentinel.settle()
+        self.run.beat(self.progress.step, "saving")
         self.progress.train_time = self.clock.seconds
         run = self.run
         checkpoint.save(

@@ -1,0 +1,73 @@
+"""Out of memory, a GPU that is gone: what happened, in one message with the fix."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from gpt2.accounting import memory_estimate
+from gpt2.batch import Batch
+from gpt2.checkpoint import Progress
+from gpt2.device import DeviceInfo
+from gpt2.settings import RunSettings
+
+CPU_REFUSALS = ("can't allocate memory", "not enough memory")
+"""What torch's CPU allocator says; it raises no class of its own."""
+
+
+class OutOfMemory(RuntimeError):
+    """The device's memory does not hold the run."""
+
+
+class DeviceLost(RuntimeError):
+    """The GPU stopped answering."""
+
+
+@contextmanager
+def explained(
+    settings: RunSettings, sizes: Batch, info: DeviceInfo, progress: Progress
+) -> Iterator[None]:
+    """Raise OutOfMemory and DeviceLost for what torch raises in their place."""
+    try:
+        yield
+    except torch.AcceleratorError as error:
+        raise DeviceLost(
+            f"{info.name} failed after step {progress.step}: {_first(error)}; what was "
+            "recorded and the last checkpoint stand. See `dmesg` (NVIDIA: NVRM Xid, "
+            "AMD: amdgpu) and `make doctor`, reset the GPU or exclude it, then make "
+            "goes on from the checkpoint"
+        ) from error
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemory(_advice(settings, sizes, info, progress, error)) from error
+    except RuntimeError as error:
+        if not any(words in str(error) for words in CPU_REFUSALS):
+            raise
+        raise OutOfMemory(_advice(settings, sizes, info, progress, error)) from error
+
+
+def _advice(
+    settings: RunSettings,
+    sizes: Batch,
+    info: DeviceInfo,
+    progress: Progress,
+    error: BaseException,
+) -> str:
+    estimate = memory_estimate(settings, sizes.micro) / 2**30
+    smaller = max(sizes.micro // 2, 1)
+    again = (
+        f"CONFIG_BATCH_SIZE={smaller} with CONFIG_EFFECTIVE_BATCH={sizes.effective} "
+        "trains the same batch in smaller pieces"
+        if sizes.micro > 1
+        else "one sequence at a time is the least there is: a shorter "
+        "CONFIG_GPT2_BLOCK_SIZE, a smaller model or a larger GPU"
+    )
+    return (
+        f"out of memory after step {progress.step} with micro-batches of "
+        f"{sizes.micro}: `make check` estimates {estimate:.1f} GiB, {info.name} has "
+        f"{info.total_memory / 2**30:.1f} GiB, other processes on it included; "
+        f"nothing was changed. {again}. ({_first(error)})"
+    )
+
+
+def _first(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
