@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from gpt2 import batch, checkpoint, device, optim, pruning
+from gpt2 import batch, checkpoint, device, gpus, optim, pruning
 from gpt2.accounting import count, memory_estimate
 from gpt2.corpus import Corpus
 from gpt2.data.loader import LoaderTimeout
@@ -26,6 +26,7 @@ from gpt2.data.shards import ShardError
 from gpt2.init import initialise
 from gpt2.finite import Diverged, keep
 from gpt2.model import GPT, resolve_loss
+from gpt2.monitor import Monitor
 from gpt2.narration import farewell, introduction, outcome
 from gpt2.settings import RunSettings, run_settings
 from gpt2.stopping import Deadline, StopSignals
@@ -179,7 +180,11 @@ def _train(
     for line in introduction(run, facts, corpus, progress.step) + complaints:
         trainer.display.note(line)
     try:
-        with heart, explained(settings, run.batch, info, progress):
+        with (
+            heart,
+            _monitor(cell, trainer, attempt),
+            explained(settings, run.batch, info, progress),
+        ):
             ended = trainer.train()
     except Diverged as error:
         _keep(cell, run, error)
@@ -206,6 +211,25 @@ def _train(
     if not settings.train.keep_checkpoints:
         checkpoint.thin(run.checkpoints)
     trainer.display.note(farewell(summary))
+
+
+def _monitor(
+    cell: CellDir, trainer: Trainer, attempt: int
+) -> contextlib.AbstractContextManager:
+    """What samples the run's GPUs on this host; nothing on the CPU or unasked."""
+    run, say = trainer.run, trainer.display.note
+    system = run.settings.system
+    if run.info.kind != "cuda" or not system.gpu_monitor:
+        return contextlib.nullcontext()
+    count = min(run.batch.ranks, torch.cuda.device_count())
+    return Monitor(
+        cell.gpu,
+        attempt,
+        lambda: gpus.reader(count, say),
+        lambda: trainer.progress.step,
+        say,
+        system.gpu_monitor_interval,
+    )
 
 
 def _keep(cell: CellDir, run: Run, error: Diverged) -> None:

@@ -31,6 +31,8 @@ EXCEPTIONS = {
     # corpora: streams, and files in compressed or columnar form
     "gpt2/data/hub.py": {"datasets"},
     "gpt2/data/local.py": {"pyarrow", "zstandard"},
+    # NVIDIA's counters, an optional extra
+    "gpt2/gpus.py": {"pynvml"},
     "gpt2/data/bpe.py": {"tiktoken", "tiktoken_ext", "tokenizers"},
 }
 
