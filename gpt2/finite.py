@@ -67,7 +67,7 @@ class Sentinel:
     def watch(
         self, step: int, loss: torch.Tensor, norm: torch.Tensor, states: Generators
     ) -> None:
-        """Take note of a step before its update; raises Diverged for this one (on
+        """Take note of a step; raises Diverged for this one (on
         the CPU) or for one of the DELAY steps before it."""
         if self.kind != "cuda":
             self._require(step, loss.item(), norm.item(), states)
