@@ -33,6 +33,10 @@ TABLE: dict[str, str | dict[str, tuple[str, str]]] = {
         "cpu": ("DEVICE_CPU", "y"),
         "cuda": ("DEVICE_CUDA", "y"),
     },
+    "RETRY_DIVERGED": {
+        "1": ("RETRY_DIVERGED", "y"),
+        "0": ("RETRY_DIVERGED", "n"),
+    },
     "FAIL_FAST": {
         "1": ("FAIL_FAST", "y"),
         "y": ("FAIL_FAST", "y"),

@@ -100,8 +100,9 @@ class Plan:
 
     @property
     def pending(self) -> list[Cell]:
-        """The cells that are not done."""
-        return [cell for cell in self.cells if cell.state != "done"]
+        """The cells to run: not done, and not diverged unless asked for."""
+        settled = {"done"} if self.settings.retry_diverged else {"done", "diverged"}
+        return [cell for cell in self.cells if cell.state not in settled]
 
 
 def make_plan(

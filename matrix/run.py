@@ -108,6 +108,10 @@ def _planned(
         print(f"excluded: {line}")
     for note in plan.notes:
         print(note)
+    diverged = [cell for cell in plan.cells if cell.state == "diverged"]
+    if diverged and not plan.settings.retry_diverged:
+        many = units.plural(len(diverged), "diverged cell")
+        print(f"{many} left alone (RETRY_DIVERGED=1 make runs them again)")
     print(f"disk: up to {units.memory(disk.needed)} of {units.memory(disk.free)} free")
     shown = "unknown" if time.seconds is None else units.duration(time.seconds)
     print(f"time: {shown} ({time.basis})", flush=True)

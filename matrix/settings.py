@@ -53,6 +53,9 @@ class StudySettings:
     output: str = text("OUTPUT_DIR")
     jobs: int = integer("JOBS")
     fail_fast: bool = flag("FAIL_FAST")
+    watchdog_seconds: int = integer("WATCHDOG_SECONDS")
+    watchdog_retries: int = integer("WATCHDOG_RETRIES")
+    retry_diverged: bool = flag("RETRY_DIVERGED")
     trackers: tuple[str, ...] = names("TRACKER", TRACKERS)
     tracker_project: str = text("TRACKER_PROJECT")
 

@@ -25,7 +25,11 @@ STOP_SIGNALS = {-signal.SIGINT, -signal.SIGTERM}
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a cell's process ended: done, failed, held or stopped; and why."""
+    """How a cell's process ended, and why.
+
+    done, failed, diverged, held (by another process), stopped (asked to), or hung
+    (killed by the watchdog).
+    """
 
     kind: str
     why: str = ""
@@ -37,7 +41,8 @@ class Child:
     def __init__(self, cell: Cell, argv: Sequence[str], cwd: Path):
         self.cell = cell
         self.began = time.monotonic()
-        self._failure = _stamp(cell.dir)
+        self.hung = ""
+        self._failure = stamp(cell.dir)
         with open(cell.dir.train_log, "ab") as log:
             self.process = subprocess.Popen(
                 argv,
@@ -61,11 +66,15 @@ class Child:
             return Outcome("held", str(status.holder or "another process"))
         if code in STOPPED or code in STOP_SIGNALS or (stopping and code < 0):
             return Outcome("stopped", status.reason)
+        if self.hung:
+            return Outcome("hung", self.hung)
         why = _describe(code)
-        if _stamp(self.cell.dir) != self._failure and status.failure is not None:
+        if stamp(self.cell.dir) != self._failure and status.failure is not None:
+            if status.state == "diverged":
+                return Outcome("diverged", status.failure["error"])
             return Outcome("failed", f"{why}: {status.failure['error']}")
         if status.holder is None:  # else a newer attempt is on its way
-            write_failure(self.cell.dir, code, why)
+            why += write_failure(self.cell.dir, code, why)
         return Outcome("failed", why)
 
     def terminate(self) -> None:
@@ -79,20 +88,27 @@ class Child:
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
-def write_failure(cell: CellDir, code: int, error: str) -> None:
-    """failure.json of the cell's latest attempt."""
+def write_failure(cell: CellDir, code: int | None, error: str) -> str:
+    """failure.json of the cell's latest attempt; says why when the disk refuses.
+
+    Without the file the cell counts as interrupted, and runs again either way.
+    """
     attempts = read_status(cell).attempts
-    atomic.write_json(
-        cell.failure,
-        {
-            "schema": SCHEMA,
-            "attempt": sum(row["event"] == "start" for row in attempts),
-            "status": "failed",
-            "exit_code": code,
-            "error": error,
-            "time": time.time(),
-        },
-    )
+    try:
+        atomic.write_json(
+            cell.failure,
+            {
+                "schema": SCHEMA,
+                "attempt": sum(row["event"] == "start" for row in attempts),
+                "status": "failed",
+                "exit_code": code,
+                "error": error,
+                "time": time.time(),
+            },
+        )
+    except OSError as refused:
+        return f" (failure.json cannot be written: {refused})"
+    return ""
 
 
 def log_tail(cell: CellDir, lines: int) -> list[str]:
@@ -113,7 +129,7 @@ def _describe(code: int) -> str:
     return f"exit status {code}"
 
 
-def _stamp(cell: CellDir) -> tuple[int, int] | None:
+def stamp(cell: CellDir) -> tuple[int, int] | None:
     """Identity of failure.json: a rewritten file has another one."""
     try:
         info = cell.failure.stat()

@@ -2,7 +2,8 @@
 
 A cell that another process holds (a second `make`, or the child of a runner
 that was killed) is waited for and never started twice: its lease decides. A
-failure does not stop the others. A first SIGINT or SIGTERM asks the children
+failure does not stop the others. A cell whose heartbeat stops is killed and
+started again, CONFIG_WATCHDOG_RETRIES times. A first SIGINT or SIGTERM asks the children
 for a checkpoint; a second one, or GRACE seconds, kills them.
 """
 
@@ -13,8 +14,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Mapping, Protocol
 
-from matrix.launch import prepare
-from matrix.launch.child import Child, Outcome, log_tail
+from matrix.launch import prepare, watchdog
+from matrix.launch.child import Child, Outcome, log_tail, stamp, write_failure
 from matrix.plan import Cell, Plan
 from records.cell import read_status
 
@@ -66,7 +67,9 @@ class Runner:
     _deadline: float = float("inf")
 
     def __post_init__(self) -> None:
-        self._began = time.time()
+        self._before = {cell.hash: stamp(cell.dir) for cell in self.plan.pending}
+        self._watchdog = watchdog.Watchdog(self.plan.settings.watchdog_seconds)
+        self._hangs: dict[str, int] = {}
         self._queue = deque(self.plan.pending)
         self._children: list[Child] = []
         self._waiting: dict[str, tuple[Cell, float]] = {}
@@ -81,6 +84,7 @@ class Runner:
             while self._children or (self._open and not self._stopping):
                 self._obey()
                 self._collect()
+                self._guard()
                 if not self._stopping:
                     self._recheck()
                     self._fill()
@@ -95,7 +99,9 @@ class Runner:
         if self._signal:
             return 128 + self._signal
         bad = [o for o in self.outcomes.values() if o.kind != "done"]
-        return 1 if bad or self._open else 0
+        left = [cell for cell in self.plan.cells if cell.state == "diverged"]
+        undone = [cell for cell in left if cell.hash not in self.outcomes]
+        return 1 if bad or undone or self._open else 0
 
     @property
     def _open(self) -> bool:
@@ -139,8 +145,29 @@ class Runner:
             self._children.remove(child)
             if outcome.kind == "held":
                 self._wait(child.cell, outcome.why)
+            elif outcome.kind == "hung":
+                self._again(child.cell, outcome.why)
             else:
                 self._ended(child.cell, outcome, time.monotonic() - child.began)
+
+    def _guard(self) -> None:
+        """Kill the children whose loop has stopped moving."""
+        for child in self._children:
+            seconds = self._watchdog.still(child.cell.dir)
+            if seconds and not child.hung:
+                child.hung = watchdog.describe(child.cell.dir, seconds)
+                watchdog.dump(child.cell.dir, child.hung)
+                child.kill()
+
+    def _again(self, cell: Cell, why: str) -> None:
+        """A cell that hung gets another attempt, or fails for good."""
+        self._hangs[cell.hash] = self._hangs.get(cell.hash, 0) + 1
+        if self._hangs[cell.hash] > self.plan.settings.watchdog_retries:
+            why += write_failure(cell.dir, None, why)
+            self._ended(cell, Outcome("failed", why), 0.0)
+            return
+        self.display.say(f"{cell.name}: {why}; killed, starting again")
+        self._queue.appendleft(cell)
 
     def _ended(self, cell: Cell, outcome: Outcome, seconds: float) -> None:
         self.outcomes[cell.hash] = outcome
@@ -162,7 +189,12 @@ class Runner:
             if time.monotonic() < due:
                 continue
             holder = read_status(cell.dir, cell.hash).holder
-            if holder:
+            seconds = self._watchdog.still(cell.dir) if holder else None
+            why = watchdog.describe(cell.dir, seconds) if seconds else ""
+            if why and watchdog.kill_elsewhere(cell.dir, holder, why):
+                del self._waiting[cell.hash]
+                self._again(cell, why)
+            elif holder:
                 self._wait(cell, str(holder))
             else:
                 del self._waiting[cell.hash]
@@ -177,13 +209,15 @@ class Runner:
                 self._ended(cell, Outcome("done", "elsewhere"), 0.0)
             elif status.state == "running":
                 self._wait(cell, str(status.holder))
-            elif status.failure and status.failure["time"] > self._began:
+            elif status.failure and stamp(cell.dir) != self._before[cell.hash]:
+                kind = "diverged" if status.state == "diverged" else "failed"
                 why = f"elsewhere: {status.failure['error']}"
-                self._ended(cell, Outcome("failed", why), 0.0)
+                self._ended(cell, Outcome(kind, why), 0.0)
             else:
                 self._start(cell)
 
     def _start(self, cell: Cell) -> None:
+        self._watchdog.forget(cell.dir)
         argv = prepare.command(self.plan, cell, self.python)
         try:
             prepare.write(self.plan, cell, argv, self.provenance)

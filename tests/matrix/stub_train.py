@@ -2,10 +2,12 @@
 
 Tests copy it to gpt2/train_ra_mla.py of a throw-away checkout. stub.json in
 the working directory steers it: steps, sleep (seconds per step), and for a
-step's id one of fail, crash, hang, stubborn, held-once, import-error, no-summary.
+step's id one of fail, diverge, crash, hang, stubborn, stall, stall-once, held-once,
+import-error, no-summary.
 """
 
 import argparse
+import faulthandler
 import json
 import os
 import signal
@@ -18,6 +20,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from kconf import config_py  # noqa: E402
 from records import atomic  # noqa: E402
+from records.heartbeat import Heartbeat  # noqa: E402
 from records.jsonl import open_append, read_rows  # noqa: E402
 from records.layout import CellDir, read_record  # noqa: E402
 from records.lease import Lease, LeaseHeld  # noqa: E402
@@ -77,8 +80,8 @@ def attempt(cell: CellDir, lease: Lease) -> int:
         cell.failure.unlink(missing_ok=True)
         status, step, code = train(cell, lease, rules, kind, k, metrics)
         end = {"event": "end", "attempt": k, "time": time.time(), "step": step}
-        error = "RuntimeError: told to" if status == "failed" else None
-        if status == "failed":
+        error = "RuntimeError: told to" if code == 1 else None
+        if code == 1:
             record = {"attempt": k, "status": status, "exit_code": 1, "error": error}
             atomic.write_json(cell.failure, {**record, "time": time.time()})
         if status == "done" and kind != "no-summary":
@@ -94,7 +97,10 @@ def train(cell, lease, rules, kind, k, metrics) -> tuple[str, int, int]:
     print(f"attempt {k} from step {step}", flush=True)
     facts = {"max_iters": rules["steps"], "tokens_per_step": 10}
     metrics.append({"kind": "facts", "attempt": k, "step": step, **facts})
+    heart = Heartbeat(cell.progress(), k, lambda: 0)
+    faulthandler.register(signal.SIGUSR1, open(cell.stacks, "a"))
     while step < rules["steps"]:
+        heart.beat(step, "training")
         time.sleep(rules["sleep"])
         row = {"kind": "train", "attempt": k, "step": step, "loss": 4.0 - step / 10}
         metrics.append({**row, "tokens_per_s": 100.0, "time": time.time()})
@@ -106,6 +112,10 @@ def train(cell, lease, rules, kind, k, metrics) -> tuple[str, int, int]:
         if kind == "fail":
             print("Traceback: told to", flush=True)
             return "failed", step, 1
+        if kind == "diverge":
+            return "diverged", step, 1
+        while kind == "stall" or (kind == "stall-once" and k == 1):
+            time.sleep(0.02)
         if kind == "crash":
             os.kill(os.getpid(), signal.SIGKILL)
         while kind in ("hang", "stubborn") and not (STOP and kind == "hang"):

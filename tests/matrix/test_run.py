@@ -240,7 +240,8 @@ def test_kills_at_random_moments_lose_and_repeat_nothing(checkout):
     checkout.stub(steps=40, sleep=0.02)
     for turn in range(4):
         runner = checkout.start(JOBS="2")
-        time.sleep(0.7 + rng.random() * 0.8)
+        wait_for(lambda: children(checkout) or runner.poll() is not None)
+        time.sleep(rng.random() * 0.8)
         victims = children(checkout)
         if turn % 2:
             runner.kill()
