@@ -43,7 +43,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 include Makefile.kconfig
 
 ##@ The main job
-.PHONY: all check check-all plan report data data-smoke generate quickstart anchor
+.PHONY: all check check-all plan estimate watch continue rerun report data data-smoke generate quickstart anchor
 all: | $(SETUP)		## Run the loaded configuration: plan, cells, report (DRY_RUN=1: check only)
 	$(Q)$(RUNNER)
 
@@ -55,6 +55,18 @@ check-all: | $(SETUP)	## The same for every study in defconfigs/
 
 plan: | $(SETUP)	## Every cell with its reason, what is excluded, disk forecast, time estimate
 	$(Q)$(RUNNER) plan
+
+estimate: | $(SETUP)	## Time and energy of what is pending, cell by cell, and from what it is known
+	$(Q)$(RUNNER) estimate
+
+watch: | $(SETUP)	## Live table of a study, from any terminal (STUDY=results/NAME, ONCE=1)
+	$(Q)$(PY) scripts/watch.py $(if $(STUDY),'$(STUDY)')
+
+continue: | $(SETUP)	## Resume what was interrupted or failed, start nothing new
+	$(Q)$(RUNNER) continue
+
+rerun: | $(SETUP)	## Run finished cells again; the former runs are moved aside (STEPS=2 SEEDS=1)
+	$(Q)$(RUNNER) rerun
 
 data: | $(SETUP)	## Pack the configured corpus
 	$(Q)$(PY) scripts/prepare_data.py
@@ -106,12 +118,15 @@ compare: | $(SETUP)	## Two runs or two studies side by side (A=results/… B=res
 	$(Q)$(PY) scripts/compare_runs.py '$(A)' '$(B)'
 
 ##@ Tests and style
-.PHONY: test test-slow test-mutants gpu-test aot style fix-style
+.PHONY: test test-slow chaos test-mutants gpu-test aot style fix-style
 test: | $(SETUP_TEST)	## Run the tests (ARGS=… goes to pytest)
 	$(Q)$(PYTEST) -n auto -m 'not slow and not gpu' $(ARGS)
 
 test-slow: | $(SETUP_SLOW)	## The suites that take minutes, extras included
 	$(Q)$(PYTEST) -m slow $(ARGS)
+
+chaos: | $(SETUP_TEST)	## 200 random faults over a tiny study, minutes to an hour (FAULTS=20 SEED=3)
+	$(Q)$(PY) -m tests.chaos.run
 
 test-mutants: | $(SETUP_TEST)	## Sabotage the source: every mutant must be caught (MUTANTS="ra-*")
 	$(Q)$(PY) -m tests.mutants.run

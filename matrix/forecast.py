@@ -105,13 +105,15 @@ class Duration:
 
 @dataclass(frozen=True)
 class Measured:
-    """A finished cell: what it is measured by, its seconds and FLOPs (all tokens)."""
+    """A finished cell: what it is measured by, its seconds, FLOPs (all tokens) and
+    directory."""
 
     step: str
     device: str
     threads: int | None
     seconds: float
     flops: float
+    path: Path
 
 
 def duration(plan: Plan, facts: Mapping[str, Facts]) -> Duration:
@@ -123,7 +125,7 @@ def duration(plan: Plan, facts: Mapping[str, Facts]) -> Duration:
     pending = [cell for cell in plan.pending if cell.state != "running"]
     if not pending:
         return Duration(0.0, "nothing to start")
-    records, damaged = _finished_here(plan)
+    records, damaged = finished_here(plan.study_dir)
     note = f"; {units.plural(damaged, 'damaged run')} left out" if damaged else ""
     total, used = 0.0, set()
     for cell in pending:
@@ -149,10 +151,10 @@ def duration(plan: Plan, facts: Mapping[str, Facts]) -> Duration:
     return Duration(total / jobs, f"from {cells} on this host{note}")
 
 
-def _finished_here(plan: Plan) -> tuple[list[Measured], int]:
-    """The study's finished cells that ran on this host alone; how many are damaged."""
+def finished_here(study_dir: Path) -> tuple[list[Measured], int]:
+    """A study's finished cells that ran on this host alone; how many are damaged."""
     found, damaged = [], 0
-    for path in sorted(plan.study_dir.glob("*/seed-*/*/summary.json")):
+    for path in sorted(study_dir.glob("*/seed-*/*/summary.json")):
         try:
             attempts = read_status(CellDir(path.parent)).attempts
             measured = _measured(path, attempts)
@@ -175,6 +177,7 @@ def _measured(path: Path, attempts: Sequence[Row]) -> Measured:
             summary["threads"],
             spent(attempts),
             float(summary["tokens"] * summary["facts"]["flops_per_token"]),
+            path.parent,
         )
     except (KeyError, TypeError) as error:
         raise RecordError(path, f"is incomplete: {error!r}") from None

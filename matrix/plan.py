@@ -77,7 +77,7 @@ class Plan:
 
     `reference` holds the cells of steps that were not selected and that others are
     compared with: they are not run. `excluded` are the
-    combinations of axes that cannot be.
+    combinations of axes that cannot be. Cells in a state of `skipped` are left alone.
     """
 
     root: Path
@@ -92,6 +92,7 @@ class Plan:
     code_files: Mapping[str, str]
     notes: tuple[str, ...]
     excluded: tuple[Excluded, ...]
+    skipped: frozenset[str] = frozenset()
 
     @property
     def study_dir(self) -> Path:
@@ -102,7 +103,8 @@ class Plan:
     def pending(self) -> list[Cell]:
         """The cells to run: not done, and not diverged unless asked for."""
         settled = {"done"} if self.settings.retry_diverged else {"done", "diverged"}
-        return [cell for cell in self.cells if cell.state not in settled]
+        left = settled | self.skipped
+        return [cell for cell in self.cells if cell.state not in left]
 
 
 def make_plan(

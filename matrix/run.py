@@ -1,6 +1,7 @@
 """`make`, `make plan` and `make report`: make the plan, print it, run it, report.
 
     run_test_matrix.py [plan|run|report|prereg|promote|verdict] [--dry-run]
+    run_test_matrix.py continue|rerun|estimate
 
 Exit status: 0 all cells done; 1 a cell failed or was stopped, or there is nothing
 to report; 2 the plan cannot be made; 130 or 143 after SIGINT or SIGTERM.
@@ -10,12 +11,12 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Callable, Mapping, Sequence
 
 from kconf.bind import SettingsError
 from kconf.overrides import from_environment
 from kconf.strict import ConfigError, Tree
-from matrix import device, facts, forecast, units
+from matrix import again, device, estimate, facts, forecast, units
 from matrix.checks import Validate
 from matrix.launch.display import display
 from matrix.launch.local import Runner
@@ -27,7 +28,8 @@ from records.codehash import snapshot
 from records.layout import RecordError
 from records.manifest import ManifestError, MissingDataset
 
-COMMANDS = ("run", "plan", "report", "prereg", "promote", "verdict")
+RUNS = ("run", "continue", "rerun")
+COMMANDS = (*RUNS, "plan", "estimate", "report", "prereg", "promote", "verdict")
 REFUSED = (
     ConfigError,
     SettingsError,
@@ -63,15 +65,19 @@ def main(
         if arguments.command == "report":
             plan = make_plan(root, environment, device.probe_once(python), validate)
             return 0 if _report(plan) else 1
-        if arguments.command not in ("run", "plan"):
+        if arguments.command not in (*RUNS, "plan", "estimate"):
             from matrix import commands  # scipy, which `make plan` does without
 
             plan = make_plan(root, environment, device.probe_once(python), validate)
             return commands.perform(arguments.command, plan, environment)
+        choose = _choice(arguments.command, move=not dry)
+        if arguments.command == "estimate":
+            _estimate(root, environment, python, validate)
+            return 0
         if arguments.command == "plan" or dry:
-            _planned(root, environment, python, validate, root)
+            _planned(root, environment, python, validate, root, choose)
             return _check(root, python) if dry and arguments.command == "run" else 0
-        return _run(root, environment, python, validate)
+        return _run(root, environment, python, validate, choose)
     except REFUSED as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -89,18 +95,14 @@ def _planned(
     python: str,
     validate: Validate,
     code_root: Path,
+    choose: Callable[[Plan], Plan],
 ) -> Plan:
     """The plan, printed, with its forecasts; refuses one that cannot run here."""
     probe = device.probe_once(python)
-    plan = make_plan(root, environment, probe, validate, code_root)
+    plan = choose(make_plan(root, environment, probe, validate, code_root))
     if any(cell.device == "cuda" for cell in plan.pending):
         device.require_gpu(probe)
-    known = facts.gather(
-        {forecast.facts_key(cell): cell.values for cell in plan.pending},
-        plan.operational,
-        plan.output / ".cache" / "facts.json",
-        facts.ask(python, code_root, root),
-    )
+    known = _facts(plan, python, code_root)
     disk = forecast.disk(plan, known)
     time = forecast.duration(plan, known)
     print(table(plan))
@@ -117,6 +119,34 @@ def _planned(
     print(f"time: {shown} ({time.basis})", flush=True)
     disk.require()
     return plan
+
+
+def _facts(plan: Plan, python: str, code_root: Path) -> dict[str, facts.Facts]:
+    """What the pending cells' models cost, by forecast.facts_key."""
+    return facts.gather(
+        {forecast.facts_key(cell): cell.values for cell in plan.pending},
+        plan.operational,
+        plan.output / ".cache" / "facts.json",
+        facts.ask(python, code_root, plan.root),
+    )
+
+
+def _choice(command: str, move: bool) -> Callable[[Plan], Plan]:
+    """Which cells of a plan the command runs."""
+    if command == "continue":
+        return again.begun
+    if command == "rerun":
+        return lambda plan: again.anew(plan, move, print)
+    return lambda plan: plan
+
+
+def _estimate(
+    root: Path, environment: Mapping[str, str], python: str, validate: Validate
+) -> None:
+    """Print what the pending cells will take."""
+    plan = make_plan(root, environment, device.probe_once(python), validate)
+    found = estimate.estimates(plan, _facts(plan, python, root))
+    print(estimate.text(plan, found))
 
 
 def table(plan: Plan) -> str:
@@ -142,14 +172,18 @@ def _excluded(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _run(
-    root: Path, environment: Mapping[str, str], python: str, validate: Validate
+    root: Path,
+    environment: Mapping[str, str],
+    python: str,
+    validate: Validate,
+    choose: Callable[[Plan], Plan],
 ) -> int:
     """Snapshot, plan, train, say where the results are."""
     overrides = from_environment(environment)
     base = Tree(root).resolve([*base_stages(root, environment), overrides])
     output = root / study_settings(base.values).output
     code_root = snapshot(root, snapshots(output))
-    plan = _planned(root, environment, python, validate, code_root)
+    plan = _planned(root, environment, python, validate, code_root, choose)
     runner = Runner(
         plan,
         python,

@@ -1,0 +1,58 @@
+"""`make continue` and `make rerun`: what of a plan runs, and what makes room for it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable
+
+from matrix.checks import PlanError
+from matrix.plan import Cell, Plan
+
+REPLACED = ".replaced"
+"""Below the results directory: runs that another run took the place of."""
+CHOICES = {
+    "RA_MLA_ABLATION_STEPS": "STEPS",
+    "MATRIX_ARMS": "ARMS",
+    "SEEDS": "SEEDS",
+}
+"""Symbols by which a rerun may be narrowed, and their variables."""
+
+
+def begun(plan: Plan) -> Plan:
+    """The plan without the cells that never ran or that run now."""
+    return replace(plan, skipped=frozenset({"new", "running"}))
+
+
+def anew(plan: Plan, move: bool, say: Callable[[str], None]) -> Plan:
+    """The plan with its done and diverged cells to be run again.
+
+    Their directories go to OUTPUT/.replaced/STUDY/STEP/seed-K/HASH8-N, whole and
+    under no name that a report reads; `say` names both places. Without `move` they
+    are only named. Raises PlanError unless the one-shot overrides choose steps,
+    arms or seeds, and where nothing is done.
+    """
+    if not CHOICES.keys() & plan.overrides.keys():
+        named = ", ".join(f"{name}=" for name in CHOICES.values())
+        raise PlanError(f"make rerun runs again what one of {named} chooses")
+    settled = [cell for cell in plan.cells if cell.state in ("done", "diverged")]
+    if not settled:
+        raise PlanError("none of these cells is done: make runs them")
+    cells = []
+    for cell in plan.cells:
+        if cell in settled:
+            target = _aside(plan, cell)
+            if move:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                cell.dir.path.rename(target)
+            say(f"{'moved' if move else 'would move'} {cell.dir.path} to {target}")
+            cell = replace(cell, state="new", reason=f"run again, was {cell.state}")
+        cells.append(cell)
+    return replace(plan, cells=tuple(cells))
+
+
+def _aside(plan: Plan, cell: Cell) -> Path:
+    """The first free place for a run that is replaced."""
+    home = plan.output / REPLACED / cell.dir.path.parent.relative_to(plan.output)
+    number = 1
+    while (home / f"{cell.dir.path.name}-{number}").exists():
+        number += 1
+    return home / f"{cell.dir.path.name}-{number}"

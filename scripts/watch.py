@@ -1,0 +1,43 @@
+"""A live table of a study: watch.py [STUDY_DIR] (make watch STUDY=results/NAME).
+
+Without an argument the study of .config and of the one-shot overrides. ONCE=1,
+or output that is no terminal: the table once.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from kconf.bind import SettingsError  # noqa: E402
+from kconf.overrides import from_environment  # noqa: E402
+from kconf.strict import ConfigError, Tree  # noqa: E402
+from matrix.plan import PlanError, base_stages  # noqa: E402
+from matrix.settings import study_settings  # noqa: E402
+from matrix.watch import watch  # noqa: E402
+
+
+def configured() -> Path:
+    """Where the results of the configured study lie."""
+    stages = [*base_stages(ROOT, os.environ), from_environment(os.environ)]
+    settings = study_settings(Tree(ROOT).resolve(stages).values)
+    return ROOT / settings.output / settings.label
+
+
+def main(arguments: list[str]) -> int:
+    """The exit status: 0, or 2 where there is nothing to look at."""
+    try:
+        study = Path(arguments[0]) if arguments else configured()
+    except (ConfigError, SettingsError, PlanError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if not study.is_dir():
+        print(f"error: {study}: no such study; `make` runs it", file=sys.stderr)
+        return 2
+    return watch(study, os.environ.get("ONCE", "") not in ("", "0"))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
