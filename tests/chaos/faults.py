@@ -41,6 +41,11 @@ class Volume:
         """Give them back."""
         self.ballast.unlink(missing_ok=True)
 
+    def writable(self, yes: bool) -> None:
+        """Mount it again for reading alone, or for both."""
+        options = f"remount,{'rw' if yes else 'ro'}"
+        subprocess.run(["mount", "-o", options, str(self.path)], check=True)
+
     def close(self) -> None:
         """Unmount; what lay there is gone."""
         subprocess.run(["umount", "-l", str(self.path)], check=True)
