@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -99,10 +101,17 @@ def test_a_stopped_process_says_where_it_was(checkout):
 
 
 def test_a_number_that_came_again_is_not_killed(tmp_path):
-    cell = CellDir(tmp_path)
-    cell.progress().write_text('{"pid": %d, "attempt": 1}\n' % os.getpid())
-    assert watchdog.dump(cell, "a test") == []
-    assert "a test" in cell.stacks.read_text()
+    cell, stranger = CellDir(tmp_path), subprocess.Popen(["sleep", "600"])
+    command = Path(f"/proc/{stranger.pid}/cmdline")
+    try:
+        wait_for(command.read_bytes)  # empty in the instant of its exec
+        cell.progress().write_text('{"pid": %d, "attempt": 1}\n' % stranger.pid)
+        assert watchdog.dump(cell, "a test") == []
+        assert stranger.poll() is None
+        assert "a test" in cell.stacks.read_text()
+    finally:
+        stranger.kill()
+        stranger.wait()
 
 
 def test_diverged_cells_are_left_alone_until_asked_for(checkout):

@@ -7,6 +7,7 @@ from tests.mutants import (
     mlp,
     optimizers,
     pruning,
+    survival,
     training,
 )
 from tests.mutants.mutant import Check, Mutant
@@ -19,6 +20,7 @@ SECTIONS: dict[str, list[Mutant]] = {
     **pruning.SECTIONS,
     **training.SECTIONS,
     **inference.SECTIONS,
+    **survival.SECTIONS,
 }
 MUTANTS = [mutant for section in SECTIONS.values() for mutant in section]
 
