@@ -49,6 +49,11 @@ def anew(plan: Plan, move: bool, say: Callable[[str], None]) -> Plan:
     return replace(plan, cells=tuple(cells))
 
 
+def replaced(study_dir: Path) -> list[Path]:
+    """The runs of a study that others took the place of, in order."""
+    return sorted((study_dir.parent / REPLACED / study_dir.name).glob("*/seed-*/*"))
+
+
 def _aside(plan: Plan, cell: Cell) -> Path:
     """The first free place for a run that is replaced."""
     home = plan.output / REPLACED / cell.dir.path.parent.relative_to(plan.output)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Iterable, Sequence
 
 from matrix import sealed, units
+from matrix.again import replaced
 from matrix.checks import PlanError
 from matrix.evidence import Evidence, Terms
 from matrix.plan import Plan
@@ -60,9 +61,9 @@ def register(plan: Plan, terms: Terms) -> tuple[Path, str]:
 
 
 def _results(study_dir: Path, seeds: Sequence[int]) -> list[Path]:
-    """The run directories of these seeds."""
+    """The run directories of these seeds, those that were replaced included."""
     found = []
-    for path in sorted(study_dir.glob("*/seed-*/*")):
+    for path in [*sorted(study_dir.glob("*/seed-*/*")), *replaced(study_dir)]:
         seed = SEED_DIR.match(path.parent.name)
         if seed and int(seed[1]) in seeds and path.is_dir():
             found.append(path)
@@ -132,6 +133,9 @@ def compare(
     lines += _sets("A/A arms", record["aa"], evidence.aa)
     lines += _sets("seeds", record["seeds"], evidence.seeds)
     lines += _runs(record, list(runs))
+    former = [str(path.relative_to(study_dir.parent)) for path in replaced(study_dir)]
+    if former:
+        lines.append(f"replaced by another run of the cell: {', '.join(former)}")
     path = study_dir / NAMES[stage]
     return Registration(path, record[sealed.SEAL], tuple(record["arms"]), tuple(lines))
 

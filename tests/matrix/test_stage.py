@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kconf.bind import SettingsError
-from matrix import commands, sealed
+from matrix import again, commands, sealed
 from matrix.launch import prepare
 from matrix.plan import PlanError
 from records import atomic, jsonl
@@ -233,6 +233,18 @@ def test_runs_before_the_registration_and_an_edited_one(registered):
     path.write_text(path.read_text().replace("0.002", "0.2"))
     (line,) = deviations(registered.plan(**SIX))
     assert "its seal is broken" in line
+
+
+def test_runs_that_others_took_the_place_of(registered):
+    plan = registered.plan(STEPS="2", SEEDS="1")
+    again.anew(plan, True, lambda line: None)
+    (line,) = deviations(run(registered, **SIX))
+    assert line.startswith("replaced by another run of the cell: .replaced/toy/02-wide")
+    (study(registered) / "preregistration.json").unlink()
+    for path in study(registered).glob("*/seed-*"):
+        shutil.rmtree(path)
+    with pytest.raises(PlanError, match=".replaced/.* exists: .* before its first run"):
+        commands.perform("prereg", registered.plan(**SIX), {})
 
 
 def test_a_registration_comes_first_and_once(registered):
