@@ -72,8 +72,11 @@ def gather(
             for path, key in zip(paths, missing):
                 config_py.write(path, wanted[key], operational)
             known.update(zip(missing, provider(paths)))
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_json(cache, known)
+        try:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            atomic.write_json(cache, known)
+        except OSError as error:  # a plan can be read where nothing can be written
+            print(f"note: the facts are not kept: {error}")
     return {key: known[key] for key in wanted}
 
 
