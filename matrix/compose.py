@@ -5,8 +5,8 @@ from typing import Any, Callable, Sequence
 
 from matplotlib.figure import Figure
 
-from matrix import armtables, equaltime, forest, ledger, plots, sensitivity, tables
-from matrix import units, verdicttables, words
+from matrix import armtables, costs, equaltime, forest, heads, ledger, plots
+from matrix import sensitivity, tables, units, usage, verdicttables, words
 from matrix.document import Block, Column, Document, Notice, Picture, Section
 from matrix.document import Table, Text
 from matrix.gather import Report
@@ -31,11 +31,6 @@ def compose(report: Report) -> tuple[Document, tuple[Picture, ...]]:
         "FLOPs/token count attention in full. Cache: values kept per token, after the "
         "plus sign those that do not grow with the context."
     )
-    speeds = (
-        "Means over the seeds; wall time is that of all attempts of a run that ended "
-        "by themselves; a killed attempt records no end. "
-        "Peak memory is the maximum over the seeds."
-    )
     table = tables.loss_table(report.rows, len(study.seeds))
     sections = [
         Section("", tuple(_head(report))),
@@ -43,7 +38,10 @@ def compose(report: Report) -> tuple[Document, tuple[Picture, ...]]:
         *_verdicts(report),
         *_matrix(report),
         Section("Size", (Text(sizes), tables.size_table(report.rows))),
-        Section("Time and memory", (Text(speeds), tables.speed_table(report.rows))),
+        Section("Time and memory", _speed(report)),
+        *costs.section(report.rows, report.evidence.aa),
+        *usage.sparsity_section(report.rows),
+        *heads.section(report.rows),
         Section("Runs", (tables.runs_table(report.rows), *map(Text, report.notes))),
     ]
     equal = equaltime.table(report.rows)
@@ -57,6 +55,32 @@ def compose(report: Report) -> tuple[Document, tuple[Picture, ...]]:
     pictures = [block for block in blocks if isinstance(block, Picture)]
     pictures.sort(key=lambda picture: picture not in (curves, finals))
     return document, tuple(pictures)
+
+
+def _speed(report: Report) -> tuple[Block, ...]:
+    """Time, memory and energy: the words, the table, the plot."""
+    text = (
+        "Means over the seeds; wall time is that of all attempts of a run that ended "
+        "by themselves; a killed attempt records no end. "
+        "Peak memory is the maximum over the seeds."
+    )
+    if any(run.at("energy.joules") for run in report.counted):
+        text += (
+            " Energy: the power of all GPUs of a run, integrated over its samples "
+            "(gpu.jsonl) of all attempts; per token trained on."
+        )
+    else:
+        text += " Energy was not measured: no run has samples (gpu.jsonl)."
+    blocks: list[Block] = [Text(text), tables.speed_table(report.rows)]
+    gaps = [
+        f"{run.step} seed {run.seed}: {run.at('energy.remark')} ({run.run_dir})"
+        for run in report.counted
+        if run.at("energy.remark")
+    ]
+    if gaps:
+        blocks.append(Notice("Energy that was not measured", tuple(gaps)))
+    picture = usage.speed_picture(report.rows)
+    return (*blocks, *([picture] if picture else []))
 
 
 def _verdicts(report: Report) -> list[Section]:
@@ -77,12 +101,11 @@ def _forest(report: Report, figure: Figure) -> Picture:
     if report.evidence.floor:
         arms = ", ".join(report.evidence.aa)
         caption += f" Band: the noise floor, the 95 % interval of {arms} (A/A)."
-    return Picture(
-        "differences.png",
+    return plots.picture(
+        figure,
+        "differences",
         "Difference of every arm to the control with its interval",
         caption,
-        plots.png_bytes(figure),
-        plots.svg_text(figure, "differences"),
     )
 
 
@@ -121,12 +144,11 @@ def _rates(lines: Sequence[sensitivity.Series]) -> Picture:
         "runs. A comparison at one rate can rank arms in another order than one at "
         "each arm's best rate. Rates without a finished run are not drawn."
     )
-    return Picture(
-        "learning-rates.png",
+    return plots.picture(
+        figure,
+        "learning-rates",
         "Final loss against learning rate, one line per optimizer and pruning",
         caption,
-        plots.png_bytes(figure),
-        plots.svg_text(figure, "learning-rates"),
     )
 
 
@@ -154,12 +176,11 @@ def _curves(report: Report) -> Picture:
     )
     if not plots.banded(report.rows):
         caption += " With this many steps only the means are drawn there."
-    return Picture(
-        "learning-curves.png",
+    return plots.picture(
+        figure,
+        "learning-curves",
         "Learning curves of every step, and their difference to the control",
         caption,
-        plots.png_bytes(figure),
-        plots.svg_text(figure, "learning-curves"),
     )
 
 
@@ -169,12 +190,11 @@ def _finals(report: Report) -> Picture:
         "One dot per run, a bar at the mean of each step. Left: final loss, the runs "
         "of one seed joined by a line. Right: step minus control, same seed."
     )
-    return Picture(
-        "final-losses.png",
+    return plots.picture(
+        figure,
+        "final-losses",
         "Final loss of every run by step, and its difference to the control",
         caption,
-        plots.png_bytes(figure),
-        plots.svg_text(figure, "final-losses"),
     )
 
 

@@ -1,11 +1,12 @@
-"""The two plots of a report: learning curves, and final losses seed by seed.
+"""Learning curves, and final losses seed by seed; what all plots have in common.
 
-Colours are Okabe and Ito's, safe for colour-blind readers; arms beyond the
-eighth repeat them with another dash pattern. Figures are drawn without pyplot,
+Colours are Okabe and Ito's, safe for colour-blind readers; dash patterns and marks
+say the same in black and white. Figures are drawn without pyplot,
 so nothing is shared between reports and no display is needed.
 """
 
 import io
+import math
 import re
 from statistics import fmean
 from typing import Iterable, Sequence
@@ -13,9 +14,10 @@ from typing import Iterable, Sequence
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from matrix import units
+from matrix.document import Picture
 from matrix.rows import Row
 from matrix.runs import Run
 
@@ -29,6 +31,9 @@ PALETTE = (
     "#CC79A7",
     "#B5A800",  # Okabe-Ito's yellow, darkened to be seen on white
 )
+TICKS = 4  # about so many along an axis of bytes
+DASHES = ((), (5.0, 1.6), (1.2, 1.4), (6.0, 1.5, 1.2, 1.5), (9.0, 2.0))
+MARKERS = "osD^vPXp*"
 GREY, SOFT = "#c8ccd0", "#57606a"
 WIDTH = 6.6  # inches
 DPI = 300
@@ -62,11 +67,32 @@ def colour(number: int) -> str:
 
 
 def dashes(number: int) -> tuple[int, tuple[float, ...]]:
-    """Solid for arms 0–7, then – –, – · –, – ·· – for every eight more."""
-    round_ = number // len(PALETTE)
-    if round_ == 0:
-        return (0, ())
-    return (0, (5.0, 1.6) + (1.2, 1.6) * (round_ - 1))
+    """The line of arm `number`: five patterns, so that arms differ without colours
+    too and colour and line together only after forty.
+    """
+    return (0, DASHES[number % len(DASHES)])
+
+
+def marker(number: int) -> str:
+    """The mark of arm `number`: nine shapes, so that it differs where a colour
+    comes back.
+    """
+    return MARKERS[number % len(MARKERS)]
+
+
+def byte_ticks(axes: Axes) -> None:
+    """Ticks of an x axis in bytes, at multiples of a power of two."""
+    low, high = axes.get_xlim()
+    apart = 2.0 ** math.ceil(math.log2((high - low) / TICKS))
+    axes.xaxis.set_major_locator(MultipleLocator(apart))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _bytes(x)))
+
+
+def _bytes(value: float) -> str:
+    """A tick: 0, 512 MiB, 1.5 GiB."""
+    if not value:
+        return "0"
+    return units.memory(value).replace(".00 ", " ").replace(".0 ", " ")
 
 
 def learning_curves(rows: Sequence[Row]) -> Figure:
@@ -174,8 +200,8 @@ def final_losses(rows: Sequence[Row]) -> Figure:
             line = [(r.losses[seed], y) for y, r in enumerate(rows) if seed in r.losses]
             left.plot(*zip(*line), color=GREY, linewidth=0.7, zorder=1)
         for y, row in enumerate(rows):
-            _dots(left, row.losses.values(), row.mean, y)
-            _dots(right, row.differences.values(), row.difference, y)
+            dots(left, row.losses.values(), row.mean, y)
+            dots(right, row.differences.values(), row.difference, y)
         right.axvline(0.0, color=colour(0), linewidth=1.0)
         left.set_yticks(range(len(rows)), [row.step for row in rows])
         left.set_ylim(len(rows) - 0.5, -0.5)
@@ -188,8 +214,8 @@ def final_losses(rows: Sequence[Row]) -> Figure:
         return figure
 
 
-def _dots(axes: Axes, values: Iterable[float], middle: float | None, y: int) -> None:
-    """One arm's runs as dots and their mean as a bar."""
+def dots(axes: Axes, values: Iterable[float], middle: float | None, y: int) -> None:
+    """One arm's runs as dots at height y and their mean as a bar; nothing without."""
     values = list(values)
     if middle is None:
         return
@@ -226,3 +252,9 @@ def svg_text(figure: Figure, name: str) -> str:
     text = out.getvalue()
     text = re.sub(r"[^\S\n]+$", "", text[text.index("<svg") :], flags=re.M).strip()
     return re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", text)
+
+
+def picture(figure: Figure, name: str, alt: str, caption: str) -> Picture:
+    """The figure as a block of the report: NAME.png, and its ids begin with NAME."""
+    png, svg = png_bytes(figure), svg_text(figure, name)
+    return Picture(f"{name}.png", alt, caption, png, svg)

@@ -103,11 +103,9 @@ def render_terminal(report: Report) -> str:
     widths[0] = min(widths[0], TERMINAL - sum(widths[1:]) - 2 * (len(head) - 1))
     lines = [f"{report.study.name}: validation loss in nats/token", ""]
     for name, *cells in table:
-        if len(name) > widths[0]:
-            half = (widths[0] - 1) // 2
-            name = name[: widths[0] - 1 - half] + "…" + name[-half:]
+        name = units.shortened(name, widths[0]).ljust(widths[0])
         numbers = [cell.rjust(width) for cell, width in zip(cells, widths[1:])]
-        lines.append("  ".join([name.ljust(widths[0]), *numbers]).rstrip())
+        lines.append("  ".join([name, *numbers]).rstrip())
     wrapper = textwrap.TextWrapper(
         TERMINAL, subsequent_indent="  ", break_on_hyphens=False
     )

@@ -14,7 +14,7 @@ from typing import Any, Collection, Iterable, Mapping, Sequence
 
 from kconf import config_py
 from kconf.syntax import ConfigError
-from matrix import units
+from matrix import energy, units
 from records.cell import CellRecord, read_cell
 from records.layout import RecordError
 
@@ -45,8 +45,9 @@ class Run:
     attempt started, `time` when its last one ended (or started, if it has not
     ended), in unix seconds. `documents`
     holds run (run.json), summary, config (config.py's values), operational
-    (its symbols that are no part of the identity) and attempts (under what each
-    ran); see `at`.
+    (its symbols that are no part of the identity), attempts (under what each
+    ran) and energy (matrix/energy.py); see `at`. `heads` are the rows of attention
+    statistics, `sparsity` the (update, pruned share) at which the share changed.
     """
 
     step: str
@@ -59,6 +60,8 @@ class Run:
     time: float
     documents: Mapping[str, Any]
     evals: tuple[Mapping[str, Any], ...]
+    heads: tuple[Mapping[str, Any], ...] = ()
+    sparsity: tuple[tuple[int, float], ...] = ()
 
     def at(self, path: str) -> Any:
         """The value at "summary.facts.parameters"; None where a record lacks it."""
@@ -234,9 +237,27 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
             "config": config.values,
             "operational": config.operational,
             "attempts": _machines(cell.attempts),
+            "energy": energy.read(path, _started(cell), _at(cell.summary, "tokens")),
         },
         evals=cell.evals,
+        heads=cell.heads,
+        sparsity=_sparsity(cell),
     )
+
+
+def _started(cell: CellRecord) -> list[int]:
+    return [row["attempt"] for row in cell.attempts if row["event"] == "start"]
+
+
+def _sparsity(cell: CellRecord) -> tuple[tuple[int, float], ...]:
+    """(step, share) of the first row, of those with another share, and of the last."""
+    rows = [(row["step"], row["sparsity"]) for row in cell.train if "sparsity" in row]
+    kept = [
+        row
+        for row, before in zip(rows, [None, *rows])
+        if before is None or row[1] != before[1] or row is rows[-1]
+    ]
+    return tuple(kept)
 
 
 def _machines(attempts: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:

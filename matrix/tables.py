@@ -75,13 +75,19 @@ def size_table(made: Sequence[Row]) -> Table:
 
 
 def speed_table(made: Sequence[Row]) -> Table:
-    """What each step costs on this machine: speed, time and memory."""
+    """What each step costs on this machine: speed, time, memory, energy.
+
+    Without the columns of the energy when no run has any.
+    """
+    runs = [run for row in made for run in row.runs.values()]
+    measured = any(run.at("energy.joules") is not None for run in runs)
     columns = (
         Column("Step", "code"),
         Column("Tokens/s"),
         Column("Training time"),
         Column("Wall time"),
         Column("Peak memory"),
+        *(Column(title) for title in ("Energy", "J/token") if measured),
         Column("Runs", "ref"),
     )
     lines = []
@@ -92,10 +98,19 @@ def speed_table(made: Sequence[Row]) -> Table:
             units.duration(row.average("summary.train_time")),
             units.duration(row.average("summary.total_time_all_attempts")),
             units.memory(row.peak_memory),
+            *(_energy(row) if measured else ()),
             row.ref,
         )
         lines.append(line)
     return Table(columns, tuple(lines))
+
+
+def _energy(row: Row) -> tuple[str, str]:
+    """Mean energy of a run and of a token; only where all runs measured it."""
+    joules, each = row.average("energy.joules"), row.average("energy.per_token")
+    if joules is None or each is None:
+        return "not measured", units.DASH
+    return units.energy(joules), f"{each:.3g}"
 
 
 def _cache(run: Run, layers: int | None = None) -> str:

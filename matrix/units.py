@@ -41,11 +41,13 @@ def count(value: float | None) -> str:
 
 
 def memory(value: float | None) -> str:
-    """Bytes as 1.43 GiB or 812.0 MiB."""
+    """Bytes as 1.43 GiB, 812.0 MiB or 96.0 KiB."""
     if value is None:
         return DASH
-    gib = value / 2**30
-    return f"{gib:.2f} GiB" if gib >= 1 else f"{value / 2**20:.1f} MiB"
+    if value >= 2**30:
+        return f"{value / 2**30:.2f} GiB"
+    mib = value / 2**20
+    return f"{mib:.1f} MiB" if mib >= 1 or not value else f"{value / 2**10:.1f} KiB"
 
 
 def percent(value: float | None) -> str:
@@ -56,6 +58,13 @@ def percent(value: float | None) -> str:
 def step_time(seconds: float | None) -> str:
     """Seconds of one optimizer step as 12.3 ms."""
     return DASH if seconds is None else f"{1000 * seconds:.1f} ms"
+
+
+def energy(joules: float | None) -> str:
+    """Joules as 12.3 kJ, below 1 kJ as 812 J."""
+    if joules is None:
+        return DASH
+    return f"{joules / 1000:,.1f} kJ" if joules >= 1000 else f"{joules:.0f} J"
 
 
 def duration(seconds: float | None) -> str:
@@ -95,6 +104,14 @@ def numbers_in(values: Iterable[int]) -> str:
 def plural(n: int, noun: str) -> str:
     """1 run, 2 runs."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or its beginning and its end when it is longer than `most`."""
+    if len(text) <= most:
+        return text
+    half = (most - 1) // 2
+    return text[: most - 1 - half] + "…" + text[-half:]
 
 
 def distinct(values: Iterable[Any]) -> list[Any]:

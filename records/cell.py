@@ -31,6 +31,7 @@ class CellRecord:
     facts: Row | None
     train: tuple[Row, ...]
     evals: tuple[Row, ...]
+    heads: tuple[Row, ...]
     summary: dict[str, Any] | None
     failure: dict[str, Any] | None
     holder: Holder | None
@@ -59,9 +60,11 @@ def read_cell(path: Path | str) -> CellRecord:
     run, summary = _optional(cell.run_json), _optional(cell.summary)
     rows = _rows(cell.metrics)
     train, evals = last_per_step(rows, "train"), last_per_step(rows, "eval")
+    heads = last_per_step(rows, "attention")
     if summary is not None:
         train = [row for row in train if row["step"] < summary["step"]]
         evals = [row for row in evals if row["step"] <= summary["step"]]
+        heads = [row for row in heads if row["step"] <= summary["step"]]
     facts = [row for row in rows if row.get("kind") == "facts"]
     return CellRecord(
         dir=cell,
@@ -70,6 +73,7 @@ def read_cell(path: Path | str) -> CellRecord:
         facts=facts[-1] if facts else None,
         train=tuple(train),
         evals=tuple(evals),
+        heads=tuple(heads),
         summary=summary,
         failure=status.failure,
         holder=status.holder,

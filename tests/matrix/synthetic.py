@@ -4,7 +4,7 @@ import hashlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 from kconf import config_py
 from records import atomic, jsonl
@@ -42,7 +42,8 @@ class Cell:
     """One run to be written. `losses` are its evaluations, the first at step 0.
 
     `repeated` holds evaluations of an earlier attempt, which a later attempt
-    overwrites step by step.
+    overwrites step by step. `rows` are further rows of the metrics, `gpu` those of
+    gpu.jsonl; either of attempt 1 unless they say otherwise.
     """
 
     step: str
@@ -59,6 +60,8 @@ class Cell:
     arm: Mapping[str, Any] | None = None
     control: bool = False
     salt: str = ""
+    rows: Sequence[Mapping[str, Any]] = ()
+    gpu: Sequence[Mapping[str, Any]] = ()
     data_dir: str = "/nowhere/stdlib-byte-0123abcd"
 
     @property
@@ -95,7 +98,8 @@ class Cell:
         """The run's directory with one started attempt."""
         cell = CellDir(self.path(output, study))
         cell.path.mkdir(parents=True)
-        values = {"GPT2_LAYERS": 12, "GPT2_EVAL_WINDOWS": 64, "SEED": self.seed}
+        values = {"GPT2_LAYERS": 12, "GPT2_BLOCK_SIZE": 1024}
+        values |= {"GPT2_EVAL_WINDOWS": 64, "SEED": self.seed}
         config_py.write(cell.config_py, {**values, **self.values}, self.operational)
         identity = {"config": self.hash, "code": CODE, "dataset": DATASET, "threads": 2}
         atomic.write_json(
@@ -131,8 +135,12 @@ class Cell:
         with jsonl.open_append(cell.metrics) as metrics:
             for row in [{"kind": "facts", "attempt": 1, "step": 0, **facts}]:
                 metrics.append(row)
-            for row in [*first, *rows]:
-                metrics.append(row)
+            for row in [*first, *rows, *self.rows]:
+                metrics.append({"attempt": 1, **row})
+        if self.gpu:
+            with jsonl.open_append(cell.path / "gpu.jsonl") as samples:
+                for row in self.gpu:
+                    samples.append({"attempt": 1, **row})
         with jsonl.open_append(cell.attempts) as attempts:
             attempts.append(
                 {

@@ -152,14 +152,15 @@ def test_odd_names(tmp_path):
     lines = paths.markdown.read_text().splitlines()
     assert lines[0] == r"# Study a\_b+c\<d\>"
     table = [line for line in lines if line.startswith("| ") and "R2" in line]
-    assert len(table) == 7
+    assert len(table) == 8
     assert all(r"MLP\_DIM=\<1\>\&\`a\`\|\*" in line for line in table)
 
 
 def test_arms_are_told_apart():
     styles = {(plots.colour(n), plots.dashes(n)) for n in range(40)}
     assert len(styles) == 40
-    assert [plots.dashes(n) for n in (0, 7)] == [(0, ())] * 2
+    assert len({plots.dashes(n) for n in range(5)}) == 5, "five without colours"
+    assert len({(plots.colour(n), plots.marker(n)) for n in range(72)}) == 72
 
 
 def test_curves_are_averaged_where_all_seeds_were_evaluated():
