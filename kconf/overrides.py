@@ -14,6 +14,7 @@ TABLE: dict[str, str | dict[str, tuple[str, str]]] = {
     "MAX_ITERS": "GPT2_MAX_ITERS",
     "TIME": "GPT2_MAX_TIME",
     "SEEDS": "SEEDS",
+    "BASELINE": "BASELINE",
     "STEPS": "RA_MLA_ABLATION_STEPS",
     "AXES": "MATRIX_AXES",
     "ARMS": "MATRIX_ARMS",

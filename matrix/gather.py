@@ -105,10 +105,16 @@ def _nothing_finished(study: Study, study_dir: Path) -> str:
 
 
 def _notes(study: Study, hashes: Collection[str] | None) -> list[str]:
+    reused = [run for run in study.counted.values() if run.reused]
+    notes = []
+    if reused:
+        count = units.plural(len(reused), "control run")
+        dirs = ", ".join(run.run_dir for run in reused)
+        notes.append(f"{count} reused from another study, read where they lie: {dirs}")
     if not study.left_out:
-        return []
+        return notes
     n = units.plural(len(study.left_out), "run")
     why = "older than the one that counts for its cell"
     if hashes is not None:
         why += ", or not in the current plan"
-    return [f"{n} left out: {why}. runs.csv lists every run directory."]
+    return [*notes, f"{n} left out: {why}. runs.csv lists every run directory."]

@@ -9,6 +9,7 @@ one: the arms of a pair finish together, and drift of the machine is shared.
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
@@ -17,7 +18,7 @@ from kconf.arms import Excluded
 from kconf.dotconfig import config_paths, render
 from kconf.overrides import Overrides, from_environment
 from kconf.strict import DotConfig, Resolved, Tree
-from matrix import checks, stage
+from matrix import baseline, checks, pointer, stage
 from matrix import device as devices
 from matrix.checks import PlanError, Validate
 from matrix.reasons import Subject, explain_new
@@ -42,7 +43,9 @@ class Cell:
     `threads` is None on a GPU; `dataset` is the packed corpus' directory;
     `changes` are the identity symbols in which the step differs from the base,
     `fragment` the text that makes the difference, `arm` as in matrix.steps.Step;
-    `model` is the hash of the symbols that shape the network.
+    `model` is the hash of the symbols that shape the network. `dir` is where the run
+    lies: `own`, the cell's own directory, or that of a control run of another study
+    (matrix/pointer.py).
     """
 
     study: str
@@ -61,9 +64,15 @@ class Cell:
     changes: tuple[str, ...]
     fragment: str
     arm: Mapping[str, Any] | None
+    own: CellDir
     dir: CellDir
     state: str
     reason: str
+
+    @property
+    def reused(self) -> bool:
+        """Whether the run is another study's."""
+        return self.dir != self.own
 
     @property
     def name(self) -> str:
@@ -145,8 +154,7 @@ def make_plan(
     jobs = devices.job_count(settings.jobs, threads, concrete(values), cores)
     code, code_files = hash_rooms(code_root)
     output = root / settings.output
-    network = [s for s in tree.symbols if tree.menus(s)[:1] == (NETWORK,)]
-    shared = _Shared(root, output, settings.label, tree, network, code, code_files)
+    shared = _Shared(root, output, settings, tree, code, code_files)
     by_step, reference = [], []
     steps = []
     found = plan_steps(tree, root, base, overrides, settings)
@@ -172,6 +180,7 @@ def make_plan(
             reference += cells
     cells = [cell for pairs in zip(*by_step) for cell in pairs]  # seeds outer
     _refuse_duplicates(cells)
+    notes += _trained_here(shared, [*reference, *cells])
     notes += devices.thread_notes([cell.threads for cell in cells], jobs, cores)
     return Plan(
         root=root,
@@ -212,11 +221,26 @@ class _Shared:
 
     root: Path
     output: Path
-    label: str
+    settings: StudySettings
     tree: Tree
-    network: Sequence[str]
     code: str
     code_files: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        """The study's name in results/."""
+        return self.settings.label
+
+    @property
+    def baseline(self) -> Path | None:
+        """The study whose control runs are reused, if one is named."""
+        return self.root / self.settings.baseline if self.settings.baseline else None
+
+    @cached_property
+    def network(self) -> list[str]:
+        """The symbols that shape the network."""
+        tree = self.tree
+        return [s for s in tree.symbols if tree.menus(s)[:1] == (NETWORK,)]
 
 
 def _cell(
@@ -237,13 +261,18 @@ def _cell(
         "threads": threads,
     }
     hash_ = identity_hash(identity)
-    place = CellDir(cell_path(shared.output, shared.label, step.id, seed, hash_[:8]))
+    own = CellDir(cell_path(shared.output, shared.label, step.id, seed, hash_[:8]))
+    subject = Subject(own, values, operational, identity, shared.code_files)
+    place = pointer.follow(own).dir
     status = read_status(place, hash_)
+    if shared.baseline and step.control and status.state not in ("done", "running"):
+        place = baseline.find(shared.baseline, step.id, subject, hash_) or own
+        status = read_status(place, hash_)
     reason = status.reason
-    if status.state == "new":
-        reason = explain_new(
-            Subject(place, values, operational, identity, shared.code_files)
-        )
+    if place != own:
+        reason += f", reused from {place.path}"
+    elif status.state == "new":
+        reason = explain_new(subject)
     return Cell(
         study=shared.label,
         step=step.id,
@@ -261,6 +290,7 @@ def _cell(
         changes=tuple(changes),
         fragment=step.fragment,
         arm=step.arm,
+        own=own,
         dir=place,
         state=status.state,
         reason=reason,
@@ -273,6 +303,22 @@ def _cell_overrides(overrides: Overrides, seed: int, device: str) -> Overrides:
     kept = {name: raw for name, raw in overrides.items() if name not in members}
     own = {"SEED": str(seed), devices.DEVICES[device]: "y"}
     return Overrides({**kept, **own}, "plan", overrides.spelled)
+
+
+def _trained_here(shared: _Shared, cells: Sequence[Cell]) -> list[str]:
+    """A note per control cell that the baseline does not serve; refuses a baseline
+    that serves none.
+    """
+    if shared.baseline is None:
+        return []
+    controls = [cell for cell in cells if cell.control]
+    own = shared.output / shared.label
+    baseline.require(shared.baseline, own, [cell.reused for cell in controls])
+    return [
+        f"{cell.name} is not in the baseline and runs here"
+        for cell in controls
+        if not cell.reused and cell.state != "done"
+    ]
 
 
 def _refuse_duplicates(cells: list[Cell]) -> None:

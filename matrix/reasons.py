@@ -35,6 +35,15 @@ def explain_new(subject: Subject) -> str:
     if not siblings:
         return "never ran" + note
     run, before = max(siblings, key=lambda pair: pair[0]["provenance"]["time"])
+    return "; ".join(changed_parts(run, before, subject)) + note
+
+
+def changed_parts(
+    run: Mapping[str, Any], before: config_py.Config, subject: Subject
+) -> list[str]:
+    """What differs between a run and the planned cell, old → new: configuration,
+    code, dataset, threads; empty for the same cell.
+    """
     old = run["cell"]["identity"]
     parts = []
     if old["config"] != subject.identity["config"]:
@@ -50,7 +59,7 @@ def explain_new(subject: Subject) -> str:
         parts.append(
             f"threads changed: {old['threads']} → {subject.identity['threads']}"
         )
-    return "; ".join(parts) + note
+    return parts
 
 
 def changed_symbols(old: config_py.Config, subject: Subject) -> list[str]:

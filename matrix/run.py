@@ -16,7 +16,7 @@ from typing import Callable, Mapping, Sequence
 from kconf.bind import SettingsError
 from kconf.overrides import from_environment
 from kconf.strict import ConfigError, Tree
-from matrix import again, device, estimate, facts, forecast, units
+from matrix import again, device, estimate, facts, forecast, pointer, units
 from matrix.checks import Validate
 from matrix.launch.display import display
 from matrix.launch.local import Runner
@@ -64,11 +64,14 @@ def main(
         dry = arguments.dry_run or _switch(environment, "DRY_RUN")
         if arguments.command == "report":
             plan = make_plan(root, environment, device.probe_once(python), validate)
+            _point(plan)
             return 0 if _report(plan) else 1
         if arguments.command not in (*RUNS, "plan", "estimate"):
             from matrix import commands  # scipy, which `make plan` does without
 
             plan = make_plan(root, environment, device.probe_once(python), validate)
+            if arguments.command != "prereg":  # which comes before any run
+                _point(plan)
             return commands.perform(arguments.command, plan, environment)
         choose = _choice(arguments.command, move=not dry)
         if arguments.command == "estimate":
@@ -184,6 +187,7 @@ def _run(
     output = root / study_settings(base.values).output
     code_root = snapshot(root, snapshots(output))
     plan = _planned(root, environment, python, validate, code_root, choose)
+    _point(plan)
     runner = Runner(
         plan,
         python,
@@ -195,6 +199,13 @@ def _run(
     if status in (0, 1):  # not when asked to stop
         _report(plan)
     return status
+
+
+def _point(plan: Plan) -> None:
+    """Leave a pointer for every run of another study that the plan reuses."""
+    for cell in [*plan.reference, *plan.cells]:
+        if cell.reused:
+            pointer.point(cell.own, cell.dir, cell.changes)
 
 
 def _report(plan: Plan) -> bool:

@@ -7,6 +7,7 @@ does not count or as a run that was left out.
 """
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,9 @@ from typing import Any, Collection, Iterable, Mapping, Sequence
 
 from kconf import config_py
 from kconf.syntax import ConfigError
-from matrix import energy, units
+from matrix import energy, pointer, units
 from records.cell import CellRecord, read_cell
-from records.layout import RecordError
+from records.layout import CellDir, RecordError
 
 SEED_DIR = re.compile(r"seed-([0-9]+)\Z")
 HASH_DIR = re.compile(r"[0-9a-f]{8}\Z")
@@ -48,6 +49,7 @@ class Run:
     (its symbols that are no part of the identity), attempts (under what each
     ran) and energy (matrix/energy.py); see `at`. `heads` are the rows of attention
     statistics, `sparsity` the (update, pruned share) at which the share changed.
+    A `reused` run is another study's, read where it lies (matrix/pointer.py).
     """
 
     step: str
@@ -62,6 +64,7 @@ class Run:
     evals: tuple[Mapping[str, Any], ...]
     heads: tuple[Mapping[str, Any], ...] = ()
     sparsity: tuple[tuple[int, float], ...] = ()
+    reused: bool = False
 
     def at(self, path: str) -> Any:
         """The value at "summary.facts.parameters"; None where a record lacks it."""
@@ -210,7 +213,8 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
         run_dir=path.relative_to(study_dir).as_posix(),
     )
     try:
-        cell = read_cell(path)
+        place = pointer.follow(CellDir(path))
+        cell = read_cell(place.dir.path)
         config = config_py.read(cell.dir.config_py)
         _require_whole(cell)
     except (RecordError, ConfigError) as error:
@@ -225,6 +229,12 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
         losses = [row["loss"] for row in cell.evals]
         if not all(math.isfinite(loss) for loss in losses):
             state, why = DIVERGED, f"evaluation losses end {losses[-3:]}"
+    run = cell.run
+    if place.changes is not None:
+        there = os.path.relpath(place.dir.path, study_dir.resolve())
+        where |= {"run_dir": Path(there).as_posix(), "reused": True}
+        own = {"control": True, "changes": list(place.changes)}
+        run = {**cell.run, "cell": {**cell.run["cell"], **own}}
     return Run(
         **where,
         state=state,
@@ -232,12 +242,14 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
         began=cell.attempts[0]["time"] if cell.attempts else 0.0,
         time=cell.attempts[-1]["time"] if cell.attempts else 0.0,
         documents={
-            "run": cell.run,
+            "run": run,
             "summary": cell.summary,
             "config": config.values,
             "operational": config.operational,
             "attempts": _machines(cell.attempts),
-            "energy": energy.read(path, _started(cell), _at(cell.summary, "tokens")),
+            "energy": energy.read(
+                cell.dir.path, _started(cell), _at(cell.summary, "tokens")
+            ),
         },
         evals=cell.evals,
         heads=cell.heads,

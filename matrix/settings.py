@@ -42,6 +42,7 @@ class StudySettings:
     axes: str | None = text("MATRIX_AXES", optional=True)
     arms: str | None = text("MATRIX_ARMS", optional=True)
     seeds: str = text("SEEDS")
+    baseline: str = text("BASELINE")
     metric: str = text("METRIC")
     last_evals: int = integer("METRIC_LAST_EVALS")
     smallest_effect: str = text("SMALLEST_EFFECT")

@@ -74,15 +74,16 @@ def csv_text(study: Study, last_evals: int) -> str:
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    head = ["study", "step", "seed", "run_dir", "hash", "state", "counted", "loss"]
-    writer.writerow([*head, *(name for name, _ in COLUMNS), "error"])
+    head = ["study", "step", "seed", "run_dir", "reused", "hash", "state", "counted"]
+    writer.writerow([*head, "loss", *(name for name, _ in COLUMNS), "error"])
     counted = {run.run_dir for run in study.counted.values()}
     left_out = {run.run_dir for run in study.left_out}
     for run in study.runs:
         used = run.run_dir in counted
         word = "yes" if used else "left out" if run.run_dir in left_out else "no"
         loss = run.last(LOSS, last_evals) if used else None
-        cells = [study.name, run.step, run.seed, run.run_dir, run.hash8, run.state]
+        cells = [study.name, run.step, run.seed, run.run_dir]
+        cells += ["yes" if run.reused else "no", run.hash8, run.state]
         values = [run.at(path) for _, path in COLUMNS]
         writer.writerow([*cells, word, loss, *values, run.why])
     return out.getvalue()

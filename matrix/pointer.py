@@ -1,0 +1,60 @@
+"""A cell whose run is another study's: its directory holds a pointer, no copy.
+
+reused.json: `run`, the run's directory relative to the cell's own; `changes`, the
+identity symbols that this study's step sets; `time`.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterable
+
+from records import atomic
+from records.layout import SCHEMA, CellDir, RecordError, read_record
+
+NAME = "reused.json"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cell's run lies; `changes` are None for its own directory."""
+
+    dir: CellDir
+    changes: tuple[str, ...] | None = None
+
+
+def follow(own: CellDir) -> Place:
+    """The cell's own directory, or where its pointer leads when it has no run.
+
+    Raises RecordError when there is no finished run there any more.
+    """
+    path = own.path / NAME
+    try:
+        pointer = read_record(path)
+    except FileNotFoundError:
+        return Place(own)
+    if own.summary.exists():
+        return Place(own)
+    run, changes = pointer.get("run"), pointer.get("changes")
+    if not isinstance(run, str) or not isinstance(changes, list):
+        raise RecordError(path, f"names no run: remove {own.path}")
+    there = CellDir(Path(os.path.normpath(own.path.resolve() / run)))
+    if not there.summary.exists():
+        raise RecordError(
+            path,
+            f"points to {there.path}, where no finished run is any more: bring it "
+            f"back, or remove {own.path} to train the cell here",
+        )
+    return Place(there, tuple(changes))
+
+
+def point(own: CellDir, run: CellDir, changes: Iterable[str]) -> None:
+    """Write the pointer of a cell, unless it has one."""
+    path = own.path / NAME
+    if path.exists():
+        return
+    own.path.mkdir(parents=True, exist_ok=True)
+    target = os.path.relpath(run.path.resolve(), own.path.resolve())
+    record = {"run": target, "changes": list(changes), "time": time.time()}
+    atomic.write_json(path, {"schema": SCHEMA, **record})
