@@ -4,6 +4,7 @@ from html import escape
 
 from matrix.document import Block, Column, Document, Notice, Picture, Table, Text
 
+LONG = 24  # characters of a text that gets a wide column
 STYLE = """
 :root { color-scheme: light; --ink: #1b1f24; --soft: #57606a; --line: #d8dee4; }
 * { box-sizing: border-box; }
@@ -16,7 +17,11 @@ h2 { font-size: 1.15rem; margin: 2.5rem 0 .6rem; padding-top: .8rem;
 p { max-width: 46rem; margin: .6rem 0; }
 code { font: .875em/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas,
   "DejaVu Sans Mono", monospace; }
-.scroll { overflow-x: auto; margin: .8rem 0; }
+.scroll { overflow-x: auto; margin: .8rem 0; background:
+  linear-gradient(to right, #fff 40%, #fff0) left / 2.5rem 100% no-repeat local,
+  linear-gradient(to left, #fff 40%, #fff0) right / 2.5rem 100% no-repeat local,
+  linear-gradient(to right, #0003, #0000) left / .7rem 100% no-repeat scroll,
+  linear-gradient(to left, #0003, #0000) right / .7rem 100% no-repeat scroll; }
 table { border-collapse: collapse; font-size: .875rem; overflow-wrap: normal; }
 th, td { padding: .3rem .6rem; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
@@ -28,6 +33,7 @@ td.number { white-space: nowrap; }
 td.code { white-space: nowrap; }
 td.text { min-width: 5rem; }
 td.code + td.text:last-child { min-width: 12rem; }
+td.long { min-width: 16rem; }
 .facts td { border: 0; padding-top: .1rem; padding-bottom: .1rem; }
 .facts td:first-child { color: var(--soft); white-space: nowrap; min-width: 0; }
 .facts td:last-child { overflow-wrap: anywhere; }
@@ -38,11 +44,14 @@ td.code + td.text:last-child { min-width: 12rem; }
 .notice strong { display: block; }
 .notice ul { margin: .3rem 0 0; padding-left: 1.1rem; }
 figure { margin: 1rem 0; max-width: 50rem; }
-figure svg { width: 100%; height: auto; display: block; }
+figure .scroll { margin: 0; }
+figure svg { width: 100%; height: auto; display: block;
+  mix-blend-mode: multiply; }
 a { color: #0050a0; }
 :target { background: #fff4c2; }
 @media (max-width: 40rem) { body { font-size: .95rem; padding: 1rem .8rem 3rem; }
-  th, td { padding: .3rem .5rem; } }
+  th, td { padding: .3rem .5rem; }
+  figure svg { min-width: 32rem; } }
 @media print { .scroll { overflow: visible; } }
 """.strip()
 
@@ -80,7 +89,7 @@ def _block(block: Block) -> str:
         label = f'role="img" aria-label="{escape(block.alt)}"'
         svg = block.svg.replace("<svg ", f"<svg {label} ", 1)
         caption = f"<figcaption>{escape(block.caption)}</figcaption>"
-        return f"<figure>\n{svg}\n{caption}\n</figure>"
+        return f'<figure>\n<div class="scroll">{svg}</div>\n{caption}\n</figure>'
     return _table(block)
 
 
@@ -107,4 +116,5 @@ def _cell(column: Column, text: str) -> str:
         shown = f'<a href="#{name}">{shown}</a>'
     elif column.kind == "anchor" and text:
         shown = f'<span id="{name}">{shown}</span>'
-    return f'<td class="{column.kind}">{shown}</td>'
+    long = " long" if column.kind == "text" and len(text) > LONG else ""
+    return f'<td class="{column.kind}{long}">{shown}</td>'

@@ -147,7 +147,8 @@ def _arm(
     style = dict(color=colour(number), linestyle=dashes(number))
     if edges and len(curves) > 1:
         for edge in (low, high):
-            axes.plot(edge.keys(), edge.values(), linewidth=0.5, alpha=0.55, **style)
+            thin = dict(color=colour(number), linewidth=0.5, alpha=0.55)
+            axes.plot(edge.keys(), edge.values(), **thin)
         axes.fill_between(
             list(low),
             list(low.values()),
