@@ -203,7 +203,7 @@ def figure(cost: Cost, found: Sequence[Point]) -> Figure:
         if min(every) > 0 and max(every) / min(every) > WIDE:
             axes.set_xscale("log")
         else:
-            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         form = FuncFormatter(lambda value, _: cost.show(value))
         axes.xaxis.set_major_formatter(form)
         axes.xaxis.set_minor_formatter(NullFormatter())
