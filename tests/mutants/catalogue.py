@@ -7,6 +7,7 @@ from tests.mutants import (
     mlp,
     optimizers,
     pruning,
+    report,
     survival,
     training,
 )
@@ -20,6 +21,7 @@ SECTIONS: dict[str, list[Mutant]] = {
     **pruning.SECTIONS,
     **training.SECTIONS,
     **inference.SECTIONS,
+    **report.SECTIONS,
     **survival.SECTIONS,
 }
 MUTANTS = [mutant for section in SECTIONS.values() for mutant in section]

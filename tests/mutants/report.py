@@ -1,0 +1,117 @@
+"""Mutants of the report: energy, fronts, reused controls, what must match."""
+
+from tests.mutants.mutant import Mutant, Test
+
+ENERGY, COSTS, HEADS = "matrix/energy.py", "matrix/costs.py", "matrix/heads.py"
+BASELINE, RUNS, LEDGER = "matrix/baseline.py", "matrix/runs.py", "matrix/ledger.py"
+ENERGY_TESTS = "tests/matrix/test_energy.py"
+COSTS_TESTS = "tests/matrix/test_costs.py"
+BASELINE_TESTS = "tests/matrix/test_baseline.py"
+TRAPS = "tests/matrix/test_traps.py"
+
+NUMBERS = [
+    Mutant(
+        "energy-gap-filled",
+        "energy is invented where no sample was taken",
+        ENERGY,
+        "if end - start > LONGEST:",
+        "if False:",
+        Test(f"{ENERGY_TESTS}::test_a_gap_is_reported_and_not_integrated"),
+    ),
+    Mutant(
+        "energy-half-sampled",
+        "a sample that lacks a GPU counts as the power of all",
+        ENERGY,
+        "if all(row.get(name) is not None for name in names)",
+        "if any(row.get(name) is not None for name in names)",
+        Test(f"{ENERGY_TESTS}::test_nothing_measured_is_no_zero"),
+    ),
+    Mutant(
+        "energy-between-attempts",
+        "attempts are integrated as one",
+        ENERGY,
+        'if row["attempt"] == attempt]',
+        "]",
+        Test(f"{ENERGY_TESTS}::test_attempts_are_measured_apart"),
+    ),
+    Mutant(
+        "front-of-either",
+        "lower in one of loss and cost is enough to dominate",
+        COSTS,
+        "return cost <= its_cost and loss <= its_loss and one.at != other.at",
+        "return (cost < its_cost or loss < its_loss) and one.at != other.at",
+        Test(f"{COSTS_TESTS}::test_a_front_by_hand"),
+    ),
+    Mutant(
+        "front-of-the-control-again",
+        "an A/A arm can be on a front",
+        COSTS,
+        "[point for point in found if not point.again]",
+        "list(found)",
+        Test(f"{COSTS_TESTS}::test_the_control_again_is_on_no_front"),
+    ),
+    Mutant(
+        "cache-that-only-grows",
+        "the bytes of the cache leave out what does not grow",
+        COSTS,
+        "return layers * (context * grows + constant) * size",
+        "return layers * context * grows * size",
+        Test(f"{COSTS_TESTS}::test_the_cache_in_bytes"),
+    ),
+    Mutant(
+        "undefined-is-zero",
+        "a statistic that is not defined counts as 0",
+        HEADS,
+        "return [v for v in (value if _listed(value) else [value]) if v is not None]",
+        "return [v or 0.0 for v in (value if _listed(value) else [value])]",
+        Test("tests/matrix/test_heads.py::test_what_is_not_defined_is_left_out"),
+    ),
+]
+
+COMPARABLE = [
+    Mutant(
+        "baseline-of-another-cell",
+        "a control run of another configuration, code or dataset is reused",
+        BASELINE,
+        "        if not parts:\n",
+        "        if True:\n",
+        Test(f"{BASELINE_TESTS}::test_other_code_is_refused"),
+    ),
+    Mutant(
+        "baseline-hash-unread",
+        "a reused run may carry another hash than its parts give",
+        BASELINE,
+        "if not parts and told != {hash_}:",
+        "if False:",
+        Test(f"{BASELINE_TESTS}::test_a_record_that_contradicts_itself_is_refused"),
+    ),
+    Mutant(
+        "baseline-changes-of-its-own",
+        "what another study's control changes is allowed to differ here",
+        RUNS,
+        'own = {"control": True, "changes": list(place.changes)}',
+        'own = {"control": True}',
+        Test(
+            f"{BASELINE_TESTS}::"
+            "test_a_control_that_knows_other_symbols_hides_no_difference"
+        ),
+    ),
+    Mutant(
+        "compile-may-differ",
+        "one arm may be compiled and the other not",
+        LEDGER,
+        '    ("compile", "summary.facts.compile"),\n',
+        "",
+        Test(f"{TRAPS}::test_a_property_that_must_match[all seeds-compile]"),
+    ),
+    Mutant(
+        "resumed-under-anything",
+        "a run may change its torch halfway",
+        LEDGER,
+        "            if len(values) > 1:\n                order",
+        "            if False:\n                order",
+        Test(f"{TRAPS}::test_a_run_resumed_under_another_torch"),
+    ),
+]
+
+SECTIONS = {"Numbers of a report": NUMBERS, "What is compared": COMPARABLE}
