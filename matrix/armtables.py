@@ -57,6 +57,7 @@ def seeds_table(made: Sequence[Row]) -> Table:
         Column("Of all parameters"),
         Column("Step time"),
         Column("Peak memory"),
+        Column("Run directory", "code"),
     )
     lines = [
         (
@@ -69,6 +70,7 @@ def seeds_table(made: Sequence[Row]) -> Table:
             units.percent(run.at(OF_ALL)),
             units.step_time(run.at(STEP_TIME)),
             units.memory(run.at("summary.peak_memory_bytes")),
+            run.run_dir,
         )
         for row in made
         for seed, run in row.runs.items()
@@ -85,11 +87,13 @@ def rates_table(lines: Sequence[Series]) -> Table:
         Column("At rate"),
         Column("Worst minus lowest"),
         Column("", "text"),
+        Column("Runs", "ref"),
     )
     made = []
     for series in lines:
-        loss, rate = min((mean, raw) for _, raw, mean, _ in series.points)
-        worst = max(mean for _, _, mean, _ in series.points)
+        means = [mean for _, _, mean, _ in series.points]
+        lowest = means.index(min(means))
+        loss, rate = means[lowest], series.points[lowest][1]
         ends = (series.points[0][1], series.points[-1][1])
         remark = "at the end of the range: the best rate may lie outside"
         made.append(
@@ -98,8 +102,9 @@ def rates_table(lines: Sequence[Series]) -> Table:
                 str(len(series.points)),
                 units.loss(loss),
                 rate,
-                units.signed(worst - loss),
+                units.signed(max(means) - loss),
                 remark if rate in ends else "",
+                series.refs[lowest],
             )
         )
     return Table(columns, tuple(made))

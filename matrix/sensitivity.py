@@ -22,11 +22,12 @@ class Series:
     """Arms that differ in their rate alone.
 
     points: (rate, as written, mean loss, losses over the seeds) by rate; arms
-    without a finished run are left out.
+    without a finished run are left out. refs: the rows of the points.
     """
 
     name: str
     points: tuple[tuple[float, str, float, tuple[float, ...]], ...]
+    refs: tuple[str, ...] = ()
 
 
 def series(rows: Sequence[Row]) -> list[Series]:
@@ -38,12 +39,14 @@ def series(rows: Sequence[Row]) -> list[Series]:
             groups.setdefault(rest, []).append(row)
     found = []
     for rest, members in groups.items():
-        points = sorted(
+        members.sort(key=lambda row: float(row.point[RATE]))
+        points = tuple(
             (float(r.point[RATE]), r.point[RATE], r.mean, tuple(r.losses.values()))
             for r in members
         )
         if len(points) > 1:
-            found.append(Series(_name(dict(rest)), tuple(points)))
+            refs = tuple(row.ref for row in members)
+            found.append(Series(_name(dict(rest)), points, refs))
     return found
 
 

@@ -99,6 +99,8 @@ def test_every_cell_stands_on_a_line(study):
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert [cell[1] for cell in cells] == ["1", "2", "3"]
     second = loss("adamw", "magnitude", "3e-3", 2)
+    path = Cell("adamw-magnitude-50-lr3e-3", 2, ()).path(directory.parent)
+    run_dir = path.relative_to(directory).as_posix()
     assert cells[1][2:] == [
         f"{second:.4f}",
         f"{second - loss('adamw', 'none', '3e-4', 2):+.5f}",
@@ -107,6 +109,7 @@ def test_every_cell_stands_on_a_line(study):
         "20.00 %",
         "20.0 ms",
         "2.00 GiB",
+        f"`{run_dir}`",
     ]
 
 
@@ -164,7 +167,7 @@ def test_rates_make_lines(study):
         if line.startswith("| ") and "Lowest" not in line and "---" not in line:
             arm, *cells = [cell.strip() for cell in line.strip("|").split("|")]
             found[arm] = cells
-    assert found["adamw"][2] == "1e-3" and found["adamw"][4] == ""
+    assert found["adamw"][2] == "1e-3" and found["adamw"][4:] == ["", "[R2](#r2)"]
     assert found["muon"][2] == "3e-3" and "end of the range" in found["muon"][4]
 
 

@@ -117,8 +117,9 @@ def test_other_threads_are_refused(other):
 def test_a_record_that_contradicts_itself_is_refused(other):
     """Equal parts and another hash: one of the two was edited."""
     cell, *_ = controls(other.plan(**BASELINE, **SIX))
-    summary = json.loads(cell.dir.summary.read_text())
-    atomic.write_json(cell.dir.summary, {**summary, "hash": "0" * 64})
+    record = json.loads(cell.dir.run_json.read_text())
+    record["cell"]["hash"] = "0" * 64
+    atomic.write_json(cell.dir.run_json, record)
     assert "it records the hash" in refused(other)
 
 

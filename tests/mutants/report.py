@@ -70,12 +70,12 @@ NUMBERS = [
 
 COMPARABLE = [
     Mutant(
-        "baseline-of-another-cell",
-        "a control run of another configuration, code or dataset is reused",
-        BASELINE,
-        "        if not parts:\n",
-        "        if True:\n",
-        Test(f"{BASELINE_TESTS}::test_other_code_is_refused"),
+        "baseline-threads-unread",
+        "a control run may have had other threads",
+        "matrix/reasons.py",
+        'if old["threads"] != subject.identity["threads"]:',
+        "if False:",
+        Test(f"{BASELINE_TESTS}::test_other_threads_are_refused"),
     ),
     Mutant(
         "baseline-hash-unread",
