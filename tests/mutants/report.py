@@ -19,12 +19,12 @@ NUMBERS = [
         Test(f"{ENERGY_TESTS}::test_a_gap_is_reported_and_not_integrated"),
     ),
     Mutant(
-        "energy-half-sampled",
-        "a sample that lacks a GPU counts as the power of all",
+        "energy-left-sum",
+        "power is taken from the beginning of every interval",
         ENERGY,
-        "if all(row.get(name) is not None for name in names)",
-        "if any(row.get(name) is not None for name in names)",
-        Test(f"{ENERGY_TESTS}::test_nothing_measured_is_no_zero"),
+        "(first + last) / 2",
+        "first",
+        Test(f"{ENERGY_TESTS}::test_a_trapezoid_by_hand"),
     ),
     Mutant(
         "energy-between-attempts",
