@@ -117,6 +117,11 @@ compare: | $(SETUP)	## Two runs or two studies side by side (A=results/… B=res
 	$(if $(and $(A),$(B)),,$(error make compare needs two directories: make compare A=results/… B=results/…))
 	$(Q)$(PY) scripts/compare_runs.py '$(A)' '$(B)'
 
+##@ Trackers (docs/tracker.md)
+.PHONY: sync
+sync: | $(SETUP)	## Send runs to the trackers, now or again (STUDY=name or directory; TRACKER=wandb,trackio)
+	$(Q)$(PY) scripts/sync_trackers.py $(if $(STUDY),'$(STUDY)')
+
 ##@ Tests and style
 .PHONY: test test-slow chaos test-mutants gpu-test aot style fix-style
 test: | $(SETUP_TEST)	## Run the tests (ARGS=… goes to pytest)

@@ -23,6 +23,8 @@ from matrix.launch.local import Runner
 from matrix.launch.prepare import snapshots
 from matrix.plan import Plan, PlanError, base_stages, make_plan
 from matrix.settings import study_settings
+from matrix.trackers.beside import mirrored
+from matrix.trackers.sink import TrackerError
 from records import provenance
 from records.codehash import snapshot
 from records.layout import RecordError
@@ -40,6 +42,7 @@ REFUSED = (
     device.DeviceError,
     facts.FactsError,
     forecast.DiskError,
+    TrackerError,
 )
 
 
@@ -192,7 +195,7 @@ def _run(
         plan,
         python,
         provenance.gather(root),
-        display(plan, _switch(environment, "V")),
+        mirrored(plan.settings, display(plan, _switch(environment, "V"))),
     )
     status = runner.run()
     print(f"results: {plan.study_dir}")

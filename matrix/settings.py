@@ -18,7 +18,9 @@ from kconf.bind import (
 )
 from matrix.metrics import METRICS
 
-TRACKERS = ("none",)
+NO_TRACKER = "none"
+TRACKERS = (NO_TRACKER, "wandb", "trackio")
+WANDB_MODES = ("online", "offline")
 ONE, SCREEN, CONFIRM = "one", "screen", "confirm"
 FRAGMENT = re.compile(r"\w[\w.-]*", re.ASCII)
 
@@ -59,6 +61,9 @@ class StudySettings:
     retry_diverged: bool = flag("RETRY_DIVERGED")
     trackers: tuple[str, ...] = names("TRACKER", TRACKERS)
     tracker_project: str = text("TRACKER_PROJECT")
+    tracker_wait: int = integer("TRACKER_WAIT")
+    wandb_mode: str = text("WANDB_MODE")
+    wandb_entity: str = text("WANDB_ENTITY")
 
     def __post_init__(self) -> None:
         for symbol, value in [("STUDY", self.study), ("OUTPUT_DIR", self.output)]:
@@ -78,6 +83,7 @@ class StudySettings:
             known = ", ".join(METRICS)
             raise SettingsError("METRIC", self.metric, f"is none of {known}")
         smallest_effect(self.smallest_effect)
+        self._require_trackers()
         screened = set(ranges("SEEDS", self.seeds))
         again = screened & set(ranges("CONFIRM_SEEDS", self.confirm_seeds))
         if again and self.stage != ONE:
@@ -89,6 +95,19 @@ class StudySettings:
             )
         if self.steps is not None and self.steps != "all":
             ranges("RA_MLA_ABLATION_STEPS", self.steps)
+
+    def _require_trackers(self) -> None:
+        """Each tracker once, "none" alone, and a mode that W&B has."""
+        written = ",".join(self.trackers)
+        if len(set(self.trackers)) < len(self.trackers):
+            raise SettingsError("TRACKER", written, "names a tracker twice")
+        if NO_TRACKER in self.trackers and len(self.trackers) > 1:
+            raise SettingsError("TRACKER", written, '"none" goes with no tracker')
+        if not self.tracker_project:
+            raise SettingsError("TRACKER_PROJECT", "", "must not be empty")
+        if self.wandb_mode not in WANDB_MODES:
+            known = ", ".join(WANDB_MODES)
+            raise SettingsError("WANDB_MODE", self.wandb_mode, f"is none of {known}")
 
     @property
     def lists(self) -> dict[str, str | None]:

@@ -34,6 +34,9 @@ EXCEPTIONS = {
     # NVIDIA's counters, an optional extra
     "gpt2/gpus.py": {"pynvml"},
     "gpt2/data/bpe.py": {"tiktoken", "tiktoken_ext", "tokenizers"},
+    # a tracker is imported where its sink is made, in the mirror's own process
+    "matrix/trackers/trackio_sink.py": {"trackio"},
+    "matrix/trackers/wandb_sink.py": {"wandb"},
 }
 
 # Files that other processes read settings through: they must work without torch.

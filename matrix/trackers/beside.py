@@ -1,0 +1,176 @@
+"""The runner's side of the mirrors: a process per tracker, none of which it waits for.
+
+A mirror that fails, hangs or dies is said once and recorded in the run directories;
+the runs never notice.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Sequence
+
+from matrix import units
+from matrix.launch.child import Outcome
+from matrix.launch.local import Display
+from matrix.plan import Cell
+from matrix.settings import StudySettings
+from matrix.trackers.session import CURRENT, FAILED, note, state
+from matrix.trackers.sink import Target, targets
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = (sys.executable, "-m", "matrix.trackers.mirror")
+LATER = "`make sync` uploads what is missing"
+
+
+class Beside:
+    """One mirror process, its commands and its answers."""
+
+    def __init__(self, target: Target, command: Sequence[str] = COMMAND):
+        self.target = target
+        self.failed: list[Path] = []
+        self._open: set[Path] = set()
+        self._commands: SimpleQueue[dict | None] = SimpleQueue()
+        self._answers: SimpleQueue[dict] = SimpleQueue()
+        self._over = False
+        self.process = subprocess.Popen(
+            [*command, json.dumps(asdict(target))],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        for work in (self._write, self._read):
+            threading.Thread(target=work, name=target.tracker, daemon=True).start()
+
+    def start(self, path: Path) -> None:
+        """Mirror the cell at `path` from now on."""
+        self._open.add(path)
+        self._commands.put({"start": str(path)})
+
+    def end(self, path: Path) -> None:
+        """The cell at `path` writes no more."""
+        self._commands.put({"end": str(path)})
+
+    def news(self) -> list[str]:
+        """What a person must hear: the first failure of a cell, the mirror's death."""
+        said = []
+        while (answer := self._next()) is not None:
+            path = Path(answer["failed"])
+            self._open.discard(path)
+            self.failed.append(path)
+            if len(self.failed) == 1:
+                said.append(self._sentence(f"{answer['error']} ({path})"))
+        code = self.process.poll()
+        if code and not self._over:
+            self._over = True
+            said.append(self._lost(f"the mirror ended with status {code}"))
+        return said
+
+    def close(self) -> None:
+        """No more cells: the mirror finishes what is open and ends."""
+        self._commands.put(None)
+
+    def settle(self, deadline: float) -> list[str]:
+        """Wait for it until `deadline` (monotonic seconds), then end it."""
+        try:
+            self.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self._over = True
+            said = self.news()
+            return [*said, self._lost("the upload did not end in CONFIG_TRACKER_WAIT")]
+        said = self.news()
+        if len(self.failed) > 1:
+            count = units.plural(len(self.failed), "cell")
+            said.append(f"{self.target.tracker}: {count} not mirrored: {LATER}")
+        return said
+
+    def _sentence(self, why: str) -> str:
+        return f"{self.target.tracker}: {why}; the runs go on, {LATER}"
+
+    def _lost(self, why: str) -> str:
+        for path in sorted(self._open):
+            known = state(path, self.target.tracker)
+            if known.get("state") != CURRENT:
+                note(path, self.target, **known | {"state": FAILED, "error": why})
+        return self._sentence(why)
+
+    def _next(self) -> dict | None:
+        try:
+            return self._answers.get_nowait()
+        except Empty:
+            return None
+
+    def _write(self) -> None:
+        """Commands to the process; one that does not read keeps only this thread."""
+        try:
+            while (command := self._commands.get()) is not None:
+                self.process.stdin.write(json.dumps(command) + "\n")
+                self.process.stdin.flush()
+            self.process.stdin.close()
+        except OSError:  # it died: `news` says so
+            return
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self._answers.put(json.loads(line))
+
+
+class Mirrored:
+    """A Display whose cells are mirrored; everything is shown by the one it wraps."""
+
+    def __init__(self, shown: Display, targets: Sequence[Target], wait: float):
+        self._shown, self._wait = shown, wait
+        self._mirrors = [Beside(target) for target in targets]
+
+    def __getattr__(self, name: str):
+        return getattr(self._shown, name)
+
+    def started(self, cell: Cell, argv: list[str]) -> None:
+        """See Display."""
+        for mirror in self._mirrors:
+            mirror.start(cell.dir.path)
+        self._shown.started(cell, argv)
+
+    def ended(self, cell: Cell, outcome: Outcome, seconds: float) -> None:
+        """See Display."""
+        for mirror in self._mirrors:
+            mirror.end(cell.dir.path)
+        self._shown.ended(cell, outcome, seconds)
+
+    def refresh(self) -> None:
+        """See Display; also says what the mirrors complain about."""
+        self._say([line for mirror in self._mirrors for line in mirror.news()])
+        self._shown.refresh()
+
+    def close(self) -> None:
+        """See Display; the mirrors have CONFIG_TRACKER_WAIT seconds to finish."""
+        for mirror in self._mirrors:
+            mirror.close()
+        deadline = time.monotonic() + self._wait
+        for mirror in self._mirrors:
+            self._say(mirror.settle(deadline))
+        self._shown.close()
+
+    def _say(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._shown.say(line)
+
+
+def mirrored(settings: StudySettings, shown: Display) -> Display:
+    """The display, with the configured trackers beside the cells it shows.
+
+    Raises TrackerError for a tracker whose extra is not installed.
+    """
+    wanted = targets(settings)
+    return Mirrored(shown, wanted, settings.tracker_wait) if wanted else shown

@@ -1,0 +1,82 @@
+"""`make sync`: what the mirrors have not sent yet, and the verdicts as tags."""
+
+from pathlib import Path
+from typing import Callable, Mapping, Sequence
+
+from matrix import gather
+from matrix.evidence import Terms
+from matrix.metrics import METRICS
+from matrix.runs import HASH_DIR, ReportError
+from matrix.settings import StudySettings
+from matrix.trackers.session import CURRENT, Session, state
+from matrix.trackers.sink import Target, TrackerError
+from records.lease import is_held
+
+CONTROL = "control"
+
+
+def sync(
+    study_dir: Path,
+    targets: Sequence[Target],
+    tags: Mapping[str, Sequence[str]],
+    say: Callable[[str], None] = print,
+    begin: Callable[..., Session] = Session,
+) -> int:
+    """Mirror every cell of a study that a tracker does not hold as it is.
+
+    `tags` by run directory, relative to the study. Returns how many cells failed;
+    raises ReportError when there is no such study.
+    """
+    if not study_dir.is_dir():
+        raise ReportError(f"{study_dir}: no such study")
+    failed = 0
+    for path in sorted(study_dir.glob("*/seed-*/*")):
+        if not HASH_DIR.match(path.name):
+            continue
+        name = path.relative_to(study_dir).as_posix()
+        for target in targets:
+            if is_held(path / "lease"):
+                say(f"{target.tracker:<8} {name}  is running: its own mirror goes on")
+                continue
+            session = begin(path, target, tags.get(name, ()), live=False)
+            if _is_current(session):
+                say(f"{target.tracker:<8} {name}  is there already")
+                continue
+            try:
+                session.end()
+            except TrackerError as error:
+                failed += 1
+                say(f"{target.tracker:<8} {name}  failed: {error}")
+            else:
+                say(f"{target.tracker:<8} {name}  {session.rows} rows")
+    return failed
+
+
+def _is_current(session: Session) -> bool:
+    """Whether the last mirror sent everything there will be, to the same place."""
+    known = state(session.path, session.target.tracker)
+    wanted = {**vars(session.target), "state": CURRENT, "tags": list(session.tags)}
+    return all(known.get(key) == value for key, value in wanted.items())
+
+
+def verdict_tags(study_dir: Path, settings: StudySettings) -> dict[str, list[str]]:
+    """{run directory: tags} of the runs that a verdict stands on.
+
+    The control's runs are tagged as such, an arm's with the verdict's word; a study
+    without verdicts has no tags.
+    """
+    terms = Terms(
+        METRICS[settings.metric], settings.smallest, settings.alpha, settings.stage
+    )
+    try:
+        report = gather.gather(study_dir, settings.last_evals, terms=terms)
+    except ReportError:
+        return {}
+    found: dict[str, list[str]] = {}
+    for row in report.rows:
+        verdict = report.evidence.of(row.step)
+        if verdict is None and row.step != report.evidence.control:
+            continue
+        word = verdict.word if verdict else CONTROL
+        found |= {run.run_dir: [word] for run in row.runs.values()}
+    return found

@@ -1,0 +1,46 @@
+"""Mirror a study's runs into the trackers: sync_trackers.py [STUDY_DIR].
+
+What CONFIG_TRACKER (TRACKER=wandb,trackio) names, for the study that is loaded or the
+one given as a name below the results directory or as a path. Sends what is missing
+and the verdicts as tags. Exit status 1 when a run could not be sent.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from kconf.bind import SettingsError  # noqa: E402
+from kconf.dotconfig import config_paths  # noqa: E402
+from kconf.overrides import from_environment  # noqa: E402
+from kconf.strict import ConfigError, DotConfig, Tree  # noqa: E402
+from matrix.runs import ReportError  # noqa: E402
+from matrix.settings import study_settings  # noqa: E402
+from matrix.trackers.sink import TrackerError, targets  # noqa: E402
+from matrix.trackers.sync import sync, verdict_tags  # noqa: E402
+
+
+def main(arguments: list[str]) -> int:
+    """Read the settings, then sync."""
+    try:
+        config, _ = config_paths(ROOT, os.environ)
+        stages = [DotConfig(config)] if config.exists() else []
+        stages.append(from_environment(os.environ))
+        settings = study_settings(Tree(ROOT).resolve(stages).values)
+        wanted = targets(settings)
+        if not wanted:
+            raise TrackerError("no tracker is configured: TRACKER=wandb make sync")
+        study = ROOT / settings.output / (arguments[0] if arguments else settings.label)
+        if arguments and Path(arguments[0]).is_dir():
+            study = Path(arguments[0]).resolve()
+        tags = verdict_tags(study, settings)
+        return 1 if sync(study, wanted, tags) else 0
+    except (ConfigError, SettingsError, ReportError, TrackerError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
