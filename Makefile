@@ -118,9 +118,13 @@ compare: | $(SETUP)	## Two runs or two studies side by side (A=results/… B=res
 	$(Q)$(PY) scripts/compare_runs.py '$(A)' '$(B)'
 
 ##@ Trackers (docs/tracker.md)
-.PHONY: sync
+.PHONY: sync publish-check
 sync: | $(SETUP)	## Send runs to the trackers, now or again (STUDY=name or directory; TRACKER=wandb,trackio)
 	$(Q)$(PY) scripts/sync_trackers.py $(if $(STUDY),'$(STUDY)')
+
+publish-check: | $(SETUP)	## The checklist before publishing, and the block to carry (STUDY=name or directory; REMOTE=URL)
+	$(if $(STUDY),,$(error make publish-check needs a study: make publish-check STUDY=gpt2-ratio-ablation+tiny))
+	$(Q)$(PY) scripts/verify_wandb_publication.py --source local --study '$(STUDY)' $(if $(REMOTE),--remote '$(REMOTE)')
 
 ##@ Tests and style
 .PHONY: test test-slow chaos test-mutants gpu-test aot style fix-style

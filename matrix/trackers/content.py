@@ -18,7 +18,7 @@ Numbers = dict[str, Any]
 COUNTERS = ("kind", "attempt", "step")
 GPU = "gpu"
 GPU_FILE = "gpu.jsonl"
-NOT_FINAL = ("schema", "attempts", "hash", "threads", "torch", "python")
+NOT_FINAL = ("schema", "attempts", "hash", "threads", "torch", "python", "time")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,158 @@
+"""Where published runs are read from: run directories, W&B's files, W&B's server."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Callable, Iterator
+
+from matrix.published import events
+from matrix.published.run import PublishedError, PublishedRun, missing, plain
+from matrix.runs import HASH_DIR
+from matrix.trackers import wandb_files
+from matrix.trackers.content import GPU_FILE, describe, flatten, flatten_gpu
+from matrix.trackers.content import flatten_summary
+from matrix.trackers.feed import FOLDER
+from matrix.trackers.session import state
+from matrix.trackers.sink import TrackerError, require_extra
+from records.jsonl import read_rows
+from records.layout import CellDir, RecordError, read_record
+
+SOURCES = ("wandb", "offline", "local")
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which runs: `study` is a directory of run directories, or the group in W&B."""
+
+    source: str
+    entity: str = ""
+    project: str = "kablate"
+    study: str = ""
+    names: tuple[str, ...] = ()
+    output: Path = Path("results")
+
+
+def fetch(query: Query) -> list[PublishedRun]:
+    """The runs of a query, in the order of its names. Raises PublishedError."""
+    try:
+        if query.source == "wandb":
+            require_extra("wandb")
+            from matrix.published import cloud
+
+            return cloud.fetch(query)
+        read = local if query.source == "local" else offline
+        return choose(query, list(_each(query, read)))
+    except (TrackerError, RecordError) as error:
+        raise PublishedError(str(error)) from error
+
+
+def choose(query: Query, runs: list[PublishedRun]) -> list[PublishedRun]:
+    """The runs that the names mean: a whole name or id, or how one name begins."""
+    if not runs:
+        raise PublishedError(f"no run in {_place(query)}")
+    if not query.names:
+        return runs
+    found = []
+    for name in query.names:
+        exact = [run for run in runs if name in (run.name, run.id)]
+        begun = exact or [run for run in runs if run.name.startswith(name)]
+        if not begun:
+            known = [run.name for run in runs]
+            raise missing("run", name, known, f"in {_place(query)}")
+        if len(begun) > 1:
+            several = ", ".join(run.name for run in begun)
+            raise PublishedError(f"{name!r} is the beginning of {several}")
+        found += begun
+    return found
+
+
+def _place(query: Query) -> str:
+    if query.source == "wandb":
+        where = f"{query.entity or 'your default entity'}/{query.project}"
+        return where + (f", group {query.study}" if query.study else "")
+    return str(directory(query))
+
+
+def directory(query: Query) -> Path:
+    """The study's directory: as given, or below the results directory."""
+    given = Path(query.study)
+    return given if query.study and given.is_dir() else query.output / query.study
+
+
+def _each(
+    query: Query, read: Callable[[Path], PublishedRun | None]
+) -> Iterator[PublishedRun]:
+    """The runs below a study, or below every study of the results directory."""
+    place = directory(query)
+    if not place.is_dir():
+        raise PublishedError(f"{place}: no such directory")
+    depth = "*/seed-*/*" if query.study else "*/*/seed-*/*"
+    for path in sorted(place.glob(depth)):
+        if HASH_DIR.match(path.name) and (run := read(path)) is not None:
+            yield run
+
+
+def local(path: Path) -> PublishedRun | None:
+    """The run directory `path`, under the names that trackers have."""
+    about = describe(path)
+    if about is None:
+        return None
+    cell = CellDir(path)
+    history = [flatten(row) for row in read_rows(cell.metrics)]
+    samples = []
+    if (path / GPU_FILE).exists():
+        rows = read_rows(path / GPU_FILE)
+        history += [flatten_gpu(row) for row in rows]
+        samples = [events.sampled(row) for row in rows]
+    if cell.summary.exists():
+        history.append(flatten_summary(read_record(cell.summary)))
+    return PublishedRun(
+        id=about.id,
+        name=about.name,
+        group=about.group,
+        step=about.job_type,
+        where=str(path),
+        config=about.config,
+        tags=tuple(state(path, "wandb").get("tags", ())),
+        history=[row for row in history if row],
+        events=[row for row in samples if len(row) > 1],
+    )
+
+
+def offline(path: Path) -> PublishedRun | None:
+    """The W&B run below the run directory `path`, None where none was written.
+
+    A run that was mirrored in several goes lies in several files; a row that two of
+    them hold is one row.
+    """
+    files = wandb_files.segments(path / FOLDER)
+    if not files:
+        return None
+    found = PublishedRun("", "", "", "", str(path / FOLDER), {})
+    rows, samples = {}, []
+    for record in (record for file in files for record in wandb_files.records(file)):
+        body = record.get(record["type"])
+        if record["type"] == "run":
+            found = replace(
+                found,
+                id=body["run_id"],
+                name=body["display_name"],
+                group=body["run_group"],
+                step=body["job_type"],
+                config=body["config"]["update"],
+                tags=tuple(body.get("tags", ())),
+            )
+        elif record["type"] == "history":
+            rows[body["step"]["num"]] = body["item"]
+        elif record["type"] == "stats":
+            samples.append(events.monitored(body["item"], body["timestamp"]))
+    return replace(
+        found,
+        config={k: v for k, v in found.config.items() if not k.startswith("_")},
+        history=[logged(rows[number]) for number in sorted(rows)],
+        events=[row for row in samples if len(row) > 1],
+    )
+
+
+def logged(row: dict) -> dict:
+    """A row of W&B's history without what W&B adds to it (_step, _runtime, …)."""
+    return {key: plain(value) for key, value in row.items() if not key.startswith("_")}

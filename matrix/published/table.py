@@ -1,0 +1,72 @@
+"""What the scripts print: a table as text, JSON or CSV, with sentences around it."""
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Sequence
+
+from matrix.units import DASH
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Rows under `columns`, sentences after them, and the script's exit status."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[dict[str, Any]]
+    notes: Sequence[str] = ()
+    status: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """Aligned columns; numbers with six digits."""
+        table = [list(self.columns)]
+        table += [[_told(row.get(name)) for name in self.columns] for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(*table)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+            for row in table
+        ]
+        return "\n".join([self.title, "", *lines, *_apart(self.notes)])
+
+    def json(self) -> str:
+        """One object; numbers in full, null for what is not a finite number."""
+        whole = {"title": self.title, "rows": list(self.rows), "notes": self.notes}
+        found = _finite({**whole, "status": self.status, **self.extra})
+        return json.dumps(found, indent=1, ensure_ascii=False)
+
+    def csv(self) -> str:
+        """The rows under the columns' names, numbers in full."""
+        file = io.StringIO()
+        writer = csv.DictWriter(
+            file, self.columns, extrasaction="ignore", lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return file.getvalue().rstrip("\n")
+
+
+def _told(value: Any) -> str:
+    if value is None:
+        return DASH
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)
+
+
+def _apart(notes: Sequence[str]) -> list[str]:
+    return ["", *notes] if notes else []
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for every number that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

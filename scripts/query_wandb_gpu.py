@@ -1,0 +1,16 @@
+"""How busy the GPUs were: averages over all GPUs from a run's history, with hints.
+
+query_wandb_gpu.py --entity TEAM --project kablate --run-name 00-baseline-s1
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from matrix.published.cli import main  # noqa: E402
+from matrix.published.questions import gpu  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__, lambda runs, given: gpu(runs)))

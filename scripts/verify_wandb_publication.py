@@ -1,0 +1,32 @@
+"""The checklist before numbers are published; exit status 1 when an item fails.
+
+    verify_wandb_publication.py --source local --study STUDY --remote https://…
+
+Prints the block that a paper or README must carry.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from matrix.published.cli import answer, parser  # noqa: E402
+from matrix.published.commit import origin  # noqa: E402
+from matrix.published.questions import verify  # noqa: E402
+
+
+def main() -> int:
+    """Check the runs of the study."""
+    options = parser(__doc__)
+    options.add_argument(
+        "--remote", help="where everybody can get the code (the checkout's origin)"
+    )
+    return answer(
+        lambda runs, given: verify(runs, given.remote or origin(ROOT)),
+        options.parse_args(),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
