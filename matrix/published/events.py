@@ -1,12 +1,12 @@
 """Samples of the GPUs under one set of names, whoever took them.
 
-Ours lie in gpu.jsonl; W&B's monitor has names of its own, with "system." before them
-on the server.
+Ours lie in gpu.jsonl and in the history of a tracker; W&B's monitor, beside a live
+mirror, has names of its own, with "system." before them on the server.
 """
 
 import re
 from datetime import datetime
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Iterable, Mapping
 
 Sample = dict[str, float]
 OURS = re.compile(r"gpu/\d+/\w+\Z")
@@ -22,10 +22,14 @@ NAMES: dict[str, tuple[str, Callable[[float], float]]] = {
 """W&B's name -> ours, and the conversion of its unit."""
 
 
-def sampled(row: Mapping[str, Any]) -> Sample:
-    """What a row of gpu.jsonl says of each GPU, and its time."""
-    found = {k: v for k, v in row.items() if OURS.match(k) and v is not None}
-    return {"time": row["time"], **found}
+def of_devices(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """{gpu/0/power_w: values} of every quantity of every GPU."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for key, value in row.items():
+            if OURS.match(key) and value is not None:
+                found.setdefault(key, []).append(value)
+    return dict(sorted(found.items()))
 
 
 def monitored(item: Mapping[str, Any], time: float | str) -> Sample:

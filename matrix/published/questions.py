@@ -16,6 +16,7 @@ from matrix.published.checklist import (
     differing,
     value_of,
 )
+from matrix.published.events import of_devices
 from matrix.published.run import PublishedError, PublishedRun, spread
 from matrix.published.table import Answer
 
@@ -84,27 +85,25 @@ def gpu(runs: Sequence[PublishedRun]) -> Answer:
 
 
 def gpu_full(runs: Sequence[PublishedRun]) -> Answer:
-    """Every quantity of every GPU over the machine's samples, with hints."""
+    """Every quantity of every GPU: W&B's event stream, and our sampler's rows."""
     rows, notes = [], []
     for run in runs:
-        names = sorted({key for row in run.events for key in row} - {"time"})
-        if not names:
+        taken = {"W&B's monitor": run.events, "gpu.jsonl": run.history}
+        for sampler, samples in taken.items():
+            found = {k: spread(v) for k, v in of_devices(samples).items()}
+            head = {"run": run.name, "from": sampler}
+            rows += [{**head, "key": key, **each} for key, each in found.items()]
+            for device in sorted({key.rpartition("/")[0] for key in found}):
+                names = (f"{device}/compute_util", f"{device}/memory_util")
+                loads = [found[key]["mean"] if key in found else None for key in names]
+                notes += [f"{run.name}, {device}: {hint}" for hint in hints(*loads)]
+        if not any(row["run"] == run.name for row in rows):
             raise PublishedError(
-                f"no GPU samples in the events of {run.name} ({run.where}): it ran on "
-                "a CPU, or was uploaded after it had ended"
+                f"no GPU samples in {run.name} ({run.where}): it ran on a CPU, or "
+                "nothing sampled its GPUs"
             )
-        means = {}
-        for key in names:
-            found = spread([row[key] for row in run.events if key in row])
-            means[key] = found["mean"]
-            rows.append({"run": run.name, "key": key, **found})
-        for device in sorted({key.rpartition("/")[0] for key in names}):
-            loads = (
-                means.get(f"{device}/{k}") for k in ("compute_util", "memory_util")
-            )
-            notes += [f"{run.name}, {device}: {hint}" for hint in hints(*loads)]
     title = _title("GPU, every sample", runs)
-    return Answer(title, ("run", "key", *SPREAD), rows, notes)
+    return Answer(title, ("run", "from", "key", *SPREAD), rows, notes)
 
 
 def hints(compute: float | None, bandwidth: float | None) -> list[str]:

@@ -98,11 +98,8 @@ def local(path: Path) -> PublishedRun | None:
         return None
     cell = CellDir(path)
     history = [flatten(row) for row in read_rows(cell.metrics)]
-    samples = []
     if (path / GPU_FILE).exists():
-        rows = read_rows(path / GPU_FILE)
-        history += [flatten_gpu(row) for row in rows]
-        samples = [events.sampled(row) for row in rows]
+        history += [flatten_gpu(row) for row in read_rows(path / GPU_FILE)]
     if cell.summary.exists():
         history.append(flatten_summary(read_record(cell.summary)))
     return PublishedRun(
@@ -114,7 +111,6 @@ def local(path: Path) -> PublishedRun | None:
         config=about.config,
         tags=tuple(state(path, "wandb").get("tags", ())),
         history=[row for row in history if row],
-        events=[row for row in samples if len(row) > 1],
     )
 
 

@@ -1,10 +1,10 @@
 """Where the rows go: what every tracker can do, and how one is chosen."""
 
-import importlib.util
 import netrc
 import os
 import re
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Protocol, Sequence
 
@@ -72,11 +72,13 @@ def targets(settings: StudySettings) -> list[Target]:
 
 def require_extra(name: str) -> None:
     """Raise TrackerError unless the package `name` is installed."""
-    if importlib.util.find_spec(name) is None:
+    try:
+        metadata.distribution(name)  # not find_spec: W&B makes folders named wandb
+    except metadata.PackageNotFoundError:
         raise TrackerError(
-            f"TRACKER={name}: the package {name} is not installed: "
+            f"the package {name} is not installed: "
             f"pip install -r requirements-{name}.txt"
-        )
+        ) from None
 
 
 def make_sink(target: Target) -> Sink:
@@ -94,8 +96,8 @@ def scrub(text: str) -> str:
     """The text without any credential of the environment or of ~/.netrc."""
     found = [value for name, value in os.environ.items() if SECRET.search(name)]
     try:
-        hosts = netrc.netrc().hosts.values()
-    except (FileNotFoundError, netrc.NetrcParseError):
+        hosts = netrc.netrc(os.environ.get("NETRC")).hosts.values()
+    except (OSError, netrc.NetrcParseError):
         hosts = []
     found += [password for *_, password in hosts if password]
     for value in sorted(found, key=len, reverse=True):

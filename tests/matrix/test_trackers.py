@@ -4,6 +4,7 @@ import json
 import math
 import queue
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -436,7 +437,10 @@ class TestSettings:
         assert status == 2 and cause in output
 
     def test_an_absent_extra_stops_before_the_first_cell(self, checkout, monkeypatch):
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        def absent(name):
+            raise metadata.PackageNotFoundError(name)
+
+        monkeypatch.setattr(metadata, "distribution", absent)
         status, output = checkout.run(TRACKER="trackio")
         assert status == 2 and "requirements-trackio.txt" in output
         assert checkout.cells == {}

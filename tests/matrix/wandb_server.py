@@ -35,6 +35,15 @@ class Stored:
         return [json.loads(line) for line in self.lines("wandb-history.jsonl")]
 
 
+class Listener(ThreadingHTTPServer):
+    """A client that was killed is no error of the server."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, address: Any) -> None:
+        """Nothing to say."""
+
+
 class WandbServer:
     """`url` for WANDB_BASE_URL; `runs` by (project, id); `asked` are the operations."""
 
@@ -45,7 +54,7 @@ class WandbServer:
         self.unknown: list[str] = []
         self.samples: list[dict[str, Any]] = []
         self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http = Listener(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._http.server_port}"
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
 
