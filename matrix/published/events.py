@@ -14,7 +14,7 @@ THEIRS = re.compile(r"(?:system\.)?gpu\.(\d+)\.(\w+)\Z")
 NAMES: dict[str, tuple[str, Callable[[float], float]]] = {
     "gpu": ("compute_util", float),
     "memory": ("memory_util", float),
-    "memoryAllocatedBytes": ("memory_used_gb", lambda value: value / 1e9),
+    "memoryAllocatedBytes": ("memory_used_gb", lambda value: value / 2**30),
     "powerWatts": ("power_w", float),
     "temp": ("temperature_c", float),
     "smClock": ("clock_mhz", float),

@@ -7,6 +7,7 @@ docs/tracker.md lists the names.
 
 import hashlib
 import math
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Mapping
@@ -26,7 +27,7 @@ class Description:
     """One run of a tracker: the cell's identity and its resolved configuration.
 
     `id` is the same for every attempt of the cell and for every mirror of it; `pid`
-    is the training process of the last attempt.
+    is the training process of the last attempt, None where it ran on another host.
     """
 
     id: str
@@ -46,7 +47,7 @@ def describe(path: Path) -> Description | None:
     starts = [row for row in record.attempts if row["event"] == "start"]
     if record.run is None or record.facts is None or not starts:
         return None
-    cell = record.run["cell"]
+    cell, here = record.run["cell"], starts[-1].get("host") == socket.gethostname()
     key = "/".join(map(str, (cell["study"], cell["step"], cell["seed"], cell["hash"])))
     return Description(
         id=hashlib.sha256(key.encode()).hexdigest()[:16],
@@ -54,7 +55,7 @@ def describe(path: Path) -> Description | None:
         group=cell["study"],
         job_type=cell["step"],
         config=configuration(record),
-        pid=starts[-1].get("pid"),
+        pid=starts[-1].get("pid") if here else None,
     )
 
 

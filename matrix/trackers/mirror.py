@@ -65,7 +65,9 @@ class Mirror:
             self._guard(path, session.poll)
 
     def _start(self, path: Path) -> None:
-        self.sessions[path] = self._begin(path, self.target)
+        """A cell that is started again (it hung) keeps its session."""
+        if path not in self.sessions:
+            self.sessions[path] = self._begin(path, self.target)
 
     def _end(self, path: Path) -> None:
         session = self.sessions.get(path)

@@ -43,7 +43,7 @@ class Sink(Protocol):
         """Create the run or go on with it; returns how many rows it holds.
 
         `directory` is the tracker's own below the run directory, for what it
-        writes; `live` says that the training process runs on this machine.
+        writes; `live` says that the run is going on.
         """
 
     def put(self, rows: Sequence[tuple[int, Numbers]]) -> None:

@@ -50,10 +50,12 @@ class WandbSink:
         held = 0
         if self.target.mode == "offline":
             held = rows_held(directory, about.id)
-        watched = {"x_stats_pid": about.pid} if live and about.pid else {}
+        watched = live and about.pid is not None
         settings = wandb.Settings(
-            mode=self.target.mode, x_disable_stats=not live, **QUIET, **watched
+            mode=self.target.mode, x_disable_stats=not watched, **QUIET
         )
+        if watched:
+            settings.x_stats_pid = about.pid
         directory.mkdir(parents=True, exist_ok=True)
         try:
             self._run = wandb.init(

@@ -3,6 +3,7 @@
 import json
 import math
 import queue
+import socket
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -159,6 +160,14 @@ class TestContent:
         first = describe(cell.finish(tmp_path, "one"))
         assert describe(cell.path(tmp_path, "one")).id == first.id
         assert describe(cell.finish(tmp_path, "two")).id != first.id
+
+    @pytest.mark.parametrize("here", [True, False])
+    def test_only_a_process_of_this_host_is_watched(self, tmp_path, here):
+        cell = begun(tmp_path)
+        host = socket.gethostname() if here else "elsewhere"
+        start = {"event": "start", "attempt": 2, "time": 1.0, "pid": 77, "host": host}
+        add(cell, [start], "attempts.jsonl")
+        assert describe(cell.path).pid == (77 if here else None)
 
     def test_nothing_to_describe_before_the_model(self, tmp_path):
         assert describe(Cell("00-a", 1, (4.0,)).start(tmp_path).path) is None
@@ -322,6 +331,18 @@ class TestMirror:
         commands.put(None)
         mirror.run(commands)
         assert told == [bad.path] and [len(rows) for rows in held.values()] == [2]
+
+    def test_a_cell_that_is_started_again_keeps_its_session(self, tmp_path, begin):
+        cell = begun(tmp_path)
+        mirror = Mirror(TARGET, lambda *_: pytest.fail("no failure"), begin)
+        mirror.obey({"start": str(cell.path)})
+        add(cell, train_rows(0))
+        mirror.poll()
+        [session] = mirror.sessions.values()
+        mirror.obey({"start": str(cell.path)})
+        assert list(mirror.sessions.values()) == [session]
+        mirror.obey({"end": str(cell.path)})
+        assert state(cell.path, "wandb")["rows"] == 1
 
     def test_the_end_of_a_cell_closes_it(self, tmp_path, begin, held):
         path = Cell("00-a", 1, (4.0, 3.0)).finish(tmp_path)

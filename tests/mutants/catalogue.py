@@ -9,6 +9,7 @@ from tests.mutants import (
     pruning,
     report,
     survival,
+    trackers,
     training,
 )
 from tests.mutants.mutant import Check, Mutant
@@ -23,6 +24,7 @@ SECTIONS: dict[str, list[Mutant]] = {
     **inference.SECTIONS,
     **report.SECTIONS,
     **survival.SECTIONS,
+    **trackers.SECTIONS,
 }
 MUTANTS = [mutant for section in SECTIONS.values() for mutant in section]
 

@@ -1,0 +1,106 @@
+"""Mutants of the mirrors, of reading runs back, and of the publication checklist."""
+
+from tests.mutants.mutant import Mutant, Test
+
+TRACKERS, PUBLISHED = "matrix/trackers", "matrix/published"
+MIRRORS, READ = "tests/matrix/test_trackers.py", "tests/matrix/test_published.py"
+
+SENDING = [
+    Mutant(
+        "mirror-from-the-start",
+        "a mirror sends what the tracker holds already",
+        f"{TRACKERS}/session.py",
+        "if row[0] >= self._held",
+        "if True",
+        Test(f"{MIRRORS}::TestSession::test_a_killed_mirror_leaves_no_row_twice"),
+    ),
+    Mutant(
+        "mirror-by-its-own-count",
+        "a mirror believes its notes, not the tracker",
+        f"{TRACKERS}/session.py",
+        "self._held = sink.open(about, self.tags, directory, self.live)",
+        "sink.open(about, self.tags, directory, self.live)\n"
+        '        self._held = state(self.path, self.target.tracker).get("rows", 0)',
+        Test(f"{MIRRORS}::TestSession::test_rows_that_a_tracker_lost_are_sent_again"),
+    ),
+    Mutant(
+        "mirror-order-forgotten",
+        "the order of the rows is not kept",
+        f"{TRACKERS}/feed.py",
+        "            os.write(descriptor, added.encode())\n",
+        "            pass\n",
+        Test(f"{MIRRORS}::TestFeed::test_the_order_is_kept_by_a_second_mirror"),
+    ),
+    Mutant(
+        "mirror-unlocked",
+        "two mirrors send one cell at once",
+        f"{TRACKERS}/session.py",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        Test(f"{MIRRORS}::TestSession::test_two_mirrors_of_one_cell"),
+    ),
+    Mutant(
+        "mirror-one-fails-all",
+        "a cell that fails takes the others along",
+        f"{TRACKERS}/mirror.py",
+        "            self.sessions.pop(path, None)\n            self._told",
+        "            self.sessions.clear()\n            self._told",
+        Test(f"{MIRRORS}::TestMirror::test_a_cell_that_fails_leaves_the_others"),
+    ),
+    Mutant(
+        "credential-in-the-record",
+        "a failure is noted as it was said",
+        f"{TRACKERS}/session.py",
+        'record["error"] = scrub(record["error"])',
+        'record["error"] = str(record["error"])',
+        Test(f"{MIRRORS}::TestSession::test_a_failure_is_noted_without_credentials"),
+    ),
+    Mutant(
+        "run-id-of-the-hash",
+        "two studies with the same cell share a run",
+        f"{TRACKERS}/content.py",
+        '(cell["study"], cell["step"], cell["seed"], cell["hash"])',
+        '(cell["step"], cell["seed"], cell["hash"])',
+        Test(f"{MIRRORS}::TestContent::test_the_id_stays_and_differs_between_studies"),
+    ),
+]
+
+READING = [
+    Mutant(
+        "first-row-of-a-step",
+        "of a step that was logged twice the first row counts",
+        f"{PUBLISHED}/run.py",
+        "for row in self.history if key in row}\n        if not found:",
+        "for row in reversed(self.history) if key in row}\n        if not found:",
+        Test(f"{READ}::test_the_last_row_of_a_step_counts"),
+    ),
+    Mutant(
+        "undeclared-difference",
+        "any difference from the control counts as declared",
+        f"{PUBLISHED}/checklist.py",
+        "            if key not in declared:\n",
+        "            if not declared:\n",
+        Test(f"{READ}::TestChecklist::test_a_difference_that_no_step_declares"),
+    ),
+    Mutant(
+        "commit-of-nobody",
+        "a commit that no branch holds is public",
+        f"{PUBLISHED}/commit.py",
+        'of {remote}" if absent else None',
+        'of {remote}" if not absent else None',
+        Test(f"{READ}::TestCommit::test_a_commit_that_no_branch_holds"),
+    ),
+    Mutant(
+        "checklist-without-status",
+        "a failed checklist ends with status 0",
+        f"{PUBLISHED}/questions.py",
+        "status = 0 if all(item.passed for item in items) else 1",
+        "status = 0",
+        Test(
+            f"{READ}::TestScripts::"
+            "test_the_checklist_decides_the_status_and_prints_the_block"
+        ),
+    ),
+]
+
+SECTIONS = {"Trackers": SENDING, "Published runs": READING}
