@@ -28,14 +28,15 @@ def main(arguments: list[str]) -> int:
         config, _ = config_paths(ROOT, os.environ)
         stages = [DotConfig(config)] if config.exists() else []
         stages.append(from_environment(os.environ))
-        settings = study_settings(Tree(ROOT).resolve(stages).values)
+        tree = Tree(ROOT)
+        settings = study_settings(tree.resolve(stages).values)
         wanted = targets(settings)
         if not wanted:
             raise TrackerError("no tracker is configured: TRACKER=wandb make sync")
         study = ROOT / settings.output / (arguments[0] if arguments else settings.label)
         if arguments and Path(arguments[0]).is_dir():
             study = Path(arguments[0]).resolve()
-        tags = verdict_tags(study, settings)
+        tags = verdict_tags(study, tree.resolve([]).values)
         return 1 if sync(study, wanted, tags) else 0
     except (ConfigError, SettingsError, ReportError, TrackerError) as error:
         print(f"error: {error}", file=sys.stderr)

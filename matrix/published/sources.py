@@ -8,7 +8,7 @@ from matrix.published import events
 from matrix.published.run import PublishedError, PublishedRun, missing, plain
 from matrix.runs import HASH_DIR
 from matrix.trackers import wandb_files
-from matrix.trackers.content import GPU_FILE, describe, flatten, flatten_gpu
+from matrix.trackers.content import describe, flatten, flatten_gpu
 from matrix.trackers.content import flatten_summary
 from matrix.trackers.feed import FOLDER
 from matrix.trackers.session import state
@@ -98,8 +98,8 @@ def local(path: Path) -> PublishedRun | None:
         return None
     cell = CellDir(path)
     history = [flatten(row) for row in read_rows(cell.metrics)]
-    if (path / GPU_FILE).exists():
-        history += [flatten_gpu(row) for row in read_rows(path / GPU_FILE)]
+    if cell.gpu.exists():
+        history += [flatten_gpu(row) for row in read_rows(cell.gpu)]
     if cell.summary.exists():
         history.append(flatten_summary(read_record(cell.summary)))
     return PublishedRun(

@@ -21,11 +21,13 @@ from matrix.launch.child import Outcome
 from matrix.launch.local import Display
 from matrix.plan import Cell
 from matrix.settings import StudySettings
-from matrix.trackers.session import CURRENT, FAILED, note, state
+from matrix.trackers.session import CURRENT, FAILED, OPEN, note, state
 from matrix.trackers.sink import Target, targets
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "matrix.trackers.mirror")
+PATIENCE = 3.0
+"""Seconds of waiting that need no explanation."""
 LATER = "`make sync` uploads what is missing"
 
 
@@ -79,6 +81,14 @@ class Beside:
         """No more cells: the mirror finishes what is open and ends."""
         self._commands.put(None)
 
+    def busy(self, seconds: float) -> bool:
+        """Whether it goes on for longer than this."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+
     def settle(self, deadline: float) -> list[str]:
         """Wait for it until `deadline` (monotonic seconds), then end it."""
         try:
@@ -93,7 +103,18 @@ class Beside:
         if len(self.failed) > 1:
             count = units.plural(len(self.failed), "cell")
             said.append(f"{self.target.tracker}: {count} not mirrored: {LATER}")
-        return said
+        return said + self._mirrored()
+
+    def _mirrored(self) -> list[str]:
+        """How many cells the tracker has of this `make`, and where."""
+        notes = [state(path, self.target.tracker) for path in sorted(self._open)]
+        sent = [each for each in notes if each.get("state") in (CURRENT, OPEN)]
+        if not sent:
+            return []
+        url = sent[0]["url"] or "offline: `make sync` uploads"
+        where = url.rpartition("/runs/")[0] or url
+        count = units.plural(len(sent), "cell")
+        return [f"{self.target.tracker}: {count} mirrored ({where})"]
 
     def _sentence(self, why: str) -> str:
         return f"{self.target.tracker}: {why}; the runs go on, {LATER}"
@@ -158,6 +179,10 @@ class Mirrored:
         for mirror in self._mirrors:
             mirror.close()
         deadline = time.monotonic() + self._wait
+        if any(mirror.busy(PATIENCE) for mirror in self._mirrors):
+            self._shown.say(
+                f"trackers: sending the last rows, {self._wait:.0f} s at most"
+            )
         for mirror in self._mirrors:
             self._say(mirror.settle(deadline))
         self._shown.close()

@@ -17,8 +17,6 @@ from records.cell import CellRecord, read_cell
 
 Numbers = dict[str, Any]
 COUNTERS = ("kind", "attempt", "step")
-GPU = "gpu"
-GPU_FILE = "gpu.jsonl"
 NOT_FINAL = ("schema", "attempts", "hash", "threads", "torch", "python", "time")
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 from matrix.trackers.content import (
-    GPU_FILE,
     Numbers,
     flatten,
     flatten_gpu,
@@ -63,7 +62,7 @@ class Feed:
         self._order = self.path.read_text() if self.path.exists() else ""
         self._files = {
             METRIC: Lines(cell.metrics, flatten),
-            GPU: Lines(cell.path / GPU_FILE, flatten_gpu),
+            GPU: Lines(cell.gpu, flatten_gpu),
         }
         self._waiting: dict[str, deque[Numbers]] = {
             letter: deque() for letter in (METRIC, GPU, SUMMARY)

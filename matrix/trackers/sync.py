@@ -1,13 +1,13 @@
 """`make sync`: what the mirrors have not sent yet, and the verdicts as tags."""
 
 from pathlib import Path
-from typing import Callable, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 from matrix import gather
 from matrix.evidence import Terms
 from matrix.metrics import METRICS
-from matrix.runs import HASH_DIR, ReportError
-from matrix.settings import StudySettings
+from matrix.runs import HASH_DIR, ReportError, load
+from matrix.settings import study_settings
 from matrix.trackers.session import CURRENT, Session, state
 from matrix.trackers.sink import Target, TrackerError
 from records.lease import is_held
@@ -59,18 +59,24 @@ def _is_current(session: Session) -> bool:
     return all(known.get(key) == value for key, value in wanted.items())
 
 
-def verdict_tags(study_dir: Path, settings: StudySettings) -> dict[str, list[str]]:
+def verdict_tags(study_dir: Path, defaults: Mapping[str, Any]) -> dict[str, list[str]]:
     """{run directory: tags} of the runs that a verdict stands on.
 
-    The control's runs are tagged as such, an arm's with the verdict's word; a study
-    without verdicts has no tags.
+    The control's runs are tagged as such, an arm's with the verdict's word, by the
+    terms that the study's newest run recorded; `defaults` are the values of symbols
+    that it did not know. A study without verdicts has no tags.
     """
+    study = load(study_dir)
+    if not study.counted:
+        return {}
+    newest = max(study.counted.values(), key=lambda run: run.time)
+    settings = study_settings({**defaults, **newest.at("config")})
     terms = Terms(
         METRICS[settings.metric], settings.smallest, settings.alpha, settings.stage
     )
     try:
         report = gather.gather(study_dir, settings.last_evals, terms=terms)
-    except ReportError:
+    except ReportError:  # too few evaluations: then there is no verdict either
         return {}
     found: dict[str, list[str]] = {}
     for row in report.rows:

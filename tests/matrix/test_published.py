@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -400,16 +401,16 @@ class TestScripts:
         assert capsys.readouterr().err.startswith("error: ")
 
     @pytest.mark.parametrize("name", SCRIPTS)
-    def test_every_script_has_the_shared_options(self, name):
-        done = subprocess.run(
-            [sys.executable, ROOT / "scripts" / name, "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+    def test_every_script_has_the_shared_options(self, name, monkeypatch, capsys):
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.setattr(sys, "argv", [name, "--help"])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
+        assert ended.value.code == 0
+        shown = capsys.readouterr().out
         for option in ("--entity", "--project", "--run-name", "--source", "--json"):
-            assert option in done.stdout
-        assert "--csv" in done.stdout and "{wandb,offline,local}" in done.stdout
+            assert option in shown
+        assert "--csv" in shown and "{wandb,offline,local}" in shown
 
     def test_the_checklist_decides_the_status_and_prints_the_block(self, tmp_path):
         cell(tmp_path, "00-control")

@@ -2,25 +2,29 @@
 
 import json
 import math
+import os
 import queue
 import socket
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from kconf.strict import Tree
 from matrix.trackers.beside import Beside
 from matrix.trackers.content import describe, flatten, flatten_gpu, run_name
 from matrix.trackers.feed import Feed
 from matrix.trackers.mirror import Mirror
-from matrix.trackers.session import CURRENT, FAILED, OPEN, Session, state
+from matrix.trackers.session import CURRENT, FAILED, OPEN, Session, note, state
 from matrix.trackers.sink import Target, TrackerError, require_extra, scrub
-from matrix.trackers.sync import sync
+from matrix.trackers.sync import sync, verdict_tags
 from records import jsonl
 from records.layout import CellDir, RecordError
 from tests.matrix.synthetic import Cell
 
+ROOT = Path(__file__).resolve().parents[2]
 TARGET = Target("wandb", "kablate", "", "offline")
 
 
@@ -65,6 +69,11 @@ def begin(held):
         return Session(path, target, make=lambda _: FakeSink(held), **options)
 
     return make
+
+
+def study_defaults() -> dict:
+    """The values of all symbols of a tree without a configuration."""
+    return Tree(ROOT).resolve([]).values
 
 
 def train_rows(*steps: int, attempt: int = 1) -> list[dict]:
@@ -373,6 +382,23 @@ class TestBeside:
         )
         assert said[1].startswith("wandb: 3 cells not mirrored")
 
+    @pytest.mark.parametrize(
+        "url, where",
+        [
+            ("https://x/team/kablate/runs/0a1b", "https://x/team/kablate"),
+            ("/home/a/trackio", "/home/a/trackio"),
+            (None, "offline: `make sync` uploads"),
+        ],
+    )
+    def test_the_end_says_where_the_runs_are(self, tmp_path, url, where):
+        beside = self.beside("import sys; sys.stdin.read()")
+        for name in "ab":
+            (tmp_path / name).mkdir()
+            note(tmp_path / name, TARGET, state=CURRENT, url=url)
+            beside.start(tmp_path / name)
+        beside.close()
+        assert beside.settle(math.inf) == [f"wandb: 2 cells mirrored ({where})"]
+
     def test_a_mirror_that_dies_is_said_and_recorded(self, tmp_path):
         cell = begun(tmp_path)
         beside = self.beside("import sys; sys.stdin.readline(); sys.exit(3)")
@@ -434,6 +460,53 @@ class TestSync:
         said = []
         assert sync(tmp_path / "demo", [TARGET], {}, said.append, make) == 1
         assert "failed: no route" in said[0]
+
+
+class TestVerdictTags:
+    def study(self, tmp_path, seeds, **values):
+        defaults = study_defaults()
+        for seed in range(1, 1 + seeds):
+            noise = seed / 1e4
+            for step, loss in (("00-control", 3.0), ("01-better", 2.5)):
+                Cell(
+                    step,
+                    seed,
+                    (4.0, loss + noise * (1 + (step == "01-better") * seed)),
+                    values=values,
+                    control=step == "00-control",
+                    operational=tuple(values),
+                ).finish(tmp_path)
+        return verdict_tags(tmp_path / "demo", defaults)
+
+    def words(self, tags):
+        return {name.split("/")[0]: words for name, words in tags.items()}
+
+    def test_every_run_of_a_judged_step(self, tmp_path):
+        tags = self.study(tmp_path, 6)
+        assert len(tags) == 12
+        assert self.words(tags) == {
+            "00-control": ["control"],
+            "01-better": ["SUPPORTED"],
+        }
+
+    def test_by_the_terms_that_the_study_recorded(self, tmp_path):
+        tags = self.study(tmp_path, 6, METRIC="tokens_per_s", SMALLEST_EFFECT="none")
+        assert self.words(tags)["01-better"] != ["SUPPORTED"]
+
+    def test_nothing_finished_is_nothing_judged(self, tmp_path):
+        begun(tmp_path)
+        assert verdict_tags(tmp_path / "demo", study_defaults()) == {}
+
+
+def test_sync_without_a_tracker_says_how(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "sync_trackers.py"],
+        env={**os.environ, "KCONFIG_CONFIG": str(tmp_path / "none")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: no tracker is configured: TRACKER=wandb make sync\n"
 
 
 def test_run_names_say_step_and_seed():
