@@ -10,6 +10,7 @@ import pytest
 from matrix.published.sources import local
 from matrix.trackers.session import CURRENT, FAILED, state
 from records import jsonl
+from tests.e2e.conftest import processes
 
 pytestmark = pytest.mark.slow
 WANDB = pytest.importorskip("wandb", reason="the extra requirements-wandb.txt")
@@ -27,7 +28,6 @@ def account(tmp_path_factory, monkeypatch):
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("TRACKIO_DIR", str(home / "trackio"))
-    return home
 
 
 def paths(checkout):
@@ -87,28 +87,63 @@ def test_every_script_reads_an_offline_study_back(checkout, curve):
     assert {"train/loss", "eval/loss", "final/loss", "gpu/0/power_w"} <= found
 
 
-def test_trackio_holds_the_rows(checkout, account):
+def held_by_trackio() -> dict[str, list[dict]]:
+    """{run name: rows} of the database."""
+    program = "import json; from trackio.sqlite_storage import SQLiteStorage as S\n"
+    program += "names = [run['name'] for run in S.get_run_records('kablate')]\n"
+    program += "print(json.dumps({n: S.get_logs('kablate', n) for n in names}))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    added = ("timestamp", "log_id")
+    return {
+        name: [{k: v for k, v in row.items() if k not in added} for row in rows]
+        for name, rows in json.loads(done.stdout.splitlines()[-1]).items()
+    }
+
+
+def test_trackio_holds_the_rows(checkout):
     checkout.toy({"00-control": "# Help: the base\n"})
     assert checkout.make("data").status == 0
     assert checkout.make(TRACKER="trackio").status == 0
     assert checkout.make("sync", TRACKER="trackio").status == 0
     [path] = paths(checkout)
-    program = "import json; from trackio.sqlite_storage import SQLiteStorage as S\n"
-    program += "[run] = S.get_run_records('kablate')\n"
-    program += "print(json.dumps([run['name'], S.get_logs('kablate', run['name'])]))"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    name, rows = json.loads(done.stdout.splitlines()[-1])
+    assert held_by_trackio() == {local(path).name: list(local(path).history)}
+
+
+def test_kill_9_of_the_runner_and_of_the_run(checkout, kill_9, wait_until):
+    """The mirror ends by itself; the next `make` goes on, rows and all."""
+    checkout.toy({"00-control": "# Help: the base\n"}, GPT2_MAX_ITERS="1500")
+    assert checkout.make("data").status == 0
+    make = checkout.start(TRACKER="trackio")
+    wait_until(lambda: any(mirrored(path) > 5 for path in paths(checkout)), 300)
+    [path] = paths(checkout)
+    runner = checkout.runner(make)
+    [beside] = [
+        pid
+        for pid, (parent, argv) in processes().items()
+        if parent == runner and "matrix.trackers.mirror" in argv
+    ]
+    assert kill_9(runner)
+    [trainer] = checkout.trainers()
+    assert kill_9(trainer)
+    wait_until(lambda: beside not in processes(), 60)
+    first = held_by_trackio()[local(path).name]
+    assert 0 < len(first) < 1500
+    done = checkout.make(TRACKER="trackio")
+    assert done.status == 0, done.output
     there = local(path)
-    assert name == there.name
-    assert [
-        {k: v for k, v in row.items() if k not in ("timestamp", "log_id")}
-        for row in rows
-    ] == list(there.history)
+    assert {row["attempt"] for row in there.history} == {1, 2}
+    assert held_by_trackio() == {there.name: list(there.history)}
 
 
-def test_a_tracker_without_a_server_is_said_once(checkout, account, monkeypatch):
+def mirrored(path) -> int:
+    """Rows that the mirror of a cell has taken."""
+    order = path / "mirror" / "trackio.order"
+    return len(order.read_text()) if order.exists() else 0
+
+
+def test_a_tracker_without_a_server_is_said_once(checkout, monkeypatch):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # discard: closed
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     checkout.toy()

@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Callable, Iterator
 
 import pytest
 
@@ -16,7 +18,7 @@ wandb = pytest.importorskip("wandb", reason="the extra requirements-wandb.txt")
 from matrix.published.run import PublishedError, PublishedRun  # noqa: E402
 from matrix.published.sources import Query, fetch, local  # noqa: E402
 from matrix.trackers.session import state  # noqa: E402
-from matrix.trackers.wandb_files import segments  # noqa: E402
+from matrix.trackers.wandb_files import records, segments  # noqa: E402
 from records import jsonl  # noqa: E402
 from records.layout import CellDir  # noqa: E402
 from tests.matrix.synthetic import Cell  # noqa: E402
@@ -113,6 +115,42 @@ def ask(**options) -> list[PublishedRun]:
     return fetch(Query(**{"source": "wandb", "study": "study", **options}))
 
 
+@contextmanager
+def killed_when(there: Callable[[], bool], found: CellDir, mode: str) -> Iterator[None]:
+    """A mirror beside the cell; kill -9 once `there`, and after what follows."""
+    target = {"tracker": "wandb", "project": "kablate", "entity": "", "mode": mode}
+    command = [sys.executable, "-m", "matrix.trackers.mirror", json.dumps(target)]
+    mirror = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, text=True)
+    mirror.stdin.write(json.dumps({"start": str(found.path)}) + "\n")
+    mirror.stdin.flush()
+    deadline = time.monotonic() + 120
+    while not there():
+        assert time.monotonic() < deadline, "the mirror sent nothing"
+        time.sleep(0.05)
+    yield
+    mirror.kill()
+    mirror.wait()
+    mirror.stdin.close()
+
+
+def wait_for_the_end_of_its_service(found: CellDir) -> None:
+    """W&B's own process notices that the mirror is gone, and ends its file."""
+    deadline = time.monotonic() + 120
+    files = set(segments(found.path / "mirror"))
+    while files & set(opened()):
+        assert time.monotonic() < deadline, "W&B's process goes on"
+        time.sleep(0.1)
+
+
+def opened() -> Iterator[Path]:
+    """The files that any process has open."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            yield link.readlink()
+        except (FileNotFoundError, PermissionError, ProcessLookupError):
+            continue
+
+
 class TestOnline:
     def test_what_was_logged_is_read_back(self, tmp_path, server):
         path = cell(tmp_path)
@@ -140,23 +178,14 @@ class TestOnline:
     def test_kill_9_leaves_no_row_twice(self, tmp_path, server):
         found = unfinished(tmp_path)
         add(found, train(*range(30)))
-        target = {"tracker": "wandb", "project": "kablate", "entity": ""}
-        command = [sys.executable, "-m", "matrix.trackers.mirror"]
-        command.append(json.dumps({**target, "mode": "online"}))
         for first in (30, 60, 90):
-            killed = subprocess.Popen(
-                command, cwd=ROOT, stdin=subprocess.PIPE, text=True
-            )
-            killed.stdin.write(json.dumps({"start": str(found.path)}) + "\n")
-            killed.stdin.flush()
-            deadline = time.monotonic() + 120
-            while sum(len(run.history) for run in server.runs.values()) < first - 5:
-                assert time.monotonic() < deadline, "the mirror sent nothing"
-                time.sleep(0.05)
-            add(found, train(*range(first, first + 30)))
-            killed.kill()
-            killed.wait()
-            killed.stdin.close()
+
+            def there() -> bool:
+                runs = server.runs.values()
+                return sum(len(run.history) for run in runs) >= first - 5
+
+            with killed_when(there, found, "online"):
+                add(found, train(*range(first, first + 30)))
         mirror(found.path)
         [run] = server.runs.values()
         assert [row["_step"] for row in run.history] == list(range(120))
@@ -235,12 +264,34 @@ class TestOffline:
         for number, rows in enumerate((train(0, 1), train(2), train(1, 2, attempt=2))):
             add(found, rows)
             mirror(found.path, "offline", tags=(f"go-{number}",))
-            time.sleep(1.1)  # W&B names the files by the second
         [run] = ask(source="offline", output=tmp_path / "results")
         assert by_key(run) == by_key(local(found.path))
         assert run.config == local(found.path).config
         assert [row["step"] for row in run.history] == [0, 1, 2, 1, 2]
         assert run.tags == ("go-2",)
+
+    def test_kill_9_leaves_no_row_twice(self, tmp_path):
+        found = unfinished(tmp_path)
+        add(found, train(*range(30)))
+        for first in (30, 60):
+            files = len(segments(found.path / "mirror"))
+
+            def there() -> bool:
+                return len(segments(found.path / "mirror")) > files
+
+            with killed_when(there, found, "offline"):
+                add(found, train(*range(first, first + 30)))
+            wait_for_the_end_of_its_service(found)
+        mirror(found.path, "offline")
+        numbers = [
+            record["history"]["step"]["num"]
+            for file in segments(found.path / "mirror")
+            for record in records(file)
+            if record["type"] == "history"
+        ]
+        assert sorted(numbers) == list(range(90))
+        [run] = ask(source="offline", output=tmp_path / "results")
+        assert [row["step"] for row in run.history] == list(range(90))
 
     def test_what_is_no_number_is_read_back(self, tmp_path):
         found = unfinished(tmp_path)
