@@ -59,8 +59,8 @@ def choose(query: Query, runs: list[PublishedRun]) -> list[PublishedRun]:
             known = [run.name for run in runs]
             raise missing("run", name, known, f"in {_place(query)}")
         if len(begun) > 1:
-            several = ", ".join(run.name for run in begun)
-            raise PublishedError(f"{name!r} is the beginning of {several}")
+            several = ", ".join(f"{run.name} (id {run.id})" for run in begun)
+            raise PublishedError(f"{name!r} may be {several}: name one, or its id")
         found += begun
     return found
 

@@ -24,8 +24,9 @@ NOT_FINAL = ("schema", "attempts", "hash", "threads", "torch", "python", "time")
 class Description:
     """One run of a tracker: the cell's identity and its resolved configuration.
 
-    `id` is the same for every attempt of the cell and for every mirror of it; `pid`
-    is the training process of the last attempt, None where it ran on another host.
+    `id` is the same for every attempt of the cell and for every mirror of it; a cell
+    that was run anew (`make rerun`) is another run. `pid` is the training process of
+    the last attempt, None where it ran on another host.
     """
 
     id: str
@@ -46,7 +47,8 @@ def describe(path: Path) -> Description | None:
     if record.run is None or record.facts is None or not starts:
         return None
     cell, here = record.run["cell"], starts[-1].get("host") == socket.gethostname()
-    key = "/".join(map(str, (cell["study"], cell["step"], cell["seed"], cell["hash"])))
+    identity = (cell["study"], cell["step"], cell["seed"], cell["hash"])
+    key = "/".join(map(str, (*identity, starts[0]["time"])))
     return Description(
         id=hashlib.sha256(key.encode()).hexdigest()[:16],
         name=run_name(cell),

@@ -82,7 +82,10 @@ class TestChoosing:
         "name, cause",
         [
             ("00-contrl-s1", "no run '00-contrl-s1'.*there is 00-control-s1"),
-            ("00-control", "is the beginning of 00-control-s1-.*, 00-control-s2-"),
+            (
+                "00-control",
+                "may be 00-control-s1-.*, 00-control-s2-.*: name one, or its id",
+            ),
         ],
     )
     def test_a_name_that_is_no_run(self, tmp_path, name, cause):

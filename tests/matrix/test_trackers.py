@@ -22,7 +22,7 @@ from matrix.trackers.sink import Target, TrackerError, require_extra, scrub
 from matrix.trackers.sync import sync, verdict_tags
 from records import jsonl
 from records.layout import CellDir, RecordError
-from tests.matrix.synthetic import Cell
+from tests.matrix.synthetic import START, Cell
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Target("wandb", "kablate", "", "offline")
@@ -169,6 +169,13 @@ class TestContent:
         first = describe(cell.finish(tmp_path, "one"))
         assert describe(cell.path(tmp_path, "one")).id == first.id
         assert describe(cell.finish(tmp_path, "two")).id != first.id
+
+    def test_a_cell_that_is_run_anew_is_another_run(self, tmp_path):
+        first = describe(Cell("00-a", 1, (4.0, 3.0)).finish(tmp_path))
+        (tmp_path / "demo").rename(tmp_path / "before")
+        cell = Cell("00-a", 1, (4.0, 3.0), finished=START + 999.0)
+        again = describe(cell.finish(tmp_path))
+        assert again.name == first.name and again.id != first.id
 
     @pytest.mark.parametrize("here", [True, False])
     def test_only_a_process_of_this_host_is_watched(self, tmp_path, here):

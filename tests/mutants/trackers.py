@@ -59,9 +59,17 @@ SENDING = [
         "run-id-of-the-hash",
         "two studies with the same cell share a run",
         f"{TRACKERS}/content.py",
-        '(cell["study"], cell["step"], cell["seed"], cell["hash"])',
-        '(cell["step"], cell["seed"], cell["hash"])',
+        'identity = (cell["study"], cell["step"]',
+        'identity = (cell["step"]',
         Test(f"{MIRRORS}::TestContent::test_the_id_stays_and_differs_between_studies"),
+    ),
+    Mutant(
+        "run-id-of-a-rerun",
+        "a cell that is run anew goes on in its former run",
+        f"{TRACKERS}/content.py",
+        '(*identity, starts[0]["time"])',
+        "identity",
+        Test(f"{MIRRORS}::TestContent::test_a_cell_that_is_run_anew_is_another_run"),
     ),
 ]
 
