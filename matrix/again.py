@@ -27,13 +27,17 @@ def anew(plan: Plan, move: bool, say: Callable[[str], None]) -> Plan:
 
     Their directories go to OUTPUT/.replaced/STUDY/STEP/seed-K/HASH8-N, whole and
     under no name that a report reads; `say` names both places. Without `move` they
-    are only named. Raises PlanError unless the one-shot overrides choose steps,
+    are only named. Control runs of another study stay where they are and count. Raises PlanError unless the one-shot overrides choose steps,
     arms or seeds, and where nothing is done.
     """
     if not CHOICES.keys() & plan.overrides.keys():
         named = ", ".join(f"{name}=" for name in CHOICES.values())
         raise PlanError(f"make rerun runs again what one of {named} chooses")
-    settled = [cell for cell in plan.cells if cell.state in ("done", "diverged")]
+    settled = [
+        cell
+        for cell in plan.cells
+        if cell.state in ("done", "diverged") and not cell.reused
+    ]
     if not settled:
         raise PlanError("none of these cells is done: make runs them")
     cells = []

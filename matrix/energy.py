@@ -1,7 +1,7 @@
 """What a run drew from the GPUs, from the samples beside it (gpu.jsonl).
 
-A row of gpu.jsonl is a sample: `attempt`, `time` (unix seconds) and
-`gpu/0/power_w`, `gpu/1/power_w` … in watts (docs/records.md).
+Of a sample `attempt`, `time` (unix seconds) and `gpu/0/power_w`, `gpu/1/power_w` …
+in watts are read (docs/operations.md has all of it).
 """
 
 import re
@@ -13,9 +13,9 @@ from matrix import units
 from records.jsonl import Row, read_rows
 from records.layout import RecordError
 
-FILE = "gpu.jsonl"
-LONGEST = 10.0
-"""Seconds between two samples beyond which nothing is known of the power."""
+LONGEST = 20.0
+"""Seconds between two samples beyond which nothing is known of the power: twice the
+longest interval of the sampler."""
 POWER = re.compile(r"gpu/[0-9]+/power_w")
 
 
@@ -76,20 +76,20 @@ def _samples(rows: Sequence[Row]) -> list[tuple[float, float]]:
     )
 
 
-def read(run_dir: Path, attempts: Iterable[int], tokens: int | None) -> dict[str, Any]:
+def read(path: Path, attempts: Iterable[int], tokens: int | None) -> dict[str, Any]:
     """What a report reads at energy.joules, energy.per_token (J/token) …
 
     Empty where there is no gpu.jsonl or nothing was measured; `remark` says what the
     number leaves out, or why a damaged file gives none.
     """
     try:
-        found = measure(read_rows(run_dir / FILE), attempts)
+        found = measure(read_rows(path), attempts)
     except FileNotFoundError:
         return {}
     except RecordError as error:
-        return {"remark": f"{FILE} {error.why}"}
+        return {"remark": f"{path.name} {error.why}"}
     if found is None:
-        return {"remark": f"{FILE} holds no two samples in a row"}
+        return {"remark": f"{path.name} holds no two samples in a row"}
     return {
         "joules": found.joules,
         "seconds": found.seconds,

@@ -248,7 +248,7 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
             "operational": config.operational,
             "attempts": _machines(cell.attempts),
             "energy": energy.read(
-                cell.dir.path, _started(cell), _at(cell.summary, "tokens")
+                cell.dir.gpu, _started(cell), _at(cell.summary, "tokens")
             ),
         },
         evals=cell.evals,

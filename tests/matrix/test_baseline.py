@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from matrix import commands, pointer, report
+from matrix import again, commands, pointer, report
 from matrix import run as runner
 from matrix.plan import PlanError
 from matrix.runs import load
@@ -196,6 +196,18 @@ def test_a_screening_of_another_study_stays_one(checkout):
     runner._point(plan)
     reason, *_ = verdicts(plan).evidence.of("02-wide").reasons
     assert reason.startswith("screening seeds re-used: 1-6;")
+
+
+def test_a_rerun_leaves_the_other_study_alone(other):
+    """What is moved aside and trained again is this study's own."""
+    run(other, **BASELINE, **SIX)
+    said = []
+    plan = again.anew(other.plan(**BASELINE, **SIX), True, said.append)
+    assert all(cell.state == "done" for cell in controls(plan))
+    assert len(said) == 12 and not any("00-control" in line for line in said)
+    alone = other.plan(STEPS="0", **BASELINE, **SIX)
+    with pytest.raises(PlanError, match="none of these cells is done"):
+        again.anew(alone, True, said.append)
 
 
 def test_a_damaged_pointer_is_named(tmp_path):
