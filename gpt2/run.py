@@ -237,7 +237,7 @@ def _keep(cell: CellDir, run: Run, error: Diverged) -> None:
     before = checkpoint.newest(run.checkpoints, error.step)
     try:
         keep(cell.diverged, error, next(run.feed(error.step, error.step + 1)), before)
-    except OSError as refused:  # the divergence is what counts
+    except (OSError, LoaderTimeout) as refused:  # the divergence is what counts
         print(f"{cell.diverged} is incomplete: {refused}", file=sys.stderr)
 
 
