@@ -157,9 +157,12 @@ fix-style: | $(SETUP_TEST)	## Let black and the whitespace script repair what th
 	$(Q)$(PY) scripts/fix_whitespace_issues.py
 
 ##@ This machine
-.PHONY: doctor setup bench
+.PHONY: doctor gpus setup bench
 doctor: | $(SETUP)	## Python, torch, GPUs, driver, threads, what is missing
 	$(Q)$(PY) scripts/doctor.py
+
+gpus: | $(SETUP)	## GPUs in groups that never cross a NUMA node, and who uses them (docs/fleet.md)
+	$(Q)$(PY) scripts/gpus.py
 
 setup: | $(SETUP) $(SETUP_TEST)	## Make .venv with everything, tests included
 

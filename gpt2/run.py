@@ -42,6 +42,7 @@ from records.jsonl import Appender, open_append, read_rows
 from records.layout import SCHEMA, CellDir, RecordError, read_record
 from records.lease import Lease, LeaseHeld
 from records.manifest import ManifestError, MissingDataset
+from records.provenance import placement
 
 DONE, FAILED, HELD = 0, 1, 75
 
@@ -265,6 +266,7 @@ def _start(
     finally:
         start = {"event": "start", "attempt": attempt, "time": time.time()}
         where = {"pid": os.getpid(), "host": socket.gethostname()}
+        where["placement"] = placement()
         attempts.append({**start, **where, **machine})
     return settings, info, machine
 

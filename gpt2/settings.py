@@ -105,6 +105,7 @@ class TrainSettings:
     micro_batch: int = integer("BATCH_SIZE")
     accumulation: int = integer("GPT2_GRADIENT_ACCUMULATION")
     effective_batch: int = integer("EFFECTIVE_BATCH")
+    ranks: int = integer("GPUS_PER_RUN")
     eval_interval: int = integer("GPT2_EVAL_INTERVAL")
     eval_windows: int = integer("GPT2_EVAL_WINDOWS")
     timing_warmup: int = integer("TIMING_WARMUP_STEPS")

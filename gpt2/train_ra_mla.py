@@ -8,12 +8,15 @@ train_ra_mla.py --facts CONFIG_PY ...             costs, one JSON line each
 """
 
 import argparse
+import ctypes
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 BEGAN = time.monotonic()
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
@@ -100,11 +103,27 @@ def train(run_dir: Path, data_dir: Path) -> int:
     except (OSError, ConfigError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    as_rank()
     if system.expandable_segments:
         os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
     from gpt2.run import execute
 
     return execute(run_dir.resolve(), data_dir.resolve())
+
+
+def as_rank() -> None:
+    """What holds for one of several ranks, if torchrun started this process.
+
+    Ranks compile the same kernels at once: each in a cache of its own. A rank does
+    not outlive a torchrun that is killed: it is asked to stop, as by a signal.
+    """
+    rank = os.environ.get("LOCAL_RANK")
+    if rank is None:
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if "TRITON_CACHE_DIR" in os.environ:
+        cache = Path(os.environ["TRITON_CACHE_DIR"]) / f"rank-{rank}"
+        os.environ["TRITON_CACHE_DIR"] = str(cache)
 
 
 if __name__ == "__main__":

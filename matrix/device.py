@@ -4,12 +4,19 @@
 planner itself never imports it); the answer is printed and recorded.
 """
 
+import json
 import os
 import subprocess
 from typing import Any, Callable, Iterable, Mapping
 
 DEVICES = {"auto": "DEVICE_AUTO", "cpu": "DEVICE_CPU", "cuda": "DEVICE_CUDA"}
 QUESTION = "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')"
+BUILD = """
+import json, torch
+seen = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+seen = [{"name": g.name, "memory": g.total_memory} for g in seen]
+print(json.dumps({"vendor": "amd" if torch.version.hip else "nvidia", "gpus": seen}))
+"""
 
 
 class DeviceError(Exception):
@@ -26,17 +33,34 @@ def probe(python: str) -> str:
 
     Raises DeviceError when torch cannot be asked.
     """
-    done = subprocess.run(
-        [python, "-c", QUESTION], capture_output=True, text=True, check=False
-    )
-    answer = done.stdout.strip()
-    if done.returncode or answer not in ("cpu", "cuda"):
-        last = (done.stderr.strip() or answer or "no answer").splitlines()[-1]
+    answer, said = _asked(python, QUESTION)
+    if answer not in ("cpu", "cuda"):
         raise DeviceError(
-            f"{python} cannot ask torch for a GPU: {last}; install torch there, or "
+            f"{python} cannot ask torch for a GPU: {said}; install torch there, or "
             "choose DEVICE=cpu"
         )
     return answer
+
+
+def build(python: str) -> dict[str, Any]:
+    """{"vendor": "amd" or "nvidia", "gpus": [{name, memory}, …]} as torch sees it.
+
+    Raises DeviceError when torch cannot be asked.
+    """
+    answer, said = _asked(python, BUILD)
+    if not answer.startswith("{"):
+        raise DeviceError(f"{python} cannot ask torch for its GPUs: {said}")
+    return json.loads(answer)
+
+
+def _asked(python: str, question: str) -> tuple[str, str]:
+    """The answer, "" after an error; and the last line that was said."""
+    done = subprocess.run(
+        [python, "-c", question], capture_output=True, text=True, check=False
+    )
+    answer = done.stdout.strip()
+    last = (done.stderr.strip() or answer or "no answer").splitlines()[-1]
+    return "" if done.returncode else answer, last
 
 
 def probe_once(python: str) -> Callable[[], str]:
@@ -74,6 +98,15 @@ def require_gpu(ask: Callable[[], str]) -> None:
         )
 
 
+def refuse_auto(slurm: bool) -> None:
+    """Raise DeviceError for DEVICE=auto where cells run on other machines."""
+    if slurm:
+        raise DeviceError(
+            "DEVICE=auto would ask this machine, and Slurm runs cells on others: "
+            "choose DEVICE=cuda or DEVICE=cpu"
+        )
+
+
 def thread_count(threads: int, jobs: int, cores: int) -> int:
     """Threads of a CPU cell: CPU_THREADS, or its share of the cores.
 
@@ -86,6 +119,11 @@ def thread_count(threads: int, jobs: int, cores: int) -> int:
             f"torch starts no more threads than that: set it to {cores} or less, or to 0"
         )
     return threads or max(1, cores // jobs)
+
+
+def rank_threads(values: Mapping[str, Any], jobs: int, cores: int) -> int:
+    """Threads of each process of a CPU cell, of which there may be several."""
+    return thread_count(values["CPU_THREADS"], jobs * values["GPUS_PER_RUN"], cores)
 
 
 def thread_notes(threads: Iterable[int | None], jobs: int, cores: int) -> list[str]:

@@ -79,6 +79,12 @@ class Cell:
         """STEP seed-K."""
         return f"{self.step} seed-{self.seed}"
 
+    @property
+    def all_threads(self) -> int | None:
+        """Threads of a CPU cell, its ranks together."""
+        ranks = self.values["GPUS_PER_RUN"]
+        return None if self.threads is None else self.threads * ranks
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -146,11 +152,12 @@ def make_plan(
         name = devices.device_of(values)
         if name != "auto":
             return name
+        devices.refuse_auto(settings.launch.slurm)
         note = f"DEVICE=auto is {probe()} on this machine"
         notes.extend([] if note in notes else [note])
         return probe()
 
-    threads = values["CPU_THREADS"]
+    threads = values["CPU_THREADS"] * values["GPUS_PER_RUN"]
     jobs = devices.job_count(settings.jobs, threads, concrete(values), cores)
     code, code_files = hash_rooms(code_root)
     output = root / settings.output
@@ -171,8 +178,7 @@ def make_plan(
             resolved = step.resolve(_cell_overrides(overrides, seed, device))
             threads = None
             if device == "cpu":
-                wanted = resolved.values["CPU_THREADS"]
-                threads = devices.thread_count(wanted, jobs, cores)
+                threads = devices.rank_threads(resolved.values, jobs, cores)
             cells.append(_cell(shared, step, seed, resolved, device, threads, changes))
         if step.selected:
             by_step.append(cells)
@@ -181,7 +187,7 @@ def make_plan(
     cells = [cell for pairs in zip(*by_step) for cell in pairs]  # seeds outer
     _refuse_duplicates(cells)
     notes += _trained_here(shared, [*reference, *cells])
-    notes += devices.thread_notes([cell.threads for cell in cells], jobs, cores)
+    notes += devices.thread_notes([cell.all_threads for cell in cells], jobs, cores)
     return Plan(
         root=root,
         settings=settings,

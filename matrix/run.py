@@ -16,9 +16,13 @@ from typing import Callable, Mapping, Sequence
 from kconf.bind import SettingsError
 from kconf.overrides import from_environment
 from kconf.strict import ConfigError, Tree
-from matrix import again, device, estimate, facts, forecast, pointer, units
+from matrix import again, device, estimate, facts, forecast, masks, place, pointer
+from matrix import units
 from matrix.checks import Validate
+from matrix.hostleases import LeaseDirectoryError
+from matrix.launch import slurm
 from matrix.launch.display import display
+from matrix.launch.launcher import Local, pooled
 from matrix.launch.local import Runner
 from matrix.launch.prepare import snapshots
 from matrix.plan import Plan, PlanError, base_stages, make_plan
@@ -43,6 +47,9 @@ REFUSED = (
     facts.FactsError,
     forecast.DiskError,
     TrackerError,
+    masks.MaskError,
+    place.PlaceError,
+    LeaseDirectoryError,
 )
 
 
@@ -102,12 +109,19 @@ def _planned(
     validate: Validate,
     code_root: Path,
     choose: Callable[[Plan], Plan],
-) -> Plan:
-    """The plan, printed, with its forecasts; refuses one that cannot run here."""
+) -> tuple[Plan, place.Pool | None]:
+    """The plan, printed, with its forecasts; refuses one that cannot run here.
+
+    And the GPUs of this machine, which a plan for Slurm does not need.
+    """
     probe = device.probe_once(python)
     plan = choose(make_plan(root, environment, probe, validate, code_root))
-    if any(cell.device == "cuda" for cell in plan.pending):
-        device.require_gpu(probe)
+    if plan.settings.launch.slurm:
+        plan, pool = slurm.roomy(plan), None
+    else:
+        if any(cell.device == "cuda" for cell in plan.pending):
+            device.require_gpu(probe)
+        plan, pool = pooled(plan, environment, python)
     known = _facts(plan, python, code_root)
     disk = forecast.disk(plan, known)
     time = forecast.duration(plan, known)
@@ -124,7 +138,7 @@ def _planned(
     shown = "unknown" if time.seconds is None else units.duration(time.seconds)
     print(f"time: {shown} ({time.basis})", flush=True)
     disk.require()
-    return plan
+    return plan, pool
 
 
 def _facts(plan: Plan, python: str, code_root: Path) -> dict[str, facts.Facts]:
@@ -189,14 +203,15 @@ def _run(
     base = Tree(root).resolve([*base_stages(root, environment), overrides])
     output = root / study_settings(base.values).output
     code_root = snapshot(root, snapshots(output))
-    plan = _planned(root, environment, python, validate, code_root, choose)
+    plan, pool = _planned(root, environment, python, validate, code_root, choose)
     _point(plan)
-    runner = Runner(
-        plan,
-        python,
-        provenance.gather(root),
-        mirrored(plan.settings, display(plan, _switch(environment, "V"))),
-    )
+    shown = mirrored(plan.settings, display(plan, _switch(environment, "V")))
+    origin = provenance.gather(root)
+    if pool is None:
+        launcher = slurm.Slurm(plan, python, origin, shown.say)
+    else:
+        launcher = Local(plan, python, origin, pool)
+    runner = Runner(plan, launcher, shown)
     status = runner.run()
     print(f"results: {plan.study_dir}")
     if status in (0, 1):  # not when asked to stop

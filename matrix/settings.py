@@ -14,8 +14,10 @@ from kconf.bind import (
     one_of,
     ranges,
     real,
+    section,
     text,
 )
+from matrix.launchsettings import LaunchSettings, SlurmSettings
 from matrix.metrics import METRICS
 
 NO_TRACKER = "none"
@@ -64,6 +66,8 @@ class StudySettings:
     tracker_wait: int = integer("TRACKER_WAIT")
     wandb_mode: str = text("WANDB_MODE")
     wandb_entity: str = text("WANDB_ENTITY")
+    launch: LaunchSettings = section(LaunchSettings)
+    slurm: SlurmSettings = section(SlurmSettings)
 
     def __post_init__(self) -> None:
         for symbol, value in [("STUDY", self.study), ("OUTPUT_DIR", self.output)]:

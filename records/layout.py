@@ -4,6 +4,7 @@
         .config config.py run.json metrics.jsonl train.log attempts.jsonl
         lease heartbeat heartbeat_rank0.jsonl stacks.txt gpu.jsonl checkpoint/
         diverged/ summary.json failure.json
+        job.sh slurm.json (cells that are jobs of Slurm)
 
 docs/records.md describes each file.
 """
@@ -75,6 +76,16 @@ class CellDir:
     def failure(self) -> Path:
         """Why the last attempt failed; removed when the next one starts."""
         return self.path / "failure.json"
+
+    @property
+    def job_script(self) -> Path:
+        """What Slurm runs, where cells are jobs."""
+        return self.path / "job.sh"
+
+    @property
+    def slurm(self) -> Path:
+        """The id of the cell's latest job of Slurm."""
+        return self.path / "slurm.json"
 
     @property
     def lease(self) -> Path:

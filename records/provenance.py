@@ -6,6 +6,7 @@ the repository's remotes are not recorded.
 """
 
 import hashlib
+import json
 import os
 import platform
 import socket
@@ -33,6 +34,8 @@ ENVIRONMENT = (
     "SLURM_JOB_ID",
     "SLURM_JOB_NODELIST",
 )
+PLACEMENT = "KABLATE_PLACEMENT"
+"""Where the launcher tells a training process on what it was put, as JSON."""
 MAX_DIFF = 1 << 20
 """Bytes of the dirty diff that are kept; its hash always covers all of it."""
 
@@ -51,6 +54,12 @@ def gather(root: Path | str) -> dict[str, Any]:
         "environment": {k: os.environ[k] for k in ENVIRONMENT if k in os.environ},
         "git": git_state(root),
     }
+
+
+def placement() -> dict[str, Any] | None:
+    """The GPUs or the job that a launcher gave this process; None on the CPU."""
+    told = os.environ.get(PLACEMENT)
+    return json.loads(told) if told else None
 
 
 def package_versions() -> dict[str, str]:

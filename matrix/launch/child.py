@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Sequence
 
-from matrix.launch import prepare
+from matrix.launch import prepare, watchdog
+from matrix.place import Slot
 from matrix.plan import Cell
 from records import atomic
-from records.cell import read_status
+from records.cell import CellStatus, read_status
 from records.layout import SCHEMA, CellDir
 
 HELD = 75
@@ -38,16 +39,20 @@ class Outcome:
 class Child:
     """A started cell."""
 
-    def __init__(self, cell: Cell, argv: Sequence[str], cwd: Path):
-        self.cell = cell
+    def __init__(self, cell: Cell, argv: Sequence[str], cwd: Path, slot: Slot):
+        self.cell, self._ranks = cell, slot.ranks
         self.began = time.monotonic()
         self.hung = ""
         self._failure = stamp(cell.dir)
-        with open(cell.dir.train_log, "ab") as log:
+        with open(cell.dir.train_log, "ab") as log, slot.bound():
+            if slot.gpus:
+                log.write(f"{slot.line()}\n".encode())
+                log.flush()
             self.process = subprocess.Popen(
                 argv,
                 cwd=cwd,
-                env=prepare.environment(cell),
+                env=slot.environment(prepare.environment(cell)),
+                pass_fds=slot.descriptors,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -62,6 +67,8 @@ class Child:
         status = read_status(self.cell.dir, self.cell.hash)
         if status.state == "done":
             return Outcome("done")
+        if self._ranks > 1:
+            code = _code_of_ranks(code, status)
         if code == HELD:
             return Outcome("held", str(status.holder or "another process"))
         if code in STOPPED or code in STOP_SIGNALS or (stopping and code < 0):
@@ -86,6 +93,8 @@ class Child:
         """End the child and whatever it started."""
         if self.process.poll() is None:  # not reaped, so the group exists
             os.killpg(self.process.pid, signal.SIGKILL)
+            if self._ranks > 1:
+                watchdog.kill_all(self.cell.dir)
 
 
 def write_failure(cell: CellDir, code: int | None, error: str) -> str:
@@ -119,6 +128,19 @@ def log_tail(cell: CellDir, lines: int) -> list[str]:
         log.seek(max(0, log.seek(0, 2) - 64 * 1024))
         text = log.read().decode("utf-8", "replace")
     return text.splitlines()[-lines:]
+
+
+def _code_of_ranks(code: int, status: CellStatus) -> int:
+    """The exit status of the ranks, of which torchrun's own says only that it is 1.
+
+    A lease that is held, or a last attempt that was asked to stop, explains it.
+    """
+    if code != 1:
+        return code
+    if status.holder is not None:
+        return HELD
+    ends = [row for row in status.attempts[-1:] if row.get("status") == "stopped"]
+    return 128 + signal.SIGTERM if ends else code
 
 
 def _describe(code: int) -> str:

@@ -1,4 +1,4 @@
-"""Running a plan's cells on this machine, JOBS at a time.
+"""Running a plan's cells, JOBS at a time, wherever its launcher puts them.
 
 A cell that another process holds (a second `make`, or the child of a runner
 that was killed) is waited for and never started twice: its lease decides. A
@@ -12,10 +12,12 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Mapping, Protocol
+from typing import Protocol
 
-from matrix.launch import prepare, watchdog
-from matrix.launch.child import Child, Outcome, log_tail, stamp, write_failure
+from matrix.launch import watchdog
+from matrix.launch.child import Outcome, log_tail, stamp, write_failure
+from matrix.launch.launcher import Launcher, Work
+from matrix.place import Slot
 from matrix.plan import Cell, Plan
 from records.cell import read_status
 
@@ -57,21 +59,21 @@ class Runner:
     """Runs the pending cells of a plan; `run` returns the exit status."""
 
     plan: Plan
-    python: str
-    provenance: Mapping[str, Any]
+    launcher: Launcher
     display: Display
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     _signal: int = 0
     _signals_seen: int = 0
     _signals_handled: int = 0
     _deadline: float = float("inf")
+    _idle: bool = False
 
     def __post_init__(self) -> None:
         self._before = {cell.hash: stamp(cell.dir) for cell in self.plan.pending}
         self._watchdog = watchdog.Watchdog(self.plan.settings.watchdog_seconds)
         self._hangs: dict[str, int] = {}
-        self._queue = deque(self.plan.pending)
-        self._children: list[Child] = []
+        self._queue = deque(self.launcher.order(self.plan.pending))
+        self._children: list[Work] = []
         self._waiting: dict[str, tuple[Cell, float]] = {}
 
     def run(self) -> int:
@@ -91,8 +93,9 @@ class Runner:
                 self.display.refresh()
                 time.sleep(POLL)
         finally:
-            for child in self._children:  # only after an error in this loop
-                child.terminate()
+            if not self.launcher.outlives:
+                for child in self._children:  # only after an error in this loop
+                    child.terminate()
             self.display.close()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -128,7 +131,16 @@ class Runner:
                 self._deadline = time.monotonic() + GRACE
             else:
                 name = signal.Signals(self._signal).name
+                if self.launcher.outlives:
+                    return self._leave(name)
                 self._stop(f"{name}: waiting for the checkpoints of running cells")
+
+    def _leave(self, signal_name: str) -> None:
+        """End, without what goes on by itself."""
+        self._deadline = time.monotonic()
+        left = self.launcher.farewell(self._children)
+        self.display.say(f"{signal_name}: {left}")
+        self._children.clear()
 
     def _stop(self, why: str) -> None:
         self._deadline = time.monotonic() + GRACE
@@ -151,7 +163,12 @@ class Runner:
                 self._ended(child.cell, outcome, time.monotonic() - child.began)
 
     def _guard(self) -> None:
-        """Kill the children whose loop has stopped moving."""
+        """Kill the children whose loop has stopped moving.
+
+        Jobs may wait in the queue, and run where no signal of ours reaches.
+        """
+        if self.launcher.outlives:
+            return
         for child in self._children:
             seconds = self._watchdog.still(child.cell.dir)
             if seconds and not child.hung:
@@ -203,27 +220,51 @@ class Runner:
     def _fill(self) -> None:
         """Start cells while there are slots; look at each one's state first."""
         while self._queue and len(self._children) < self.plan.jobs:
-            cell = self._queue.popleft()
-            status = read_status(cell.dir, cell.hash)
-            if status.state == "done":
-                self._ended(cell, Outcome("done", "elsewhere"), 0.0)
-            elif status.state == "running":
-                self._wait(cell, str(status.holder))
-            elif status.failure and stamp(cell.dir) != self._before[cell.hash]:
-                kind = "diverged" if status.state == "diverged" else "failed"
-                why = f"elsewhere: {status.failure['error']}"
-                self._ended(cell, Outcome(kind, why), 0.0)
-            else:
-                self._start(cell)
+            work = self.launcher.adopt(self._queue[0])
+            if work is not None:
+                self._queue.popleft()
+                self._follow(work, [])
+                continue
+            taken = self.launcher.take(self._queue, self.display.say)
+            if taken is None:
+                return self._say_idle()
+            cell, slot = taken
+            try:
+                if not self._settled(cell):
+                    self._start(cell, slot)
+            finally:
+                slot.release()  # the child has the leases, if there is one
 
-    def _start(self, cell: Cell) -> None:
+    def _settled(self, cell: Cell) -> bool:
+        """Whether a cell needs no start: done, running or failed elsewhere."""
+        status = read_status(cell.dir, cell.hash)
+        if status.state == "done":
+            self._ended(cell, Outcome("done", "elsewhere"), 0.0)
+        elif status.state == "running":
+            self._wait(cell, str(status.holder))
+        elif status.failure and stamp(cell.dir) != self._before[cell.hash]:
+            kind = "diverged" if status.state == "diverged" else "failed"
+            why = f"elsewhere: {status.failure['error']}"
+            self._ended(cell, Outcome(kind, why), 0.0)
+        else:
+            return False
+        return True
+
+    def _start(self, cell: Cell, slot: Slot) -> None:
         self._watchdog.forget(cell.dir)
-        argv = prepare.command(self.plan, cell, self.python)
         try:
-            prepare.write(self.plan, cell, argv, self.provenance)
-            child = Child(cell, argv, self.plan.root)
+            work, argv = self.launcher.start(cell, slot)
         except OSError as error:  # a full disk ends this cell, not the others
             self._ended(cell, Outcome("failed", f"cannot be started: {error}"), 0.0)
             return
-        self._children.append(child)
-        self.display.started(cell, argv)
+        self._follow(work, argv)
+
+    def _follow(self, work: Work, argv: list[str]) -> None:
+        self._children.append(work)
+        self.display.started(work.cell, argv)
+
+    def _say_idle(self) -> None:
+        """Once: why nothing starts although nothing of ours runs."""
+        if not self._children and not self._idle:
+            self._idle = True
+            self.display.say("every GPU is taken: waiting for one (`make gpus`)")

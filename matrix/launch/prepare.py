@@ -19,10 +19,9 @@ from records.layout import SCHEMA
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 
 
-def command(plan: Plan, cell: Cell, python: str) -> list[str]:
-    """What trains the cell: the snapshot's entry point on its directory."""
+def script(plan: Plan, cell: Cell) -> list[str]:
+    """What python runs: the snapshot's entry point on the cell's directory."""
     return [
-        python,
         str(plan.code_root / ENTRY),
         "--run-dir",
         str(cell.dir.path),
@@ -33,7 +32,12 @@ def command(plan: Plan, cell: Cell, python: str) -> list[str]:
 
 def environment(cell: Cell) -> dict[str, str]:
     """This process' environment with the cell's thread count on the CPU."""
-    found = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **additions(cell)}
+
+
+def additions(cell: Cell) -> dict[str, str]:
+    """What a cell's environment has beside that of whoever starts it."""
+    found = {"PYTHONUNBUFFERED": "1"}
     if cell.threads is not None:
         count = str(cell.threads)
         found |= {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, **PASSIVE}

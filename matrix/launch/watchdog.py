@@ -89,6 +89,16 @@ def kill_elsewhere(cell: CellDir, holder: Holder, why: str) -> bool:
     return True
 
 
+def kill_all(cell: CellDir) -> None:
+    """Kill every process of this host that trains the cell.
+
+    The ranks of a cell are no process group: torchrun gives each a session.
+    """
+    for path in Path("/proc").glob("[0-9]*"):
+        if _trains(int(path.name), cell):
+            _send(int(path.name), signal.SIGKILL)
+
+
 def _pids(cell: CellDir) -> list[int]:
     """The processes that the heartbeats of all ranks name."""
     found = []

@@ -19,13 +19,15 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from kconf import config_py  # noqa: E402
-from records import atomic  # noqa: E402
+from records import atomic, provenance  # noqa: E402
 from records.heartbeat import Heartbeat  # noqa: E402
 from records.jsonl import open_append, read_rows  # noqa: E402
 from records.layout import CellDir, read_record  # noqa: E402
 from records.lease import Lease, LeaseHeld  # noqa: E402
 
 STOP = []
+PLACED = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "MASTER_ADDR", "MASTER_PORT")
+PLACED += ("TRITON_CACHE_DIR", "SLURM_JOB_ID")
 
 
 def behaviour() -> dict:
@@ -51,6 +53,8 @@ def main() -> int:
         print("dry run")
         return behaviour().get("dry_run", 0)
     cell = CellDir(options.run_dir)
+    if os.environ.get("RANK", "0") != "0":
+        return follow(cell)
     try:
         lease = Lease(cell.lease).acquire()
     except LeaseHeld:
@@ -59,6 +63,14 @@ def main() -> int:
         if cell.summary.exists():
             return 0
         return attempt(cell, lease)
+
+
+def follow(cell: CellDir) -> int:
+    """A rank that waits for rank 0's last word."""
+    Path(f"rank-{os.environ['RANK']}-of-{os.environ['WORLD_SIZE']}").touch()
+    while not cell.summary.exists():
+        time.sleep(0.05)
+    return 0
 
 
 def attempt(cell: CellDir, lease: Lease) -> int:
@@ -75,6 +87,9 @@ def attempt(cell: CellDir, lease: Lease) -> int:
     earlier = read_rows(cell.attempts) if cell.attempts.exists() else []
     k = 1 + sum(row["event"] == "start" for row in earlier)
     started = {"event": "start", "attempt": k, "time": time.time(), "pid": os.getpid()}
+    started["environment"] = {name: os.environ.get(name) for name in PLACED}
+    started["placement"] = provenance.placement()
+    started["affinity"] = sorted(os.sched_getaffinity(0))
     with open_append(cell.attempts) as attempts, open_append(cell.metrics) as metrics:
         attempts.append({**started, "host": socket.gethostname()})
         cell.failure.unlink(missing_ok=True)

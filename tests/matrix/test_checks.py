@@ -77,6 +77,7 @@ def test_a_gpu_is_asked_for_once_before_anything_starts(
 ):
     asked = []
     monkeypatch.setattr(run.device, "probe", lambda p: asked.append(p) or answer)
+    monkeypatch.setattr(run, "pooled", lambda plan, *_: (plan, None))
     found, output = checkout.run("plan", DEVICE="cuda")
     assert (found, asked) == (status, [sys.executable])
     assert ("torch finds no GPU here" in output) == (answer == "cpu")

@@ -72,3 +72,11 @@ def test_adamwspam_against_adamwprune(matrix):
         *("adamwspam", "adamwspam-magnitude-50", "adamw", "adamw-state-hybrid-50")
     ]
     assert [arm.dense for arm in found.arms] == [None, "adamwspam", None, "adamw"]
+
+
+@pytest.mark.parametrize("name", [*ARMS, "gpt2-ratio-ablation", "llama-85m-ablation"])
+def test_a_group_of_four_shares_the_effective_batch(tree, name):
+    values = tree.resolve(preset_files(ROOT, name, ["mi-8gpu", "slurm"])).values
+    settings, train = study_settings(values), run_settings(values).train
+    assert settings.launch.slurm and train.ranks == settings.launch.most_gpus == 4
+    assert train.effective_batch % (train.micro_batch * train.ranks) == 0

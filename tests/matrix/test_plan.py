@@ -133,6 +133,15 @@ def test_auto_is_resolved_once_and_printed(checkout):
     assert cell.values["DEVICE_CPU"] and not cell.values["DEVICE_AUTO"]
 
 
+def test_the_ranks_of_a_cpu_cell_share_its_cores(checkout):
+    ranks = {"CONFIG_GPUS_PER_RUN": "2"}
+    plan = checkout.plan(**ranks)
+    assert (plan.jobs, plan.cells[0].threads) == (1, 1)
+    assert "1 at a time, 2 threads each, 2 cores" in plan.notes
+    plan = checkout.plan(CONFIG_CPU_THREADS="1", **ranks)
+    assert (plan.jobs, plan.cells[0].threads) == (1, 1), "two ranks of a thread"
+
+
 def test_a_gpu_cell_has_no_thread_count(checkout):
     cell, *_ = checkout.plan(DEVICE="cuda").cells
     assert cell.threads is None and cell.identity["threads"] is None

@@ -1,0 +1,155 @@
+"""The script of a cell's job.
+
+Slurm ends a job (preemption, scancel) with SIGTERM to everything in it: the cell
+writes a checkpoint and exits, and a preempted job is queued again by --requeue.
+Before the time limit only the script is told (--signal=B:TERM); it passes the
+signal on and has the job queued again itself, when the cell was stopped with a
+checkpoint and nobody cancelled the job.
+"""
+
+import shlex
+from pathlib import Path
+from typing import Sequence
+
+from matrix.launch import prepare, torchrun
+from matrix.launchsettings import SlurmSettings
+from matrix.plan import Cell
+from records.provenance import PLACEMENT
+
+BEFORE_LIMIT = 120
+"""Seconds before the time limit at which a cell is asked for its checkpoint."""
+GPU_CPUS = 4
+"""CPUs of a rank on a GPU, where nothing else is configured."""
+
+CACHE = """\
+node=${TMPDIR:-/tmp}/kablate-$(id -u)
+export TRITON_CACHE_DIR="${TRITON_CACHE_DIR:-$node/triton-$gpus}"
+"""
+"""On the node, not in a home that all nodes share; no two jobs have a GPU in common."""
+
+PORT = "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"
+
+BODY = """\
+placed='{{"job": "%s", "nodes": "%s", "gpus": "%s", "restarts": %s}}'
+gpus=${{CUDA_VISIBLE_DEVICES:-${{ROCR_VISIBLE_DEVICES:-}}}}
+{placement}=$(printf "$placed" "$SLURM_JOB_ID" "$SLURM_JOB_NODELIST" "$gpus" \\
+  "${{SLURM_RESTART_COUNT:-0}}")
+export {placement}
+{exports}
+stop=
+ask_to_stop() {{
+  stop=yes
+  {forward}
+}}
+trap ask_to_stop TERM
+touch {mark}
+{command} &
+child=$!
+wait "$child"
+code=$?
+if [ -n "$stop" ]; then  # the trap has interrupted the wait
+  wait "$child"
+  again=$?
+  [ "$again" -eq 127 ] || code=$again
+fi
+stopped() {{ tail -n 1 {attempts} | grep -q '"status": "stopped"'; }}
+advanced() {{ [ -n "$(find {checkpoints} -newer {mark} -type f)" ]; }}
+running() {{ scontrol show job --oneliner "$SLURM_JOB_ID" | grep -q ' JobState=RUNNING '; }}
+if [ -n "$stop" ] && stopped && advanced && running; then
+  echo "the time limit is near: queued again"
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
+"""
+
+
+def name(cell: Cell) -> str:
+    """The job's name: by it a job is known again."""
+    return f"{cell.step}.seed-{cell.seed}.{cell.hash[:8]}"
+
+
+def text(
+    root: Path,
+    cell: Cell,
+    python: str,
+    script: Sequence[str],
+    settings: SlurmSettings,
+) -> str:
+    """The job's script: its options, and `script` on every rank."""
+    per_node = cell.values["GPUS_PER_RUN"] // settings.nodes
+    lines = [f"#SBATCH {shlex.quote(o)}" for o in _options(root, cell, settings)]
+    lines += [f"#SBATCH {o}" for o in map(shlex.quote, shlex.split(settings.options))]
+    exports = prepare.additions(cell)
+    command, before = _command(cell, python, script, settings, per_node)
+    lines += ["", *(f"export {k}={shlex.quote(v)}" for k, v in exports.items()), ""]
+    body = BODY.format(
+        placement=PLACEMENT,
+        exports=before if cell.device == "cpu" else CACHE + before,
+        forward=_forward(settings),
+        command=command,
+        mark=_quoted(cell.dir.path / ".began"),
+        attempts=_quoted(cell.dir.attempts),
+        checkpoints=_quoted(cell.dir.checkpoint_dir),
+    )
+    return "\n".join(["#!/bin/sh", *lines]) + body
+
+
+def _options(root: Path, cell: Cell, settings: SlurmSettings) -> list[str]:
+    per_node = cell.values["GPUS_PER_RUN"] // settings.nodes
+    cpus = settings.cpus or (cell.threads if cell.device == "cpu" else GPU_CPUS)
+    log = str(cell.dir.train_log).replace("%", "%%")
+    found = [
+        f"--job-name={name(cell)}",
+        f"--chdir={root}",
+        f"--output={log}",
+        "--open-mode=append",
+        "--requeue",
+        f"--signal=B:TERM@{BEFORE_LIMIT}",
+        f"--nodes={settings.nodes}",
+        "--ntasks-per-node=1",
+        f"--cpus-per-task={cpus * per_node}",
+    ]
+    if cell.device != "cpu":
+        found += [f"--gres={settings.gres}:{per_node}", "--gres-flags=enforce-binding"]
+    asked = {"partition": settings.partition, "account": settings.account}
+    asked["time"] = settings.time
+    return found + [f"--{name}={value}" for name, value in asked.items() if value]
+
+
+def _command(
+    cell: Cell,
+    python: str,
+    script: Sequence[str],
+    settings: SlurmSettings,
+    per_node: int,
+) -> tuple[str, str]:
+    """(what runs the ranks, what has to be exported for it)."""
+    if settings.nodes == 1 and per_node == 1:
+        return shlex.join([python, *script]), ""
+    free = f"MASTER_PORT=$({shlex.join([python, '-c', PORT])})\nexport MASTER_PORT"
+    if settings.nodes == 1:
+        argv = torchrun.local(python, per_node, "$MASTER_PORT", script)
+        return _words(argv), free
+    meet = (
+        'RDZV_ENDPOINT="$(hostname):$MASTER_PORT"\n'
+        'RDZV_ID="$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}"'
+    )
+    n = settings.nodes
+    srun = ["srun", f"--nodes={n}", f"--ntasks={n}", "--ntasks-per-node=1"]
+    argv = [*srun, python, *torchrun.rendezvous(n, per_node, script)]
+    return _words(argv), f"{free}\n{meet}"
+
+
+def _forward(settings: SlurmSettings) -> str:
+    if settings.nodes == 1:
+        return 'kill -TERM "$child"'
+    return 'scancel --signal=TERM "$SLURM_JOB_ID"  # the steps, not this script'
+
+
+def _words(argv: Sequence[str]) -> str:
+    """A command of the shell in which $NAME stands for its value."""
+    return " ".join(f'"{w}"' if w.startswith("$") else shlex.quote(w) for w in argv)
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))

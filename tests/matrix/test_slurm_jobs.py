@@ -1,0 +1,258 @@
+"""Jobs without a cluster: the script, and what is made of scontrol's answers.
+
+tests/slurm/ runs the same on a real Slurm.
+"""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from matrix.launch import jobscript, slurm
+from matrix.launch.slurm import Look, Slurm, SubmitError, roomy
+from matrix.launchsettings import SlurmSettings
+from matrix.place import PlaceError, Slot
+from records import atomic
+from records.cell import read_status
+
+PLAIN = SlurmSettings("", "", "", "gpu", 1, 0, "")
+
+SBATCH = """#!/bin/sh
+echo "$@" >> submitted
+[ ! -e refuse ] || { echo 'sbatch: error: invalid partition' >&2; exit 1; }
+echo '41;cluster'
+"""
+SCONTROL = """#!/bin/sh
+[ ! -e silent ] || { echo 'Unable to contact slurm controller' >&2; exit 1; }
+[ -e job ] || { echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1; }
+cat job
+"""
+
+
+@pytest.fixture
+def site(checkout, monkeypatch):
+    """A plan of one cell, and sbatch and scontrol that answer from files."""
+    bin_ = checkout.root / "bin"
+    bin_.mkdir()
+    tools = {"sbatch": SBATCH, "scontrol": SCONTROL, "scancel": "#!/bin/sh\n"}
+    for name, text in tools.items():
+        (bin_ / name).write_text(text)
+        (bin_ / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
+    monkeypatch.chdir(checkout.root)
+    monkeypatch.setattr(slurm, "INTERVAL", 0.0)
+    monkeypatch.setattr(slurm, "PER_JOB", 0.0)
+    monkeypatch.setattr(slurm, "SETTLE", 0.0)
+    checkout.configure("CONFIG_LAUNCHER_SLURM=y")
+    plan = checkout.plan(STEPS="0", SEEDS="1")
+    said = []
+    launcher = Slurm(plan, sys.executable, {"time": 0.0}, said.append)
+    (cell,) = plan.cells
+
+    def say(state, code="0:0", name=jobscript.name(cell)):
+        (checkout.root / "job").write_text(
+            f"JobId=41 JobName={name} JobState={state} Reason=x ExitCode={code}\n"
+        )
+
+    return SimpleNamespace(
+        root=checkout.root, launcher=launcher, cell=cell, say=say, said=said, plan=plan
+    )
+
+
+def started(site):
+    job, argv = site.launcher.start(site.cell, Slot())
+    site.say("RUNNING")
+    assert job.outcome(False) is None
+    return job
+
+
+def attempt(site, **end):
+    """What a training process leaves."""
+    rows = [{"event": "start", "attempt": 1}, {"event": "end", "attempt": 1, **end}]
+    for row in rows:
+        with open(site.cell.dir.attempts, "a") as file:
+            file.write(f"{row}".replace("'", '"').replace("None", "null") + "\n")
+
+
+def test_a_cell_is_submitted_once(site):
+    job = started(site)
+    assert job.id == "41" and (site.root / "submitted").read_text().count("\n") == 1
+    again, _ = site.launcher.start(site.cell, Slot())
+    other = Slurm(site.plan, sys.executable, {"time": 0.0}, site.said.append)
+    assert again.id == "41" and other.adopt(site.cell).id == "41"
+    assert (site.root / "submitted").read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "state, name", [("COMPLETED", None), ("CANCELLED", None), ("RUNNING", "another")]
+)
+def test_a_job_that_is_over_or_not_ours_is_not_followed(site, state, name):
+    started(site)
+    site.say(state, **({"name": name} if name else {}))
+    assert site.launcher.adopt(site.cell) is None
+
+
+@pytest.mark.parametrize("state", ["PENDING", "COMPLETING", "REQUEUED", "SUSPENDED"])
+def test_a_job_on_its_way_is_waited_for(site, state):
+    job = started(site)
+    site.say(state)
+    assert job.outcome(False) is None
+    assert site.launcher.adopt(site.cell) is not None
+
+
+@pytest.mark.parametrize(
+    "state, code, end, kind, why",
+    [
+        ("CANCELLED", "0:15", None, "cancelled", "job 41 was cancelled"),
+        ("CANCELLED", "0:15", "stopped", "cancelled", "job 41 was cancelled"),
+        ("FAILED", "75:0", None, "held", "another process"),
+        ("FAILED", "143:0", "stopped", "stopped", "interrupted at step 7"),
+        ("TIMEOUT", "0:1", None, "stopped", "job 41: TIMEOUT; never ran"),
+        ("NODE_FAIL", "1:0", None, "stopped", "job 41: NODE_FAIL"),
+        ("FAILED", "3:0", None, "failed", "job 41: FAILED, exit status 3"),
+        ("OUT_OF_MEMORY", "0:9", None, "failed", "OUT_OF_MEMORY, exit status -9"),
+        ("COMPLETED", "0:0", None, "failed", "COMPLETED, exit status 0"),
+    ],
+)
+def test_how_a_job_ended(site, state, code, end, kind, why):
+    job = started(site)
+    if end:
+        attempt(site, status=end, error=None, step=7)
+    site.say(state, code)
+    outcome = job.outcome(False)
+    assert outcome.kind == kind and why in outcome.why
+    assert (read_status(site.cell.dir).failure is not None) == (kind == "failed")
+
+
+def test_files_of_another_host_may_come_late(site, monkeypatch):
+    monkeypatch.setattr(slurm, "SETTLE", 60.0)
+    job = started(site)
+    site.say("COMPLETED")
+    assert job.outcome(False) is None and not site.cell.dir.failure.exists()
+    summary = {"schema": 1, "hash": site.cell.hash, "step": 3}
+    atomic.write_json(site.cell.dir.summary, summary)
+    assert job.outcome(False).kind == "done"
+
+
+def test_what_the_cell_says_of_its_failure_is_told(site):
+    job = started(site)
+    attempt(site, status="failed", error="ValueError: no", step=1)
+    record = {"attempt": 1, "status": "failed", "error": "ValueError: no", "time": 1.0}
+    atomic.write_json(site.cell.dir.failure, record)
+    site.say("FAILED", "1:0")
+    outcome = job.outcome(False)
+    assert outcome.kind == "failed" and outcome.why == "job 41: FAILED: ValueError: no"
+    assert read_status(site.cell.dir).failure == record, "the runner's word replaced it"
+
+
+def test_a_job_that_slurm_forgot_is_judged_by_its_records(site):
+    job = started(site)
+    attempt(site, status="stopped", error=None, step=7)
+    (site.root / "job").unlink()
+    assert site.launcher.look("41") == Look(None)
+    outcome = job.outcome(False)
+    assert outcome.kind == "stopped" and "forgotten by Slurm" in outcome.why
+
+
+def test_a_controller_that_is_silent_is_waited_for(site):
+    job = started(site)
+    (site.root / "silent").touch()
+    assert job.outcome(False) is None and job.outcome(False) is None
+    assert len(site.said) == 1 and "Unable to contact" in site.said[0]
+    with pytest.raises(PlaceError, match="job 41 may run"):
+        site.launcher.adopt(site.cell)
+
+
+def test_a_refusal_is_an_error_of_one_cell(site):
+    (site.root / "refuse").touch()
+    with pytest.raises(SubmitError, match="invalid partition"):
+        site.launcher.start(site.cell, Slot())
+    assert not site.cell.dir.slurm.exists()
+
+
+def test_what_cannot_be_a_job(site, monkeypatch):
+    assert roomy(site.plan).jobs == 1
+    spread = replace(site.plan.settings.slurm, nodes=2)
+    settings = replace(site.plan.settings, slurm=spread)
+    with pytest.raises(PlaceError, match="each node takes the same number"):
+        roomy(replace(site.plan, settings=settings))
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(PlaceError, match="no sbatch here"):
+        roomy(site.plan)
+
+
+def on_gpus(site, ranks):
+    values = {**site.cell.values, "GPUS_PER_RUN": ranks}
+    return replace(site.cell, values=values, device="cuda", threads=None)
+
+
+def script(site, ranks=1, **settings):
+    wanted = replace(PLAIN, **settings)
+    argv = ["train.py", "--run-dir", "a b"]
+    text = jobscript.text(site.root, on_gpus(site, ranks), "py", argv, wanted)
+    checked = subprocess.run(["sh", "-n"], input=text, text=True, capture_output=True)
+    assert checked.returncode == 0, checked.stderr
+    return text
+
+
+def test_the_script_of_one_gpu(site):
+    text = script(site, partition="gpu", account="lab", time="12:00:00")
+    options = [line.split(" ", 1)[1] for line in text.splitlines() if "#SBATCH" in line]
+    assert options == [
+        f"--job-name={jobscript.name(site.cell)}",
+        f"--chdir={site.root}",
+        f"--output={site.cell.dir.train_log}",
+        "--open-mode=append",
+        "--requeue",
+        "--signal=B:TERM@120",
+        "--nodes=1",
+        "--ntasks-per-node=1",
+        "--cpus-per-task=4",
+        "--gres=gpu:1",
+        "--gres-flags=enforce-binding",
+        "--partition=gpu",
+        "--account=lab",
+        "--time=12:00:00",
+    ]
+    assert "\npy train.py --run-dir 'a b' &\n" in text
+    assert '/triton-$gpus}"\n' in text
+
+
+def test_the_script_of_four_gpus_and_more_options(site):
+    text = script(site, 4, gres="gpu:a100", cpus=8, options="--mem=64G --comment='a b'")
+    assert "#SBATCH --gres=gpu:a100:4\n" in text
+    assert "#SBATCH --cpus-per-task=32\n" in text
+    assert "#SBATCH --mem=64G\n#SBATCH '--comment=a b'\n" in text
+    assert (
+        '--nproc-per-node 4 --master-addr 127.0.0.1 --master-port "$MASTER_PORT"'
+        in text
+    )
+
+
+def test_the_script_of_two_nodes(site):
+    text = script(site, 8, nodes=2)
+    assert "#SBATCH --nodes=2\n" in text and "#SBATCH --gres=gpu:4\n" in text
+    assert (
+        "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 py -m torch.distributed.run "
+        "--nnodes 2 --nproc-per-node 4 --rdzv-backend c10d "
+        '--rdzv-endpoint "$RDZV_ENDPOINT" --rdzv-id "$RDZV_ID" train.py'
+    ) in text
+    assert 'scancel --signal=TERM "$SLURM_JOB_ID"' in text
+
+
+def test_the_script_of_a_cpu_cell(site):
+    text = jobscript.text(site.root, site.cell, "py", ["train.py"], PLAIN)
+    assert "gres" not in text and "TRITON" not in text
+    assert "export OMP_NUM_THREADS=" in text
+
+
+def test_auto_is_refused(checkout):
+    from matrix.device import DeviceError
+
+    checkout.base = checkout.base.replace("CONFIG_DEVICE_CPU=y\n", "")
+    checkout.configure("CONFIG_LAUNCHER_SLURM=y", "CONFIG_DEVICE_AUTO=y")
+    with pytest.raises(DeviceError, match="Slurm runs cells on others"):
+        checkout.plan()
