@@ -3,6 +3,7 @@
 from tests.mutants import (
     attention,
     claims,
+    fleet,
     inference,
     mlp,
     optimizers,
@@ -23,6 +24,7 @@ SECTIONS: dict[str, list[Mutant]] = {
     **training.SECTIONS,
     **inference.SECTIONS,
     **report.SECTIONS,
+    **fleet.SECTIONS,
     **survival.SECTIONS,
     **trackers.SECTIONS,
 }

@@ -1,0 +1,138 @@
+"""Mutants of placement and of Slurm's jobs."""
+
+from tests.mutants.mutant import Mutant, Test
+
+TOPOLOGY, MASKS, LEASES = (
+    "matrix/topology.py",
+    "matrix/masks.py",
+    "matrix/hostleases.py",
+)
+PLACE, JOBS = "matrix/place.py", "matrix/launch/slurm.py"
+OF_TOPOLOGY = "tests/matrix/test_topology.py"
+OF_MASKS = "tests/matrix/test_masks.py"
+OF_LEASES = "tests/matrix/test_hostleases.py"
+OF_PLACE = "tests/matrix/test_place.py"
+OF_JOBS = "tests/matrix/test_slurm_jobs.py"
+
+PLACEMENT = [
+    Mutant(
+        "group-across-nodes",
+        "a group holds GPUs of two NUMA nodes",
+        TOPOLOGY,
+        "if (gpu.vendor, gpu.node) == (vendor, node)]",
+        "if gpu.vendor == vendor]",
+        Test(f"{OF_TOPOLOGY}::test_no_group_crosses_a_node_or_is_too_large"),
+    ),
+    Mutant(
+        "rocm-in-pci-order",
+        "AMD GPUs are numbered by PCI address",
+        TOPOLOGY,
+        "    for bus, gpu_id in _kfd_gpus(nodes):",
+        "    for bus, gpu_id in sorted(_kfd_gpus(nodes)):",
+        Test(f"{OF_TOPOLOGY}::test_rocm_counts_as_kfd_does"),
+    ),
+    Mutant(
+        "hip-mask-uncounted",
+        "below ROCr's mask a GPU keeps its number",
+        MASKS,
+        "kept = [replace(gpu, visible=str(n)) for n, gpu in enumerate(kept)]",
+        "kept = list(kept)",
+        Test(f"{OF_MASKS}::test_rocm_masks_twice"),
+    ),
+    Mutant(
+        "gpu-lease-shared",
+        "a whole GPU can be leased twice",
+        LEASES,
+        'return self._lock(f"gpu-{gpu}", fcntl.LOCK_EX)',
+        'return self._lock(f"gpu-{gpu}", fcntl.LOCK_SH)',
+        Test(f"{OF_LEASES}::test_a_gpu_is_leased_once"),
+    ),
+    Mutant(
+        "gpu-lease-of-the-runner",
+        "the training process does not inherit its GPU's lease",
+        "matrix/launch/child.py",
+        "pass_fds=slot.descriptors",
+        "pass_fds=()",
+        Test("tests/matrix/test_fleet.py::test_two_runners_share_the_node"),
+    ),
+    Mutant(
+        "port-in-use",
+        "a port is leased while somebody listens on it",
+        LEASES,
+        "if mine and _is_free(number):",
+        "if mine:",
+        Test(f"{OF_LEASES}::test_a_port_in_use_is_not_leased"),
+    ),
+    Mutant(
+        "busy-gpu-taken",
+        "a GPU on which others compute is taken",
+        PLACE,
+        "        if not users:\n",
+        "        if users is not None:\n",
+        Test(f"{OF_PLACE}::test_a_gpu_that_others_use_is_left_alone_and_said_once"),
+    ),
+    Mutant(
+        "rank-outlives-torchrun",
+        "a rank trains on when its torchrun is killed",
+        "gpt2/train_ra_mla.py",
+        "prctl(PR_SET_PDEATHSIG, signal.SIGTERM)",
+        "prctl(PR_SET_PDEATHSIG, 0)",
+        Test(
+            "tests/gpt2/test_entry.py::"
+            "test_a_rank_has_a_cache_of_its_own_and_does_not_outlive_torchrun"
+        ),
+    ),
+    Mutant(
+        "arm-always-on-one-group",
+        "arms are dealt to groups by their position",
+        PLACE,
+        "key=lambda cell: self._ran[cell.step, slot.group.name]",
+        "key=lambda cell: 0",
+        Test(f"{OF_PLACE}::test_arms_take_turns_on_the_groups"),
+    ),
+    Mutant(
+        "arm-always-late",
+        "every seed runs its arms in the same direction",
+        PLACE,
+        "found += reversed(block) if n % 2 else block",
+        "found += block",
+        Test(f"{OF_PLACE}::test_the_order_of_arms_is_balanced_over_time"),
+    ),
+]
+
+SLURM = [
+    Mutant(
+        "job-twice",
+        "a cell whose job is on its way is submitted again",
+        JOBS,
+        "found = self.adopt(cell)",
+        "found = None",
+        Test(f"{OF_JOBS}::test_a_cell_is_submitted_once"),
+    ),
+    Mutant(
+        "job-of-another",
+        "a job that has the recorded id by chance is followed",
+        JOBS,
+        "if seen.over or seen.name != jobscript.name(cell):",
+        "if seen.over:",
+        Test(f"{OF_JOBS}::test_a_job_that_is_over_or_not_ours_is_not_followed"),
+    ),
+    Mutant(
+        "cancelled-is-failed",
+        "a job that somebody cancelled counts as stopped by itself",
+        JOBS,
+        'if seen.state == "CANCELLED":',
+        'if seen.state == "CANCELED":',
+        Test(f"{OF_JOBS}::test_how_a_job_ended"),
+    ),
+    Mutant(
+        "silent-controller",
+        "a job is over when Slurm does not answer",
+        JOBS,
+        "        if seen is None or not seen.over:\n            return None",
+        "        seen = seen or Look(None)\n        if not seen.over:\n            return None",
+        Test(f"{OF_JOBS}::test_a_controller_that_is_silent_is_waited_for"),
+    ),
+]
+
+SECTIONS = {"Placement": PLACEMENT, "Slurm": SLURM}
