@@ -139,28 +139,37 @@ def test_power_for_two_millinats(n, m, r, expected):
     assert found / studies == pytest.approx(expected, abs=0.03)
 
 
-def screened(random: np.random.Generator, seeds: int, fresh: bool) -> bool:
+def screened(random, seeds: int, fresh: bool, shared: bool = True) -> bool:
     """One study of 18 null arms: the best 4 of 3 seeds judged; is any claimed?
 
-    On `seeds` fresh seeds, or on the screening's three and the rest fresh.
+    On `seeds` fresh seeds, or on the screening's three and the rest fresh. The arms
+    share a control, or every difference is independent of the others.
     """
     drawn = losses(random, seeds + 3, 18, 0.5)
+    if not shared:
+        drawn = SD * random.normal(0, 1, drawn.shape)
+        drawn[0] = 0.0
     means = (drawn[1:, :3] - drawn[0, :3]).mean(axis=1)
     best = 1 + np.argsort(means)[:4]
     judged = slice(3, None) if fresh else slice(0, seeds)
     return any(v.direction for v in verdicts(drawn[[0, *best], judged]))
 
 
-def test_screening_is_free_only_on_fresh_seeds():
-    """Fresh seeds keep the promised error; re-used ones do not."""
+def test_screening_is_free_on_fresh_seeds():
     random = np.random.default_rng(3)
     claims = [screened(random, 8, fresh=True) for _ in range(400)]
     assert np.mean(claims) <= LEVEL + error(LEVEL, 400)
 
 
 @pytest.mark.slow
-def test_the_error_of_screening_seeds_that_are_used_again():
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_error_of_screening(shared):
+    """Fresh seeds keep the promised error. Re-used ones break it most where arms are
+    independent: 8 to 9 %; through a control in common 6 %.
+    """
     random = np.random.default_rng(4)
-    fresh = np.mean([screened(random, 8, fresh=True) for _ in range(3000)])
-    again = np.mean([screened(random, 8, fresh=False) for _ in range(3000)])
-    assert fresh <= LEVEL + error(LEVEL, 3000) < again
+    fresh = np.mean([screened(random, 8, True, shared) for _ in range(3000)])
+    again = np.mean([screened(random, 8, False, shared) for _ in range(3000)])
+    assert fresh <= LEVEL + error(LEVEL, 3000) and fresh < again
+    if not shared:
+        assert again == pytest.approx(0.085, abs=error(0.085, 3000))
