@@ -43,7 +43,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 include Makefile.kconfig
 
 ##@ The main job
-.PHONY: all check check-all plan estimate watch continue rerun report data data-smoke generate quickstart anchor
+.PHONY: all check check-all plan estimate watch continue rerun report data data-smoke generate export quickstart anchor
 all: | $(SETUP)		## Run the loaded configuration: plan, cells, report (DRY_RUN=1: check only)
 	$(Q)$(RUNNER)
 
@@ -89,6 +89,11 @@ generate: | $(SETUP)	## Sample text from a finished run: RUN=results/… PROMPT=
 	  $(call option,TOKENS,tokens) $(call option,SEED,seed) $(call option,DEVICE,device) \
 	  $(call option,TEMPERATURE,temperature) $(call option,TOP_K,top-k) \
 	  $(call option,TOP_P,top-p) $(call option,MIN_P,min-p) "$$RUN"
+
+export: | $(SETUP)	## A finished run for other programs: RUN=results/… FORMAT=hf|gguf|native (docs/export.md)
+	$(if $(RUN),,$(error make export needs a run: make export RUN=results/STUDY/STEP/seed-K/HASH8 FORMAT=hf))
+	$(Q)$(PY) scripts/export.py $(call option,FORMAT,format) $(call option,DTYPE,dtype) \
+	  $(call option,OUT,out) '$(RUN)'
 
 # Four steps that differ in kind: the baseline, its ratio, MLA, and both.
 QUICK := 0,2,8-9

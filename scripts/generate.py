@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
-"""Sample text from a finished run, through the KV cache (`make generate`).
+"""Sample text from a run or an export, through the KV cache (`make generate`).
 
-The prompt and its continuation go to standard output as they come; to standard
-error, at the end, why the text ends and tokens/s with and without the cache.
+The text goes to standard output as it comes; why it ends, and tokens/s, to stderr.
 """
 
 import argparse
@@ -15,7 +14,9 @@ sys.path[0] = str(ROOT)
 
 from gpt2.checkpoint import CheckpointError  # noqa: E402
 from gpt2.device import DeviceError, resolve  # noqa: E402
-from gpt2.generate import GenerateError, Request, generate, load, speed  # noqa: E402
+from gpt2.export.parcel import ExportError  # noqa: E402
+from gpt2.export.reopen import load  # noqa: E402
+from gpt2.generate import GenerateError, Request, generate, speed  # noqa: E402
 from gpt2.sampling import Sampling  # noqa: E402
 from gpt2.textstream import parse_stops  # noqa: E402
 from kconf.syntax import ConfigError  # noqa: E402
@@ -23,14 +24,14 @@ from records.layout import RecordError  # noqa: E402
 
 # What a user can cause and mend: reported without a traceback.
 BROKEN = (CheckpointError, ConfigError, RecordError, ArithmeticError)
-EXPECTED = (GenerateError, DeviceError, *BROKEN)
+EXPECTED = (GenerateError, ExportError, DeviceError, *BROKEN)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("run", type=Path, help="a run directory: OUTPUT/STUDY/STEP/seed-K/HASH8")
+    add("run", type=Path, help="a run directory, or what make export wrote")
     add("--prompt", default="", help="text to continue; empty: begin a document")
     add("--tokens", type=int, default=200, help="new tokens at most (%(default)s)")
     add("--temperature", type=float, default=1.0, help="0: greedy (%(default)s)")

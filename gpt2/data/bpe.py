@@ -52,7 +52,7 @@ class BpeTokenizer:
             raise TokenizerError(f"{name}: the ranks are not 0-{len(ranks) - 1}")
         if missing := [b for b in range(256) if bytes([b]) not in ranks]:
             raise TokenizerError(f"{name}: no token for the byte {missing[0]:#04x}")
-        self.name, self.eot = name, len(ranks)
+        self.name, self.eot, self.ranks = name, len(ranks), ranks
         self.vocab_size = self.eot + 1
         self.dtype = np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<u4")
         self._encoding = tiktoken.Encoding(
@@ -188,7 +188,7 @@ def trained(content: bytes, name: str = "bpe") -> BpeTokenizer:
     try:
         vocabulary = json.loads(content)["model"]["vocab"]
         ranks = {
-            bytes(_BYTE_OF[character] for character in token): rank
+            bytes(BYTE_OF[character] for character in token): rank
             for token, rank in vocabulary.items()
             if token != EOT
         }
@@ -210,4 +210,4 @@ def _byte_of_character() -> dict[str, int]:
     return {chr(b): b for b in shown} | {chr(256 + i): b for i, b in enumerate(hidden)}
 
 
-_BYTE_OF = _byte_of_character()
+BYTE_OF = _byte_of_character()

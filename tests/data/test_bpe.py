@@ -178,7 +178,7 @@ def file(tmp_path: Path, vocabulary: bytes) -> Path:
     raw = json.loads(vocabulary)["model"]["vocab"]
     lines = []
     for token, rank in sorted(raw.items(), key=lambda item: item[1]):
-        text = bytes(bpe._BYTE_OF[character] for character in token)
+        text = bytes(bpe.BYTE_OF[character] for character in token)
         lines.append(f"{base64.b64encode(text).decode()} {rank}\n")
     path = tmp_path / "vocabulary" / bpe.GPT2_FILE
     path.parent.mkdir()

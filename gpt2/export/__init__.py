@@ -1,0 +1,1 @@
+"""What a finished run becomes elsewhere: one file per target."""

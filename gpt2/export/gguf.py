@@ -1,0 +1,130 @@
+"""FORMAT=gguf: one file for llama.cpp, as its architecture gpt2 or llama.
+
+Matrices have the type asked for; norms, biases and learned positions are fp32,
+which llama.cpp requires, their values rounded all the same. The papers
+("kablate.papers") and tokenizer.json are in the metadata, by which kablate reads
+the file again.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gpt2.data.tokenizers import Tokenizer
+from gpt2.export.home import architecture
+from gpt2.export.names import DIALECTS, give, take
+from gpt2.export.parcel import (
+    NEEDS,
+    ExportError,
+    Parcel,
+    empty_model,
+    read_papers,
+    require_intact,
+)
+from gpt2.export.tokenizer import describe, restore, vocabulary
+from gpt2.generate import Trained
+from gpt2.norm import EPS
+
+WHOLE = False
+SUFFIX = ".gguf"
+PAPERS = "kablate.papers"
+
+
+def write(place: Path, parcel: Parcel) -> None:
+    """Write the file. Raises ExportError for a model that neither architecture
+    can carry, and without gguf.
+    """
+    gguf = _library()
+    settings = parcel.model.settings
+    family = architecture(settings, "gguf")
+    writer = gguf.GGUFWriter(place, family)
+    writer.add_string(PAPERS, json.dumps(parcel.papers))
+    writer.add_context_length(settings.block_size)
+    writer.add_embedding_length(settings.embed)
+    writer.add_block_count(settings.layers)
+    writer.add_feed_forward_length(settings.mlp_dim)
+    writer.add_head_count(settings.heads)
+    writer.add_vocab_size(parcel.tokenizer.vocab_size)
+    if family == "llama":
+        writer.add_head_count_kv(settings.kv_heads)
+        writer.add_layer_norm_rms_eps(EPS)
+        writer.add_rope_dimension_count(settings.head_width)
+        writer.add_rope_freq_base(settings.rope_base)
+    else:
+        writer.add_layer_norm_eps(EPS)
+    _add_tokenizer(gguf, writer, parcel.tokenizer)
+    kinds = {
+        "fp32": gguf.GGMLQuantizationType.F32,
+        "bf16": gguf.GGMLQuantizationType.BF16,
+        "f16": gguf.GGMLQuantizationType.F16,
+    }
+    kind = kinds[parcel.papers["dtype"]]
+    files = {"fp32": "ALL_F32", "bf16": "MOSTLY_BF16", "f16": "MOSTLY_F16"}
+    writer.add_file_type(gguf.LlamaFileType[files[parcel.papers["dtype"]]])
+    dialect = DIALECTS["gguf", family]
+    for name, tensor in give(
+        parcel.model, dialect, parcel.tokenizer.vocab_size
+    ).items():
+        matrix = tensor.dim() > 1 and not name.startswith("position")
+        used = kind if matrix else gguf.GGMLQuantizationType.F32
+        writer.add_tensor(name, gguf.quantize(tensor.numpy(), used), raw_dtype=used)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _add_tokenizer(gguf, writer, tokenizer: Tokenizer) -> None:
+    """Tokens, kinds and merges; GPT-2's pattern cuts a text into words."""
+    text = describe(tokenizer)
+    tokens, merges = vocabulary(text)
+    types = [gguf.TokenType.NORMAL] * len(tokens)
+    types[tokenizer.eot] = gguf.TokenType.CONTROL
+    if not merges:  # llama.cpp wants one: of a token that no text has
+        merges = [(tokens[tokenizer.eot], tokens[tokenizer.eot])]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges([" ".join(pair) for pair in merges])
+    writer.add_bos_token_id(tokenizer.eot)
+    writer.add_eos_token_id(tokenizer.eot)
+    writer.add_add_bos_token(False)
+    writer.add_string(gguf.KEY_TOKENIZER_HF_JSON, text)
+
+
+def read(place: Path) -> Trained:
+    """The model as ours, and its tokenizer. Raises ExportError."""
+    gguf = _library()
+    try:
+        reader = gguf.GGUFReader(place)
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{place} cannot be read as GGUF: {error}") from error
+    field = reader.get_field(PAPERS)
+    papers = read_papers(place, field and field.contents())
+    model = empty_model(place, papers)
+    text = reader.get_field(gguf.KEY_TOKENIZER_HF_JSON).contents()
+    tokenizer = restore(papers["tokenizer"], text)
+    tensors = {
+        tensor.name: torch.from_numpy(
+            np.array(gguf.dequantize(tensor.data, tensor.tensor_type), np.float32)
+        )
+        for tensor in reader.tensors
+    }
+    dialect = DIALECTS["gguf", architecture(model.settings, "gguf")]
+    try:
+        take(model, tensors, dialect, tokenizer.vocab_size)
+    except ValueError as error:
+        raise ExportError(f"{place}: {error}") from error
+    require_intact(place, papers, model)
+    return Trained(model, tokenizer)
+
+
+def _library():
+    try:
+        import gguf
+    except ImportError:
+        raise ExportError(f"gguf is not installed: {NEEDS}") from None
+    return gguf

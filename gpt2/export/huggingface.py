@@ -1,0 +1,160 @@
+"""FORMAT=hf: a folder that transformers loads by AutoModelForCausalLM.
+
+    config.json generation_config.json model.safetensors
+    tokenizer.json tokenizer_config.json
+    kablate.json      the papers, by which kablate reads the folder again
+
+Rows of the embedding that no token uses stay behind; the head is tied to it and
+not stored twice.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpt2.data.bpe import EOT
+from gpt2.data.tokenizers import Tokenizer
+from gpt2.export import safe
+from gpt2.export.home import CLASSES, architecture
+from gpt2.export.names import DIALECTS, give, take
+from gpt2.export.parcel import (
+    ExportError,
+    Parcel,
+    empty_model,
+    read_papers,
+    require_intact,
+)
+from gpt2.export.tokenizer import describe, restore
+from gpt2.generate import Trained
+from gpt2.norm import EPS
+from gpt2.settings import ModelSettings
+from records import atomic
+
+WHOLE = False
+SUFFIX = ""
+WEIGHTS = "model.safetensors"
+PAPERS = "kablate.json"
+TORCH_NAMES = {"fp32": "float32", "bf16": "bfloat16", "f16": "float16"}
+
+
+def write(place: Path, parcel: Parcel) -> None:
+    """Write the folder. Raises ExportError, first of all for a model that neither
+    architecture can carry.
+    """
+    settings, tokenizer = parcel.model.settings, parcel.tokenizer
+    dialect = DIALECTS["hf", architecture(settings, "hf")]
+    place.mkdir()
+    tensors = give(parcel.model, dialect, tokenizer.vocab_size)
+    cast = {name: tensor.to(parcel.dtype) for name, tensor in tensors.items()}
+    safe.write(place / WEIGHTS, cast, {"format": "pt"})
+    ends = {"bos_token_id": tokenizer.eot, "eos_token_id": tokenizer.eot}
+    for name, content in {
+        "config.json": config(settings, tokenizer, parcel.papers["dtype"]),
+        "generation_config.json": ends,
+        "tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": settings.block_size,
+            "bos_token": EOT,
+            "eos_token": EOT,
+            "split_special_tokens": True,
+            "clean_up_tokenization_spaces": False,
+        },
+        PAPERS: parcel.papers,
+    }.items():
+        atomic.write_json(place / name, content)
+    atomic.write_text(place / "tokenizer.json", describe(tokenizer))
+
+
+def config(settings: ModelSettings, tokenizer: Tokenizer, dtype: str) -> dict[str, Any]:
+    """config.json. Raises ExportError for a model without a home."""
+    family = architecture(settings, "hf")
+    common = {
+        "architectures": [CLASSES[family]],
+        "model_type": family,
+        "dtype": TORCH_NAMES[dtype],
+        "vocab_size": tokenizer.vocab_size,
+        "bos_token_id": tokenizer.eot,
+        "eos_token_id": tokenizer.eot,
+        "tie_word_embeddings": True,
+    }
+    if family == "gpt2":
+        return {
+            **common,
+            "n_positions": settings.block_size,
+            "n_embd": settings.embed,
+            "n_layer": settings.layers,
+            "n_head": settings.heads,
+            "n_inner": settings.mlp_dim,
+            "activation_function": {"gelu": "gelu_new", "relu2": "relu2"}[
+                settings.mlp.kind
+            ],
+            "layer_norm_epsilon": EPS,
+            "embd_pdrop": settings.dropout,
+            "attn_pdrop": settings.dropout,
+            "resid_pdrop": settings.dropout,
+        }
+    return {
+        **common,
+        "max_position_embeddings": settings.block_size,
+        "hidden_size": settings.embed,
+        "intermediate_size": settings.mlp_dim,
+        "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.heads,
+        "num_key_value_heads": settings.kv_heads,
+        "head_dim": settings.head_width,
+        "hidden_act": "silu",
+        "rms_norm_eps": EPS,
+        "rope_theta": settings.rope_base,
+        "rope_parameters": {"rope_type": "default", "rope_theta": settings.rope_base},
+        "attention_bias": settings.bias,
+        "mlp_bias": settings.bias,
+        "attention_dropout": settings.dropout,
+    }
+
+
+def read(place: Path) -> Trained:
+    """The model as ours, and its tokenizer. Raises ExportError, also for a folder
+    whose config.json was changed: transformers would compute something else.
+    """
+    papers = read_papers(place, _text(place / PAPERS))
+    model = empty_model(place, papers)
+    tokenizer = restore(papers["tokenizer"], _text(place / "tokenizer.json"))
+    wanted = config(model.settings, tokenizer, papers["dtype"])
+    found = json.loads(_text(place / "config.json"))
+    for key, value in wanted.items():
+        if found.get(key) != value:
+            raise ExportError(
+                f"{place}/config.json: {key} is {found.get(key)!r}, {value!r} left with "
+                "this model: it was changed after the export"
+            )
+    dialect = DIALECTS["hf", architecture(model.settings, "hf")]
+    tensors, _ = safe.read(place / WEIGHTS)
+    try:
+        take(model, tensors, dialect, tokenizer.vocab_size)
+    except ValueError as error:
+        raise ExportError(f"{place}/{WEIGHTS}: {error}") from error
+    require_intact(place, papers, model)
+    return Trained(model, tokenizer)
+
+
+@torch.no_grad()
+def logits_of_transformers(place: Path, tokens_BT: torch.Tensor) -> torch.Tensor:
+    """logits_BTV of transformers in fp32, from the folder alone.
+
+    Raises ImportError where it is not installed.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+    return model.eval()(tokens_BT).logits
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ExportError(f"{path}: {error.strerror}") from error

@@ -1,0 +1,26 @@
+"""A trained model, from a run or from what was exported."""
+
+from pathlib import Path
+
+from gpt2 import generate
+from gpt2.export import gguf, huggingface, native
+from gpt2.generate import Trained
+
+MAGIC = b"GGUF"
+
+
+def load(path: Path, kind: str) -> Trained:
+    """The model of a run directory, a folder of FORMAT=hf, or a file of
+    FORMAT=native or gguf, its fp32 weights on the device `kind`.
+
+    Raises ExportError for an export, what gpt2.generate.load raises for a run.
+    """
+    if path.is_file():
+        with open(path, "rb") as file:
+            target = gguf if file.read(len(MAGIC)) == MAGIC else native
+        found = target.read(path)
+    elif (path / huggingface.PAPERS).exists() or (path / "config.json").exists():
+        found = huggingface.read(path)
+    else:
+        return generate.load(path, kind)
+    return Trained(found.model.to(kind), found.tokenizer, kind)
