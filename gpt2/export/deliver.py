@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from gpt2.export import gguf, huggingface, native
+from gpt2.export.home import CARRIES, architecture
 from gpt2.export.parcel import NEEDS, ExportError, Parcel, of_run, pack
 from gpt2.generate import Trained
 from records.atomic import sync_directory
@@ -37,6 +38,8 @@ def deliver(run: Path, target: str, dtype: str, out: Path | None) -> list[str]:
     out = out or run / "export" / f"{target}-{dtype}{kind.SUFFIX}"
     require_free(out)
     trained, origin = of_run(run)
+    if target in CARRIES:
+        architecture(trained.model.settings, target)
     parcel = pack(trained, origin, dtype, kind.WHOLE)
     with staged(out) as place:
         kind.write(place, parcel)

@@ -27,6 +27,8 @@ from gpt2.sampling import Sampling
 from kconf.syntax import ConfigError
 from records.layout import RecordError
 from tests.conftest import ROOT
+from tests.gpt2 import parcels
+from tests.gpt2.parcels import ARCHITECTURES
 from tests.gpt2.test_decode import ALL, awake
 
 EOT = ByteTokenizer.eot
@@ -80,6 +82,17 @@ def test_the_cache_does_not_change_the_text(small, case):
             with_cache = list(sample(Reader(model), [97, 98], request))
             without = list(sample(Reader(model, cached=False), [97, 98], request))
             assert with_cache == without and len(with_cache) == 14
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_cache_does_not_change_greedy_text(name):
+    """Every step of every study, in fp32, to the end of its context."""
+    model = parcels.awake(name)
+    request = Request("ab", 99, Sampling(0.0))
+    texts = [
+        list(sample(Reader(model, cached), [97, 98], request)) for cached in (1, 0)
+    ]
+    assert texts[0] == texts[1] and len(texts[0]) == 23
 
 
 def test_the_seed_decides_the_text(small):
@@ -198,6 +211,7 @@ def test_the_speed_is_tokens_by_seconds(monkeypatch):
     lines = speed(model, timed)
     assert "with the cache: 4 tokens, 10.0 tokens/s" in lines
     assert lines[2].startswith("without it: the same, 2.0 tokens/s")
+    assert lines[3:] == ["the cache makes it 5.0 times as fast"]
     assert lengths == [6, 6, 7, 8, 9]
 
 
