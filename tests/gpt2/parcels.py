@@ -33,20 +33,26 @@ ARCHITECTURES = [*ALONE, *(f"{name}/{step}" for name in STEPS for step in STEPS[
 LLAMA = "llama-85m-ablation/00-llama"
 HOMES = {
     "anchor-cpu": "gpt2",
+    "anchor-gpu": "gpt2",
     "gpt2-124m": "gpt2",
     "gpt2-ratio-ablation/02-golden-ratio": "gpt2",
     LLAMA: "llama",
+    f"{LLAMA} ROPE_BASE=500": "llama",
     "llama-85m-ablation/01-mha": "llama",
     "llama-85m-ablation/06-bias": "llama",
 }
-"""Every network that transformers knows, by its name there."""
+"""Networks that transformers knows, of every kind, by their name there."""
 
 
 @cache
 def values(name: str) -> dict[str, Any]:
-    """At the scale of the overlay tiny, in two layers, with 300 tokens."""
+    """At the scale of the overlay tiny, in two layers, with 300 tokens; after a
+    blank, symbols to change: STUDY/STEP ROPE_BASE=500.
+    """
+    name, *changes = name.split(" ")
     base, _, step = name.partition("/")
-    tree, stages = _tree(), (BASES[base], OVERLAYS["tiny"], SMALLER)
+    changed = Overrides({**SMALLER, **dict(change.split("=") for change in changes)})
+    tree, stages = _tree(), (BASES[base], OVERLAYS["tiny"], changed)
     if step:
         return resolve_step(tree, stages, STEPS[base][step]).values
     return tree.resolve(stages).values

@@ -78,7 +78,7 @@ def test_nothing_is_overwritten(runs, tmp_path):
     out = tmp_path / "out"
     out.write_text("mine")
     with pytest.raises(ExportError, match="out exists: move it away"):
-        deliver.deliver(runs["plain"], "hf", "fp32", out)
+        deliver.deliver(runs["plain"], "native", "fp32", out)
     with (
         pytest.raises(ExportError, match="exists"),
         deliver.staged(tmp_path / "b") as b,

@@ -18,6 +18,7 @@ from gpt2.sampling import Sampling
 from tests.gpt2.parcels import HOMES, LLAMA, awake, bpe, parcel, tokens
 
 transformers.utils.logging.disable_progress_bar()
+RELU2 = "gpt2-124m MLP_RELU2=y"  # no home in llama.cpp
 
 
 def left(place, name, tokenizer=None, dtype="fp32"):
@@ -38,11 +39,11 @@ def folder(request, tmp_path_factory):
     return place
 
 
-@pytest.mark.parametrize("name", HOMES)
+@pytest.mark.parametrize("name", [*HOMES, RELU2])
 def test_logits_equal_those_of_transformers(tmp_path, name):
     packed = left(tmp_path / "m", name)
     model, batch = theirs(tmp_path / "m"), tokens(packed)
-    assert type(model).__name__ == CLASSES[HOMES[name]]
+    assert type(model).__name__ == CLASSES[HOMES.get(name, "gpt2")]
     with torch.no_grad():
         wanted, found = packed.model(batch), model(batch).logits
     assert found.shape[-1] == packed.tokenizer.vocab_size == 257

@@ -4,6 +4,7 @@ from tests.mutants import (
     attention,
     claims,
     fleet,
+    exports,
     inference,
     mlp,
     optimizers,
@@ -27,6 +28,7 @@ SECTIONS: dict[str, list[Mutant]] = {
     **fleet.SECTIONS,
     **survival.SECTIONS,
     **trackers.SECTIONS,
+    **exports.SECTIONS,
 }
 MUTANTS = [mutant for section in SECTIONS.values() for mutant in section]
 
