@@ -8,6 +8,8 @@ the file again.
 
 import json
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +32,12 @@ from gpt2.norm import EPS
 WHOLE = False
 SUFFIX = ".gguf"
 PAPERS = "kablate.papers"
+KINDS = {
+    "fp32": ("F32", "ALL_F32"),
+    "bf16": ("BF16", "MOSTLY_BF16"),
+    "f16": ("F16", "MOSTLY_F16"),
+}
+"""The names that gguf has for a matrix and for a file of them."""
 
 
 def write(place: Path, parcel: Parcel) -> None:
@@ -55,20 +63,12 @@ def write(place: Path, parcel: Parcel) -> None:
     else:
         writer.add_layer_norm_eps(EPS)
     _add_tokenizer(gguf, writer, parcel.tokenizer)
-    kinds = {
-        "fp32": gguf.GGMLQuantizationType.F32,
-        "bf16": gguf.GGMLQuantizationType.BF16,
-        "f16": gguf.GGMLQuantizationType.F16,
-    }
-    kind = kinds[parcel.papers["dtype"]]
-    files = {"fp32": "ALL_F32", "bf16": "MOSTLY_BF16", "f16": "MOSTLY_F16"}
-    writer.add_file_type(gguf.LlamaFileType[files[parcel.papers["dtype"]]])
-    dialect = DIALECTS["gguf", family]
-    for name, tensor in give(
-        parcel.model, dialect, parcel.tokenizer.vocab_size
-    ).items():
+    kind, of_file = KINDS[parcel.papers["dtype"]]
+    writer.add_file_type(gguf.LlamaFileType[of_file])
+    tensors = give(parcel.model, DIALECTS["gguf", family], parcel.tokenizer.vocab_size)
+    for name, tensor in tensors.items():
         matrix = tensor.dim() > 1 and not name.startswith("position")
-        used = kind if matrix else gguf.GGMLQuantizationType.F32
+        used = gguf.GGMLQuantizationType[kind if matrix else "F32"]
         writer.add_tensor(name, gguf.quantize(tensor.numpy(), used), raw_dtype=used)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -76,7 +76,7 @@ def write(place: Path, parcel: Parcel) -> None:
     writer.close()
 
 
-def _add_tokenizer(gguf, writer, tokenizer: Tokenizer) -> None:
+def _add_tokenizer(gguf: ModuleType, writer: Any, tokenizer: Tokenizer) -> None:
     """Tokens, kinds and merges; GPT-2's pattern cuts a text into words."""
     text = describe(tokenizer)
     tokens, merges = vocabulary(text)
@@ -122,7 +122,7 @@ def read(place: Path) -> Trained:
     return Trained(model, tokenizer)
 
 
-def _library():
+def _library() -> ModuleType:
     try:
         import gguf
     except ImportError:

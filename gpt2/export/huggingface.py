@@ -36,6 +36,7 @@ WHOLE = False
 SUFFIX = ""
 WEIGHTS = "model.safetensors"
 PAPERS = "kablate.json"
+ACTIVATIONS = {"gelu": "gelu_new", "relu2": "relu2"}
 TORCH_NAMES = {"fp32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
 
@@ -87,9 +88,7 @@ def config(settings: ModelSettings, tokenizer: Tokenizer, dtype: str) -> dict[st
             "n_layer": settings.layers,
             "n_head": settings.heads,
             "n_inner": settings.mlp_dim,
-            "activation_function": {"gelu": "gelu_new", "relu2": "relu2"}[
-                settings.mlp.kind
-            ],
+            "activation_function": ACTIVATIONS[settings.mlp.kind],
             "layer_norm_epsilon": EPS,
             "embd_pdrop": settings.dropout,
             "attn_pdrop": settings.dropout,
@@ -122,7 +121,10 @@ def read(place: Path) -> Trained:
     model = empty_model(place, papers)
     tokenizer = restore(papers["tokenizer"], _text(place / "tokenizer.json"))
     wanted = config(model.settings, tokenizer, papers["dtype"])
-    found = json.loads(_text(place / "config.json"))
+    try:
+        found = json.loads(_text(place / "config.json"))
+    except ValueError as error:
+        raise ExportError(f"{place}/config.json is not JSON: {error}") from error
     for key, value in wanted.items():
         if found.get(key) != value:
             raise ExportError(

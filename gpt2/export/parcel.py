@@ -61,13 +61,11 @@ def of_run(directory: Path) -> tuple[Trained, dict[str, Any]]:
     """
     trained, cell = load(directory, "cpu"), CellDir(directory)
     config, record = config_py.read(cell.config_py), read_record(cell.run_json)
-    inside = set(config.values) - config.operational
-    known = {
-        **{k: v for k, v in record["cell"].items() if k in ("study", "step", "seed")},
-        "hash": record["cell"]["hash"],
-        "commit": record.get("provenance", {}).get("git", {}).get("commit"),
-    }
-    symbols = {name: config.values[name] for name in sorted(inside)}
+    inside = sorted(set(config.values) - config.operational)
+    symbols = {name: config.values[name] for name in inside}
+    identity = {"study", "step", "seed", "hash"} & set(record["cell"])
+    known = {name: record["cell"][name] for name in sorted(identity)}
+    known["commit"] = record.get("provenance", {}).get("git", {}).get("commit")
     return trained, {"symbols": symbols, "run": known}
 
 

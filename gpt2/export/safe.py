@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -33,7 +34,7 @@ def read(path: Path) -> tuple[State, Mapping[str, str]]:
         raise ExportError(f"{path} cannot be read as safetensors: {error}") from error
 
 
-def _library():
+def _library() -> ModuleType:
     try:
         import safetensors
     except ImportError:

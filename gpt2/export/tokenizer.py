@@ -13,6 +13,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from gpt2.data.bpe import BYTE_OF, EOT, BpeTokenizer, trained
 from gpt2.data.tokenizers import ByteTokenizer, Tokenizer, TokenizerError
+from gpt2.export.parcel import ExportError
 
 CHARACTER_OF = {byte: character for character, byte in BYTE_OF.items()}
 
@@ -34,8 +35,11 @@ def describe(tokenizer: Tokenizer) -> str:
 
 
 def restore(name: str, text: str) -> Tokenizer:
-    """The tokenizer of that name and tokenizer.json. Raises TokenizerError."""
-    return ByteTokenizer() if name == "byte" else trained(text.encode(), name)
+    """The tokenizer of that name and tokenizer.json. Raises ExportError."""
+    try:
+        return ByteTokenizer() if name == "byte" else trained(text.encode(), name)
+    except TokenizerError as error:
+        raise ExportError(f"the tokenizer {name}: {error}") from error
 
 
 def vocabulary(text: str) -> tuple[list[str], list[tuple[str, str]]]:

@@ -14,9 +14,7 @@ TOKENS = 40
 
 @pytest.mark.slow
 def test_a_trained_llama_says_the_same_elsewhere(checkout):
-    """Must show 2 of issue 8: logits and greedy text in transformers, argmax in
-    llama.cpp.
-    """
+    """Logits and greedy text in transformers, argmax in llama.cpp."""
     transformers = pytest.importorskip("transformers", reason="requirements-export.txt")
     llama_cpp = pytest.importorskip("llama_cpp", reason="requirements-slow.txt")
     symbols = {

@@ -160,7 +160,14 @@ def test_folders_that_are_refused(folder, tmp_path):
     place = edited(folder, tmp_path / "b", "kablate.json", version=2)
     with pytest.raises(ExportError, match="has version 2"):
         load(place, "cpu")
+    (place / "tokenizer.json").write_text("{}")
+    (place / "kablate.json").write_bytes((folder / "kablate.json").read_bytes())
+    with pytest.raises(ExportError, match="the tokenizer bpe: not a byte-level BPE"):
+        load(place, "cpu")
     place = edited(folder, tmp_path / "c", "config.json")
+    (place / "config.json").write_text("{")
+    with pytest.raises(ExportError, match="config.json is not JSON"):
+        load(place, "cpu")
     (place / "kablate.json").unlink()
     with pytest.raises(ExportError, match="kablate.json: No such file"):
         load(place, "cpu")
