@@ -9,13 +9,15 @@ import torch
 def rotate(x_BnHD: torch.Tensor, start: int, base: float) -> torch.Tensor:
     """x with the pair (i, i + D/2) rotated by (start + t) · base^(-2i/D).
 
-    RoFormer (2104.09864, eq. 34) with split halves; angles in fp32 at least.
+    RoFormer (2104.09864, eq. 34) with split halves; angles in fp32 at least, and
+    frequencies as 1 / base^(2i/D), which is how transformers rounds them: an ulp
+    there is 1e-4 of an angle at position 2000.
     """
     n, half = x_BnHD.shape[1], x_BnHD.shape[3] // 2
     wide = torch.promote_types(x_BnHD.dtype, torch.float32)
     index_i = torch.arange(half, device=x_BnHD.device, dtype=wide)
     t_n = torch.arange(start, start + n, device=x_BnHD.device, dtype=wide)
-    angle_ni = t_n[:, None] * base ** (-index_i / half)
+    angle_ni = t_n[:, None] * (1.0 / base ** (index_i / half))
     cos_n1i, sin_n1i = angle_ni.cos()[:, None], angle_ni.sin()[:, None]
     a, b = x_BnHD[..., :half], x_BnHD[..., half:]
     rotated = torch.cat([a * cos_n1i - b * sin_n1i, b * cos_n1i + a * sin_n1i], dim=-1)

@@ -8,12 +8,14 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.models.llama import modeling_llama
 
 from gpt2.export import huggingface
 from gpt2.export.home import CLASSES
 from gpt2.export.parcel import DTYPES, ExportError
 from gpt2.export.reopen import load
 from gpt2.generate import Reader, Request, sample
+from gpt2.rope import rotate
 from gpt2.sampling import Sampling
 from tests.gpt2.parcels import HOMES, LLAMA, awake, bpe, parcel, tokens
 
@@ -49,6 +51,19 @@ def test_logits_equal_those_of_transformers(tmp_path, name):
     assert found.shape[-1] == packed.tokenizer.vocab_size == 257
     assert wanted.std() > 0.3
     assert (found - wanted[..., :257]).abs().max().item() <= 1e-5
+
+
+def test_positions_turn_as_far_as_those_of_transformers():
+    """At the end of a long context, where the rounding of a frequency shows."""
+    config = transformers.LlamaConfig(
+        hidden_size=128, num_attention_heads=2, max_position_embeddings=2048
+    )
+    x_BHTD = torch.randn(1, 2, 2048, 64, generator=torch.Generator().manual_seed(0))
+    angles = modeling_llama.LlamaRotaryEmbedding(config)
+    cos, sin = angles(x_BHTD, torch.arange(2048)[None])
+    wanted, _ = modeling_llama.apply_rotary_pos_emb(x_BHTD, x_BHTD, cos, sin)
+    found = rotate(x_BHTD.transpose(1, 2), 0, 1e4).transpose(1, 2)
+    assert (found - wanted).abs().max().item() <= 1e-6
 
 
 @pytest.mark.parametrize("name", HOMES)

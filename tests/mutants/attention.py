@@ -368,8 +368,8 @@ PROJECTIONS = [
         "rope-slow",
         "RoPE's frequencies fall by half the exponent",
         ROPE,
-        "base ** (-index_i / half)",
-        "base ** (-index_i / (2 * half))",
+        "base ** (index_i / half)",
+        "base ** (index_i / (2 * half))",
         check("0", "formulas", LLAMA),
     ),
     Mutant(
