@@ -11,7 +11,7 @@ has no token and is cut off before anything looks at it).
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +132,7 @@ def load(directory: Path, kind: str) -> Trained:
             f"{cell.config_py}: {error}; another version of this code wrote it "
             "(run.json names the commit)"
         ) from None
-    model = GPT(settings)
+    model = empty_model(settings, kind)
     try:
         checkpoint.load_weights(cell.checkpoint_dir, model)
     except FileNotFoundError:
@@ -152,6 +152,17 @@ def load(directory: Path, kind: str) -> Trained:
     except TokenizerError as error:
         raise GenerateError(f"the tokenizer of {directory}: {error}") from error
     return Trained(model.to(kind).eval(), tokenizer, kind)
+
+
+def empty_model(settings: ModelSettings, kind: str) -> GPT:
+    """The model to fill with weights and sample from.
+
+    What computed the attention in training does not bind it: Triton's kernels,
+    which no CPU runs, make way for `auto` there.
+    """
+    if kind == "cpu" and settings.attention.impl == "triton":
+        settings = replace(settings, attention=replace(settings.attention, impl="auto"))
+    return GPT(settings)
 
 
 def prompt_tokens(trained: Trained, prompt: str) -> list[int]:

@@ -1,7 +1,7 @@
 """`make export`: write a run for elsewhere, read it back, compare, and only then
 give it its name.
 
-Legend: B sequences, T tokens, V tokens of the tokenizer.
+Legend: B sequences, T tokens, V tokens of the tokenizer, R rows of the embedding.
 """
 
 import os
@@ -94,9 +94,10 @@ def probe(trained: Trained) -> torch.Tensor:
     return torch.randint(0, trained.tokenizer.eot, shape, generator=stream)
 
 
+@torch.no_grad()
 def logits(trained: Trained | Parcel, tokens_BT: torch.Tensor) -> torch.Tensor:
-    """logits_BTV by the decoder, which serves every model on every device."""
-    return trained.model.decode(tokens_BT)[0][..., : trained.tokenizer.vocab_size]
+    """logits_BTV of the tokenizer's tokens."""
+    return trained.model(tokens_BT)[..., : trained.tokenizer.vocab_size]
 
 
 def compare(place: Path, target: str, parcel: Parcel) -> list[str]:
@@ -138,8 +139,9 @@ def differences(trained: Trained, parcel: Parcel, whole: bool) -> list[str]:
         )
     used, rows = trained.tokenizer.vocab_size, len(trained.model.wte.weight)
     if not whole and used < rows:
-        everything_BTV = trained.model.decode(tokens_BT)[0]
-        held = everything_BTV.softmax(-1)[..., used:].sum(-1).max().item()
+        with torch.no_grad():
+            probability_BTR = trained.model(tokens_BT).softmax(-1)
+        held = probability_BTR[..., used:].sum(-1).max().item()
         lines.append(
             f"left behind: {rows - used} rows of the embedding that no token uses, of "
             f"probability {held:.1e} at most"

@@ -20,8 +20,9 @@ from typing import Any
 
 import torch
 
+from gpt2 import generate
 from gpt2.data.tokenizers import Tokenizer
-from gpt2.generate import Trained, load
+from gpt2.generate import Trained
 from gpt2.init import weights_sha256
 from gpt2.model import GPT
 from gpt2.settings import ModelSettings
@@ -59,7 +60,7 @@ def of_run(directory: Path) -> tuple[Trained, dict[str, Any]]:
 
     Raises what gpt2.generate.load raises.
     """
-    trained, cell = load(directory, "cpu"), CellDir(directory)
+    trained, cell = generate.load(directory, "cpu"), CellDir(directory)
     config, record = config_py.read(cell.config_py), read_record(cell.run_json)
     inside = sorted(set(config.values) - config.operational)
     symbols = {name: config.values[name] for name in inside}
@@ -123,12 +124,13 @@ def read_papers(place: Path, text: str | None) -> dict[str, Any]:
 def empty_model(place: Path, papers: Mapping[str, Any]) -> GPT:
     """The model that the papers describe, to be filled. Raises ExportError."""
     try:
-        return GPT(build(ModelSettings, papers["symbols"])).eval()
+        settings = build(ModelSettings, papers["symbols"])
     except SettingsError as error:
         raise ExportError(
             f"{place}: {error}; another version of this code wrote it (commit "
             f"{papers['run']['commit']})"
         ) from None
+    return generate.empty_model(settings, "cpu").eval()
 
 
 def require_intact(place: Path, papers: Mapping[str, Any], model: GPT) -> None:

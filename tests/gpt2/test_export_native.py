@@ -12,6 +12,7 @@ from gpt2.export.parcel import DTYPES, ExportError
 from gpt2.export.reopen import load
 from tests.gpt2.parcels import ARCHITECTURES, awake, bpe, parcel, tokens
 
+RA = "gpt2-ratio-ablation/05-ra"
 NAME = "gpt2-ratio-ablation/16-everything"
 
 
@@ -50,6 +51,16 @@ def test_every_architecture_comes_back_bit_for_bit(tmp_path, name):
         again.tokenizer.encode("the é").tolist()
         == model.tokenizer.encode("the é").tolist()
     )
+
+
+def test_a_model_trained_by_triton_runs_on_a_cpu(tmp_path):
+    """Kernels that no CPU runs bind neither a sample nor an export."""
+    name = f"{RA} ATTENTION_IMPL_TRITON=y"
+    native.write(tmp_path / "m", parcel(name, awake(RA), whole=True))
+    model, batch = load(tmp_path / "m", "cpu").model, tokens(awake(RA))
+    assert model.settings.attention.impl == "auto"
+    with torch.no_grad():
+        assert torch.equal(model(batch), awake(RA).model(batch))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
