@@ -20,6 +20,7 @@ from triton.compiler import ASTSource
 
 from kernels.attention import kernel_backward, kernel_forward
 from kernels.attention.configs import KERNELS, TARGETS, Tile, tile, widths
+from kernels.attention.launch import GATHERED as GATHERING
 
 TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 JITTED = {
@@ -37,7 +38,11 @@ SHARED = {
 }
 # fp16 takes what bf16 takes, and a window adds the same masks to both normalisers.
 COMPILED = (torch.bfloat16, torch.float32)
-FLOATS = {"L", "DL", "DELTA", "ALPHA", "DALPHA"}
+FLOATS = {"L", "VALUE", "CUT", "DL", "RATE", "DELTA", "ALPHA", "DALPHA"}
+INTEGERS = {"CARE", "STARTS", "ENDS"}
+# What a statistic adds: beyond these nothing else that a launch can choose is heavier.
+GATHERED = ("mass", "entropy")
+TOP = 8
 
 
 class Case(NamedTuple):
@@ -51,12 +56,15 @@ class Case(NamedTuple):
     pick: bool
     window: bool
     tile: Tile
+    statistic: str | None = None
+    packed: bool = False
 
     @property
     def name(self) -> str:
         """target kernel width dtype flags."""
         flags = ("softpick" if self.pick else "softmax") + ("+ra" * self.band)
-        flags += "+window" * self.window
+        flags += "+window" * self.window + "+packed" * self.packed
+        flags += f"+{self.statistic}" if self.statistic else ""
         dtype = TYPES[self.dtype]
         return f"{self.target} {self.kernel} D{self.width} {dtype} {flags}"
 
@@ -83,7 +91,16 @@ def shipped(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
             if name == "band" and not band or window and pick:
                 continue
             choice = tile(target, name, width, band, pick, dtype)
-            yield Case(target, name, width, dtype, band, pick, window, choice)
+            case = Case(target, name, width, dtype, band, pick, window, choice)
+            yield case
+            if dtype == torch.float32 or width < 64:
+                continue
+            if window:
+                yield case._replace(packed=True)
+            elif not pick:
+                for statistic in GATHERED:
+                    gathered = tile(target, name, width, band, pick, dtype, statistic)
+                    yield case._replace(statistic=statistic, tile=gathered)
 
 
 def gpu_target(name: str) -> GPUTarget:
@@ -115,8 +132,16 @@ def source(case: Case) -> ASTSource:
         "CAREFUL": careful,
         "TAIL": case.window,
         "EXACT": case.dtype == torch.float32,
+        "STATISTIC": GATHERING[case.statistic][0],
+        "TOP": TOP if case.statistic == "mass" else 0,
     }
-    absent = {"DL"} if case.band else {"DL", "ALPHA", "P", "DS"}
+    absent = set() if case.band else {"ALPHA", "P", "DS"}
+    if case.statistic is None:
+        absent |= {"DL", "VALUE", "RATE"}
+    if case.statistic != "mass":
+        absent.add("CUT")
+    if not case.packed:
+        absent |= {"STARTS", "ENDS"}
     if careful:
         absent.add("CARE")
     if not case.tile.descriptors:
@@ -136,7 +161,7 @@ def source(case: Case) -> ASTSource:
         else:
             attributes[(index,)] = [["tt.divisibility", 16]]
             pointer = name.isupper() and name != "T"
-            kind = "fp32" if name in FLOATS else "i32" if name == "CARE" else dtype
+            kind = "fp32" if name in FLOATS else "i32" if name in INTEGERS else dtype
             signature[name] = f"*{kind}" if pointer else "i32"
     constants = {name: constants[name] for name in fn.arg_names if name in constants}
     return ASTSource(fn, signature, constants, attributes)

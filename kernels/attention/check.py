@@ -18,8 +18,7 @@ from typing import NamedTuple
 import torch
 
 from kernels.attention.fused import attention_fused
-from kernels.attention.reference import NORMALISERS
-from kernels.attention.reference import attention
+from kernels.attention.reference import NORMALISERS, attention, statistic, visible
 
 # Fractions of the result that are allowed beside twice the plain error: half a unit
 # in the last place; for fp32 some, as exp2 is approximate and sums are long.
@@ -30,7 +29,9 @@ LAYOUTS = ("fused", "contiguous", "head_first")
 
 
 class Case(NamedTuple):
-    """One comparison; size multiplies every input, layout is one of LAYOUTS."""
+    """One comparison; size multiplies every input, layout is one of LAYOUTS.
+    document: packed documents of so many tokens on average, None for one.
+    """
 
     T: int
     H: int
@@ -43,6 +44,9 @@ class Case(NamedTuple):
     layout: str = "fused"
     size: float = 1.0
     B: int = 1
+    statistic: str | None = None
+    top: int | None = None
+    document: int | None = None
 
 
 class Error(NamedTuple):
@@ -89,26 +93,47 @@ def inputs(case: Case, device: str) -> tuple[torch.Tensor, ...]:
     return q, k, v, torch.randn(B, T, H, D, **kind), torch.randn(H, device=device)
 
 
-def results(function, leaves: list[torch.Tensor], do: torch.Tensor) -> list:
-    """o and the gradients of the leaves."""
+def packed(case: Case, device: str) -> torch.Tensor | None:
+    """starts_BT of documents of random lengths, None where there are none."""
+    if case.document is None:
+        return None
+    t_T = torch.arange(case.T, device=device)
+    begins_BT = torch.rand(case.B, case.T, device=device) < 1 / case.document
+    return (t_T * begins_BT).cummax(dim=1).values.to(torch.int32)
+
+
+def results(function, leaves: list[torch.Tensor], upstream: list) -> list:
+    """o, the statistic where there is one, and the gradients of the leaves."""
     leaves = [x.detach().requires_grad_() for x in leaves]
-    o = function(*leaves)
-    return [o.detach(), *torch.autograd.grad(o, leaves, do)]
+    found = function(*leaves)[: len(upstream)]
+    upstream = [dx.to(x.dtype) for dx, x in zip(upstream, found)]
+    return [*(x.detach() for x in found), *torch.autograd.grad(found, leaves, upstream)]
 
 
 def errors(case: Case, device: str = "cpu") -> list[Error]:
-    """The errors of o, dq, dk, dv and, with a band, dalpha."""
+    """The errors of o, the statistic, dq, dk, dv and, with a band, dalpha."""
     q, k, v, do, alpha = inputs(case, device)
     leaves = [q, k, v] if case.band is None else [q, k, v, alpha]
+    starts = packed(case, device)
+    upstream, names = [do], ["o", "dq", "dk", "dv", "dalpha"]
+    if case.statistic is not None:
+        # As large as what the gradient of o sums to.
+        upstream.append(math.sqrt(case.D) * torch.randn(do.shape[:3]).to(do).mT)
+        names.insert(1, case.statistic)
 
     def plain(q, k, v, alpha=None):
-        shape = case.band or 0, case.normaliser, case.window
-        return attention(q, k, v, alpha, *shape)[0]
+        shape = case.band or 0, case.normaliser, case.window, starts
+        o, p = attention(q, k, v, alpha, *shape)
+        if case.statistic is None:
+            return (o,)
+        mask = visible(case.T, case.T, case.window, q.device, starts)
+        return o, statistic(p, mask, case.statistic, case.top)
 
     def fused(q, k, v, alpha=None):
         first = case.layout == "head_first"
         if first:
             q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        statistics = () if case.statistic is None else (case.statistic,)
         o = attention_fused(
             q,
             k,
@@ -117,16 +142,19 @@ def errors(case: Case, device: str = "cpu") -> list[Error]:
             alpha=alpha,
             band=case.band,
             window=case.window,
+            starts=starts,
             head_first=first,
+            statistics=statistics,
+            top=case.top,
         )
-        return o.transpose(1, 2) if first else o
+        o, found = o if statistics else (o, {})
+        return o.transpose(1, 2) if first else o, *found.values()
 
-    truth = results(plain, [x.double() for x in leaves], do.double())
+    truth = results(plain, [x.double() for x in leaves], upstream)
     # The plain formula in this precision; its alpha has to be of the same type.
-    rough = results(plain, [x.to(case.dtype) for x in leaves], do)
+    rough = results(plain, [x.to(case.dtype) for x in leaves], upstream)
     with poisoned():
-        ours = results(fused, leaves, do)
-    names = ("o", "dq", "dk", "dv", "dalpha")
+        ours = results(fused, leaves, upstream)
     terms = _terms(case, q, k, v, do)
     return [
         _compare(name, out, low, ref, terms[name], FLOOR[case.dtype])
@@ -143,6 +171,8 @@ def _terms(case: Case, q, k, v, do) -> dict[str, float]:
     seen = 1 if case.size >= ONE_KEY else min(case.T, case.window or case.T)
     seen = math.sqrt(seen)
     dp = rms(v) * rms(do) * math.sqrt(case.D)
+    if case.statistic is not None:
+        dp += math.sqrt(case.D)
     per_score = dp / math.sqrt(case.D) / seen
     dalpha = per_score * rms(q) * rms(k) * math.sqrt(case.D * case.B * case.T)
     return {
@@ -151,6 +181,7 @@ def _terms(case: Case, q, k, v, do) -> dict[str, float]:
         "dk": per_score * rms(q) * math.sqrt(q.numel()),
         "dv": 0.0,
         "dalpha": dalpha * seen * math.sqrt(case.H),
+        case.statistic: 0.0,
     }
 
 

@@ -106,6 +106,31 @@ HALF: dict[str, dict[str, list[Row]]] = {
         "column": [Row(64, None, None, Tile(16, 32, 4, 1))],
     },
 }
+# Where a statistic of the rows is gathered, or its gradient spread; other kernels
+# take what they take without.
+GATHERING: dict[str, dict[str, list[Row]]] = {
+    "cuda:90": {
+        "forward": [
+            Row(64, None, None, Tile(64, 64, 4, 2)),
+            Row(128, None, None, Tile(64, 32, 4, 2)),
+        ],
+        "column": [
+            Row(64, True, None, Tile(64, 64, 4, 3)),
+            Row(64, False, None, Tile(64, 64, 4, 2)),
+            Row(128, True, None, Tile(32, 64, 4, 3, descriptors=True)),
+            Row(128, False, None, Tile(32, 64, 4, 2)),
+        ],
+    },
+    "cuda:80": {},
+    "hip:gfx942": {},
+    "hip:gfx1100": {
+        "forward": [Row(64, None, None, Tile(64, 16, 4, 1))],
+        "column": [
+            Row(64, True, None, Tile(16, 32, 4, 1)),
+            Row(64, False, None, Tile(16, 32, 8, 1)),
+        ],
+    },
+}
 SINGLE = {
     "forward": Tile(32, 16, 8, 1),
     "band": Tile(16, 16, 8, 1),
@@ -123,7 +148,13 @@ def widths(target: str, dtype: torch.dtype) -> list[int]:
 
 
 def tile(
-    target: str, kernel: str, width: int, band: bool, pick: bool, dtype: torch.dtype
+    target: str,
+    kernel: str,
+    width: int,
+    band: bool,
+    pick: bool,
+    dtype: torch.dtype,
+    statistic: str | None = None,
 ) -> Tile:
     """The tile of a kernel; NotImplementedError where none was found to serve."""
     if target == INTERPRETER:
@@ -135,7 +166,10 @@ def tile(
         )
     if dtype == torch.float32:
         return SINGLE[kernel]
-    for row in HALF[target][kernel]:
+    rows = HALF[target][kernel]
+    if statistic is not None:
+        rows = GATHERING[target].get(kernel, rows)
+    for row in rows:
         if width <= row.width and row.band in (None, band) and row.pick in (None, pick):
             return row.tile
     raise NotImplementedError(

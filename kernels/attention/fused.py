@@ -14,7 +14,13 @@ from kernels.attention.rows import per_row
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 WIDEST = 128
-STATISTICS = ("lse",)
+# Statistic -> what the kernels gather for it.
+GATHERED = {"topk": "mass", "max": "mass", "entropy": "entropy", "rms": "squares"}
+STATISTICS = ("lse", *GATHERED)
+# Those of rows that sum to 1.
+OF_SOFTMAX = ("entropy", "rms")
+# Largest k of a top-k mass: each adds a maximum and a minimum per score.
+MOST = 16
 
 
 @torch.library.custom_op("kablate::attention", mutates_args=())
@@ -23,69 +29,88 @@ def _attention(
     k: torch.Tensor,
     v: torch.Tensor,
     alpha: torch.Tensor | None,
+    starts: torch.Tensor | None,
     normaliser: str,
     band: int | None,
     window: int | None,
     scale: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    statistic: str | None,
+    top: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """o, L, the statistic, its cut. An operator returns tensors: the last two are
+    empty where there is none.
+    """
     from kernels.attention import launch
 
-    if q.device.type == "cpu" and not launch.INTERPRETED:
-        raise NotImplementedError(
-            "Triton has no CPU: use the reference, or set TRITON_INTERPRET=1 "
-            "before the first import to interpret the kernels"
-        )
-    variant = launch.Variant(normaliser, band, window, scale)
-    return launch.forward(q, k, v, alpha, variant)
+    launch.require(q.device)
+    variant = launch.Variant(normaliser, band, window, scale, statistic, top)
+    found = launch.forward(q, k, v, alpha, starts, variant)
+    return tuple(_nothing(q) if x is None else x for x in found)
 
 
 @_attention.register_fake
-def _(q, k, v, alpha, normaliser, band, window, scale):
-    return q.new_empty(q.shape), per_row(q)
+def _(q, k, v, alpha, starts, normaliser, band, window, scale, statistic, top):
+    value = _nothing(q) if statistic is None else per_row(q)
+    cut = per_row(q) if statistic == "mass" else _nothing(q)
+    return q.new_empty(q.shape), per_row(q), value, cut
 
 
 @torch.library.custom_op("kablate::attention_backward", mutates_args=())
 def _attention_backward(
     do: torch.Tensor,
     dL: torch.Tensor | None,
+    dvalue: torch.Tensor | None,
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
     o: torch.Tensor,
     L: torch.Tensor,
+    value: torch.Tensor,
+    cut: torch.Tensor,
     alpha: torch.Tensor | None,
+    starts: torch.Tensor | None,
     normaliser: str,
     band: int | None,
     window: int | None,
     scale: float,
+    statistic: str | None,
+    top: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """An operator returns tensors: dalpha is empty where there is no alpha."""
+    """dalpha is empty where there is no alpha."""
     from kernels.attention import launch
 
-    variant = launch.Variant(normaliser, band, window, scale)
+    variant = launch.Variant(normaliser, band, window, scale, statistic, top)
     do = do if do.stride(-1) == 1 else do.contiguous()
-    *dqkv, dalpha = launch.backward(do, dL, q, k, v, o, L, alpha, variant)
-    return *dqkv, L.new_empty(0) if dalpha is None else dalpha
+    cut = cut if statistic == "mass" else None
+    *dqkv, dalpha = launch.backward(
+        do, dL, dvalue, q, k, v, o, L, value, cut, alpha, starts, variant
+    )
+    return *dqkv, _nothing(q) if dalpha is None else dalpha
 
 
 @_attention_backward.register_fake
-def _(do, dL, q, k, v, o, L, alpha, normaliser, band, window, scale):
-    dalpha = L.new_empty(0 if alpha is None else q.shape[2])
+def _(do, dL, dvalue, q, k, v, o, L, value, cut, alpha, *_):
+    dalpha = _nothing(q) if alpha is None else alpha.new_empty(alpha.shape)
     return *(x.new_empty(x.shape) for x in (q, k, v)), dalpha
 
 
+def _nothing(q: torch.Tensor) -> torch.Tensor:
+    return q.new_empty(0, dtype=torch.float32)
+
+
 def _setup(ctx, inputs, output):
-    q, k, v, alpha, *ctx.variant = inputs
-    ctx.save_for_backward(q, k, v, *output, alpha)
+    q, k, v, alpha, starts, *ctx.variant = inputs
+    ctx.save_for_backward(q, k, v, *output, alpha, starts)
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx, do, dL):
-    q, k, v, o, L, alpha = ctx.saved_tensors
+def _backward(ctx, do, dL, dvalue, _):
+    q, k, v, o, L, value, cut, alpha, starts = ctx.saved_tensors
     do = torch.zeros_like(o) if do is None else do
-    dL = dL if dL is None else per_row(q).copy_(dL)
-    dq, dk, dv, dalpha = _attention_backward(do, dL, q, k, v, o, L, alpha, *ctx.variant)
-    return dq, dk, dv, None if alpha is None else dalpha, None, None, None, None
+    dvalue = None if ctx.variant[-2] is None else dvalue
+    given = do, dL, dvalue, q, k, v, o, L, value, cut, alpha, starts
+    *dqkv, dalpha = _attention_backward(*given, *ctx.variant)
+    return *dqkv, None if alpha is None else dalpha, *(None,) * 7
 
 
 _attention.register_autograd(_backward, setup_context=_setup)
@@ -100,37 +125,86 @@ def attention_fused(
     alpha: torch.Tensor | None = None,
     band: int | None = None,
     window: int | None = None,
+    starts: torch.Tensor | None = None,
     head_first: bool = False,
     scale: float | None = None,
     statistics: tuple[str, ...] = (),
+    top: int | None = None,
 ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """o_BTHD = normaliser(S) v, strictly causal, as `attention` defines it.
 
     S_ts = scale (q_t · k_s + [0 <= t - s <= band] alpha_h q_s · k_t), with
-    scale = 1 / sqrt(D) unless given; t sees s where 0 <= t - s < window. q is
+    scale = 1 / sqrt(D) unless given; t sees s where 0 <= t - s < window and
+    s >= starts_BT, int32 on the device: the first token of t's document, so that
+    documents packed into a row do not see each other. q is
     [B, T, H, D], k and v [B, T, G, D] (head_first: T after the heads, o as
     well), G divides H and head h reads h // (H / G). Views of a fused
     projection are read in place. alpha_H is fp32; every input gets a gradient.
 
     With statistics, returns (o, {name: stat_BHT}): `lse` = log sum e^S, for
-    softpick log(sum |e^S - 1| + eps e^m) with its row maximum m.
+    softpick log(sum |e^S - 1| + eps e^m) with its row maximum m, and of the
+    others, as `statistic` defines them, at most one: `topk` (the mass of the
+    `top` largest), `max`, `entropy`, `rms`. All have gradients.
 
-    Raises ValueError for shapes and values that have no meaning,
-    NotImplementedError for what these kernels cannot serve.
+    starts must not fall along T and starts_t <= t: that is not checked, it would
+    wait for the device. Raises ValueError for shapes and values that have no
+    meaning, NotImplementedError for what these kernels cannot serve.
     """
     if head_first:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    _check(q, k, v, alpha, band)
-    _check_options(normaliser, band, window, scale, statistics)
+    check_tensors(q, k, v, alpha, band, starts)
+    _check_options(normaliser, band, window, scale)
+    _check_statistics(normaliser, statistics, top)
     scale = 1 / math.sqrt(q.shape[3]) if scale is None else scale
-    o, L = _attention(q, k, v, alpha, normaliser, band, window, scale)
+    concentration = next((name for name in statistics if name != "lse"), None)
+    gathered = GATHERED.get(concentration)
+    count = {"topk": top, "max": 1}.get(concentration, 0)
+    o, L, value, _ = _attention(
+        q, k, v, alpha, starts, normaliser, band, window, scale, gathered, count
+    )
     o = o.transpose(1, 2) if head_first else o
     if not statistics:
         return o
-    return o, {"lse": L * scale}
+    found = {}
+    if "lse" in statistics:
+        found["lse"] = L * scale
+    if concentration is not None:
+        seen = _seen(q, window, starts)
+        found[concentration] = _normalised(concentration, value, seen)
+    return o, found
 
 
-def _check(q, k, v, alpha, band) -> None:
+def document_starts(cu_seqlens: torch.Tensor, total: int) -> torch.Tensor:
+    """starts_1T of documents that follow each other in one row of `total` tokens:
+    document i holds the tokens from cu_seqlens[i] up to cu_seqlens[i + 1].
+    """
+    t_T = torch.arange(total, device=cu_seqlens.device, dtype=cu_seqlens.dtype)
+    document_T = torch.searchsorted(cu_seqlens, t_T, right=True) - 1
+    return cu_seqlens[document_T].to(torch.int32)[None]
+
+
+def _seen(q, window, starts) -> torch.Tensor:
+    """How many keys each query sees, broadcast to [B, H, T]."""
+    T = q.shape[1]
+    seen_1T = torch.arange(1, T + 1, device=q.device)[None]
+    if starts is not None:
+        seen_1T = seen_1T - starts
+    if window is not None:
+        seen_1T = seen_1T.clamp(max=window)
+    return seen_1T[:, None]
+
+
+def _normalised(name: str, value_BHT, seen_B1T) -> torch.Tensor:
+    """The statistic from what the kernels gather."""
+    if name == "rms":
+        return (value_BHT / seen_B1T).sqrt()
+    if name == "entropy":
+        most_B1T = seen_B1T.clamp(min=2).to(value_BHT.dtype).log()
+        return torch.where(seen_B1T > 1, 1 - value_BHT / most_B1T, 0.0)
+    return value_BHT
+
+
+def check_tensors(q, k, v, alpha, band, starts) -> None:
     """Raise where the tensors do not fit together or cannot be served."""
     shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
     if q.dim() != 4 or k.shape != v.shape or k.dim() != 4:
@@ -164,9 +238,18 @@ def _check(q, k, v, alpha, band) -> None:
             f"alpha must be fp32 [{H}], one per head, not {alpha.dtype} "
             f"{tuple(alpha.shape)}"
         )
+    if starts is None:
+        return
+    if starts.shape != q.shape[:2] or starts.dtype != torch.int32:
+        raise ValueError(
+            f"starts must be int32 [{q.shape[0]}, {q.shape[1]}], one per query, not "
+            f"{starts.dtype} {tuple(starts.shape)}"
+        )
+    if starts.device != q.device or not starts.is_contiguous():
+        raise ValueError(f"starts must be contiguous on {q.device}")
 
 
-def _check_options(normaliser, band, window, scale, statistics) -> None:
+def _check_options(normaliser, band, window, scale) -> None:
     """Raise where a value lies outside its range."""
     if normaliser not in NORMALISERS:
         raise ValueError(f"normaliser {normaliser!r}: one of {NORMALISERS}")
@@ -176,8 +259,23 @@ def _check_options(normaliser, band, window, scale, statistics) -> None:
         raise ValueError(f"window {window}: at least 1, the query's own position")
     if scale is not None and not 0 < scale < math.inf:
         raise ValueError(f"scale {scale}: positive and finite")
+
+
+def _check_statistics(normaliser, statistics, top) -> None:
+    """Raise for statistics that have no meaning or are not gathered."""
     unknown = set(statistics) - set(STATISTICS)
     if unknown:
+        raise ValueError(f"statistics {sorted(unknown)}: {STATISTICS}")
+    gathered = set(statistics) - {"lse"}
+    if len(gathered) > 1:
         raise NotImplementedError(
-            f"statistics {sorted(unknown)}: only {STATISTICS}; use the reference"
+            f"{sorted(gathered)}: one of them at a time; use the reference"
+        )
+    if normaliser != "softmax" and gathered & set(OF_SOFTMAX):
+        raise ValueError(f"{sorted(gathered)} of {normaliser}: its rows may sum to 0")
+    if ("topk" in gathered) != (top is not None):
+        raise ValueError("top and the statistic topk belong together")
+    if top is not None and not 1 <= top <= MOST:
+        raise NotImplementedError(
+            f"top {top}: these kernels keep 1 to {MOST}; use the reference"
         )

@@ -26,6 +26,7 @@ from kernels.attention.kernel_tiles import (
     _load,
     _needs_care,
     _place,
+    _reach,
     _sees_few,
     _share,
     _store,
@@ -42,6 +43,8 @@ def _row_blocks(
     do,
     level,
     delta,
+    cut,
+    rate,
     lo,
     hi,
     t,
@@ -56,7 +59,7 @@ def _row_blocks(
     stride_k,
     stride_v,
     T,
-    window,
+    reach,
     scale,
     D: tl.constexpr,
     D_PAD: tl.constexpr,
@@ -66,6 +69,7 @@ def _row_blocks(
     PICK: tl.constexpr,
     CAREFUL: tl.constexpr,
     EXACT: tl.constexpr,
+    STATISTIC: tl.constexpr,
 ):
     """dQ over the key blocks in [lo, hi)."""
     rows, cols = tl.arange(0, BLOCK_N), tl.arange(0, D_PAD)
@@ -75,10 +79,20 @@ def _row_blocks(
         x = _dot(q, tl.trans(k))
         if CHECK:
             back = t[:, None] - (n0 + rows)[None, :]
-            x = tl.where(_visible(back, window, WINDOW), x, float("-inf"))
+            x = tl.where(_visible(back, reach, WINDOW), x, float("-inf"))
         dp = _dot(do, tl.trans(v))
         _, ds = _weights(
-            x, level[:, None], delta[:, None], dp, scale, PICK, CAREFUL, EXACT
+            x,
+            level[:, None],
+            delta[:, None],
+            dp,
+            cut,
+            rate,
+            scale,
+            STATISTIC,
+            PICK,
+            CAREFUL,
+            EXACT,
         )
         dq = _dot(ds.to(k.dtype), k, dq)
     return dq
@@ -91,6 +105,8 @@ def _row_all(
     do,
     level,
     delta,
+    cut,
+    rate,
     lo,
     full,
     near,
@@ -107,7 +123,7 @@ def _row_all(
     stride_k,
     stride_v,
     T,
-    window,
+    reach,
     scale,
     D: tl.constexpr,
     D_PAD: tl.constexpr,
@@ -117,31 +133,43 @@ def _row_all(
     PICK: tl.constexpr,
     CAREFUL: tl.constexpr,
     EXACT: tl.constexpr,
+    STATISTIC: tl.constexpr,
 ):
     """dQ over every block that no strip holds."""
     # fmt: off
     if WINDOW:
         dq = _row_blocks(
-            dq, q, do, level, delta, lo, full, t, K, V,
+            dq, q, do, level, delta, cut, rate, lo, full, t, K, V,
             K_TILES, V_TILES, k_row, k_column, v_row, v_column,
-            stride_k, stride_v, T, window, scale,
-            D, D_PAD, BLOCK_N, True, WINDOW, PICK, CAREFUL, EXACT,
+            stride_k, stride_v, T, reach, scale,
+            D, D_PAD, BLOCK_N, True, WINDOW, PICK, CAREFUL, EXACT, STATISTIC,
         )
     dq = _row_blocks(
-        dq, q, do, level, delta, full, near, t, K, V,
+        dq, q, do, level, delta, cut, rate, full, near, t, K, V,
         K_TILES, V_TILES, k_row, k_column, v_row, v_column,
-        stride_k, stride_v, T, window, scale,
-        D, D_PAD, BLOCK_N, False, WINDOW, PICK, CAREFUL, EXACT,
+        stride_k, stride_v, T, reach, scale,
+        D, D_PAD, BLOCK_N, False, WINDOW, PICK, CAREFUL, EXACT, STATISTIC,
     )
     if STRIPS == 0:
         dq = _row_blocks(
-            dq, q, do, level, delta, near, hi, t, K, V,
+            dq, q, do, level, delta, cut, rate, near, hi, t, K, V,
             K_TILES, V_TILES, k_row, k_column, v_row, v_column,
-            stride_k, stride_v, T, window, scale,
-            D, D_PAD, BLOCK_N, True, WINDOW, PICK, CAREFUL, EXACT,
+            stride_k, stride_v, T, reach, scale,
+            D, D_PAD, BLOCK_N, True, WINDOW, PICK, CAREFUL, EXACT, STATISTIC,
         )
     # fmt: on
     return dq
+
+
+@triton.jit
+def _statistic(CUT, RATE, lines, inside):
+    """(cut, rate) of rows, as _weights takes them; 0 where there is none."""
+    cut, rate = 0.0, 0.0
+    if CUT is not None:
+        cut = tl.load(CUT + lines, mask=inside, other=0.0)
+    if RATE is not None:
+        rate = tl.load(RATE + lines, mask=inside, other=0.0)
+    return cut, rate
 
 
 @triton.jit
@@ -169,7 +197,7 @@ def _summed_delta(
     stride_k,
     stride_v,
     T,
-    window,
+    reach,
     band,
     scale,
     D: tl.constexpr,
@@ -193,9 +221,11 @@ def _summed_delta(
         if BAND:
             q_there = _load(Q, n0, stride_q, rows, cols, T, D, True)
             x += tl.where(back <= band, alpha * _dot(k_here, tl.trans(q_there)), 0.0)
-        x = tl.where(_visible(back, window, WINDOW), x, float("-inf"))
+        x = tl.where(_visible(back, reach, WINDOW), x, float("-inf"))
         dp = _dot(do, tl.trans(v))
-        twice_p, _ = _weights(x, level[:, None], 0.0, dp, scale, True, True, EXACT)
+        twice_p, _ = _weights(
+            x, level[:, None], 0.0, dp, 0.0, 0.0, scale, 0, True, True, EXACT
+        )
         delta += tl.sum(twice_p * dp, 1)
     return delta * 0.5
 
@@ -210,11 +240,12 @@ def _strip(base, width, t, s, STRIPS: tl.constexpr):
 # fmt: off
 @triton.jit
 def backward_band(
-    Q, K, V, O, DO, L, DL, DELTA, ALPHA, P, DS, DALPHA, stride_qb, stride_qt, stride_qh,
-    stride_kb, stride_kt, stride_kh, stride_vb, stride_vt, stride_vh, stride_ob,
-    stride_ot, stride_oh, T, stride_l, H, window, band, scale, GROUP: tl.constexpr,
-    D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    STRIPS: tl.constexpr, WINDOW: tl.constexpr, PICK: tl.constexpr, EXACT: tl.constexpr,
+    Q, K, V, O, DO, L, DL, CUT, RATE, DELTA, ALPHA, STARTS, P, DS, DALPHA, stride_qb,
+    stride_qt, stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt,
+    stride_vh, stride_ob, stride_ot, stride_oh, T, stride_l, H, window, band, scale,
+    GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr, STRIPS: tl.constexpr, WINDOW: tl.constexpr,
+    PICK: tl.constexpr, EXACT: tl.constexpr, STATISTIC: tl.constexpr,
 ):
     """delta_BHT, the strips of p and dS (0 where not visible), and this block's part
     of dalpha = scale sum dS_ts q_s · k_t, for one block of queries.
@@ -237,21 +268,25 @@ def backward_band(
     k_here = _load(K, m0, stride_kt, rows, cols, T, D, True)
     do = _load(DO, m0, stride_ot, rows, cols, T, D, True)
     alpha = tl.load(ALPHA + h).to(tl.float32)
+    if STARTS is not None:
+        STARTS += b * T
+    reach = _reach(STARTS, t[:, None], T, window)
     delta = _delta(O, DO, m0, stride_ot, T, H, rows, cols, D)
     if PICK:
-        if _sees_few(m0, window, WINDOW):
+        if _sees_few(t, _reach(STARTS, t, T, window), WINDOW):
             lo, _, _, hi = _key_ranges(
-                m0, T, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW
+                m0, T, STARTS, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW
             )
             delta = _summed_delta(
                 q, do, k_here, level, lo, hi, t, alpha, Q, K, V,
-                stride_qt, stride_kt, stride_vt, T, window, band, scale,
+                stride_qt, stride_kt, stride_vt, T, reach, band, scale,
                 D, D_PAD, BLOCK_N, True, WINDOW, EXACT,
             )
     if DL is not None:
         # L moves with e^(s-L), as delta enters dS with it.
         delta -= tl.load(DL + lines, mask=t < T, other=0.0) / scale
     tl.store(DELTA + lines, delta, mask=t < T)
+    cut, rate = _statistic(CUT, RATE, lines[:, None], (t < T)[:, None])
     width: tl.constexpr = STRIPS * TILE
     P += tl.cast(head, tl.int64) * T * width
     DS += tl.cast(head, tl.int64) * T * width
@@ -265,10 +300,11 @@ def backward_band(
         back = t[:, None] - (n0 + s_rows)[None, :]
         r = tl.where(back <= band, _dot(k_here, tl.trans(q_there)), 0.0)
         x = _dot(q, tl.trans(k)) + alpha * r
-        x = tl.where(_visible(back, window, WINDOW), x, float("-inf"))
+        x = tl.where(_visible(back, reach, WINDOW), x, float("-inf"))
         dp = _dot(do, tl.trans(v))
         p, ds = _weights(
-            x, level[:, None], delta[:, None], dp, scale, PICK, True, EXACT
+            x, level[:, None], delta[:, None], dp, cut, rate, scale, STATISTIC, PICK,
+            True, EXACT,
         )
         dalpha += tl.sum(ds * r, 1)
         inside = (t < T)[:, None]
@@ -291,12 +327,13 @@ def backward_band(
 # fmt: off
 @triton.jit
 def backward_row(
-    Q, K, V, O, DO, L, DL, DELTA, ALPHA, DS, CARE, DQ, K_TILES, V_TILES, stride_qb,
-    stride_qt, stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt,
-    stride_vh, stride_ob, stride_ot, stride_oh, T, stride_l, H, window, band, scale,
-    GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr, STRIPS: tl.constexpr, AHEAD: tl.constexpr,
-    WINDOW: tl.constexpr, PICK: tl.constexpr, EXACT: tl.constexpr,
+    Q, K, V, O, DO, L, DL, CUT, RATE, DELTA, ALPHA, STARTS, DS, CARE, DQ, K_TILES,
+    V_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
+    stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh, T, stride_l, H,
+    window, band, scale, GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, STRIPS: tl.constexpr,
+    AHEAD: tl.constexpr, WINDOW: tl.constexpr, PICK: tl.constexpr, EXACT: tl.constexpr,
+    STATISTIC: tl.constexpr,
 ):
     """dQ_BTHD of one block of queries; without a band delta_BHT as well. DL is the
     gradient of L, or None.
@@ -320,16 +357,22 @@ def backward_row(
     lines = tl.cast(head, tl.int64) * stride_l + t
     level = tl.load(L + lines, mask=t < T, other=0.0)
     dq = tl.zeros([BLOCK_M, D_PAD], tl.float32)
-    lo, full, near, hi = _key_ranges(m0, T, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW)
+    if STARTS is not None:
+        STARTS += b * T
+    reach = _reach(STARTS, t[:, None], T, window)
+    lo, full, near, hi = _key_ranges(
+        m0, T, STARTS, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW
+    )
+    cut, rate = _statistic(CUT, RATE, lines[:, None], (t < T)[:, None])
     q = _load(Q, m0, stride_qt, rows, cols, T, D, True)
     do = _load(DO, m0, stride_ot, rows, cols, T, D, True)
     if STRIPS == 0:
         delta = _delta(O + own, DO, m0, stride_ot, T, H, rows, cols, D)
         if PICK:
-            if _sees_few(m0, window, WINDOW):
+            if _sees_few(t, _reach(STARTS, t, T, window), WINDOW):
                 delta = _summed_delta(
                     q, do, q, level, lo, hi, t, 0.0, Q, K, V,
-                    stride_qt, stride_kt, stride_vt, T, window, band, scale,
+                    stride_qt, stride_kt, stride_vt, T, reach, band, scale,
                     D, D_PAD, BLOCK_N, False, WINDOW, EXACT,
                 )
         if DL is not None:
@@ -356,13 +399,15 @@ def backward_row(
             ds = tl.load(pairs, mask=(t < T)[:, None], other=0.0)
             dq = _dot(ds, k, dq)
     if CARE is not None:
-        care = _needs_care(level, t, T, window, scale, WINDOW)
+        care = _needs_care(
+            level, t, T, _reach(STARTS, t, T, window), scale, WINDOW
+        )
         tl.store(CARE + tl.cast(head, tl.int64) * blocks + block, care)
     dq = _row_all(
-        dq, q, do, level, delta, lo, full, near, hi, t, K, V,
+        dq, q, do, level, delta, cut, rate, lo, full, near, hi, t, K, V,
         K_TILES, V_TILES, k_row, k_column, v_row, v_column,
-        stride_kt, stride_vt, T, window, scale,
-        D, D_PAD, BLOCK_N, STRIPS, WINDOW, PICK, True, EXACT,
+        stride_kt, stride_vt, T, reach, scale,
+        D, D_PAD, BLOCK_N, STRIPS, WINDOW, PICK, True, EXACT, STATISTIC,
     )
     _store(DQ + own, m0, H * D, rows, cols, T, D, dq * scale)
 # fmt: on
@@ -383,6 +428,9 @@ def _column_blocks(
     DO,
     L,
     DELTA,
+    CUT,
+    RATE,
+    STARTS,
     Q_TILES,
     DO_TILES,
     q_row,
@@ -402,6 +450,7 @@ def _column_blocks(
     PICK: tl.constexpr,
     CAREFUL: tl.constexpr,
     EXACT: tl.constexpr,
+    STATISTIC: tl.constexpr,
 ):
     """dK and dV over the query blocks in [lo, near) and then [full, hi). Tiles are
     [N, M]: keys are rows.
@@ -426,11 +475,23 @@ def _column_blocks(
             delta = tl.load(DELTA + t)
         x = _dot(k, tl.trans(q))
         if CHECK:
-            seen = _visible(t[None, :] - s[:, None], window, WINDOW) & (t < T)[None, :]
+            reach = _reach(STARTS, t[None, :], T, window)
+            seen = _visible(t[None, :] - s[:, None], reach, WINDOW) & (t < T)[None, :]
             x = tl.where(seen, x, float("-inf"))
         dp = _dot(v, tl.trans(do))
+        cut, rate = _statistic(CUT, RATE, t[None, :], (t < T)[None, :])
         p, ds = _weights(
-            x, level[None, :], delta[None, :], dp, scale, PICK, CAREFUL or CHECK, EXACT
+            x,
+            level[None, :],
+            delta[None, :],
+            dp,
+            cut,
+            rate,
+            scale,
+            STATISTIC,
+            PICK,
+            CAREFUL or CHECK,
+            EXACT,
         )
         dv = _dot(p.to(do.dtype), do, dv)
         dk = _dot(ds.to(q.dtype), q, dk)
@@ -452,6 +513,9 @@ def _column_all(
     DO,
     L,
     DELTA,
+    CUT,
+    RATE,
+    STARTS,
     Q_TILES,
     DO_TILES,
     q_row,
@@ -472,6 +536,7 @@ def _column_all(
     PICK: tl.constexpr,
     CAREFUL: tl.constexpr,
     EXACT: tl.constexpr,
+    STATISTIC: tl.constexpr,
 ):
     """dK and dV over every block that no strip holds: those that need a mask (near
     the diagonal and, TAIL, at the end), then the rest.
@@ -480,16 +545,16 @@ def _column_all(
     if TAIL or STRIPS == 0:
         start = near if STRIPS > 0 else lo
         dk, dv = _column_blocks(
-            dk, dv, k, v, start, near, full, hi, s, Q, DO, L, DELTA,
+            dk, dv, k, v, start, near, full, hi, s, Q, DO, L, DELTA, CUT, RATE, STARTS,
             Q_TILES, DO_TILES, q_row, q_column, do_row, do_column,
             stride_q, stride_o, T, window, scale,
-            D, D_PAD, BLOCK_M, True, WINDOW, PICK, CAREFUL, EXACT,
+            D, D_PAD, BLOCK_M, True, WINDOW, PICK, CAREFUL, EXACT, STATISTIC,
         )
     dk, dv = _column_blocks(
-        dk, dv, k, v, near, full, hi, hi, s, Q, DO, L, DELTA,
+        dk, dv, k, v, near, full, hi, hi, s, Q, DO, L, DELTA, CUT, RATE, STARTS,
         Q_TILES, DO_TILES, q_row, q_column, do_row, do_column,
         stride_q, stride_o, T, window, scale,
-        D, D_PAD, BLOCK_M, False, WINDOW, PICK, CAREFUL, EXACT,
+        D, D_PAD, BLOCK_M, False, WINDOW, PICK, CAREFUL, EXACT, STATISTIC,
     )
     # fmt: on
     return dk, dv
@@ -499,6 +564,7 @@ def _column_all(
 def _query_ranges(
     n0,
     T,
+    ENDS,
     window,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -517,6 +583,9 @@ def _query_ranges(
     if WINDOW:
         hi = tl.minimum(T, n0 + BLOCK_N - 1 + window)
         whole = tl.minimum(T, n0 + window)
+    if ENDS is not None:
+        hi = tl.minimum(hi, tl.load(ENDS + tl.minimum(n0 + BLOCK_N, T) - 1))
+        whole = tl.minimum(whole, tl.load(ENDS + n0))
     near = tl.minimum(near, T)
     full = tl.maximum(whole // BLOCK_M * BLOCK_M, near)
     return lo, near, full, hi
@@ -525,13 +594,13 @@ def _query_ranges(
 # fmt: off
 @triton.jit
 def _column_item(
-    item, Q, K, V, DO, L, DELTA, ALPHA, P, DS, DK, DV, Q_TILES, DO_TILES, stride_qb,
-    stride_qt, stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt,
-    stride_vh, stride_ob, stride_ot, stride_oh, T, stride_l, G, window, band, scale,
-    GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr, STRIPS: tl.constexpr, AHEAD: tl.constexpr,
-    WINDOW: tl.constexpr, TAIL: tl.constexpr, PICK: tl.constexpr, CAREFUL: tl.constexpr,
-    EXACT: tl.constexpr,
+    item, Q, K, V, DO, L, CUT, RATE, DELTA, ALPHA, STARTS, ENDS, P, DS, DK, DV, Q_TILES,
+    DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
+    stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh, T, stride_l, G,
+    window, band, scale, GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, STRIPS: tl.constexpr,
+    AHEAD: tl.constexpr, WINDOW: tl.constexpr, TAIL: tl.constexpr, PICK: tl.constexpr,
+    CAREFUL: tl.constexpr, EXACT: tl.constexpr, STATISTIC: tl.constexpr,
 ):
     """dK and dV of one block of keys, over the GROUP heads that read it."""
     blocks = tl.cdiv(T, BLOCK_N)
@@ -544,7 +613,12 @@ def _column_item(
     s = n0 + rows
     dk = tl.zeros([BLOCK_N, D_PAD], tl.float32)
     dv = tl.zeros([BLOCK_N, D_PAD], tl.float32)
-    lo, near, full, hi = _query_ranges(n0, T, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW)
+    if STARTS is not None:
+        STARTS += b * T
+        ENDS += b * T
+    lo, near, full, hi = _query_ranges(
+        n0, T, ENDS, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW
+    )
     H = G * GROUP
     for h in range(g * GROUP, g * GROUP + GROUP):
         q_start = b * stride_qb + tl.cast(h, tl.int64) * stride_qh
@@ -554,6 +628,11 @@ def _column_item(
         Q_h = Q + q_start
         DO_h = DO + do_start
         lines = (b * H + h) * stride_l
+        CUT_h, RATE_h = CUT, RATE
+        if CUT is not None:
+            CUT_h = CUT + lines
+        if RATE is not None:
+            RATE_h = RATE + lines
         if STRIPS > 0:
             width: tl.constexpr = STRIPS * TILE
             P_h = P + (b * H + h) * T * width
@@ -589,9 +668,11 @@ def _column_item(
         v = _load(V, n0, stride_vt, rows, cols, T, D, True)
         dk, dv = _column_all(
             dk, dv, k, v, lo, near, full, hi, s, Q_h, DO_h, L + lines, DELTA + lines,
+            CUT_h, RATE_h, STARTS,
             Q_TILES, DO_TILES, q_row, q_column, do_row, do_column,
             stride_qt, stride_ot, T, window, scale,
             D, D_PAD, BLOCK_M, STRIPS, WINDOW, TAIL, PICK, CAREFUL, EXACT,
+            STATISTIC,
         )
     if PICK:
         dv = dv * 0.5
@@ -604,14 +685,14 @@ def _column_item(
 # fmt: off
 @triton.jit
 def backward_column(
-    Q, K, V, DO, L, DELTA, ALPHA, P, DS, CARE, DK, DV, Q_TILES, DO_TILES, stride_qb,
-    stride_qt, stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt,
-    stride_vh, stride_ob, stride_ot, stride_oh, T, stride_l, G, count, window, band,
-    scale, GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, STRIPS: tl.constexpr,
-    AHEAD: tl.constexpr, ROW_BLOCK: tl.constexpr, WINDOW: tl.constexpr,
-    TAIL: tl.constexpr, PICK: tl.constexpr, REPAIR: tl.constexpr, CAREFUL: tl.constexpr,
-    EXACT: tl.constexpr,
+    Q, K, V, DO, L, CUT, RATE, DELTA, ALPHA, STARTS, ENDS, P, DS, CARE, DK, DV, Q_TILES,
+    DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
+    stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh, T, stride_l, G,
+    count, window, band, scale, GROUP: tl.constexpr, D: tl.constexpr,
+    D_PAD: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    STRIPS: tl.constexpr, AHEAD: tl.constexpr, ROW_BLOCK: tl.constexpr,
+    WINDOW: tl.constexpr, TAIL: tl.constexpr, PICK: tl.constexpr, REPAIR: tl.constexpr,
+    CAREFUL: tl.constexpr, EXACT: tl.constexpr, STATISTIC: tl.constexpr,
 ):
     """dK_BTGD and dV_BTGD, a program per block of keys. TAIL: query blocks past the
     diagonal need a mask (a window, or T % BLOCK_M). REPAIR: a few programs share
@@ -631,19 +712,19 @@ def backward_column(
                     care = tl.maximum(care, _any(flags, first, row_blocks))
                 if care > 0:
                     _column_item(
-                        item, Q, K, V, DO, L, DELTA, ALPHA, P, DS, DK, DV, Q_TILES,
-                        DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt,
-                        stride_kh, stride_vb, stride_vt, stride_vh, stride_ob,
-                        stride_ot, stride_oh, T, stride_l, G, window, band, scale,
-                        GROUP, D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, AHEAD, WINDOW, TAIL,
-                        PICK, CAREFUL, EXACT,
+                        item, Q, K, V, DO, L, CUT, RATE, DELTA, ALPHA, STARTS, ENDS, P,
+                        DS, DK, DV, Q_TILES, DO_TILES, stride_qb, stride_qt, stride_qh,
+                        stride_kb, stride_kt, stride_kh, stride_vb, stride_vt,
+                        stride_vh, stride_ob, stride_ot, stride_oh, T, stride_l, G,
+                        window, band, scale, GROUP, D, D_PAD, BLOCK_M, BLOCK_N, STRIPS,
+                        AHEAD, WINDOW, TAIL, PICK, CAREFUL, EXACT, STATISTIC,
                     )
     else:
         _column_item(
-            tl.program_id(0), Q, K, V, DO, L, DELTA, ALPHA, P, DS, DK, DV, Q_TILES,
-            DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
-            stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh, T,
-            stride_l, G, window, band, scale, GROUP, D, D_PAD, BLOCK_M, BLOCK_N, STRIPS,
-            AHEAD, WINDOW, TAIL, PICK, CAREFUL, EXACT,
+            tl.program_id(0), Q, K, V, DO, L, CUT, RATE, DELTA, ALPHA, STARTS, ENDS, P,
+            DS, DK, DV, Q_TILES, DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb,
+            stride_kt, stride_kh, stride_vb, stride_vt, stride_vh, stride_ob, stride_ot,
+            stride_oh, T, stride_l, G, window, band, scale, GROUP, D, D_PAD, BLOCK_M,
+            BLOCK_N, STRIPS, AHEAD, WINDOW, TAIL, PICK, CAREFUL, EXACT, STATISTIC,
         )
 # fmt: on

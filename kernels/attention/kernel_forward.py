@@ -6,9 +6,10 @@ kernel_tiles.py has the formulas, the units and the legend.
 import triton
 import triton.language as tl
 
+from kernels.attention.kernel_statistics import _begin, _finish, _gather
 from kernels.attention.kernel_tiles import (
-    LOG2E,
     EPS,
+    LOG2E,
     LOWEST,
     _dot,
     _key_ranges,
@@ -20,6 +21,7 @@ from kernels.attention.kernel_tiles import (
     _share,
     _place,
     _power,
+    _reach,
     _store,
     _stream,
     _visible,
@@ -31,6 +33,7 @@ def _forward_blocks(
     acc,
     total,
     top,
+    state,
     q,
     k_here,
     lo,
@@ -50,7 +53,7 @@ def _forward_blocks(
     stride_k,
     stride_v,
     T,
-    window,
+    reach,
     band,
     scale,
     D: tl.constexpr,
@@ -63,6 +66,8 @@ def _forward_blocks(
     SAFE: tl.constexpr,
     CAREFUL: tl.constexpr,
     EXACT: tl.constexpr,
+    STATISTIC: tl.constexpr,
+    TOP: tl.constexpr,
 ):
     """Online sums over the key blocks in [lo, hi)."""
     rows, cols = tl.arange(0, BLOCK_N), tl.arange(0, D_PAD)
@@ -75,8 +80,8 @@ def _forward_blocks(
             q_there = _load(Q, n0, stride_q, rows, cols, T, D, CHECK)
             x += tl.where(back <= band, alpha * _dot(k_here, tl.trans(q_there)), 0.0)
         if CHECK:
-            x = _masked(x, _visible(back, window, WINDOW), PICK)
-        new_top = top
+            x = _masked(x, _visible(back, reach, WINDOW), PICK)
+        new_top, shrink, before = top, 1.0, total
         if SAFE:
             new_top = tl.maximum(top, tl.max(x, 1))
             shrink = tl.exp2((top - new_top) * unit)
@@ -90,10 +95,11 @@ def _forward_blocks(
             e = e + tl.abs(e)
         else:
             total += tl.sum(e, 1)
+        state = _gather(state, x, e, before, shrink, top, new_top, STATISTIC, TOP)
         v = _stream(V_TILES, v_row, v_column, V, n0, stride_v, rows, cols, T, D, CHECK)
         acc = _dot(e.to(v.dtype), v, acc)
         top = new_top
-    return acc, total, top
+    return acc, total, top, state
 
 
 @triton.jit
@@ -116,6 +122,7 @@ def _forward_rows(
     stride_k,
     stride_v,
     T,
+    STARTS,
     window,
     band,
     scale,
@@ -129,51 +136,61 @@ def _forward_rows(
     SAFE: tl.constexpr,
     CAREFUL: tl.constexpr,
     EXACT: tl.constexpr,
+    STATISTIC: tl.constexpr,
+    TOP: tl.constexpr,
 ):
-    """The sums of one block of queries: sum e v (softpick: twice that), sum |e| and
-    the row maximum they are relative to.
+    """The sums of one block of queries: sum e v (softpick: twice that), sum |e|,
+    the row maximum they are relative to and what was gathered.
     """
     acc = tl.zeros([BLOCK_M, D_PAD], tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     top = tl.zeros([BLOCK_M], tl.float32)
     if not PICK:
         top += LOWEST
-    lo, full, near, hi = _key_ranges(m0, T, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW)
+    lo, full, near, hi = _key_ranges(
+        m0, T, STARTS, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW
+    )
+    reach = _reach(STARTS, t[:, None], T, window)
+    state = _begin(BLOCK_M, BLOCK_N, STATISTIC, TOP)
     # fmt: off
     if WINDOW:
-        acc, total, top = _forward_blocks(
-            acc, total, top, q, k_here, lo, full, t, alpha, Q, K, V,
+        acc, total, top, state = _forward_blocks(
+            acc, total, top, state, q, k_here, lo, full, t, alpha, Q, K, V,
             K_TILES, V_TILES, k_row, k_column, v_row, v_column,
-            stride_q, stride_k, stride_v, T, window, band, scale,
+            stride_q, stride_k, stride_v, T, reach, band, scale,
             D, D_PAD, BLOCK_N, True, False, WINDOW, PICK, SAFE, CAREFUL, EXACT,
+            STATISTIC, TOP,
         )
-    acc, total, top = _forward_blocks(
-        acc, total, top, q, k_here, full, near, t, alpha, Q, K, V,
+    acc, total, top, state = _forward_blocks(
+        acc, total, top, state, q, k_here, full, near, t, alpha, Q, K, V,
         K_TILES, V_TILES, k_row, k_column, v_row, v_column,
-        stride_q, stride_k, stride_v, T, window, band, scale,
+        stride_q, stride_k, stride_v, T, reach, band, scale,
         D, D_PAD, BLOCK_N, False, False, WINDOW, PICK, SAFE, CAREFUL, EXACT,
+        STATISTIC, TOP,
     )
-    acc, total, top = _forward_blocks(
-        acc, total, top, q, k_here, near, hi, t, alpha, Q, K, V,
+    acc, total, top, state = _forward_blocks(
+        acc, total, top, state, q, k_here, near, hi, t, alpha, Q, K, V,
         K_TILES, V_TILES, k_row, k_column, v_row, v_column,
-        stride_q, stride_k, stride_v, T, window, band, scale,
+        stride_q, stride_k, stride_v, T, reach, band, scale,
         D, D_PAD, BLOCK_N, True, STRIPS > 0, WINDOW, PICK, SAFE, CAREFUL, EXACT,
+        STATISTIC, TOP,
     )
     # fmt: on
-    return acc, total, top
+    return acc, total, top, state
 
 
 # fmt: off
 @triton.jit
 def _forward_item(
-    item, Q, K, V, O, L, ALPHA, CARE, K_TILES, V_TILES, stride_qb, stride_qt, stride_qh,
-    stride_kb, stride_kt, stride_kh, stride_vb, stride_vt, stride_vh, T, stride_l, H,
-    window, band, scale, GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, STRIPS: tl.constexpr,
-    WINDOW: tl.constexpr, PICK: tl.constexpr, SAFE: tl.constexpr, UNSAFE: tl.constexpr,
-    CAREFUL: tl.constexpr, EXACT: tl.constexpr,
+    item, Q, K, V, O, L, VALUE, CUT, ALPHA, STARTS, CARE, K_TILES, V_TILES, stride_qb,
+    stride_qt, stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt,
+    stride_vh, T, stride_l, H, window, band, scale, GROUP: tl.constexpr,
+    D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    STRIPS: tl.constexpr, WINDOW: tl.constexpr, PICK: tl.constexpr, SAFE: tl.constexpr,
+    UNSAFE: tl.constexpr, CAREFUL: tl.constexpr, EXACT: tl.constexpr,
+    STATISTIC: tl.constexpr, TOP: tl.constexpr,
 ):
-    """o and L of one block of queries of one head."""
+    """o, L and a statistic of one block of queries of one head."""
     blocks = tl.cdiv(T, BLOCK_M)
     head = item // blocks
     m0 = (blocks - 1 - item % blocks) * BLOCK_M
@@ -185,6 +202,8 @@ def _forward_item(
     v_row, v_column = _place(v_start, stride_vt)
     K += k_start
     V += v_start
+    if STARTS is not None:
+        STARTS += b * T
     rows, cols = tl.arange(0, BLOCK_M), tl.arange(0, D_PAD)
     t = m0 + rows
     q = _load(Q, m0, stride_qt, rows, cols, T, D, True)
@@ -192,11 +211,12 @@ def _forward_item(
     if STRIPS > 0:
         k_here = _load(K, m0, stride_kt, rows, cols, T, D, True)
         alpha = tl.load(ALPHA + h).to(tl.float32)
-    acc, total, top = _forward_rows(
+    acc, total, top, state = _forward_rows(
         m0, q, k_here, t, alpha, Q, K, V,
         K_TILES, V_TILES, k_row, k_column, v_row, v_column,
-        stride_qt, stride_kt, stride_vt, T, window, band, scale,
+        stride_qt, stride_kt, stride_vt, T, STARTS, window, band, scale,
         D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, WINDOW, PICK, SAFE, CAREFUL, EXACT,
+        STATISTIC, TOP,
     )
     norm = total
     if PICK:
@@ -209,26 +229,33 @@ def _forward_item(
     stride_ot = H * D
     O += b * T * stride_ot + h * D
     _store(O, m0, stride_ot, rows, cols, T, D, acc / norm[:, None])
-    L += tl.cast(head, tl.int64) * stride_l
+    lines = tl.cast(head, tl.int64) * stride_l + t
     level = top + tl.log2(total) / (scale * LOG2E)
-    tl.store(L + t, level, mask=t < T)
+    tl.store(L + lines, level, mask=t < T)
+    if STATISTIC > 0:
+        value, cut = _finish(state, total, level, scale, STATISTIC, TOP, PICK, EXACT)
+        tl.store(VALUE + lines, value, mask=t < T)
+        if CUT is not None:
+            tl.store(CUT + lines, cut, mask=t < T)
     if not CAREFUL:
-        tl.store(CARE + item, _needs_care(level, t, T, window, scale, WINDOW))
+        reach = _reach(STARTS, t, T, window)
+        tl.store(CARE + item, _needs_care(level, t, T, reach, scale, WINDOW))
 # fmt: on
 
 
 # fmt: off
 @triton.jit
 def forward(
-    Q, K, V, O, L, ALPHA, CARE, K_TILES, V_TILES, stride_qb, stride_qt, stride_qh,
-    stride_kb, stride_kt, stride_kh, stride_vb, stride_vt, stride_vh, T, stride_l, H,
-    count, window, band, scale, GROUP: tl.constexpr, D: tl.constexpr,
-    D_PAD: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    Q, K, V, O, L, VALUE, CUT, ALPHA, STARTS, CARE, K_TILES, V_TILES, stride_qb,
+    stride_qt, stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt,
+    stride_vh, T, stride_l, H, count, window, band, scale, GROUP: tl.constexpr,
+    D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     STRIPS: tl.constexpr, WINDOW: tl.constexpr, PICK: tl.constexpr, SAFE: tl.constexpr,
     UNSAFE: tl.constexpr, REPAIR: tl.constexpr, CAREFUL: tl.constexpr,
-    EXACT: tl.constexpr,
+    EXACT: tl.constexpr, STATISTIC: tl.constexpr, TOP: tl.constexpr,
 ):
-    """o_BTHD and L_BHT (dot units), a program per block. Fast programs (not CAREFUL)
+    """o_BTHD, L_BHT (dot units) and, where STATISTIC asks for one, its value and
+    cut_BHT, a program per block. Fast programs (not CAREFUL)
     leave in CARE whether their block has to be done again; REPAIR: a few programs
     share all `count` blocks and do those.
     """
@@ -238,17 +265,18 @@ def forward(
             for item in range(lo, hi):
                 if tl.load(CARE + item) > 0:
                     _forward_item(
-                        item, Q, K, V, O, L, ALPHA, CARE, K_TILES, V_TILES, stride_qb,
-                        stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
-                        stride_vb, stride_vt, stride_vh, T, stride_l, H, window, band,
-                        scale, GROUP, D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, WINDOW, PICK,
-                        SAFE, UNSAFE, CAREFUL, EXACT,
+                        item, Q, K, V, O, L, VALUE, CUT, ALPHA, STARTS, CARE, K_TILES,
+                        V_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt,
+                        stride_kh, stride_vb, stride_vt, stride_vh, T, stride_l, H,
+                        window, band, scale, GROUP, D, D_PAD, BLOCK_M, BLOCK_N, STRIPS,
+                        WINDOW, PICK, SAFE, UNSAFE, CAREFUL, EXACT, STATISTIC, TOP,
                     )
     else:
         _forward_item(
-            tl.program_id(0), Q, K, V, O, L, ALPHA, CARE, K_TILES, V_TILES, stride_qb,
-            stride_qt, stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt,
-            stride_vh, T, stride_l, H, window, band, scale, GROUP, D, D_PAD, BLOCK_M,
-            BLOCK_N, STRIPS, WINDOW, PICK, SAFE, UNSAFE, CAREFUL, EXACT,
+            tl.program_id(0), Q, K, V, O, L, VALUE, CUT, ALPHA, STARTS, CARE, K_TILES,
+            V_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
+            stride_vb, stride_vt, stride_vh, T, stride_l, H, window, band, scale, GROUP,
+            D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, WINDOW, PICK, SAFE, UNSAFE, CAREFUL,
+            EXACT, STATISTIC, TOP,
         )
 # fmt: on

@@ -33,6 +33,13 @@ LOUD = tl.constexpr(1024.0)
 QUIET = tl.constexpr(0.001)
 # Rows with fewer visible keys get softpick's delta summed, not from the rounded o.
 FEW = tl.constexpr(16)
+# What is gathered of every row beside its sum (STATISTIC): the mass of its TOP
+# largest weights, the entropy -sum p ln p, or sum p^2. `kind` in launch.py.
+MASS = tl.constexpr(1)
+ENTROPY = tl.constexpr(2)
+SQUARES = tl.constexpr(3)
+# Below ln of the smallest fp32: p ln p is 0 from here on.
+VANISHED = tl.constexpr(-200.0)
 
 
 @triton.jit
@@ -94,10 +101,22 @@ def _dot(a, b, acc=None):
 
 
 @triton.jit
-def _visible(back, window, WINDOW: tl.constexpr):
+def _reach(STARTS, t, T, window):
+    """How many keys the rows t see: `window`, or no more than since their document's
+    STARTS.
+    """
+    reach = window
+    if STARTS is not None:
+        start = tl.load(STARTS + t, mask=t < T, other=0)
+        reach = tl.minimum(t - start + 1, window)
+    return reach
+
+
+@triton.jit
+def _visible(back, reach, WINDOW: tl.constexpr):
     """Whether a query sees a key that lies `back` positions before it."""
     if WINDOW:
-        return (back >= 0) & (back < window)
+        return (back >= 0) & (back < reach)
     return back >= 0
 
 
@@ -134,25 +153,25 @@ def _minus_one(x, e, floor, scale, CAREFUL: tl.constexpr, EXACT: tl.constexpr):
 
 
 @triton.jit
-def _needs_care(level, t, T, window, scale, WINDOW: tl.constexpr):
+def _needs_care(level, t, T, reach, scale, WINDOW: tl.constexpr):
     """1 where a row of this block has scores so large that a fused multiply-add
     rounds visibly, or mostly so small that e^s - 1 cancels; else 0.
     """
     log_sum = level * (scale * LOG2E)
     seen = t + 1
     if WINDOW:
-        seen = tl.minimum(seen, window)
+        seen = tl.minimum(seen, reach)
     care = (tl.abs(log_sum) > LOUD) | (tl.exp2(log_sum) < seen * QUIET)
     return tl.max(tl.where(care & (t < T), 1, 0), 0)
 
 
 @triton.jit
-def _sees_few(m0, window, WINDOW: tl.constexpr):
+def _sees_few(t, reach, WINDOW: tl.constexpr):
     """Whether a block of queries has rows that see fewer than FEW keys."""
-    few = m0 < FEW
+    seen = t + 1
     if WINDOW:
-        few |= window < FEW
-    return few
+        seen = tl.minimum(seen, reach)
+    return tl.min(seen, 0) < FEW
 
 
 @triton.jit
@@ -180,7 +199,10 @@ def _weights(
     level,
     delta,
     dp,
+    cut,
+    rate,
     scale,
+    STATISTIC: tl.constexpr,
     PICK: tl.constexpr,
     CAREFUL: tl.constexpr,
     EXACT: tl.constexpr,
@@ -188,9 +210,19 @@ def _weights(
     """p (softpick: 2p, as d + |d| is cheaper than max(d, 0)) and dS of a tile from
     L, delta = o · do and dP, which broadcast. Softpick: dS = e^(s-L) (step(s) dP -
     sign(s) delta), at s = 0 as from below.
+
+    A statistic of the row adds to dP, `rate` being its gradient per row: MASS rate
+    where x lies above `cut`, ENTROPY rate ln p, SQUARES rate p; and what that adds
+    to sum p dP is part of delta.
     """
     e = _power(x, level, scale, CAREFUL)
     p = e
+    if STATISTIC == MASS:
+        dp += tl.where(x > cut, rate, 0.0)
+    elif STATISTIC == ENTROPY:
+        dp += rate * tl.maximum((x - level) * scale, VANISHED)
+    elif STATISTIC == SQUARES:
+        dp += rate * e
     slope = dp - delta
     if PICK:
         floor = tl.exp2(-level * (scale * LOG2E))
@@ -204,6 +236,7 @@ def _weights(
 def _key_ranges(
     m0,
     T,
+    STARTS,
     window,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -211,8 +244,8 @@ def _key_ranges(
     WINDOW: tl.constexpr,
 ):
     """(lo, full, near, hi) of a query block, multiples of BLOCK_N but for hi: masks
-    in [lo, full) (the window's edge), none in [full, near), masks and what the band
-    touches in [near, hi).
+    in [lo, full) (the edge of the window or of a document), none in [full, near),
+    masks and what the band touches in [near, hi).
     """
     hi = tl.minimum(T, m0 + BLOCK_M)
     near = (m0 + 1) // BLOCK_N * BLOCK_N
@@ -221,8 +254,10 @@ def _key_ranges(
     lo = 0
     full = 0
     if WINDOW:
-        lo = tl.maximum(m0 - window + 1, 0) // BLOCK_N * BLOCK_N
+        first = m0 + 1 - _reach(STARTS, m0, T, window)
+        lo = tl.maximum(first, 0) // BLOCK_N * BLOCK_N
         near = tl.maximum(near, lo)
-        edge = tl.maximum(m0 + BLOCK_M - window, 0)
+        last = tl.minimum(m0 + BLOCK_M, T) - 1
+        edge = tl.maximum(last + 1 - _reach(STARTS, last, T, window), 0)
         full = tl.minimum(tl.cdiv(edge, BLOCK_N) * BLOCK_N, near)
     return lo, full, near, hi

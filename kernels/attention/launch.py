@@ -13,9 +13,17 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.attention import kernel_backward, kernel_forward
 from kernels.attention.configs import INTERPRETER, WIDTHS, Tile, tile
-from kernels.attention.kernel_tiles import TILE
+from kernels.attention.kernel_tiles import ENTROPY, MASS, SQUARES, TILE
 from kernels.attention.rows import per_row
 
+# Statistic -> how it is compiled; its gradient per weight is a factor times its own
+# times 1 (above the cut), ln p or p; Euler's sum p d/dp is a factor times itself.
+GATHERED = {
+    None: (0, 0.0, 0.0),
+    "mass": (MASS.value, 1.0, 1.0),
+    "entropy": (ENTROPY.value, -1.0, 1.0),
+    "squares": (SQUARES.value, 2.0, 2.0),
+}
 # Programs that look for blocks of softpick to do again.
 REPAIRERS = 264
 INTERPRETED = not isinstance(kernel_forward.forward, triton.JITFunction)
@@ -28,6 +36,8 @@ class Variant(NamedTuple):
     band: int | None
     window: int | None
     scale: float
+    statistic: str | None = None
+    top: int = 0
 
     @property
     def pick(self) -> bool:
@@ -52,21 +62,33 @@ def target_of(device: torch.device) -> str:
     return "cuda:90" if properties.major == 9 else f"cuda:{properties.major}0"
 
 
-def flags(q: torch.Tensor, k: torch.Tensor, variant: Variant) -> dict:
-    """The compile-time arguments that all three kernels share."""
+def require(device: torch.device) -> None:
+    """NotImplementedError where nothing can run the kernels."""
+    if device.type == "cpu" and not INTERPRETED:
+        raise NotImplementedError(
+            "Triton has no CPU: use the reference, or set TRITON_INTERPRET=1 "
+            "before the first import to interpret the kernels"
+        )
+
+
+def flags(
+    q: torch.Tensor, k: torch.Tensor, starts: torch.Tensor | None, variant: Variant
+) -> dict:
+    """The compile-time arguments that all kernels share."""
     D = q.shape[3]
     return {
         "GROUP": q.shape[2] // k.shape[2],
         "D": D,
         "D_PAD": max(16, triton.next_power_of_2(D)),
         "STRIPS": variant.strips(q.shape[1]),
-        "WINDOW": variant.window is not None,
+        "WINDOW": variant.window is not None or starts is not None,
         "PICK": variant.pick,
         "EXACT": q.dtype == torch.float32,
+        "STATISTIC": GATHERED[variant.statistic][0],
     }
 
 
-def chosen(name: str, q: torch.Tensor, shared: dict) -> Tile:
+def chosen(name: str, q: torch.Tensor, shared: dict, variant: Variant) -> Tile:
     """The tile of a kernel for these tensors."""
     return tile(
         target_of(q.device),
@@ -75,6 +97,7 @@ def chosen(name: str, q: torch.Tensor, shared: dict) -> Tile:
         shared["STRIPS"] > 0,
         shared["PICK"],
         q.dtype,
+        variant.statistic,
     )
 
 
@@ -107,15 +130,18 @@ def forward(
     k: torch.Tensor,
     v: torch.Tensor,
     alpha: torch.Tensor | None,
+    starts: torch.Tensor | None,
     variant: Variant,
     block: Tile | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """o_BTHD and L_BHT (dot units)."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """o_BTHD, L_BHT (dot units); the statistic and its cut_BHT where there are any."""
     B, T, H, D = q.shape
     o = torch.empty(B, T, H, D, dtype=q.dtype, device=q.device)
     L = per_row(q)
-    shared = flags(q, k, variant)
-    block = block or chosen("forward", q, shared)
+    value = None if variant.statistic is None else per_row(q)
+    cut = per_row(q) if variant.statistic == "mass" else None
+    shared = flags(q, k, starts, variant)
+    block = block or chosen("forward", q, shared, variant)
     count = B * H * triton.cdiv(T, block.m)
     fast = variant.pick and q.dtype != torch.float32
     # m = 0 would leave fp16's range at scores above 10: there it is factored out.
@@ -128,7 +154,10 @@ def forward(
             v,
             o,
             L,
+            value,
+            cut,
             alpha,
+            starts,
             care,
             descriptor(k, block.n, block.descriptors),
             descriptor(v, block.n, block.descriptors),
@@ -139,7 +168,7 @@ def forward(
             L.stride(1),
             H,
             count,
-            variant.window or 0,
+            variant.window or T,
             variant.band or 0,
             variant.scale,
             BLOCK_M=block.m,
@@ -148,10 +177,21 @@ def forward(
             UNSAFE=unsafe,
             REPAIR=repair,
             CAREFUL=repair or not fast,
+            TOP=variant.top,
             **shared,
             **block.options,
         )
-    return o, L
+    return o, L, value, cut
+
+
+class Rows(NamedTuple):
+    """What a row's statistics add to backward, fp32 [B, H, T] each or None: the
+    gradient of L less what they add to delta, where the mass is cut, their rate.
+    """
+
+    dL: torch.Tensor | None
+    cut: torch.Tensor | None
+    rate: torch.Tensor | None
 
 
 class Band(NamedTuple):
@@ -166,20 +206,21 @@ class Band(NamedTuple):
 
 def backward_band(
     do: torch.Tensor,
-    dL: torch.Tensor | None,
+    rows: Rows,
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
     o: torch.Tensor,
     L: torch.Tensor,
     alpha: torch.Tensor,
+    starts: torch.Tensor | None,
     variant: Variant,
     block: Tile | None = None,
 ) -> tuple[torch.Tensor, Band]:
     """delta_BHT and the band's tiles: the first backward kernel where there is one."""
     B, T, H, D = q.shape
-    shared = flags(q, k, variant)
-    block = block or chosen("band", q, shared)
+    shared = flags(q, k, starts, variant)
+    block = block or chosen("band", q, shared, variant)
     blocks = triton.cdiv(T, block.m)
     delta = per_row(q)
     columns = shared["STRIPS"] * TILE.value
@@ -192,9 +233,10 @@ def backward_band(
         o,
         do,
         L,
-        dL,
+        *rows,
         delta,
         alpha,
+        starts,
         p,
         ds,
         dalpha,
@@ -205,7 +247,7 @@ def backward_band(
         T,
         L.stride(1),
         H,
-        variant.window or 0,
+        variant.window or T,
         variant.band,
         variant.scale,
         BLOCK_M=block.m,
@@ -218,7 +260,7 @@ def backward_band(
 
 def backward_row(
     do: torch.Tensor,
-    dL: torch.Tensor | None,
+    rows: Rows,
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
@@ -226,6 +268,7 @@ def backward_row(
     L: torch.Tensor,
     delta: torch.Tensor,
     alpha: torch.Tensor | None,
+    starts: torch.Tensor | None,
     band: Band | None,
     variant: Variant,
     block: Tile | None = None,
@@ -234,8 +277,8 @@ def backward_row(
     where there is no band.
     """
     B, T, H, _ = q.shape
-    shared = flags(q, k, variant)
-    block = block or chosen("row", q, shared)
+    shared = flags(q, k, starts, variant)
+    block = block or chosen("row", q, shared, variant)
     blocks = triton.cdiv(T, block.m)
     care = None
     if variant.pick and q.dtype != torch.float32:
@@ -248,9 +291,10 @@ def backward_row(
         o,
         do,
         L,
-        dL,
+        *rows,
         delta,
         alpha,
+        starts,
         band and band.ds,
         care,
         dq,
@@ -263,7 +307,7 @@ def backward_row(
         T,
         L.stride(1),
         H,
-        variant.window or 0,
+        variant.window or T,
         variant.band or 0,
         variant.scale,
         AHEAD=block.ahead,
@@ -277,12 +321,14 @@ def backward_row(
 
 def backward_column(
     do: torch.Tensor,
+    rows: Rows,
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
     L: torch.Tensor,
     delta: torch.Tensor,
     alpha: torch.Tensor | None,
+    starts: torch.Tensor | None,
     band: Band | None,
     care: torch.Tensor | None,
     variant: Variant,
@@ -290,13 +336,18 @@ def backward_column(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """dk_BTGD and dv_BTGD."""
     B, T, G, _ = k.shape
-    shared = flags(q, k, variant)
-    block = block or chosen("column", q, shared)
+    shared = flags(q, k, starts, variant)
+    block = block or chosen("column", q, shared, variant)
     dk = torch.empty(k.shape, dtype=k.dtype, device=k.device)
     dv = torch.empty(v.shape, dtype=v.dtype, device=v.device)
+    ends = None
+    if starts is not None:
+        ends = torch.searchsorted(starts, starts, right=True, out_int32=True)
     count = B * G * triton.cdiv(T, block.n)
     # The row kernel's block, which divides T into as many as there are flags.
-    rows = 1 if care is None else triton.next_power_of_2(triton.cdiv(T, care.shape[2]))
+    flagged = (
+        1 if care is None else triton.next_power_of_2(triton.cdiv(T, care.shape[2]))
+    )
     for repair in (False,) if care is None else (False, True):
         kernel_backward.backward_column[(min(count, REPAIRERS) if repair else count,)](
             q,
@@ -304,8 +355,12 @@ def backward_column(
             v,
             do,
             L,
+            rows.cut,
+            rows.rate,
             delta,
             alpha,
+            starts,
+            ends,
             band and band.p,
             band and band.ds,
             care,
@@ -321,39 +376,65 @@ def backward_column(
             L.stride(1),
             G,
             count,
-            variant.window or 0,
+            variant.window or T,
             variant.band or 0,
             variant.scale,
             AHEAD=block.ahead,
             BLOCK_M=block.m,
             BLOCK_N=block.n,
-            ROW_BLOCK=rows,
+            ROW_BLOCK=flagged,
             REPAIR=repair,
             CAREFUL=repair or care is None,
-            TAIL=variant.window is not None or T % block.m != 0,
+            TAIL=shared["WINDOW"] or T % block.m != 0,
             **shared,
             **block.options,
         )
     return dk, dv
 
 
+def statistic_rows(
+    q: torch.Tensor,
+    dL: torch.Tensor | None,
+    dvalue: torch.Tensor | None,
+    value: torch.Tensor | None,
+    cut: torch.Tensor | None,
+    variant: Variant,
+) -> Rows:
+    """From the gradients of L and of the statistic."""
+    if dvalue is None:
+        return Rows(None if dL is None else per_row(q).copy_(dL), None, None)
+    _, slope, degree = GATHERED[variant.statistic]
+    whole = dvalue * value * (-degree * variant.scale)
+    whole = whole if dL is None else whole + dL
+    rate = per_row(q).copy_(slope * dvalue)
+    return Rows(per_row(q).copy_(whole), cut, rate)
+
+
 def backward(
     do: torch.Tensor,
     dL: torch.Tensor | None,
+    dvalue: torch.Tensor | None,
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
     o: torch.Tensor,
     L: torch.Tensor,
+    value: torch.Tensor | None,
+    cut: torch.Tensor | None,
     alpha: torch.Tensor | None,
+    starts: torch.Tensor | None,
     variant: Variant,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """dq_BTHD, dk_BTGD, dv_BTGD, and dalpha_H where there is an alpha."""
+    if dvalue is None:
+        variant = variant._replace(statistic=None)
+    rows = statistic_rows(q, dL, dvalue, value, cut, variant)
+    given = alpha, starts
     if alpha is None:
         delta, band = per_row(q), None
     else:
-        delta, band = backward_band(do, dL, q, k, v, o, L, alpha, variant)
-    dq, care = backward_row(do, dL, q, k, v, o, L, delta, alpha, band, variant)
-    dk, dv = backward_column(do, q, k, v, L, delta, alpha, band, care, variant)
+        delta, band = backward_band(do, rows, q, k, v, o, L, *given, variant)
+    dq, care = backward_row(do, rows, q, k, v, o, L, delta, *given, band, variant)
+    dk, dv = backward_column(do, rows, q, k, v, L, delta, *given, band, care, variant)
     dalpha = None if band is None else band.dalpha.sum(dim=(0, 2))
     return dq, dk, dv, dalpha

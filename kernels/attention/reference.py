@@ -17,13 +17,23 @@ NORMALISERS = ("softmax", "softpick", "softpick_unsafe")
 
 
 def visible(
-    n: int, total: int, window: int | None, device: torch.device
+    n: int,
+    total: int,
+    window: int | None,
+    device: torch.device,
+    starts_Bn: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """mask_nS, True where query t sees key s: s <= t, and t - s < window."""
+    """mask_nS, True where query t sees key s: s <= t, and t - s < window. With the
+    first token of every query's document, mask_B1nS: s >= starts_t as well.
+    """
     t_n1 = torch.arange(total - n, total, device=device)[:, None]
     back_nS = t_n1 - torch.arange(total, device=device)
     mask_nS = back_nS >= 0
-    return mask_nS if window is None else mask_nS & (back_nS < window)
+    mask_nS = mask_nS if window is None else mask_nS & (back_nS < window)
+    if starts_Bn is None:
+        return mask_nS
+    same_BnS = torch.arange(total, device=device) >= starts_Bn[..., None]
+    return mask_nS & same_BnS[:, None]
 
 
 def scores(q_BnHD: torch.Tensor, k_BSGD: torch.Tensor) -> torch.Tensor:
@@ -113,6 +123,7 @@ def attention(
     band: int = 0,
     normaliser: str = "softmax",
     window: int | None = None,
+    starts_BT: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The whole op: o_BTHD and p_BHTT of S + alpha R (2405.04434 has S alone)."""
     T = q_BTHD.shape[1]
@@ -120,7 +131,8 @@ def attention(
     if alpha_H is not None:
         r_BHTT = reciprocal(q_BTHD, k_BTGD, T, band)
         s_BHTT = s_BHTT + alpha_H[:, None, None] * r_BHTT
-    p_BHTT = normalise(s_BHTT, visible(T, T, window, q_BTHD.device), normaliser)
+    mask = visible(T, T, window, q_BTHD.device, starts_BT)
+    p_BHTT = normalise(s_BHTT, mask, normaliser)
     return mix(p_BHTT, v_BTGD), p_BHTT
 
 
