@@ -1,0 +1,98 @@
+"""From tensors to launches of the routing kernels: outputs, grids, tiles."""
+
+import torch
+import triton
+
+from kernels.attention.configs import INTERPRETER, Tile
+from kernels.attention.launch import Variant, flags, strides, target_of
+from kernels.topk_routing import kernel
+
+# By target and whether there is a band; fp32 takes SINGLE.
+TILES: dict[str, dict[bool, Tile]] = {
+    "cuda:90": {False: Tile(64, 64, 8, 2), True: Tile(64, 64, 8, 2)},
+    "cuda:80": {False: Tile(64, 32, 8, 2), True: Tile(64, 32, 8, 1)},
+    "hip:gfx942": {False: Tile(64, 32, 8, 1), True: Tile(64, 32, 8, 1)},
+    "hip:gfx1100": {False: Tile(32, 32, 8, 1), True: Tile(32, 32, 8, 1)},
+}
+SINGLE = Tile(16, 16, 8, 1)
+BACK = Tile(64, 32, 4, 1)
+
+
+def tile(target: str, band: bool, dtype: torch.dtype) -> Tile:
+    """The tile of `routing`; NotImplementedError for a target without one."""
+    if target == INTERPRETER:
+        return Tile(32, 16, 4, 1)
+    if target not in TILES:
+        raise NotImplementedError(f"no tiles for {target}: {', '.join(TILES)}")
+    return SINGLE if dtype == torch.float32 else TILES[target][band]
+
+
+def routing(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    lse: torch.Tensor,
+    alpha: torch.Tensor | None,
+    starts: torch.Tensor | None,
+    variant: Variant,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """index_BTk and weight_BTk; lse_BHT contiguous."""
+    B, T, H, _ = q.shape
+    index = torch.empty(B, T, variant.top, dtype=torch.int32, device=q.device)
+    weight = torch.empty(B, T, variant.top, dtype=torch.float32, device=q.device)
+    shared = flags(q, k, starts, variant)
+    del shared["STATISTIC"]
+    block = tile(target_of(q.device), shared["STRIPS"] > 0, q.dtype)
+    kernel.routing[(B * triton.cdiv(T, block.m),)](
+        q,
+        k,
+        lse,
+        alpha,
+        starts,
+        index,
+        weight,
+        *strides(q),
+        *strides(k),
+        T,
+        H,
+        variant.window or T,
+        variant.band or 0,
+        variant.scale,
+        BLOCK_M=block.m,
+        BLOCK_N=block.n,
+        TOP=variant.top,
+        **shared,
+        **block.options,
+    )
+    return index, weight
+
+
+def mix(m: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """r_BTr of contiguous tensors."""
+    B, T, r = m.shape
+    out = torch.empty_like(m)
+    width = triton.next_power_of_2(r)
+    top = index.shape[2]
+    kernel.mix[(B * T,)](m, index, weight, out, T, R=r, R_PAD=width, TOP=top)
+    return out
+
+
+def mix_back(
+    dr: torch.Tensor, index: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """dm_BTr of contiguous tensors."""
+    B, T, r = dr.shape
+    dm = torch.empty_like(dr)
+    kernel.mix_back[(B * triton.cdiv(T, BACK.n),)](
+        dr,
+        index,
+        weight,
+        dm,
+        T,
+        R=r,
+        R_PAD=max(16, triton.next_power_of_2(r)),
+        TOP=index.shape[2],
+        BLOCK_M=BACK.m,
+        BLOCK_N=BACK.n,
+        **BACK.options,
+    )
+    return dm

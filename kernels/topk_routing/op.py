@@ -1,0 +1,113 @@
+"""The routing as operators that autograd and torch.compile see.
+
+Legend: B batch, T tokens, H query heads, G key heads, D head width, k keys per
+query, r width of what is mixed.
+"""
+
+import math
+
+import torch
+
+from kernels.attention.fused import MOST, check_tensors
+from kernels.attention.reference import NORMALISERS
+
+
+@torch.library.custom_op("kablate::topk_routing", mutates_args=())
+def _topk_routing(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    lse: torch.Tensor,
+    alpha: torch.Tensor | None,
+    starts: torch.Tensor | None,
+    normaliser: str,
+    band: int | None,
+    window: int | None,
+    scale: float,
+    top: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    from kernels.attention.launch import Variant, require
+    from kernels.topk_routing import launch
+
+    require(q.device)
+    variant = Variant(normaliser, band, window, scale, None, top)
+    return launch.routing(q, k, lse.contiguous(), alpha, starts, variant)
+
+
+@_topk_routing.register_fake
+def _(q, k, lse, alpha, starts, normaliser, band, window, scale, top):
+    shape = *q.shape[:2], top
+    return q.new_empty(shape, dtype=torch.int32), lse.new_empty(shape)
+
+
+@torch.no_grad()
+def topk_routing(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    lse: torch.Tensor,
+    top: int,
+    *,
+    normaliser: str,
+    alpha: torch.Tensor | None = None,
+    band: int | None = None,
+    window: int | None = None,
+    starts: torch.Tensor | None = None,
+    scale: float | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(index_BTk int32, weight_BTk fp32) as `routed` defines them, k = top, of the
+    probabilities of attention_fused(q, k, …) with the same options; lse_BHT is its
+    statistic. They are constants: nothing here has a gradient.
+
+    Raises what attention_fused raises, and NotImplementedError for top above 16.
+    """
+    check_tensors(q, k, k, alpha, band, starts)
+    if normaliser not in NORMALISERS:
+        raise ValueError(f"normaliser {normaliser!r}: one of {NORMALISERS}")
+    if not 1 <= top <= MOST:
+        raise NotImplementedError(f"top {top}: these kernels keep 1 to {MOST}")
+    scale = 1 / math.sqrt(q.shape[3]) if scale is None else scale
+    return _topk_routing(q, k, lse, alpha, starts, normaliser, band, window, scale, top)
+
+
+@torch.library.custom_op("kablate::routed_mix", mutates_args=())
+def routed_mix(
+    m_BTr: torch.Tensor, index_BTk: torch.Tensor, weight_BTk: torch.Tensor
+) -> torch.Tensor:
+    """r_t = sum_j weight_tj m_index_tj as r_BTr, summed in fp32; index int32, weight
+    fp32, index_t <= t. m has a gradient, the weights are constants.
+    """
+    from kernels.attention.launch import require
+    from kernels.topk_routing import launch
+
+    require(m_BTr.device)
+    return launch.mix(m_BTr.contiguous(), index_BTk, weight_BTk)
+
+
+@routed_mix.register_fake
+def _(m_BTr, index_BTk, weight_BTk):
+    return m_BTr.new_empty(m_BTr.shape)
+
+
+@torch.library.custom_op("kablate::routed_mix_backward", mutates_args=())
+def _routed_mix_backward(
+    dr_BTr: torch.Tensor, index_BTk: torch.Tensor, weight_BTk: torch.Tensor
+) -> torch.Tensor:
+    from kernels.topk_routing import launch
+
+    return launch.mix_back(dr_BTr.contiguous(), index_BTk, weight_BTk)
+
+
+@_routed_mix_backward.register_fake
+def _(dr_BTr, index_BTk, weight_BTk):
+    return dr_BTr.new_empty(dr_BTr.shape)
+
+
+def _setup(ctx, inputs, output):
+    _, *places = inputs
+    ctx.save_for_backward(*places)
+
+
+def _backward(ctx, dr):
+    return _routed_mix_backward(dr, *ctx.saved_tensors), None, None
+
+
+routed_mix.register_autograd(_backward, setup_context=_setup)
