@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
 from gpt2 import precision
+from gpt2.attention.impl import resolve_attention
 from gpt2.model import GPT, resolve_loss
 from gpt2.settings import ModelSettings, RunSettings
 from kernels.linear_cross_entropy import CHUNK_ROWS
@@ -144,7 +145,8 @@ def memory_estimate(settings: RunSettings, micro_batch: int) -> int:
     model, system = settings.model, settings.system
     kind = "cpu" if system.device == "cpu" else "cuda"
     chunked = resolve_loss(model.loss, kind)
-    model = replace(model, loss=chunked)
+    attention = replace(model.attention, impl=resolve_attention(model, kind))
+    model = replace(model, loss=chunked, attention=attention)
     held = _forward_bytes(model, system.dtype, system.param_dtype, micro_batch)
     tokens_at_once = micro_batch * model.block_size
     if chunked == "chunked":

@@ -20,16 +20,26 @@ class Context(NamedTuple):
     latent_BnL: torch.Tensor | None = None
 
 
+class Routed(NamedTuple):
+    """The k keys of every query with the largest head-averaged probabilities, and
+    those: int32 and fp32, constants.
+    """
+
+    index_BTk: torch.Tensor
+    weight_BTk: torch.Tensor
+
+
 class Side(NamedTuple):
     """From a block's attention to its MLP.
 
     routing_BnS: head-averaged probabilities, seen_n the number of keys that are
-    visible; latent_BnL: the (updated) key latents of the new tokens. None where
-    no mechanism reads them.
+    visible; or routed, what the top-k routing keeps of them; latent_BnL: the
+    (updated) key latents of the new tokens. None where no mechanism reads them.
     """
 
     routing_BnS: torch.Tensor | None = None
     seen_n: torch.Tensor | None = None
+    routed: Routed | None = None
     latent_BnL: torch.Tensor | None = None
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from kconf.bind import SettingsError, flag, integer, one_of, real, section
 
 VOCAB_MULTIPLE = 64
+# Scores of a row that the fused kernels keep; equal to theirs by test.
+MOST_KEPT = 16
 
 
 @dataclass(frozen=True)
@@ -172,36 +174,37 @@ class ModelSettings:
         """What keeps an attention implementation from computing this model, or
         None.
         """
-        attention = self.attention
-        looks = {
-            "the statistics of CONFIG_RA_CT": attention.ra_ct,
-            "the routing of CONFIG_MLP_CROSS_TOKEN": self.mlp.cross_token,
-        }
+        attention, mlp = self.attention, self.mlp
         limits = {
             "sdpa": {
                 "the transposed score of CONFIG_RA": attention.ra,
                 "CONFIG_SOFTPICK": attention.normaliser == "softpick",
-                **looks,
+                "the statistics of CONFIG_RA_CT": attention.ra_ct,
+                "the routing of CONFIG_MLP_CROSS_TOKEN": mlp.cross_token,
             },
             "triton": {
                 "a dropout of probabilities (CONFIG_GPT2_DROPOUT)": self.dropout > 0,
                 f"heads {self.head_width} wide (multiples of 8 up to 128)": (
                     self.head_width % 8 != 0 or self.head_width > 128
                 ),
-                **looks,
+                "CONFIG_RA_CT_HEAD_AVERAGE": attention.ra_ct_head_average,
+                "CONFIG_RA_CT_WEIGHTS of the transposed score of CONFIG_RA": (
+                    attention.ra_ct_apply == "weights" and attention.ra
+                ),
+                f"CONFIG_RA_CT_K={attention.ra_ct_k} (at most {MOST_KEPT})": (
+                    (attention.ra_ct_k or 0) > MOST_KEPT
+                ),
+                "a CONFIG_MLP_CROSS_TOKEN that is not CONFIG_MLP_CROSS_TOKEN_TOPK": (
+                    mlp.cross_token and mlp.cross_token_mode != "topk"
+                ),
+                f"CONFIG_MLP_CROSS_TOKEN_K={mlp.cross_token_k} (at most {MOST_KEPT})": (
+                    (mlp.cross_token_k or 0) > MOST_KEPT
+                ),
+                "CONFIG_MLP_CROSS_TOKEN_GRADIENT": mlp.cross_token_gradient,
             },
         }
         obstacles = limits.get(impl, {})
         return next((name for name, met in obstacles.items() if met), None)
-
-    @property
-    def attention_impl(self) -> str:
-        """What computes the attention of a training step: `auto` is sdpa where it
-        can, else reference.
-        """
-        if self.attention.impl != "auto":
-            return self.attention.impl
-        return "reference" if self.obstacle("sdpa") else "sdpa"
 
     @property
     def embed(self) -> int:

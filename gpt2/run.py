@@ -20,6 +20,7 @@ import torch
 
 from gpt2 import batch, checkpoint, device, gpus, optim, pruning
 from gpt2.accounting import count, memory_estimate
+from gpt2.attention.impl import resolve_attention
 from gpt2.corpus import Corpus
 from gpt2.data.loader import LoaderTimeout
 from gpt2.data.shards import ShardError
@@ -332,7 +333,7 @@ def _build(
         "budget": train.budget,
         "eval_windows": len(corpus.eval_windows),
         "eval_sha256": corpus.eval_sha256,
-        "attention_impl": settings.model.attention_impl,
+        "attention_impl": resolve_attention(settings.model, info.kind),
         "loss_impl": resolve_loss(settings.model.loss, info.kind),
         "update_impl": optim.resolve_update(settings.optim, info.kind),
         "dtype": settings.system.dtype,

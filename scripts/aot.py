@@ -4,12 +4,13 @@ spills and on shared memory that is not there. Takes target names to keep to.
 """
 
 import sys
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from kernels.attention.aot import cost, shipped  # noqa: E402
+from kernels.attention.aot import cost, routes, shipped  # noqa: E402
 from kernels.attention.configs import TARGETS  # noqa: E402
 
 
@@ -20,7 +21,7 @@ def main() -> int:
         sys.exit(f"unknown targets {sorted(unknown)}: {', '.join(TARGETS)}")
     bad = []
     print(f"{'configuration':54} {'tile':>24} registers spills shared")
-    for case in shipped(targets):
+    for case in chain(shipped(targets), routes(targets)):
         found, tile = cost(case), case.tile
         shape = f"{tile.m}x{tile.n} {tile.warps} warps {tile.stages} stages"
         fits = found.fits(case.target)

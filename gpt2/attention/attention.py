@@ -13,7 +13,8 @@ from torch import nn
 from gpt2.attention.gates import CrossTokenGate, OutputGate, Reciprocal
 from gpt2.attention.mha import MultiHead
 from gpt2.attention.mla import Latent
-from gpt2.context import AttentionCache, Context, Side
+from gpt2.attention.impl import resolve_attention
+from gpt2.context import AttentionCache, Context, Routed, Side
 from gpt2.init import Matrix, residual_std
 from gpt2.settings import ModelSettings
 from kernels.attention import mix, normalise, reciprocal, scores, visible
@@ -22,13 +23,15 @@ PROJECTIONS = {"mha": MultiHead, "gqa": MultiHead, "mla": Latent}
 
 
 class Looked(NamedTuple):
-    """What the core returns: head outputs; final probabilities and the number of
-    keys each query sees, None from sdpa.
+    """What the core returns: head outputs; from the reference the final
+    probabilities and the number of keys each query sees; from our kernels, where
+    the MLP routes, the largest of them.
     """
 
     o_BnHD: torch.Tensor
     p_BHnS: torch.Tensor | None = None
     seen_n: torch.Tensor | None = None
+    routed: Routed | None = None
 
 
 class Attention(nn.Module):
@@ -50,8 +53,12 @@ class Attention(nn.Module):
         unsafe = "_unsafe" if options.softpick_unsafe else ""
         self.normaliser = options.normaliser + unsafe
         self.window = options.window
-        self.routes = settings.mlp.cross_token
-        self.impl = settings.attention_impl
+        self.routes, self.routed_k = (
+            settings.mlp.cross_token,
+            settings.mlp.cross_token_k,
+        )
+        self.impl = resolve_attention(settings, "cpu")
+        self.gpu_impl = resolve_attention(settings, "cuda")
         self.dropout = settings.dropout
         self.out_std = residual_std(settings.layers)
 
@@ -70,8 +77,8 @@ class Attention(nn.Module):
             o_BnHD = o_BnHD * context.gate_BnH[..., None]
         if self.out_gate is not None:
             o_BnHD = self.out_gate(o_BnHD, x_BnE)
-        side = Side(latent_BnL=self.projection.latent(new))
-        if self.routes:
+        side = Side(latent_BnL=self.projection.latent(new), routed=looked.routed)
+        if self.routes and looked.routed is None:
             routing_BnS = looked.p_BHnS.mean(dim=1)
             side = side._replace(routing_BnS=routing_BnS, seen_n=looked.seen_n)
         return self.o(o_BnHD.flatten(2)), side, cache
@@ -89,10 +96,11 @@ class Attention(nn.Module):
     def _train(self, q_BTHD: torch.Tensor, memory: tuple[torch.Tensor, ...]) -> Looked:
         """All tokens at once, expanded."""
         k_BTGD, v_BTGD = self.projection.expand(memory)
-        if self.impl == "sdpa":
+        impl = self.gpu_impl if q_BTHD.is_cuda else self.impl
+        if impl == "sdpa":
             return Looked(self._sdpa(q_BTHD, k_BTGD, v_BTGD))
-        if self.impl == "triton":
-            return Looked(self._triton(q_BTHD, k_BTGD, v_BTGD))
+        if impl == "triton":
+            return self._triton(q_BTHD, k_BTGD, v_BTGD)
         return self._reference(q_BTHD, k_BTGD, v_BTGD)
 
     def _reference(
@@ -143,7 +151,7 @@ class Attention(nn.Module):
                 p_BHnS, factor_BHn = normalise(s_BHnS, mask_nS, self.normaliser), None
         o_BnHD = mixed(F.dropout(p_BHnS, self.dropout, self.training))
         if factor_BHn is not None:
-            o_BnHD = o_BnHD * factor_BHn.transpose(1, 2)[..., None]
+            o_BnHD = o_BnHD * _per_query(factor_BHn)
         return Looked(o_BnHD, p_BHnS, mask_nS.sum(dim=-1))
 
     def _sdpa(
@@ -167,15 +175,37 @@ class Attention(nn.Module):
 
     def _triton(
         self, q_BTHD: torch.Tensor, k_BTGD: torch.Tensor, v_BTGD: torch.Tensor
-    ) -> torch.Tensor:
-        """Any score, normaliser and pattern by our own kernels, o_BTHD."""
+    ) -> Looked:
+        """Any score, normaliser and pattern by our own kernels; RA-CT from the
+        statistics that they gather, the routing from their row sums.
+        """
         from kernels.attention.fused import attention_fused
+        from kernels.topk_routing.op import topk_routing
 
-        ra = {}
+        options = {"normaliser": self.normaliser, "window": self.window}
         if self.ra is not None:
-            ra = {"alpha": self.ra.alpha_H.float(), "band": self.ra.band}
-        options = {"normaliser": self.normaliser, "window": self.window, **ra}
-        return attention_fused(q_BTHD, k_BTGD, v_BTGD, **options)
+            options |= {"alpha": self.ra.alpha_H.float(), "band": self.ra.band}
+        gate, wanted, top = self.ra_ct, ("lse",) * self.routes, None
+        if gate is not None and gate.apply_to == "weights":
+            # A scale of the scores of a row is a scale of its query.
+            _, rows = attention_fused(
+                q_BTHD, k_BTGD, v_BTGD, statistics=(gate.kind,), top=gate.k, **options
+            )
+            q_BTHD = (_per_query(gate.factor(rows[gate.kind])) * q_BTHD).to(q_BTHD)
+        elif gate is not None:
+            wanted, top = (*wanted, gate.kind), gate.k
+        found = attention_fused(
+            q_BTHD, k_BTGD, v_BTGD, statistics=wanted, top=top, **options
+        )
+        o_BTHD, rows = found if wanted else (found, {})
+        if gate is not None and gate.apply_to == "output":
+            o_BTHD = o_BTHD * _per_query(gate.factor(rows[gate.kind]))
+        routed = None
+        if self.routes:
+            routed = Routed(
+                *topk_routing(q_BTHD, k_BTGD, rows["lse"], self.routed_k, **options)
+            )
+        return Looked(o_BTHD, routed=routed)
 
     def cache_constant(self) -> int:
         """Values a decode keeps whatever the length: RA's last W queries."""
@@ -189,3 +219,8 @@ class Attention(nn.Module):
         yield Matrix(f"{prefix}.o", self.o.weight, self.out_std, side="attn")
         if self.out_gate is not None:
             yield from self.out_gate.matrices(prefix)
+
+
+def _per_query(factor_BHn: torch.Tensor) -> torch.Tensor:
+    """factor_BnH1, for x_BnHD."""
+    return factor_BHn.transpose(1, 2)[..., None]

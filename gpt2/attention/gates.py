@@ -50,7 +50,10 @@ class CrossTokenGate(nn.Module):
         """factor_BHn."""
         if self.average:
             p_BHnS = p_BHnS.mean(dim=1, keepdim=True)
-        stat_BHn = statistic(p_BHnS, mask_nS, self.kind, self.k)
+        return self.factor(statistic(p_BHnS, mask_nS, self.kind, self.k))
+
+    def factor(self, stat_BHn: torch.Tensor) -> torch.Tensor:
+        """factor_BHn of that statistic."""
         if self.detach:
             stat_BHn = stat_BHn.detach()
         g_BHn = torch.sigmoid(self.scale_H[:, None] * stat_BHn + self.shift_H[:, None])

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from gpt2.context import Side
 from gpt2.init import STD, Matrix
 from gpt2.settings import ModelSettings
 
@@ -32,19 +33,25 @@ class CrossToken(nn.Module):
     def forward(
         self,
         h_BnF: torch.Tensor,
-        routing_BnS: torch.Tensor,
-        seen_n: torch.Tensor,
+        side: Side,
         mixed_BSr: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(what is added to h, the grown cache)."""
         new_Bnr = self.down(h_BnF)
+        if side.routed is not None:
+            from kernels.topk_routing.op import routed_mix
+
+            index_Bnk, weight_Bnk = side.routed
+            r_Bnr = routed_mix(new_Bnr, index_Bnk, _renormalised(weight_Bnk))
+            return self.alpha * self.up(r_Bnr), None
+        routing_BnS = side.routing_BnS
         if mixed_BSr is None:
             all_BSr = new_Bnr
         else:
             all_BSr = mixed_BSr = torch.cat([mixed_BSr, new_Bnr], dim=1)
         if not self.gradient:
             routing_BnS = routing_BnS.detach()
-        weights_BnS = route(routing_BnS, seen_n, self.mode, self.k, self.tau)
+        weights_BnS = route(routing_BnS, side.seen_n, self.mode, self.k, self.tau)
         r_Bnr = weights_BnS.to(all_BSr.dtype) @ all_BSr
         return self.alpha * self.up(r_Bnr), mixed_BSr
 
@@ -81,5 +88,10 @@ def route(
     elif mode == "rms":
         mean_Bn1 = p_BnS.square().sum(dim=-1, keepdim=True) / seen_n[:, None]
         p_BnS = torch.where(p_BnS >= tau * mean_Bn1.sqrt(), p_BnS, 0.0)
-    total_Bn1 = p_BnS.sum(dim=-1, keepdim=True)
-    return p_BnS / torch.where(total_Bn1 > 0, total_Bn1, 1.0)
+    return _renormalised(p_BnS)
+
+
+def _renormalised(p_Bnk: torch.Tensor) -> torch.Tensor:
+    """Rows that sum to 1; a row of zeros stays zero."""
+    total_Bn1 = p_Bnk.sum(dim=-1, keepdim=True)
+    return p_Bnk / torch.where(total_Bn1 > 0, total_Bn1, 1.0)

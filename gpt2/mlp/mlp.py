@@ -56,9 +56,7 @@ class Mlp(nn.Module):
             gate_BnH, total_Br = self.attn_gate(h_BnF, start, total_Br)
             context = context._replace(gate_BnH=gate_BnH)
         if self.cross_token is not None:
-            added_BnF, mixed_BSr = self.cross_token(
-                h_BnF, side.routing_BnS, side.seen_n, mixed_BSr
-            )
+            added_BnF, mixed_BSr = self.cross_token(h_BnF, side, mixed_BSr)
             hidden_BnF = hidden_BnF + added_BnF
         if self.latent is not None:
             hidden_BnF = hidden_BnF + self.latent.read(side.latent_BnL)

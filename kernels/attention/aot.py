@@ -21,6 +21,7 @@ from triton.compiler import ASTSource
 from kernels.attention import kernel_backward, kernel_forward
 from kernels.attention.configs import KERNELS, TARGETS, Tile, tile, widths
 from kernels.attention.launch import GATHERED as GATHERING
+from kernels.topk_routing import launch as routing
 
 TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 JITTED = {
@@ -28,6 +29,8 @@ JITTED = {
     "band": kernel_backward.backward_band,
     "row": kernel_backward.backward_row,
     "column": kernel_backward.backward_column,
+    "routing": routing.kernel.routing,
+    "mix_back": routing.kernel.mix_back,
 }
 # Shared memory that one program may take, bytes.
 SHARED = {
@@ -39,10 +42,13 @@ SHARED = {
 # fp16 takes what bf16 takes, and a window adds the same masks to both normalisers.
 COMPILED = (torch.bfloat16, torch.float32)
 FLOATS = {"L", "VALUE", "CUT", "DL", "RATE", "DELTA", "ALPHA", "DALPHA"}
-INTEGERS = {"CARE", "STARTS", "ENDS"}
+FLOATS |= {"LSE", "WEIGHT"}
+INTEGERS = {"CARE", "STARTS", "ENDS", "INDEX"}
 # What a statistic adds: beyond these nothing else that a launch can choose is heavier.
 GATHERED = ("mass", "entropy")
 TOP = 8
+# What the routing mixes.
+MIXED = 96
 
 
 class Case(NamedTuple):
@@ -103,6 +109,18 @@ def shipped(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
                     yield case._replace(statistic=statistic, tile=gathered)
 
 
+def routes(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
+    """The kernels of topk_routing likewise."""
+    for target in targets:
+        for width, band in product(widths(target, torch.bfloat16), (False, True)):
+            if width >= 64:
+                choice = routing.tile(target, width, band, torch.bfloat16)
+                shape = target, "routing", width, torch.bfloat16
+                yield Case(*shape, band, False, False, choice)
+        shape = target, "mix_back", MIXED, torch.bfloat16
+        yield Case(*shape, False, False, False, routing.BACK)
+
+
 def gpu_target(name: str) -> GPUTarget:
     """cuda:90, hip:gfx1100 … as the compiler names it."""
     backend, _, chip = name.partition(":")
@@ -133,7 +151,9 @@ def source(case: Case) -> ASTSource:
         "TAIL": case.window,
         "EXACT": case.dtype == torch.float32,
         "STATISTIC": GATHERING[case.statistic][0],
-        "TOP": TOP if case.statistic == "mass" else 0,
+        "TOP": TOP if case.statistic == "mass" or case.kernel not in KERNELS else 0,
+        "R": MIXED,
+        "R_PAD": triton.next_power_of_2(MIXED),
     }
     absent = set() if case.band else {"ALPHA", "P", "DS"}
     if case.statistic is None:

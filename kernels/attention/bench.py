@@ -17,6 +17,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from kernels.attention.fused import attention_fused
 from kernels.attention.reference import attention
+from kernels.topk_routing.op import topk_routing
 
 BAND = 64
 ANCHOR = "SDPA cuDNN"
@@ -27,6 +28,9 @@ OURS = {
     f"RA, W={BAND}": ("softmax", True),
     "RA + Softpick": ("softpick", True),
 }
+# RA-CT, as it takes its statistic from the rows, and the routing beside plain.
+STATISTICS = {"plain + top 8": "topk", "plain + entropy": "entropy"}
+KEPT = 8
 # Largest T of the contender that holds T x T tensors.
 PLAIN_LONGEST = 1024
 # Cycles that the device waits while the host submits a step: about 2 ms.
@@ -79,6 +83,21 @@ def contenders(shape: Shape) -> dict[str, Callable[..., torch.Tensor]]:
 
         return run
 
+    def gated(statistic: str):
+        def run(q, k, v, alpha):
+            top = KEPT if statistic == "topk" else None
+            options = {"statistics": (statistic,), "top": top}
+            o, rows = attention_fused(q, k, v, normaliser="softmax", **options)
+            return o * rows[statistic].transpose(1, 2)[..., None].to(o.dtype)
+
+        return run
+
+    def routing(q, k, v, alpha):
+        options = {"normaliser": "softmax"}
+        o, rows = attention_fused(q, k, v, statistics=("lse",), **options)
+        topk_routing(q, k, rows["lse"], KEPT, **options)
+        return o
+
     def plain(q, k, v, alpha):
         return attention(q, k, v)[0]
 
@@ -89,7 +108,9 @@ def contenders(shape: Shape) -> dict[str, Callable[..., torch.Tensor]]:
     }
     if shape.T <= PLAIN_LONGEST:
         found["plain torch"] = plain
-    return found | {name: ours(*what) for name, what in OURS.items()}
+    found |= {name: ours(*what) for name, what in OURS.items()}
+    found |= {name: gated(statistic) for name, statistic in STATISTICS.items()}
+    return found | {"plain + routing": routing}
 
 
 def flex(shape: Shape) -> Callable[..., torch.Tensor]:

@@ -212,9 +212,31 @@ def cases() -> Iterator[Case]:
         shape = {"T": 200, "D": 64, "dtype": dtype, "normaliser": normaliser}
         for band in (0, 5, 100, 1000):
             yield Case(H=3, G=1, window=33, band=band, **shape)
+    yield from row_cases()
     for dtype, normaliser, band in product(FLOOR, NORMALISERS[:2], (None, 64)):
         shape = {"dtype": dtype, "normaliser": normaliser, "band": band}
         for size in (1e-4, 1e-2, 10.0, 1e2, 1e4):
             # Over the budget so far: dv in fp32 at size 1e2. At scores of 1e4 the
             # one fp32 number L leaves p three digits.
             yield Case(T=200, H=2, G=2, D=64, size=size, **shape)
+
+
+def row_cases() -> Iterator[Case]:
+    """Statistics and packed documents, likewise."""
+    for dtype, D, band in product(FLOOR, (16, 64, 96, 128), (None, 64)):
+        shape = {"D": D, "dtype": dtype, "band": band}
+        for name, top in (("topk", 8), ("max", None), ("entropy", None), ("rms", None)):
+            row = {"statistic": name, "top": top, **shape}
+            yield Case(T=333, H=4, G=2, B=2, layout="head_first", **row)
+            if D == 64:
+                yield Case(T=1, H=2, G=1, layout="contiguous", **row)
+                yield Case(T=300, H=2, G=2, window=100, **row)
+                yield Case(T=300, H=2, G=2, B=2, document=50, **row)
+            if top is not None or name == "max":
+                yield Case(T=200, H=2, G=2, normaliser="softpick", **row)
+        for normaliser in NORMALISERS[:2]:
+            if normaliser == "softpick" and dtype == torch.float32:
+                continue  # one key where a document begins: see cases()
+            packed = {"normaliser": normaliser, **shape}
+            yield Case(T=333, H=4, G=2, B=2, document=40, **packed)
+            yield Case(T=333, H=2, G=2, B=2, document=150, window=70, **packed)

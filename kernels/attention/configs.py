@@ -139,6 +139,22 @@ SINGLE = {
 }
 
 
+def target_of(device: torch.device) -> str:
+    """The target whose tiles a device takes; whether there are any, `serves` says."""
+    if device.type == "cpu":
+        return INTERPRETER
+    properties = torch.cuda.get_device_properties(device)
+    if torch.version.hip:
+        return f"hip:{properties.gcnArchName.partition(':')[0]}"
+    return "cuda:90" if properties.major == 9 else f"cuda:{properties.major}0"
+
+
+def serves(device: torch.device, width: int) -> bool:
+    """Whether there are tiles for half-precision heads of this width on a GPU."""
+    target = target_of(device)
+    return target in HALF and width <= widths(target, torch.bfloat16)[-1]
+
+
 def widths(target: str, dtype: torch.dtype) -> list[int]:
     """The padded head widths that a target serves."""
     if dtype == torch.float32:

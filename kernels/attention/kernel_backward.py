@@ -81,19 +81,12 @@ def _row_blocks(
             back = t[:, None] - (n0 + rows)[None, :]
             x = tl.where(_visible(back, reach, WINDOW), x, float("-inf"))
         dp = _dot(do, tl.trans(v))
+        # fmt: off
         _, ds = _weights(
-            x,
-            level[:, None],
-            delta[:, None],
-            dp,
-            cut,
-            rate,
-            scale,
-            STATISTIC,
-            PICK,
-            CAREFUL,
-            EXACT,
+            x, level[:, None], delta[:, None], dp, cut, rate, scale, STATISTIC, PICK,
+            CAREFUL, EXACT,
         )
+        # fmt: on
         dq = _dot(ds.to(k.dtype), k, dq)
     return dq
 
@@ -275,8 +268,7 @@ def backward_band(
     if PICK:
         if _sees_few(t, _reach(STARTS, t, T, window), WINDOW):
             lo, _, _, hi = _key_ranges(
-                m0, T, STARTS, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW
-            )
+                m0, T, STARTS, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW)
             delta = _summed_delta(
                 q, do, k_here, level, lo, hi, t, alpha, Q, K, V,
                 stride_qt, stride_kt, stride_vt, T, reach, band, scale,
@@ -290,8 +282,7 @@ def backward_band(
     width: tl.constexpr = STRIPS * TILE
     P += tl.cast(head, tl.int64) * T * width
     DS += tl.cast(head, tl.int64) * T * width
-    s_rows = tl.arange(0, BLOCK_N)
-    dalpha = tl.zeros([BLOCK_M], tl.float32)
+    s_rows, dalpha = tl.arange(0, BLOCK_N), tl.zeros([BLOCK_M], tl.float32)
     end = (m0 // TILE + 1) * TILE
     for n0 in range(tl.maximum(end - STRIPS * TILE, 0), end, BLOCK_N):
         k = _load(K, n0, stride_kt, s_rows, cols, T, D, True)
@@ -335,9 +326,7 @@ def backward_row(
     AHEAD: tl.constexpr, WINDOW: tl.constexpr, PICK: tl.constexpr, EXACT: tl.constexpr,
     STATISTIC: tl.constexpr,
 ):
-    """dQ_BTHD of one block of queries; without a band delta_BHT as well. DL is the
-    gradient of L, or None.
-    """
+    """dQ_BTHD of one block of queries; without a band delta_BHT as well."""
     blocks = tl.cdiv(T, BLOCK_M)
     head = tl.program_id(0) // blocks
     block = blocks - 1 - tl.program_id(0) % blocks
@@ -361,8 +350,7 @@ def backward_row(
         STARTS += b * T
     reach = _reach(STARTS, t[:, None], T, window)
     lo, full, near, hi = _key_ranges(
-        m0, T, STARTS, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW
-    )
+        m0, T, STARTS, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW)
     cut, rate = _statistic(CUT, RATE, lines[:, None], (t < T)[:, None])
     q = _load(Q, m0, stride_qt, rows, cols, T, D, True)
     do = _load(DO, m0, stride_ot, rows, cols, T, D, True)
@@ -399,9 +387,8 @@ def backward_row(
             ds = tl.load(pairs, mask=(t < T)[:, None], other=0.0)
             dq = _dot(ds, k, dq)
     if CARE is not None:
-        care = _needs_care(
-            level, t, T, _reach(STARTS, t, T, window), scale, WINDOW
-        )
+        here = _reach(STARTS, t, T, window)
+        care = _needs_care(level, t, T, here, scale, WINDOW)
         tl.store(CARE + tl.cast(head, tl.int64) * blocks + block, care)
     dq = _row_all(
         dq, q, do, level, delta, cut, rate, lo, full, near, hi, t, K, V,
@@ -428,6 +415,7 @@ def _column_blocks(
     DO,
     L,
     DELTA,
+    lines,
     CUT,
     RATE,
     STARTS,
@@ -479,20 +467,13 @@ def _column_blocks(
             seen = _visible(t[None, :] - s[:, None], reach, WINDOW) & (t < T)[None, :]
             x = tl.where(seen, x, float("-inf"))
         dp = _dot(v, tl.trans(do))
-        cut, rate = _statistic(CUT, RATE, t[None, :], (t < T)[None, :])
+        cut, rate = _statistic(CUT, RATE, lines + t[None, :], (t < T)[None, :])
+        # fmt: off
         p, ds = _weights(
-            x,
-            level[None, :],
-            delta[None, :],
-            dp,
-            cut,
-            rate,
-            scale,
-            STATISTIC,
-            PICK,
-            CAREFUL or CHECK,
-            EXACT,
+            x, level[None, :], delta[None, :], dp, cut, rate, scale, STATISTIC, PICK,
+            CAREFUL or CHECK, EXACT,
         )
+        # fmt: on
         dv = _dot(p.to(do.dtype), do, dv)
         dk = _dot(ds.to(q.dtype), q, dk)
     return dk, dv
@@ -513,6 +494,7 @@ def _column_all(
     DO,
     L,
     DELTA,
+    lines,
     CUT,
     RATE,
     STARTS,
@@ -545,13 +527,13 @@ def _column_all(
     if TAIL or STRIPS == 0:
         start = near if STRIPS > 0 else lo
         dk, dv = _column_blocks(
-            dk, dv, k, v, start, near, full, hi, s, Q, DO, L, DELTA, CUT, RATE, STARTS,
+            dk, dv, k, v, start, near, full, hi, s, Q, DO, L, DELTA, lines, CUT, RATE, STARTS,
             Q_TILES, DO_TILES, q_row, q_column, do_row, do_column,
             stride_q, stride_o, T, window, scale,
             D, D_PAD, BLOCK_M, True, WINDOW, PICK, CAREFUL, EXACT, STATISTIC,
         )
     dk, dv = _column_blocks(
-        dk, dv, k, v, near, full, hi, hi, s, Q, DO, L, DELTA, CUT, RATE, STARTS,
+        dk, dv, k, v, near, full, hi, hi, s, Q, DO, L, DELTA, lines, CUT, RATE, STARTS,
         Q_TILES, DO_TILES, q_row, q_column, do_row, do_column,
         stride_q, stride_o, T, window, scale,
         D, D_PAD, BLOCK_M, False, WINDOW, PICK, CAREFUL, EXACT, STATISTIC,
@@ -628,11 +610,6 @@ def _column_item(
         Q_h = Q + q_start
         DO_h = DO + do_start
         lines = (b * H + h) * stride_l
-        CUT_h, RATE_h = CUT, RATE
-        if CUT is not None:
-            CUT_h = CUT + lines
-        if RATE is not None:
-            RATE_h = RATE + lines
         if STRIPS > 0:
             width: tl.constexpr = STRIPS * TILE
             P_h = P + (b * H + h) * T * width
@@ -658,9 +635,7 @@ def _column_item(
                     _strip(P_h, width, t, s[:, None], STRIPS), mask=inside, other=0.0
                 )
                 ds = tl.load(
-                    _strip(DS_h, width, t, s[:, None], STRIPS),
-                    mask=inside,
-                    other=0.0,
+                    _strip(DS_h, width, t, s[:, None], STRIPS), mask=inside, other=0.0
                 )
                 dv = _dot(p, do, dv)
                 dk = _dot(ds, q, dk)
@@ -668,7 +643,7 @@ def _column_item(
         v = _load(V, n0, stride_vt, rows, cols, T, D, True)
         dk, dv = _column_all(
             dk, dv, k, v, lo, near, full, hi, s, Q_h, DO_h, L + lines, DELTA + lines,
-            CUT_h, RATE_h, STARTS,
+            lines, CUT, RATE, STARTS,
             Q_TILES, DO_TILES, q_row, q_column, do_row, do_column,
             stride_qt, stride_ot, T, window, scale,
             D, D_PAD, BLOCK_M, STRIPS, WINDOW, TAIL, PICK, CAREFUL, EXACT,

@@ -12,7 +12,7 @@ import triton
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.attention import kernel_backward, kernel_forward
-from kernels.attention.configs import INTERPRETER, WIDTHS, Tile, tile
+from kernels.attention.configs import WIDTHS, Tile, target_of, tile
 from kernels.attention.kernel_tiles import ENTROPY, MASS, SQUARES, TILE
 from kernels.attention.rows import per_row
 
@@ -50,16 +50,6 @@ class Variant(NamedTuple):
             return 0
         side = TILE.value
         return min(triton.cdiv(self.band, side) + 1, triton.cdiv(positions, side))
-
-
-def target_of(device: torch.device) -> str:
-    """The target whose tiles serve a device; an error where none were chosen."""
-    if device.type == "cpu":
-        return INTERPRETER
-    properties = torch.cuda.get_device_properties(device)
-    if torch.version.hip:
-        return f"hip:{properties.gcnArchName.partition(':')[0]}"
-    return "cuda:90" if properties.major == 9 else f"cuda:{properties.major}0"
 
 
 def require(device: torch.device) -> None:

@@ -3,28 +3,31 @@
 import torch
 import triton
 
-from kernels.attention.configs import INTERPRETER, Tile
-from kernels.attention.launch import Variant, flags, strides, target_of
+from kernels.attention.configs import INTERPRETER, Tile, target_of
+from kernels.attention.launch import Variant, flags, strides
 from kernels.topk_routing import kernel
 
-# By target and whether there is a band; fp32 takes SINGLE.
-TILES: dict[str, dict[bool, Tile]] = {
-    "cuda:90": {False: Tile(64, 64, 8, 2), True: Tile(64, 64, 8, 2)},
-    "cuda:80": {False: Tile(64, 32, 8, 2), True: Tile(64, 32, 8, 1)},
-    "hip:gfx942": {False: Tile(64, 32, 8, 1), True: Tile(64, 32, 8, 1)},
-    "hip:gfx1100": {False: Tile(32, 32, 8, 1), True: Tile(32, 32, 8, 1)},
+# By target; SMALL where a band meets heads wider than 64; fp32 takes SINGLE.
+TILES = {
+    "cuda:90": Tile(64, 64, 8, 2),
+    "cuda:80": Tile(64, 32, 8, 1),
+    "hip:gfx942": Tile(64, 32, 8, 1),
+    "hip:gfx1100": Tile(32, 32, 8, 1),
 }
+SMALL = Tile(32, 32, 8, 1)
 SINGLE = Tile(16, 16, 8, 1)
 BACK = Tile(64, 32, 4, 1)
 
 
-def tile(target: str, band: bool, dtype: torch.dtype) -> Tile:
+def tile(target: str, width: int, band: bool, dtype: torch.dtype) -> Tile:
     """The tile of `routing`; NotImplementedError for a target without one."""
     if target == INTERPRETER:
         return Tile(32, 16, 4, 1)
     if target not in TILES:
         raise NotImplementedError(f"no tiles for {target}: {', '.join(TILES)}")
-    return SINGLE if dtype == torch.float32 else TILES[target][band]
+    if dtype == torch.float32:
+        return SINGLE
+    return SMALL if band and width > 64 else TILES[target]
 
 
 def routing(
@@ -41,7 +44,8 @@ def routing(
     weight = torch.empty(B, T, variant.top, dtype=torch.float32, device=q.device)
     shared = flags(q, k, starts, variant)
     del shared["STATISTIC"]
-    block = tile(target_of(q.device), shared["STRIPS"] > 0, q.dtype)
+    band = shared["STRIPS"] > 0
+    block = tile(target_of(q.device), shared["D_PAD"], band, q.dtype)
     kernel.routing[(B * triton.cdiv(T, block.m),)](
         q,
         k,

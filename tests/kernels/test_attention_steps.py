@@ -1,0 +1,105 @@
+"""Every step of the ratio study on our kernels: served, traced whole, equal.
+
+The models are small, two layers of 12 heads 8 wide; interpreted where they run.
+"""
+
+from functools import cache
+
+import pytest
+import torch
+
+from gpt2.attention.impl import resolve_attention
+from gpt2.model import GPT
+from gpt2.modelsettings import MOST_KEPT, ModelSettings
+from gpt2.settings import run_settings
+from kconf.bind import SettingsError
+from kconf.overrides import Overrides
+from kconf.strict import Tree
+from kconf.study import list_steps, resolve_step
+from kernels.attention import fused
+from tests.conftest import ROOT
+
+STUDY = "gpt2-ratio-ablation"
+STEPS = {step.number: step for step in list_steps(ROOT, STUDY)}
+# Nothing looks at their probabilities and their scores are plain.
+BY_SDPA = {0, 1, 2, 3, 8, 9}
+RA = {5, 6, 7, 11, 12, 15, 16}
+T = 24
+SIZE = {"GPT2_LAYERS": "2", "GPT2_BLOCK_SIZE": str(T)}
+
+
+@cache
+def settings(number: int, impl: str, *more: tuple[str, str]) -> ModelSettings:
+    """The model of a step, small."""
+    folder = ROOT / "defconfigs"
+    stages = folder / STUDY, folder / "fragments" / "tiny.config"
+    symbols = {**SIZE, f"ATTENTION_IMPL_{impl.upper()}": "y", **dict(more)}
+    if number in RA:
+        symbols["RA_BAND"] = "8"
+    overrides = Overrides(symbols, "test")
+    resolved = resolve_step(Tree(ROOT), stages, STEPS[number], overrides)
+    return run_settings(resolved.values).model
+
+
+@pytest.mark.parametrize("number", STEPS)
+def test_auto_takes_what_serves(number):
+    model = settings(number, "auto")
+    assert model.obstacle("triton") is None
+    plain = number in BY_SDPA
+    assert resolve_attention(model, "cpu") == ("sdpa" if plain else "reference")
+    assert resolve_attention(model, "cuda") == ("sdpa" if plain else "triton")
+
+
+def test_settings_know_how_many_the_kernels_keep():
+    assert MOST_KEPT == fused.MOST
+
+
+@pytest.mark.parametrize(
+    "number, symbols, says",
+    [
+        (13, {"RA_CT_HEAD_AVERAGE": "y"}, "HEAD_AVERAGE"),
+        (13, {"RA_CT_K": "17"}, "RA_CT_K=17"),
+        (17, {"RA": "y"}, "transposed score"),
+        (4, {"MLP_CROSS_TOKEN_NONE": "y"}, "CROSS_TOKEN_TOPK"),
+        (4, {"MLP_CROSS_TOKEN_K": "17"}, "CROSS_TOKEN_K=17"),
+        (4, {"MLP_CROSS_TOKEN_GRADIENT": "y"}, "CROSS_TOKEN_GRADIENT"),
+        (4, {"GPT2_DROPOUT": "0.1"}, "dropout"),
+    ],
+)
+def test_what_the_kernels_cannot_serve(number, symbols, says):
+    model = settings(number, "auto", *symbols.items())
+    assert says in model.obstacle("triton")
+    assert resolve_attention(model, "cuda") == "reference"
+    with pytest.raises(SettingsError, match=says):
+        settings(number, "triton", *symbols.items())
+
+
+@pytest.mark.parametrize("number", STEPS)
+def test_no_graph_break(number):
+    with torch.device("meta"):
+        model = GPT(settings(number, "triton"))
+        tokens = torch.zeros(2, T, dtype=torch.long)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="eager", dynamic=False)
+    compiled(tokens, tokens).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def trained(number: int, impl: str) -> list[torch.Tensor]:
+    """The loss and every gradient of one step's model; run interpreted."""
+    torch.manual_seed(number)
+    model = GPT(settings(number, impl))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    tokens = torch.randint(0, 257, (1, T + 1))
+    loss = model(tokens[:, :-1], tokens[:, 1:])
+    return [loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))]
+
+
+@pytest.mark.parametrize("number", [16, 17, 18])
+def test_equal_to_the_reference(interpret, number):
+    pytest.importorskip("triton")
+    ours = interpret(trained, number, "triton")
+    for mine, plain in zip(ours, trained(number, "reference"), strict=True):
+        error, size = (mine - plain).norm().item(), plain.norm().item()
+        assert error <= 2e-5 * size + 1e-7, (mine.shape, error, size)
