@@ -14,7 +14,7 @@ TILES = {
     "hip:gfx942": Tile(64, 32, 8, 1),
     "hip:gfx1100": Tile(32, 32, 8, 1),
 }
-SMALL = Tile(32, 32, 8, 1)
+SMALL = Tile(64, 16, 8, 1)
 SINGLE = Tile(16, 16, 8, 1)
 BACK = Tile(64, 32, 4, 1)
 

@@ -6,6 +6,7 @@ from tests.mutants import (
     fleet,
     exports,
     inference,
+    kernels,
     mlp,
     optimizers,
     pruning,
@@ -19,6 +20,7 @@ from tests.mutants.mutant import Check, Mutant
 SECTIONS: dict[str, list[Mutant]] = {
     **attention.SECTIONS,
     **mlp.SECTIONS,
+    **kernels.SECTIONS,
     **claims.SECTIONS,
     **optimizers.SECTIONS,
     **pruning.SECTIONS,

@@ -110,8 +110,8 @@ CROSS_TOKEN = [
         "route-not-renormalised",
         "the routing weights that are kept do not sum to 1",
         CROSS,
-        "return p_BnS / torch.where(total_Bn1 > 0, total_Bn1, 1.0)",
-        "return p_BnS",
+        "return p_Bnk / torch.where(total_Bn1 > 0, total_Bn1, 1.0)",
+        "return p_Bnk",
         check("4", "formulas"),
     ),
     Mutant(
