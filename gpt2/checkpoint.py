@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gpt2.distributed import ALONE, Ranks
 from gpt2.pruning import Pruner
 from records import atomic
 
@@ -55,8 +56,17 @@ def save(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     pruner: Pruner | None,
+    ranks: Ranks = ALONE,
 ) -> Path:
-    """Write the checkpoint of `progress.step`, then drop all but the last two."""
+    """Write the checkpoint of `progress.step`, then drop all but the last two.
+
+    Every rank calls this and rank 0 writes; the others return when it has.
+    """
+    path = directory / f"step-{progress.step:09d}.pt"
+    generators = ranks.gather(_generators())
+    if not ranks.main:
+        ranks.wait()
+        return path
     directory.mkdir(exist_ok=True)
     state = {
         "schema": SCHEMA,
@@ -65,14 +75,13 @@ def save(
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "pruning": pruner.state() if pruner else {},
-        "rng": torch.get_rng_state(),
-        "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "rng": generators,
     }
-    path = directory / f"step-{progress.step:09d}.pt"
     with atomic.replacing(path) as file:
         torch.save(state, file)
     for old in sorted(directory.glob(PATTERN))[:-KEEP]:
         old.unlink()
+    ranks.wait()
     return path
 
 
@@ -82,19 +91,49 @@ def newest(directory: Path, step: int) -> Path | None:
     return max(found, default=None)
 
 
+def _generators() -> dict[str, torch.Tensor]:
+    """The state of this rank's random number generators."""
+    found = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        found["cuda"] = torch.cuda.get_rng_state()
+    return found
+
+
 def resume(
     directory: Path,
     identity: str,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     pruner: Pruner | None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Progress, list[str]]:
     """Load the newest readable checkpoint into model, optimizer and pruner.
 
     Returns the progress (step 0 when there is none) and a line for every file
     that could not be read. Raises CheckpointError for a checkpoint of another
-    cell.
+    cell, and when not all ranks find the same one.
     """
+    progress, complaints = _resume(
+        directory, identity, model, optimizer, pruner, ranks.rank
+    )
+    steps = ranks.gather(progress.step)
+    if set(steps) != {progress.step}:
+        raise CheckpointError(
+            f"{directory}: the ranks read checkpoints of steps {steps}: do they see "
+            "the same directory?"
+        )
+    return progress, complaints
+
+
+def _resume(
+    directory: Path,
+    identity: str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    pruner: Pruner | None,
+    rank: int,
+) -> tuple[Progress, list[str]]:
+    """`resume` of one rank."""
     complaints = []
     for path in sorted(directory.glob(PATTERN), reverse=True):
         try:
@@ -107,9 +146,9 @@ def resume(
         optimizer.load_state_dict(state["optimizer"])
         if pruner is not None:
             pruner.load(state["pruning"])
-        torch.set_rng_state(state["rng"])
-        if state["rng_cuda"]:
-            torch.cuda.set_rng_state_all(state["rng_cuda"])
+        torch.set_rng_state(state["rng"][rank]["cpu"])
+        if "cuda" in state["rng"][rank]:
+            torch.cuda.set_rng_state(state["rng"][rank]["cuda"])
         return Progress(**state["progress"]), complaints
     return Progress(), complaints
 

@@ -8,12 +8,17 @@ class Clock:
     """Adds up the seconds between `start` and `pause`, device work included.
 
     `synchronize` waits for the device, so that queued work counts where it was
-    asked for.
+    asked for. `agree` makes of a rank's reading the one that holds for all.
     """
 
-    def __init__(self, seconds: float, synchronize: Callable[[], None]):
+    def __init__(
+        self,
+        seconds: float,
+        synchronize: Callable[[], None],
+        agree: Callable[[float], float] = lambda seconds: seconds,
+    ):
         self.seconds = seconds
-        self._synchronize = synchronize
+        self._synchronize, self._agree = synchronize, agree
         self._since: float | None = None
 
     def start(self) -> None:
@@ -26,7 +31,7 @@ class Clock:
         if self._since is not None:
             self._synchronize()
             now = time.perf_counter()
-            self.seconds += now - self._since
+            self.seconds = self._agree(self.seconds + now - self._since)
             self._since = now
         return self.seconds
 

@@ -64,13 +64,15 @@ class Corpus:
         )
 
     def batches(
-        self, sizes: Batch, device: str, first: int, last: int
+        self, sizes: Batch, device: str, first: int, last: int, rank: int = 0
     ) -> Iterator[StepBatches]:
-        """The micro-batches of optimizer steps first … last-1."""
+        """The rank's micro-batches of optimizer steps first … last-1."""
 
         def fetch(position: int) -> np.ndarray:
             return self.windows.rows(
-                micro_batch(position, sizes.micro, sizes.accumulation)
+                micro_batch(
+                    position, sizes.micro, sizes.accumulation, rank, sizes.ranks
+                )
             )
 
         start, pin = first * sizes.accumulation, device == "cuda"

@@ -65,7 +65,7 @@ def describe(kind: str) -> DeviceInfo:
     if kind == "cpu":
         pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
         return DeviceInfo("cpu", _cpu_name(), pages * size, None, None)
-    properties = torch.cuda.get_device_properties(0)
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     runtime = f"HIP {torch.version.hip}" if torch.version.hip else None
     peak = next((f for n, f in PEAK_BF16.items() if n in properties.name), None)
     return DeviceInfo(
@@ -85,10 +85,20 @@ def _cpu_name() -> str:
     return os.uname().machine
 
 
-def configure(settings: SystemSettings, kind: str) -> None:
-    """Numerics of the process: TF32, cuDNN benchmark mode."""
+def configure(settings: SystemSettings, kind: str, number: int = 0) -> None:
+    """The GPU of the process, by number; TF32, cuDNN benchmark mode.
+
+    Raises DeviceError when there is no GPU of that number.
+    """
     torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
     if kind == "cuda":
+        if number >= torch.cuda.device_count():
+            raise DeviceError(
+                f"this process is number {number} of this host's, counted from 0, and "
+                f"torch sees {torch.cuda.device_count()} GPUs: CONFIG_GPUS_PER_RUN is "
+                "at most the number of those"
+            )
+        torch.cuda.set_device(number)
         torch.backends.cudnn.allow_tf32 = settings.tf32
         torch.backends.cudnn.benchmark = settings.cudnn_benchmark
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from gpt2.distributed import ALONE, Ranks
 from gpt2.model import GPT
 
 
@@ -28,22 +29,27 @@ def evaluate(
     device: str,
     autocast: torch.autocast,
     between: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Loss in nats/token, exp(loss), and bits/byte = loss / (ln 2 · bytes/token).
 
     windows: int64 (n, T+1), the same for every arm. `between` is called before
     every micro-batch. The mode of the model is restored; no random number is drawn.
+    The ranks take the micro-batches in turn and all get the result, whose sum runs
+    in the order of one process.
     """
     was_training = model.training
     model.eval()
-    total = 0.0
-    for start in range(0, len(windows), micro_batch):
+    starts = range(0, len(windows), micro_batch)
+    sums = torch.zeros(len(starts), dtype=torch.float64)
+    for number in range(ranks.rank, len(starts), ranks.world):
         between()
+        start = starts[number]
         rows = torch.from_numpy(windows[start : start + micro_batch]).to(device)
         with autocast:
             loss = model(rows[:, :-1], rows[:, 1:])
-        total += loss.item() * len(rows)
+        sums[number] = loss.item() * len(rows)
     model.train(was_training)
-    mean = total / len(windows)
+    mean = sum(ranks.sum_(sums).tolist()) / len(windows)
     perplexity = math.exp(mean) if mean < 700 else math.inf
     return Evaluation(mean, perplexity, mean / (math.log(2) * bytes_per_token))

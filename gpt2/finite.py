@@ -55,11 +55,13 @@ class Sentinel:
     On the CPU at once. On a GPU two numbers per step are copied to pinned memory
     behind the step's work, and looked at when they have arrived, at the latest
     DELAY steps later: the loop never waits for a step it has just queued, and the
-    step that is named is the right one. `loss` is the newest one that is known.
+    step that is named is the right one. Where the process is not alone with its
+    cell, always DELAY steps later: the ranks find the same, so they end at the same
+    step. `loss` is the newest one that is known.
     """
 
-    def __init__(self, kind: str):
-        self.kind, self.loss = kind, None
+    def __init__(self, kind: str, alone: bool = True):
+        self.kind, self.alone, self.loss = kind, alone, None
         self._looks: deque[_Look] = deque()
         if kind == "cuda":
             self._ring = torch.empty(DELAY + 1, 2, pin_memory=True)
@@ -78,7 +80,7 @@ class Sentinel:
         arrived.record()
         self._looks.append(_Look(step, numbers, arrived, states))
         while self._looks and (
-            len(self._looks) > DELAY or self._looks[0].arrived.query()
+            len(self._looks) > DELAY or self.alone and self._looks[0].arrived.query()
         ):
             self._look()
 

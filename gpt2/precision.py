@@ -26,6 +26,17 @@ class Weights:
     def collect(self) -> None:
         """After each backward pass: gradients go where the optimizer looks."""
 
+    def collected(
+        self, parameters: list[nn.Parameter], grads_N: torch.Tensor
+    ) -> torch.Tensor:
+        """`collect` for some parameters, whose gradients lie in one piece: the sums
+        that the optimizer will read, in one piece.
+        """
+        return grads_N
+
+    def drop(self) -> None:
+        """After a backward pass whose gradients were `collected`."""
+
     def refresh(self) -> None:
         """After each optimizer step: what is read follows what was updated."""
 
@@ -47,6 +58,7 @@ class WorkingCopy(Weights):
             for name, p in model.named_parameters()
             if name in low
         ]
+        self.master = {working: master for master, working in pairs}
         # The modules are copied around these; what is not in a pair is shared.
         kept = {id(t): t for t in (*model.parameters(), *model.buffers())}
         kept |= {id(master): working for master, working in pairs}
@@ -62,7 +74,26 @@ class WorkingCopy(Weights):
             torch._foreach_add_(
                 [m.grad for m in masters], [w.grad.float() for w in copies]
             )
-        for working in copies:
+        self.drop()
+
+    def collected(
+        self, parameters: list[nn.Parameter], grads_N: torch.Tensor
+    ) -> torch.Tensor:
+        """The same for parameters all of the copy, or all of the master."""
+        masters = [self.master[p] for p in parameters if p in self.master]
+        if not masters:
+            return grads_N
+        sums_N = grads_N.float()
+        pieces = sums_N.split([p.numel() for p in parameters])
+        for master, piece_n in zip(masters, pieces, strict=True):
+            if master.grad is not None:
+                piece_n += master.grad.flatten()
+            master.grad = piece_n.view_as(master)
+        return sums_N
+
+    def drop(self) -> None:
+        """The copy keeps no gradient beyond a backward pass."""
+        for _, working in self.pairs:
             working.grad = None
 
     @torch.no_grad()

@@ -15,21 +15,26 @@ def duration(seconds: float) -> str:
 
 
 class Display:
-    """Progress of one run on one stream."""
+    """Progress of one run on one stream; of a quiet one nothing is shown."""
 
-    def __init__(self, total: int, start: int):
+    def __init__(self, total: int, start: int, quiet: bool = False):
         self.total, self.start = total, start
         self.began = time.monotonic()
         self.live = sys.stdout.isatty()
         self.width = 0
+        self.quiet = quiet
 
     def note(self, text: str) -> None:
         """A line that stays."""
+        if self.quiet:
+            return
         self._wipe()
         print(text, flush=True)
 
     def train(self, row: dict[str, Any]) -> None:
         """A logged training step."""
+        if self.quiet:
+            return
         done = row["step"] + 1
         spent = time.monotonic() - self.began
         rate = spent / max(done - self.start, 1)

@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from gpt2.accounting import count, memory_estimate
 from gpt2.attention.impl import resolve_attention
 from gpt2.corpus import Corpus
 from gpt2.data.loader import LoaderTimeout
+from gpt2.distributed import ALONE, Ranks, RanksError, Unrecorded, dropout_seed
 from gpt2.data.shards import ShardError
 from gpt2.init import initialise
 from gpt2.finite import Diverged, keep
@@ -46,6 +48,7 @@ from records.manifest import ManifestError, MissingDataset
 from records.provenance import placement
 
 DONE, FAILED, HELD = 0, 1, 75
+GO = -1  # what rank 0 says to the others when there is something to train
 
 # What a user can cause and mend: reported without a traceback.
 EXPECTED = (
@@ -60,29 +63,55 @@ EXPECTED = (
     OutOfMemory,
     DeviceLost,
     LoaderTimeout,
+    RanksError,
     OSError,
 )
 
 
-def execute(directory: Path, data_dir: Path) -> int:
+def execute(directory: Path, data_dir: Path, ranks: Ranks = ALONE) -> int:
     """Train the cell in `directory`; 0 done, 1 failed, 75 held, 128+n stopped.
 
     A cell that another process has finished in the meantime is left as it is.
+    Every rank calls this, and all return the same in the end.
     """
     cell = CellDir(directory)
     try:
-        with Lease(cell.lease).acquire() as lease, StopSignals() as stop:
-            identity = read_record(cell.run_json)["cell"]["hash"]
-            if read_status(cell, identity).state == "done":
-                print(f"{directory}: done already")
-                return DONE
-            return _attempt(cell, data_dir, lease, stop)
+        with ranks.explained():
+            if not ranks.main:
+                return _follow(cell, data_dir, ranks)
+            with Lease(cell.lease).acquire() as lease, StopSignals(ranks) as stop:
+                identity = read_record(cell.run_json)["cell"]["hash"]
+                if read_status(cell, identity).state == "done":
+                    print(f"{directory}: done already")
+                    return int(ranks.first(DONE))
+                ranks.first(GO)
+                return _attempt(cell, data_dir, lease, stop)
     except LeaseHeld as error:
         print(error, file=sys.stderr)
-        return HELD
-    except (RecordError, OSError) as error:
+        return int(ranks.first(HELD))
+    except (RecordError, RanksError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
+
+
+def _follow(cell: CellDir, data_dir: Path, ranks: Ranks) -> int:
+    """The cell as a rank other than 0: what goes wrong is left for 0 to record."""
+    verdict = int(ranks.first(GO))
+    if verdict != GO:
+        return verdict
+    none = Unrecorded()
+    with StopSignals(ranks) as stop:
+        try:
+            with ranks.explained():
+                _train(cell, data_dir, none, stop, 0, none, none, {})
+        except Stopped:
+            return 128 + stop.number
+        except BaseException as error:
+            ranks.confess(error)
+            if not isinstance(error, EXPECTED):
+                raise
+            return FAILED
+    return DONE
 
 
 def _attempt(cell: CellDir, data_dir: Path, lease: Lease, stop: StopSignals) -> int:
@@ -105,7 +134,11 @@ def _attempt(cell: CellDir, data_dir: Path, lease: Lease, stop: StopSignals) -> 
             record_end(status="stopped", error=error)
 
         try:
-            with open_append(cell.metrics) as metrics, Deadline(give_up):
+            with (
+                open_append(cell.metrics) as metrics,
+                Deadline(give_up),
+                stop.ranks.explained(),
+            ):
                 _train(cell, data_dir, lease, stop, attempt, attempts, metrics, end)
             end["status"], status = "done", DONE
         except Stopped as stopped:
@@ -145,26 +178,29 @@ def _fail(cell: CellDir, end: dict[str, Any]) -> None:
 def _train(
     cell: CellDir,
     data_dir: Path,
-    lease: Lease,
+    lease: Lease | Unrecorded,
     stop: StopSignals,
     attempt: int,
-    attempts: Appender,
-    metrics: Appender,
+    attempts: Appender | Unrecorded,
+    metrics: Appender | Unrecorded,
     end: dict[str, Any],
 ) -> None:
     """Build the run, train it, write the summary; `end["step"]` follows it."""
-    began = time.monotonic()
+    began, ranks = time.monotonic(), stop.ranks
     identity = read_record(cell.run_json)["cell"]["hash"]
-    settings, info, machine = _start(cell, attempt, attempts)
+    settings, info, machine = _start(cell, attempt, attempts, ranks)
 
     def record(row: dict[str, Any]) -> None:
         metrics.append({"attempt": attempt, **row})
 
     corpus = Corpus(settings, data_dir)
     _require_planned(cell, corpus, machine["threads"])
-    run, facts = _build(cell, settings, info, identity, corpus)
+    run, facts = _build(cell, settings, info, identity, corpus, ranks)
     run.record, run.stop_requested = record, stop.requested
-    heart = Heartbeat(cell.progress(), attempt, lambda: device.memory_used(info.kind))
+    heart: Heartbeat | Unrecorded = Unrecorded()
+    if ranks.main:
+        used = partial(device.memory_used, info.kind)
+        heart = Heartbeat(cell.progress(), attempt, used)
 
     def beat(step: int, phase: str, loss: float | None = None) -> None:
         lease.beat(step)
@@ -172,9 +208,10 @@ def _train(
 
     run.beat = beat
     beat(0, "starting")
-    checkpoint.sweep(run.checkpoints)
+    if ranks.main:
+        checkpoint.sweep(run.checkpoints)
     progress, complaints = checkpoint.resume(
-        run.checkpoints, identity, run.model, run.optimizer, run.pruner
+        run.checkpoints, identity, run.model, run.optimizer, run.pruner, ranks
     )
     end["step"] = progress.step
     record({"kind": "facts", "step": 0, **facts})
@@ -189,10 +226,13 @@ def _train(
         ):
             ended = trainer.train()
     except Diverged as error:
-        _keep(cell, run, error)
+        if ranks.main:
+            _keep(cell, run, error)
         raise
     finally:
         end["step"] = progress.step
+    if not ranks.main:
+        return
     metrics.sync()
     if settings.train.save_model:
         checkpoint.save_weights(run.checkpoints, run.model, facts)
@@ -221,7 +261,8 @@ def _monitor(
     """What samples the run's GPUs on this host; nothing on the CPU or unasked."""
     run, say = trainer.run, trainer.display.note
     system = run.settings.system
-    if run.info.kind != "cuda" or not system.gpu_monitor:
+    watched = run.info.kind == "cuda" and run.ranks.main
+    if not watched or not system.gpu_monitor:
         return contextlib.nullcontext()
     count = min(run.batch.ranks, torch.cuda.device_count())
     return Monitor(
@@ -244,7 +285,7 @@ def _keep(cell: CellDir, run: Run, error: Diverged) -> None:
 
 
 def _start(
-    cell: CellDir, attempt: int, attempts: Appender
+    cell: CellDir, attempt: int, attempts: Appender | Unrecorded, ranks: Ranks
 ) -> tuple[RunSettings, device.DeviceInfo, dict[str, Any]]:
     """Settings, device, and what the records say of this machine.
 
@@ -259,8 +300,9 @@ def _start(
     }
     try:
         settings = run_settings(config_py.read(cell.config_py).values)
+        ranks.require(settings.train.ranks)
         kind = device.resolve(settings.system.device)
-        device.configure(settings.system, kind)
+        device.configure(settings.system, kind, ranks.local_rank)
         info = device.describe(kind)
         machine["device"] = info.as_dict()
         machine["threads"] = torch.get_num_threads() if kind == "cpu" else None
@@ -291,19 +333,19 @@ def _build(
     info: device.DeviceInfo,
     identity: str,
     corpus: Corpus,
+    ranks: Ranks,
 ) -> tuple[Run, dict[str, Any]]:
     """The run with fresh initial values, and its facts row."""
     train = settings.train
-    ranks = 1
     sizes = batch.resolve(
         train,
-        ranks,
+        ranks.world,
         info.total_memory,
         lambda micro: memory_estimate(settings, micro),
     )
     model = GPT(settings.model)
     init_sha256 = initialise(model, train.seed, train.init_salt)
-    torch.manual_seed(train.seed)  # dropout, the only draw of the loop
+    torch.manual_seed(dropout_seed(train.seed, ranks.rank))
     model.to(info.kind)
     counts = count(model)
     optimizer = optim.build(model, settings.optim)
@@ -315,11 +357,14 @@ def _build(
         batch=sizes,
         facts=counts,
         info=info,
-        feed=lambda first, last: corpus.batches(sizes, info.kind, first, last),
+        feed=lambda first, last: corpus.batches(
+            sizes, info.kind, first, last, ranks.rank
+        ),
         eval_windows=corpus.eval_windows,
         bytes_per_token=corpus.bytes_per_token,
         checkpoints=cell.checkpoint_dir,
         identity=identity,
+        ranks=ranks,
     )
     facts = {
         **counts.as_dict(),
@@ -327,7 +372,7 @@ def _build(
         "effective_batch": sizes.effective,
         "micro_batch": sizes.micro,
         "accumulation": sizes.accumulation,
-        "ranks": ranks,
+        "ranks": ranks.world,
         "init_sha256": init_sha256,
         "max_iters": train.max_iters,
         "budget": train.budget,

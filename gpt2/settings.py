@@ -122,13 +122,25 @@ class TrainSettings:
             raise SettingsError(
                 "GPT2_MAX_TIME", 0, "the time budget needs a number of seconds"
             )
-        cut = self.micro_batch * max(self.accumulation, 1)
+        cut = self.micro_batch * max(self.accumulation, 1) * self.ranks
         if self.effective_batch and cut and self.effective_batch % cut:
             raise SettingsError(
                 "EFFECTIVE_BATCH",
                 self.effective_batch,
                 f"is not a multiple of micro-batch {self.micro_batch} x accumulation "
-                f"{max(self.accumulation, 1)}",
+                f"{max(self.accumulation, 1)} x GPUs {self.ranks}",
+            )
+        if self.ranks > 1 and self.effective_batch == 0:
+            raise SettingsError(
+                "GPUS_PER_RUN",
+                self.ranks,
+                "GPUs share the effective batch: set CONFIG_EFFECTIVE_BATCH",
+            )
+        if self.effective_batch % self.ranks:
+            raise SettingsError(
+                "EFFECTIVE_BATCH",
+                self.effective_batch,
+                f"does not divide among CONFIG_GPUS_PER_RUN={self.ranks}",
             )
         if self.micro_batch == 0 and self.effective_batch == 0:
             raise SettingsError(
@@ -144,6 +156,7 @@ class SystemSettings:
 
     device: str = one_of(DEVICE_AUTO="auto", DEVICE_CPU="cpu", DEVICE_CUDA="cuda")
     cpu_threads: int = integer("CPU_THREADS")
+    rank_timeout: int = integer("RANK_TIMEOUT")
     dtype: str = one_of(DTYPE_FP32="fp32", DTYPE_BF16="bf16")
     param_dtype: str = one_of(PARAM_DTYPE_FP32="fp32", PARAM_DTYPE_BF16="bf16")
     compile: bool = flag("GPT2_COMPILE")

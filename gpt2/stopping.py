@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from gpt2.distributed import ALONE, Ranks
+
 SECONDS = 25.0
 """From the signal to the end of the process; the runner kills after 30."""
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
@@ -15,11 +17,11 @@ NUMBERS = (signal.SIGTERM, signal.SIGINT)
 class StopSignals:
     """While entered, SIGTERM and SIGINT ask for a checkpoint and an end.
 
-    `number` is the one that came, None so far.
+    `number` is the one that came, to any rank, as of the last request; 0 so far.
     """
 
-    def __init__(self) -> None:
-        self.number: int | None = None
+    def __init__(self, ranks: Ranks = ALONE) -> None:
+        self.ranks, self.number = ranks, 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -35,8 +37,9 @@ class StopSignals:
         self.number = number
 
     def requested(self) -> bool:
-        """Whether one came."""
-        return self.number is not None
+        """Whether one came, to any rank; every rank asks at the same time."""
+        self.number = self.ranks.highest(self.number)
+        return self.number != 0
 
 
 class Deadline:

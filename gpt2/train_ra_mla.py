@@ -106,9 +106,18 @@ def train(run_dir: Path, data_dir: Path) -> int:
     as_rank()
     if system.expandable_segments:
         os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
+    from gpt2 import distributed
     from gpt2.run import execute
 
-    return execute(run_dir.resolve(), data_dir.resolve())
+    try:
+        ranks = distributed.from_environment(os.environ)
+        os.environ.update(distributed.interface(os.environ))
+        patience = system.rank_timeout
+        with distributed.joined(ranks, system.device, patience) as ranks:
+            return execute(run_dir.resolve(), data_dir.resolve(), ranks)
+    except distributed.RanksError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
 
 def as_rank() -> None:

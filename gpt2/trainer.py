@@ -23,11 +23,14 @@ from gpt2.batch import Batch
 from gpt2.checkpoint import Progress
 from gpt2.clock import Clock
 from gpt2.corpus import StepBatches
+from gpt2.distributed import ALONE, Ranks
 from gpt2.evaluate import evaluate
 from gpt2.finite import Diverged, Sentinel, generators
 from gpt2.model import GPT
 from gpt2.progress import Display
 from gpt2.pruning import Pruner
+from gpt2.replica import Replica
+from gpt2.sameness import require_same
 from gpt2.settings import RunSettings
 
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -41,8 +44,9 @@ class Stopped(Exception):
 class Run:
     """What the loop works on; gpt2/run.py builds it.
 
-    feed(first, last) yields the batches of those steps; record writes a metrics
-    row; beat(step, phase, loss) says that the loop moves.
+    feed(first, last) yields the rank's batches of those steps; record writes a
+    metrics row; beat(step, phase, loss) says that the loop moves; stop_requested,
+    which every rank asks after every step, says the same to all of them.
     """
 
     settings: RunSettings
@@ -57,6 +61,7 @@ class Run:
     bytes_per_token: float
     checkpoints: Path
     identity: str
+    ranks: Ranks = ALONE
     record: Callable[[dict[str, Any]], None] = print
     beat: Callable[..., None] = lambda step, phase, loss=None: None
     stop_requested: Callable[[], bool] = lambda: False
@@ -77,19 +82,24 @@ class Trainer:
             run.optimizer,
             self.weights,
             run.pruner,
-            run.batch.accumulation,
+            run.batch.accumulation * run.batch.ranks,
         )
-        model = self.weights.model
-        self.forward = torch.compile(model) if system.compile else model
-        self.clock = Clock(progress.train_time, lambda: device.synchronize(self.kind))
+        self.replica = Replica(
+            self.weights, self.update.collect, system.compile, run.ranks
+        )
+        self.clock = Clock(
+            progress.train_time,
+            lambda: device.synchronize(self.kind),
+            run.ranks.first,
+        )
         self.total = run.settings.train.max_iters
         self.tokens_per_step = run.batch.effective * run.settings.model.block_size
-        self.display = Display(self.total, progress.step)
+        self.display = Display(self.total, progress.step, not run.ranks.main)
         self.warm_until = progress.step + run.settings.train.timing_warmup
         self.last_eval: dict[str, Any] | None = None
         self._logged = (progress.timed_steps, progress.train_time)
         self._loss = self._norm = torch.zeros(())
-        self.sentinel = Sentinel(self.kind)
+        self.sentinel = Sentinel(self.kind, run.ranks.alone)
 
     def train(self) -> str:
         """Run to the end; returns what ended it: "tokens" or "time".
@@ -98,6 +108,7 @@ class Trainer:
         """
         train, progress = self.run.settings.train, self.progress
         self.weights.model.train()
+        require_same(self.run.ranks, self.run.model, self.run.pruner, progress.step)
         self.clock.start()
         for batches in self.run.feed(progress.step, self.total):
             if progress.step % train.eval_interval == 0:
@@ -126,12 +137,13 @@ class Trainer:
         for group in run.optimizer.param_groups:
             group["lr"] = lr
         self._loss = torch.zeros((), device=self.kind)
-        for tokens_BT, targets_BT in batches:
-            with self.autocast:
-                loss = self.forward(tokens_BT, targets_BT) / len(batches)
-            loss.backward()
-            self.update.collect()
+        for number, (tokens_BT, targets_BT) in enumerate(batches, 1):
+            with self.replica.micro_batch(last=number == len(batches)):
+                with self.autocast:
+                    loss = self.replica.forward(tokens_BT, targets_BT) / len(batches)
+                loss.backward()
             self._loss += loss.detach()
+        self._loss = run.ranks.sum_(self._loss) / run.ranks.world
         self._norm = self.update.step()
         self.sentinel.watch(step, self._loss, self._norm, states)
         progress.step = step + 1
@@ -200,6 +212,7 @@ class Trainer:
     def _evaluate(self) -> None:
         run, progress = self.run, self.progress
         self.sentinel.settle()
+        require_same(run.ranks, run.model, run.pruner, progress.step)
         began = time.perf_counter()
         result = evaluate(
             run.model,
@@ -209,6 +222,7 @@ class Trainer:
             self.kind,
             self.autocast,
             self._between_windows,
+            run.ranks,
         )
         progress.eval_time += time.perf_counter() - began
         row = {
@@ -224,7 +238,7 @@ class Trainer:
         run.record(row)
         self.display.evaluation(row)
         self.last_eval = row
-        if run.settings.train.attention_stats:
+        if run.settings.train.attention_stats and run.ranks.main:
             self._look()
 
     def _between_windows(self) -> None:
@@ -253,6 +267,7 @@ class Trainer:
             run.model,
             run.optimizer,
             run.pruner,
+            run.ranks,
         )
 
     def _paused(self, work: Callable[[], None]) -> None:

@@ -14,15 +14,12 @@ from gpt2.check.pair import Pair, PartnerLost
 from gpt2.check.prove import Case, Recorded, find_twins, inherit, prove
 from gpt2.check.subject import Subject
 from gpt2.check.table import Verdict, print_failure, print_table
+from gpt2.distributed import LOOPBACK
 from gpt2.settings import run_settings
 from kconf.overrides import Overrides, from_environment
 from kconf.strict import Resolved, Tree
 from kconf.study import Fragment, difference, duplicates, resolve_step
 from kconf.syntax import ConfigError
-
-# The interface two ranks of this machine meet on. Without one gloo looks the
-# machine's own name up, which not every network answers.
-LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 
 
 def check(
@@ -45,8 +42,8 @@ def check(
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
-    if sys.platform in LOOPBACK:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK[sys.platform])
+    for name, value in LOOPBACK.items():
+        os.environ.setdefault(name, value)
     try:
         with Pair() as pair:
             cases = [merge_study(tree, study, overrides) for study in chosen]
