@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""DDP's scaling efficiency, and two groups of GPUs at once, through whole cells.
+
+bench_scaling.py --out results/bench/NAME.json [--ranks 1,2,4] [--batch 64]
+    [--steps 80] [--groups 2] [--limit 230] [--set CONFIG_X=value …]
+
+--groups G: afterwards two cells of G GPUs each, alone and side by side; 0: none.
+--limit: seconds after which everything is ended. The base is gpt2-ratio-ablation's
+first step with the overlay h200; --set CONFIG_DEVICE_CPU=y runs on the CPU.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from gpt2.measure import scaling  # noqa: E402
+from kconf.bind import ranges  # noqa: E402
+from kconf.overrides import Overrides  # noqa: E402
+from kconf.strict import Tree  # noqa: E402
+from records import atomic  # noqa: E402
+
+STAGES = ("gpt2-ratio-ablation", "fragments/h200.config")
+
+
+def main(arguments: list[str]) -> int:
+    """0; tables on the terminal and beside the record, which goes to --out."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--ranks", default="1,2,4")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--groups", type=int, default=2)
+    parser.add_argument("--limit", type=float, default=230)
+    parser.add_argument("--set", nargs="*", default=[], metavar="CONFIG_X=value")
+    options = parser.parse_args(arguments)
+    limit = time.monotonic() + options.limit
+    pairs = (word.removeprefix("CONFIG_").split("=", 1) for word in options.set)
+    tree, chosen = Tree(ROOT), Overrides(dict(pairs), "--set")
+    stages = [ROOT / "defconfigs" / name for name in STAGES]
+
+    def resolve(**symbols):
+        return tree.resolve([*stages, Overrides(symbols), chosen])
+
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor"}
+        bench = scaling.Bench(
+            resolve, tree.operational, Path(folder), environment, options.batch, limit
+        )
+        command = " ".join([Path(__file__).name, *arguments])
+        try:
+            ranks = ranges("--ranks", options.ranks)
+            record = scaling.measure(
+                bench, ranks, options.steps, options.groups, command
+            )
+        finally:
+            bench.close()
+    atomic.write_json(options.out, record)
+    text = scaling.markdown(record)
+    options.out.with_suffix(".md").write_text(text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
