@@ -6,6 +6,7 @@ batches; rank 0 alone holds the lease, writes records and decides by its clock.
 docs/distributed.md says what is summed, in which type, and when.
 """
 
+import gc
 import hashlib
 import socket
 import sys
@@ -224,6 +225,7 @@ def joined(ranks: Ranks, device: str, patience: int) -> Iterator[Ranks]:
     try:
         yield replace(ranks, store=store, patience=patience)
     finally:
+        gc.collect()  # DDP keeps the group's threads, which must not outlive Python
         dist.destroy_process_group()
 
 

@@ -46,7 +46,8 @@ class Replica:
                 gradient_as_bucket_view=True,
                 init_sync=False,  # initial values are a function of the settings
             )
-        self.forward.register_comm_hook(self, _mean_in_fp32)
+        # Not self: DDP's C++ part would keep what keeps it, out of gc's sight.
+        self.forward.register_comm_hook((weights, ranks.world), _mean_in_fp32)
 
     @contextmanager
     def micro_batch(self, last: bool) -> Iterator[None]:
@@ -68,14 +69,14 @@ class Replica:
 
 
 def _mean_in_fp32(
-    replica: Replica, bucket: dist.GradBucket
+    state: tuple[Weights, int], bucket: dist.GradBucket
 ) -> torch.futures.Future[torch.Tensor]:
     """DDP's communication hook: start the mean of a bucket over the ranks.
 
     The buckets of a bf16 copy are added to the masters' sums first, in fp32, and
     those are what the ranks exchange; a bucket has parameters of one type.
     """
-    buffer = bucket.buffer()
-    sums = replica.weights.collected(bucket.parameters(), buffer)
-    work = dist.all_reduce(sums.div_(replica.ranks.world), async_op=True)
+    (weights, world), buffer = state, bucket.buffer()
+    sums = weights.collected(bucket.parameters(), buffer)
+    work = dist.all_reduce(sums.div_(world), async_op=True)
     return work.get_future().then(lambda _: buffer)

@@ -20,8 +20,8 @@ from tests.gpt2.ranks import (
 
 LONG = {
     "GPT2_DROPOUT": "0.1",
-    "GPT2_MAX_ITERS": "200",
-    "GPT2_EVAL_INTERVAL": "50",
+    "GPT2_MAX_ITERS": "400",
+    "GPT2_EVAL_INTERVAL": "100",
     "CHECKPOINT_INTERVAL": "20",
     "EFFECTIVE_BATCH": "4",
     "BATCH_SIZE": "2",
@@ -139,7 +139,7 @@ def test_weights_that_differ_end_the_run(cell, corpus):
     failure = faulty(cell(**LONG), corpus, "weight")
     assert failure["status"] == "failed"
     assert "h.0.norm1.weight of rank 1 differs" in failure["error"]
-    assert "after step 50" in failure["error"]
+    assert "after step 100" in failure["error"]
 
 
 @pytest.mark.slow
