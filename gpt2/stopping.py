@@ -22,6 +22,7 @@ class StopSignals:
 
     def __init__(self, ranks: Ranks = ALONE) -> None:
         self.ranks, self.number = ranks, 0
+        self._came = 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -34,11 +35,12 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: Any) -> None:
-        self.number = number
+        self._came = number
 
     def requested(self) -> bool:
         """Whether one came, to any rank; every rank asks at the same time."""
-        self.number = self.ranks.highest(self.number)
+        # One that comes while the ranks talk is kept for their next talk.
+        self.number = self.ranks.highest(self._came)
         return self.number != 0
 
 

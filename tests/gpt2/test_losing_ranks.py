@@ -143,12 +143,6 @@ def test_weights_that_differ_end_the_run(cell, corpus):
 
 
 @pytest.mark.slow
-def test_masks_that_differ_end_the_run(cell, corpus):
-    failure = faulty(cell(**LONG), corpus, "mask")
-    assert "masks.h.0." in failure["error"]
-
-
-@pytest.mark.slow
 def test_a_loss_that_is_not_finite_on_one_rank_is_that_of_all(cell, corpus):
     failure = faulty(cell(**LONG), corpus, "nan")
     assert failure["status"] == "diverged" and "at step 12" in failure["error"]

@@ -4,6 +4,8 @@ A twin has the same micro-batches, so that the sum over both ranks is twice the
 rank's own and the mean is what one process computes, to the bit.
 """
 
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -141,6 +143,20 @@ def test_a_signal_to_another_rank_is_one_to_this(monkeypatch):
     stop = StopSignals(PAIR)
     monkeypatch.setattr(Ranks, "highest", lambda self, mine: max(mine, 15))
     assert stop.requested() and stop.number == 15
+
+
+def test_a_signal_while_the_ranks_talk_is_kept(monkeypatch):
+    """It counts from the next talk on, when every rank hears of it."""
+
+    def during(self, mine):
+        if not mine:
+            signal.raise_signal(signal.SIGTERM)
+        return mine
+
+    monkeypatch.setattr(Ranks, "highest", during)
+    with StopSignals(PAIR) as stop:
+        assert not stop.requested() and stop.number == 0
+        assert stop.requested() and stop.number == signal.SIGTERM
 
 
 def test_masks_are_compared_too(small, monkeypatch):

@@ -25,7 +25,7 @@ PATIENCE = {"hang": 20}  # seconds; longer otherwise, because machines are loade
 
 def fail(trainer: Trainer, fault: str) -> None:
     """What goes wrong in rank 1, before the step."""
-    model, pruner = trainer.run.model, trainer.run.pruner
+    model = trainer.run.model
     if fault == "raise":
         raise LookupError("planted in rank 1")
     if fault == "hang":
@@ -35,9 +35,6 @@ def fail(trainer: Trainer, fault: str) -> None:
             model.h[0].norm1.weight[0] += 1e-3
         elif fault == "nan":
             model.h[0].norm1.weight[0] = float("nan")
-        elif fault == "mask":
-            name = next(iter(pruner.masks))
-            pruner.masks[name][0, 0] ^= True
 
 
 def plant(fault: str) -> None:
