@@ -121,7 +121,13 @@ GATHERING: dict[str, dict[str, list[Row]]] = {
             Row(128, False, None, Tile(32, 64, 4, 2)),
         ],
     },
-    "cuda:80": {},
+    "cuda:80": {
+        "forward": [
+            Row(64, None, None, Tile(64, 32, 4, 2)),
+            Row(128, True, None, Tile(64, 32, 8, 2)),
+            Row(128, False, None, Tile(64, 32, 4, 2)),
+        ],
+    },
     "hip:gfx942": {},
     "hip:gfx1100": {
         "forward": [Row(64, None, None, Tile(64, 16, 4, 1))],
