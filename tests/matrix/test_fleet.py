@@ -147,7 +147,8 @@ def test_forty_cells_on_two_groups(node):
     by_gpu = require_separate(records.values())
     assert sorted(by_gpu) == list(range(8))
     busy = defaultdict(float)
-    whole = min(watch.began.values()), max(watch.began.values())
+    first = min(placed(record)["since"] for record in records.values())
+    whole = first, max(watch.began.values())
     for cell in watch.order:
         placement = placed(records[cell.hash])
         end = min(watch.ended_at[cell.hash], whole[1])  # the tail has nothing to start
