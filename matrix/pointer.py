@@ -23,6 +23,11 @@ class Place:
     dir: CellDir
     changes: tuple[str, ...] | None = None
 
+    @property
+    def reused(self) -> bool:
+        """Whether it is another study's."""
+        return self.changes is not None
+
 
 def follow(own: CellDir) -> Place:
     """The cell's own directory, or where its pointer leads when it has no run.

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from matrix import units
+from matrix import pointer, units
 from matrix.launch.tail import Tail
 from records import heartbeat
 from records.cell import CellStatus, read_status
@@ -50,8 +50,8 @@ class Watch:
 
     def _line(self, path: Path) -> tuple[str, ...]:
         name = f"{path.parts[-3]} {path.parts[-2]} {path.name}"
-        cell = CellDir(path)
         try:
+            cell = pointer.follow(CellDir(path)).dir
             status = read_status(cell)
         except RecordError as error:
             return (name, "damaged", *[units.DASH] * 6, str(error.why))

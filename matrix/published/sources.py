@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Iterator
 
+from matrix import pointer
 from matrix.published import events
 from matrix.published.run import PublishedError, PublishedRun, missing, plain
 from matrix.runs import HASH_DIR
@@ -93,10 +94,11 @@ def _each(
 
 def local(path: Path) -> PublishedRun | None:
     """The run directory `path`, under the names that trackers have."""
+    cell = pointer.follow(CellDir(path)).dir
+    path = cell.path
     about = describe(path)
     if about is None:
         return None
-    cell = CellDir(path)
     history = [flatten(row) for row in read_rows(cell.metrics)]
     if cell.gpu.exists():
         history += [flatten_gpu(row) for row in read_rows(cell.gpu)]

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
-from matrix import gather
+from matrix import gather, pointer
 from matrix.evidence import Terms
 from matrix.metrics import METRICS
 from matrix.runs import HASH_DIR, ReportError, load
 from matrix.settings import study_settings
 from matrix.trackers.session import CURRENT, Session, state
 from matrix.trackers.sink import Target, TrackerError
+from records.layout import CellDir
 from records.lease import is_held
 
 CONTROL = "control"
@@ -31,8 +32,8 @@ def sync(
         raise ReportError(f"{study_dir}: no such study")
     failed = 0
     for path in sorted(study_dir.glob("*/seed-*/*")):
-        if not HASH_DIR.match(path.name):
-            continue
+        if not HASH_DIR.match(path.name) or pointer.follow(CellDir(path)).reused:
+            continue  # of another study: mirrored with that one
         name = path.relative_to(study_dir).as_posix()
         for target in targets:
             if is_held(path / "lease"):
@@ -69,7 +70,8 @@ def verdict_tags(study_dir: Path, defaults: Mapping[str, Any]) -> dict[str, list
     study = load(study_dir)
     if not study.counted:
         return {}
-    newest = max(study.counted.values(), key=lambda run: run.time)
+    own = [run for run in study.counted.values() if not run.reused]
+    newest = max(own or study.counted.values(), key=lambda run: run.time)
     settings = study_settings({**defaults, **newest.at("config")})
     terms = Terms(
         METRICS[settings.metric], settings.smallest, settings.alpha, settings.stage

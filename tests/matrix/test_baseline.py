@@ -11,9 +11,13 @@ from matrix import again, commands, pointer, report
 from matrix import run as runner
 from matrix.plan import PlanError
 from matrix.runs import load
+from matrix.trackers.sink import TrackerError
+from matrix.trackers.sync import sync
+from matrix.watch import Watch
 from records import atomic
 from records.layout import CellDir, RecordError
 from tests.matrix.test_stage import run
+from tests.matrix.test_trackers import TARGET
 
 OTHER = {"CONFIG_STUDY": "other"}
 BASELINE = {"BASELINE": "results/other"}
@@ -208,6 +212,27 @@ def test_a_rerun_leaves_the_other_study_alone(other):
     alone = other.plan(STEPS="0", **BASELINE, **SIX)
     with pytest.raises(PlanError, match="none of these cells is done"):
         again.anew(alone, True, said.append)
+
+
+def test_what_else_reads_a_study_follows_the_pointer(other):
+    """watch shows the run's state, sync leaves it to the other study's mirror."""
+    plan = run(other, STEPS="2", **BASELINE, **SIX)
+    runner._point(other.plan(**BASELINE, **SIX))
+    line, *_ = (Watch(plan.study_dir)._line(cell.own.path) for cell in controls(plan))
+    assert line[:2] == (f"00-control seed-1 {controls(plan)[0].hash[:8]}", "done")
+    said = []
+    sync(plan.study_dir, [TARGET], {}, said.append, Refusing)
+    assert len(said) == 6 and all("02-wide" in line for line in said)
+
+
+class Refusing:
+    """A mirror that cannot send."""
+
+    def __init__(self, path, target, *_, **__):
+        self.path, self.target, self.tags = path, target, ()
+
+    def end(self):
+        raise TrackerError("no network")
 
 
 def test_a_damaged_pointer_is_named(tmp_path):
