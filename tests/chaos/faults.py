@@ -128,7 +128,7 @@ def kill_training(scene: Scene) -> str | None:
 
 
 def kill_helper(scene: Scene) -> str | None:
-    """kill -9 of a mirror; there is none without a tracker."""
+    """kill -9 of a mirror of the metrics."""
     found = scene.helpers()
     if not found:
         return None

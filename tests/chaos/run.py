@@ -27,6 +27,8 @@ def main() -> int:
     checkout = Checkout(folder)
     storm = Storm(checkout, seed, say)
     say(f"{count} faults, SEED={seed}, in {folder}")
+    if not storm.mirrored:
+        say("no wandb here (requirements-wandb.txt): no mirror to kill")
     try:
         storm.prepare()
         say("the undisturbed study is done")
