@@ -4,6 +4,7 @@ Exit status 0 when everything was survived, 1 with the cause when not.
 """
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -38,6 +39,7 @@ def main() -> int:
         return 1
     finally:
         checkout.end()
+    shutil.rmtree(folder)
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(storm.spent.items()))
     say(f"{sum(storm.spent.values())} faults: {kinds}")
     say(
