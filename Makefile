@@ -43,7 +43,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
 include Makefile.kconfig
 
 ##@ The main job
-.PHONY: all check check-all plan estimate watch continue rerun report data data-smoke generate export quickstart anchor
+.PHONY: all check check-all plan estimate watch continue rerun report data data-smoke generate export eval quickstart anchor
 all: | $(SETUP)		## Run the loaded configuration: plan, cells, report (DRY_RUN=1: check only)
 	$(Q)$(RUNNER)
 
@@ -94,6 +94,16 @@ export: | $(SETUP)	## A finished run for other programs: RUN=results/… FORMAT=
 	$(if $(RUN),,$(error make export needs a run: make export RUN=results/STUDY/STEP/seed-K/HASH8 FORMAT=hf))
 	$(Q)$(PY) scripts/export.py $(call option,FORMAT,format) $(call option,DTYPE,dtype) \
 	  $(call option,OUT,out) '$(RUN)'
+
+eval: override export RUN := $(value RUN)
+eval: override export STUDY := $(value STUDY)
+eval: override export TEXT := $(value TEXT)
+eval: override export TASKS := $(value TASKS)
+eval: | $(SETUP)	## Evaluate a run on TEXT=file or TASKS=a,b: RUN=results/…, STUDY=results/… (docs/evaluation.md)
+	$(Q)$(PY) scripts/eval.py --tasks="$$TASKS" $(call option,STRIDE,stride) \
+	  $(call option,LIMIT,limit) $(call option,SHOTS,shots) $(call option,SEED,seed) \
+	  $(call option,BATCH,batch) $(call option,DEVICE,device) \
+	  $(if $(RUN),--run="$$RUN") $(if $(STUDY),--study="$$STUDY") $(if $(TEXT),--text="$$TEXT")
 
 # Four steps that differ in kind: the baseline, its ratio, MLA, and both.
 QUICK := 0,2,8-9

@@ -3,7 +3,7 @@
     OUTPUT/STUDY/STEP/seed-K/HASH8/
         .config config.py run.json metrics.jsonl train.log attempts.jsonl
         lease heartbeat heartbeat_rank0.jsonl stacks.txt gpu.jsonl checkpoint/
-        diverged/ summary.json failure.json
+        diverged/ summary.json failure.json evaluations.jsonl
         job.sh slurm.json (cells that are jobs of Slurm)
 
 docs/records.md describes each file.
@@ -71,6 +71,11 @@ class CellDir:
     def summary(self) -> Path:
         """Written last: the completion mark."""
         return self.path / "summary.json"
+
+    @property
+    def evaluations(self) -> Path:
+        """What the finished run was asked, append-only."""
+        return self.path / "evaluations.jsonl"
 
     @property
     def failure(self) -> Path:

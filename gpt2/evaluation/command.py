@@ -1,0 +1,224 @@
+"""`make eval`: evaluate finished runs and put what came of it on their records."""
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpt2.checkpoint import CheckpointError
+from gpt2.data.tokenizers import TokenizerError
+from gpt2.device import DeviceError
+from gpt2.evaluation.errors import EvaluationError
+from gpt2.evaluation.progress import Countdown
+from gpt2.evaluation.text import evaluate_text, read, resolve_stride, sha256
+from gpt2.generate import GenerateError, Trained, load
+from kconf import config_py
+from kconf.syntax import ConfigError
+from records import evaluations, provenance
+from records.cell import read_status
+from records.layout import CellDir, RecordError, read_record
+
+LOWER = "lower"
+# What a user can cause and mend.
+EXPECTED = (
+    EvaluationError,
+    GenerateError,
+    CheckpointError,
+    ConfigError,
+    RecordError,
+    DeviceError,
+    TokenizerError,
+    ArithmeticError,
+    OSError,
+)
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to evaluate a run on, and how.
+
+    stride: of the text, None for half the context; limit: documents of a task,
+    None for all; shots: examples before a question, None for the task's own.
+    """
+
+    text: Path | None = None
+    tasks: tuple[str, ...] = ()
+    stride: int | None = None
+    batch: int = 8
+    limit: int | None = None
+    shots: int | None = None
+    seed: int = 1
+    kind: str = "cpu"
+
+
+class Evaluator:
+    """Evaluates runs; texts are read and tasks found once, before the first."""
+
+    def __init__(self, wanted: Wanted):
+        """Raises EvaluationError for a text or a task that is not there, and where
+        tasks are asked for and lm-eval is not installed.
+        """
+        self.wanted = wanted
+        self.text_sha256 = sha256(read(wanted.text)) if wanted.text else None
+        self.tasks = None
+        if wanted.tasks:
+            self.tasks = _harness()
+            self.asked = self.tasks.find(wanted.tasks)
+
+    def missing(self, cell: CellDir) -> bool:
+        """Whether a finished run lacks a row that this evaluation would write."""
+        done, wanted = evaluations.read(cell), self.expected(cell)
+        weights = read_record(cell.summary)["model_sha256"]
+        return any(
+            name not in done
+            or done[name]["model_sha256"] != weights
+            or any(done[name][key] != value for key, value in part.items())
+            for name, part in wanted.items()
+        )
+
+    def expected(self, cell: CellDir) -> dict[str, dict[str, Any]]:
+        """name -> what its row holds whatever the result."""
+        rows: dict[str, dict[str, Any]] = {}
+        if self.wanted.text:
+            context = config_py.read(cell.config_py).values["GPT2_BLOCK_SIZE"]
+            stride = resolve_stride(self.wanted.stride, context)
+            rows[self.wanted.text.name] = {
+                "kind": "text",
+                "sha256": self.text_sha256,
+                "settings": {"context": context, "stride": stride},
+            }
+        for asked in self.asked if self.tasks else ():
+            rows[asked.name] = {
+                "kind": "task",
+                "settings": self._task_settings(asked.source),
+            }
+        return rows
+
+    def _task_settings(self, source: str) -> dict[str, Any]:
+        wanted = self.wanted
+        how = {"limit": wanted.limit, "shots": wanted.shots, "seed": wanted.seed}
+        return {"task": source, **how}
+
+    def evaluate(self, directory: Path) -> Iterator[dict[str, Any]]:
+        """Rows of the run in `directory`, each written as soon as it is there.
+
+        Raises what EXPECTED lists.
+        """
+        trained, cell = load(directory, self.wanted.kind), CellDir(directory)
+        weights = read_record(cell.summary)["model_sha256"]
+        for measure in (self._text, self._tasks):
+            began = time.time()
+            for row in measure(trained):
+                whole = {
+                    **row,
+                    "model_sha256": weights,
+                    "device": self.wanted.kind,
+                    "batch": self.wanted.batch,
+                    "versions": self._versions(),
+                    "seconds": time.time() - began,
+                    "time": time.time(),
+                }
+                evaluations.append(cell, whole)
+                yield whole
+
+    def _versions(self) -> dict[str, str]:
+        found = {"python": platform.python_version(), **provenance.package_versions()}
+        return {**found, "lm_eval": self.tasks.VERSION} if self.tasks else found
+
+    def _text(self, trained: Trained) -> Iterator[dict[str, Any]]:
+        path, wanted = self.wanted.text, self.wanted
+        if path is None:
+            return
+        progress = Countdown(path.name, 0, "tokens")
+        found = evaluate_text(trained, path, wanted.stride, wanted.batch, progress)
+        progress.close()
+        yield {
+            "name": path.name,
+            "kind": "text",
+            "sha256": found.sha256,
+            "settings": {"context": found.context, "stride": found.stride},
+            "metrics": found.metrics,
+            "better": dict.fromkeys(found.metrics, LOWER),
+            "counts": {"tokens": found.tokens, "bytes": found.bytes},
+        }
+
+    def _tasks(self, trained: Trained) -> Iterator[dict[str, Any]]:
+        if self.tasks is None:
+            return
+        wanted = self.wanted
+        progress = Countdown("tasks", 0, "requests")
+        adapter = self.tasks.Adapter(trained, wanted.batch, wanted.seed, progress)
+        for found in self.tasks.answer(adapter, self.asked, wanted.limit, wanted.shots):
+            yield {
+                "name": found.name,
+                "kind": "task",
+                "sha256": found.sha256,
+                "settings": self._task_settings(found.source),
+                "metrics": found.metrics,
+                "better": found.better,
+                "counts": {"requests": found.requests, "truncated": found.truncated},
+            }
+        progress.close()
+
+
+def _harness() -> Any:
+    """gpt2.evaluation.tasks, which needs the extra `eval`."""
+    try:
+        from gpt2.evaluation import tasks
+    except ModuleNotFoundError as error:
+        raise EvaluationError(
+            f"TASKS= needs lm-evaluation-harness ({error.name} is missing): "
+            "pip install -r requirements-eval.txt"
+        ) from error
+    return tasks
+
+
+def told(row: dict[str, Any]) -> str:
+    """A row in a line: held.txt: loss 3.1234, perplexity 22.72, … (12 tokens, …)."""
+    numbers = ", ".join(f"{name} {value:.6g}" for name, value in row["metrics"].items())
+    counts = ", ".join(f"{count:,} {noun}" for noun, count in row["counts"].items())
+    how = ", ".join(f"{k} {v}" for k, v in row["settings"].items() if k != "task")
+    return f"{row['name']}: {numbers} ({counts}; {how})"
+
+
+def evaluate_run(wanted: Wanted, directory: Path, say: Say = print) -> int:
+    """Evaluate one run; 0. Raises what EXPECTED lists."""
+    for row in Evaluator(wanted).evaluate(directory):
+        say(told(row))
+    say(f"{CellDir(directory).evaluations}")
+    return 0
+
+
+def evaluate_study(wanted: Wanted, study: Path, say: Say = print) -> int:
+    """Evaluate every finished run below `study` that lacks these rows.
+
+    A run that cannot be evaluated does not stop the others; 1 when there was one.
+    Raises EvaluationError where no run has finished.
+    """
+    found = [path.parent for path in sorted(study.glob("*/seed-*/*/config.py"))]
+    finished = [path for path in found if read_status(CellDir(path)).state == "done"]
+    if not finished:
+        raise EvaluationError(
+            f"STUDY={study}: none of {len(found)} runs is finished (OUTPUT_DIR/STUDY)"
+        )
+    evaluator = Evaluator(wanted)
+    left = [path for path in finished if evaluator.missing(CellDir(path))]
+    say(
+        f"{study}: {len(left)} runs to evaluate, {len(finished) - len(left)} are "
+        f"evaluated already, {len(found) - len(finished)} not finished"
+    )
+    failed, began = 0, time.monotonic()
+    for number, path in enumerate(left, start=1):
+        name = path.relative_to(study)
+        try:
+            for row in evaluator.evaluate(path):
+                say(f"{name}: {told(row)}")
+        except EXPECTED as error:
+            failed += 1
+            say(f"{name}: error: {error}")
+        rest = (len(left) - number) * (time.monotonic() - began) / number
+        say(f"{number} of {len(left)} runs, {rest:.0f} s left")
+    return 1 if failed else 0
