@@ -44,6 +44,9 @@ EXCEPTIONS = {
     "gpt2/export/safe.py": {"safetensors"},
     "gpt2/export/huggingface.py": {"transformers"},
     "gpt2/export/gguf.py": {"gguf"},
+    # the extra `eval`: models as lm-evaluation-harness sees them, and its tasks
+    "gpt2/evaluation/harness.py": {"lm_eval"},
+    "gpt2/evaluation/tasks.py": {"lm_eval"},
 }
 
 # Files that other processes read settings through: they must work without torch.
