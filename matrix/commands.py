@@ -7,7 +7,7 @@ from matrix import register, screen
 from matrix.checks import PlanError
 from matrix.evidence import Evidence, Terms
 from matrix.gather import Report, gather
-from matrix.metrics import METRICS, VAL_LOSS
+from matrix.metrics import VAL_LOSS, named
 from matrix.plan import Plan
 from matrix.runs import ReportError
 from matrix.settings import SCREEN
@@ -26,7 +26,7 @@ def terms_of(plan: Plan) -> Terms:
     foreign = "METRIC" in given and settings.metric != VAL_LOSS.name
     unnamed = foreign and "SMALLEST_EFFECT" not in given
     return Terms(
-        METRICS[settings.metric],
+        named(settings.metric),
         None if unnamed else settings.smallest,
         settings.alpha,
         settings.stage,

@@ -5,7 +5,8 @@ from typing import Any, Callable, Sequence
 
 from matplotlib.figure import Figure
 
-from matrix import armtables, costs, equaltime, forest, heads, ledger, plots
+from matrix import armtables, costs, equaltime, evaluations, forest, heads
+from matrix import ledger, plots
 from matrix import sensitivity, tables, units, usage, verdicttables, words
 from matrix.document import Block, Column, Document, Notice, Picture, Section
 from matrix.document import Table, Text
@@ -37,6 +38,7 @@ def compose(report: Report) -> tuple[Document, tuple[Picture, ...]]:
         Section("Losses", (Text(losses), table, curves, finals)),
         *_verdicts(report),
         *_matrix(report),
+        *evaluations.section(report.rows),
         Section("Size", (Text(sizes), tables.size_table(report.rows))),
         Section("Time and memory", _speed(report)),
         *costs.section(report.rows, report.evidence.aa),

@@ -7,7 +7,7 @@ invalid or unfair, and hands the rest to the rule (matrix/verdict.py).
 from dataclasses import dataclass, field
 from typing import Iterable, Mapping, Sequence
 
-from matrix import ledger, symbols, units
+from matrix import evaluations, ledger, symbols, units
 from matrix.metrics import VAL_LOSS, Metric
 from matrix.rows import Row
 from matrix.runs import Run, Study
@@ -127,7 +127,8 @@ def _contrast(
         lacking = [k for k, v in found.items() if v is None]
         if lacking:
             where = f"{side.step} seed {units.numbers_in(lacking)}"
-            invalid.append(f"{where} records no {terms.metric.name}")
+            hint = " (make eval)" if terms.metric.evaluation else ""
+            invalid.append(f"{where} records no {terms.metric.name}{hint}")
         invalid += _lost(study, side)
         for run in side.runs.values():
             invalid += disagreement(run)
@@ -161,6 +162,7 @@ def _unfair(control: Row, row: Row, terms: Terms) -> list[str]:
     lines = [f"different {line}" for line in ledger.differences(runs)]
     lines += ledger.mixed(runs)
     lines += symbols.unexplained([control, row])
+    lines += evaluations.incomparable(runs, terms.metric)
     return lines + reused(runs, terms)
 
 

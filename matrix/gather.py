@@ -4,7 +4,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Collection, Mapping, Sequence
 
-from matrix import evidence, ledger, register, stage, symbols, tables, units
+from matrix import (
+    evaluations,
+    evidence,
+    ledger,
+    register,
+    stage,
+    symbols,
+    tables,
+    units,
+)
 from matrix.evidence import Evidence, Terms
 from matrix.register import Registration
 from matrix.rows import Row, make_rows
@@ -64,6 +73,7 @@ def gather(
     weighed = evidence.weigh(study, rows, last_evals, terms)
     warnings += ledger.other_ends(counted)
     warnings += ledger.mixed(counted)
+    warnings += evaluations.mixed(counted)
     for run in counted:
         warnings += evidence.disagreement(run)
     if not rows[0].runs:

@@ -60,7 +60,7 @@ def differences(runs: Sequence[Run]) -> list[str]:
             continue
         values = {run.run_dir: shown(run.at(path)) for run in runs}
         if len(set(values.values())) > 1:
-            lines.append(f"{name}: {_who(runs, values)}")
+            lines.append(f"{name}: {who(runs, values)}")
     return lines
 
 
@@ -103,7 +103,7 @@ def shown(value: object) -> str:
     return text[:SHORT] if digest else text
 
 
-def _who(runs: Sequence[Run], values: dict[str, str]) -> str:
+def who(runs: Sequence[Run], values: dict[str, str]) -> str:
     """The rarer values with their steps and seeds, the usual one "elsewhere"."""
     usual = Counter(values.values()).most_common(1)[0][0]
     parts = []

@@ -16,6 +16,7 @@ from typing import Any, Collection, Iterable, Mapping, Sequence
 from kconf import config_py
 from kconf.syntax import ConfigError
 from matrix import energy, pointer, units
+from records import evaluations
 from records.cell import CellRecord, read_cell
 from records.layout import CellDir, RecordError
 
@@ -47,8 +48,8 @@ class Run:
     ended), in unix seconds. `documents`
     holds run (run.json), summary, config (config.py's values), operational
     (its symbols that are no part of the identity), attempts (under what each
-    ran) and energy (matrix/energy.py); see `at`. `heads` are the rows of attention
-    statistics, `sparsity` the (update, pruned share) at which the share changed.
+    ran), energy (matrix/energy.py) and evaluations (name -> row); see `at`. `heads`
+    are the rows of attention statistics, `sparsity` the (update, pruned share) at which the share changed.
     A `reused` run is another study's, read where it lies (matrix/pointer.py).
     """
 
@@ -217,6 +218,7 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
         cell = read_cell(place.dir.path)
         config = config_py.read(cell.dir.config_py)
         _require_whole(cell)
+        evaluated = _evaluated(cell)
     except (RecordError, ConfigError) as error:
         damaged = dict(state=DAMAGED, why=str(error), began=0.0, time=0.0)
         return Run(**where, **damaged, documents={}, evals=())
@@ -250,6 +252,7 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
             "energy": energy.read(
                 cell.dir.gpu, _started(cell), _at(cell.summary, "tokens")
             ),
+            "evaluations": evaluated,
         },
         evals=cell.evals,
         heads=cell.heads,
@@ -270,6 +273,16 @@ def _sparsity(cell: CellRecord) -> tuple[tuple[int, float], ...]:
         if before is None or row[1] != before[1] or row is rows[-1]
     ]
     return tuple(kept)
+
+
+def _evaluated(cell: CellRecord) -> dict[str, Mapping[str, Any]]:
+    """The evaluations of a run. Raises RecordError for one of other weights."""
+    rows = evaluations.read(cell.dir)
+    for name, row in rows.items():
+        if row["model_sha256"] != _at(cell.summary, "model_sha256"):
+            why = f"evaluates other weights on {name}: move the file away"
+            raise RecordError(cell.dir.evaluations, why)
+    return rows
 
 
 def _machines(attempts: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:

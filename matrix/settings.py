@@ -18,7 +18,7 @@ from kconf.bind import (
     text,
 )
 from matrix.launchsettings import LaunchSettings, SlurmSettings
-from matrix.metrics import METRICS
+from matrix.metrics import named
 
 NO_TRACKER = "none"
 TRACKERS = (NO_TRACKER, "wandb", "trackio")
@@ -83,9 +83,10 @@ class StudySettings:
                 "is not names of fragments joined by '+': make "
                 "defconfig-NAME+FRAGMENT writes it",
             )
-        if self.metric not in METRICS:
-            known = ", ".join(METRICS)
-            raise SettingsError("METRIC", self.metric, f"is none of {known}")
+        try:
+            named(self.metric)
+        except ValueError as error:
+            raise SettingsError("METRIC", self.metric, str(error)) from None
         smallest_effect(self.smallest_effect)
         self._require_trackers()
         screened = set(ranges("SEEDS", self.seeds))

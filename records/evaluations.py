@@ -6,7 +6,6 @@ different settings are never taken for one measurement. docs/records.md lists th
 fields.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,10 +51,3 @@ def read(cell: CellDir) -> dict[str, Row]:
                 why = f"has a row whose {name} is {row.get(name)!r:.60}"
                 raise RecordError(cell.evaluations, f"{why}: move the file away")
     return {row["name"]: row for row in rows}
-
-
-def protocol(row: Mapping[str, Any]) -> str:
-    """What must be equal where two rows of a name are compared, as one line."""
-    return json.dumps(
-        {"sha256": row["sha256"], **row["settings"]}, sort_keys=True, default=str
-    )

@@ -1,0 +1,150 @@
+"""What runs were evaluated on after training, step by step, never mixed.
+
+Two rows of evaluations.jsonl are one measurement when their name and their
+protocol (settings, and the hash of what was asked) agree. Means and differences
+are made of such rows alone; whatever else is there is named.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence
+
+from matrix import ledger, units
+from matrix.document import Column, Section, Table, Text
+from matrix.metrics import Metric
+from matrix.rows import Row, deviation, mean
+from matrix.runs import Run
+
+TEXT = (
+    "Texts and tasks that finished runs were evaluated on (make eval). Mean and SD "
+    "(n−1) over the seeds; difference: step minus control over the seeds that both "
+    "have. Runs that were evaluated under different settings are not put together."
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number of a run, and the protocol under which it was measured."""
+
+    value: float
+    protocol: str
+
+
+def _rows(run: Run) -> Mapping[str, Mapping[str, Any]]:
+    return run.at("evaluations") or {}
+
+
+def _protocol(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"sha256 of what was asked": row["sha256"], **row["settings"]}
+
+
+def names(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """(text or task, metric) of everything that any of the runs was evaluated on."""
+    found = [
+        (name, metric)
+        for run in runs
+        for name, row in _rows(run).items()
+        for metric in row["metrics"]
+    ]
+    return sorted(units.distinct(found), key=lambda pair: pair[0])
+
+
+def mixed(runs: Sequence[Run], only: str | None = None) -> list[str]:
+    """A line per setting in which evaluations of one name differ between runs."""
+    lines = []
+    for name in units.distinct(name for name, _ in names(runs)):
+        if only not in (None, name):
+            continue
+        here = [run for run in runs if name in _rows(run)]
+        protocols = [_protocol(_rows(run)[name]) for run in here]
+        for key in units.distinct(key for each in protocols for key in each):
+            values = {
+                run.run_dir: ledger.shown(each.get(key))
+                for run, each in zip(here, protocols)
+            }
+            if len(set(values.values())) > 1:
+                who = ledger.who(here, values)
+                lines.append(f"evaluations of {name} differ in {key}: {who}")
+    return lines
+
+
+def incomparable(runs: Sequence[Run], metric: Metric) -> list[str]:
+    """Why an evaluation cannot be compared between these runs; () for other metrics."""
+    if metric.evaluation is None:
+        return []
+    lines = mixed(runs, metric.evaluation)
+    wanted = "lower" if metric.lower_is_better else "higher"
+    for run in runs:
+        row = _rows(run).get(metric.evaluation, {})
+        found = row.get("better", {}).get(metric.key, wanted)
+        if found != wanted:
+            lines.append(
+                f"{metric.name} was taken for {wanted} is better, {run.run_dir} "
+                f"records that {found} is"
+            )
+    return lines
+
+
+def section(rows: Sequence[Row]) -> list[Section]:
+    """Every evaluation by step; nothing where no run was evaluated."""
+    runs = [run for row in rows for run in row.runs.values()]
+    if not names(runs):
+        return []
+    columns = (
+        Column("Evaluation", "code"),
+        Column("Metric", "text"),
+        Column("Step", "code"),
+        Column("Seeds"),
+        Column("Mean"),
+        Column("SD"),
+        Column("Difference"),
+        Column("SD of difference"),
+        Column("Pairs"),
+        Column("Runs", "ref"),
+    )
+    lines = []
+    for name, metric in names(runs):
+        control = _measured(rows[0], name, metric)
+        for row in rows:
+            here = _measured(row, name, metric)
+            if here:
+                first = row is rows[0]
+                cells = _cells(here, {} if first else control, first)
+                lines.append((name, metric, row.step, *cells, row.ref))
+    return [Section("Evaluations", (Text(TEXT), Table(columns, tuple(lines))))]
+
+
+def _measured(row: Row, name: str, metric: str) -> dict[int, Measured]:
+    """The numbers of a step by seed."""
+    found = {}
+    for seed, run in row.runs.items():
+        evaluated = _rows(run).get(name)
+        if evaluated is not None and metric in evaluated["metrics"]:
+            protocol = repr(sorted(_protocol(evaluated).items()))
+            found[seed] = Measured(evaluated["metrics"][metric], protocol)
+    return found
+
+
+def _cells(
+    here: Mapping[int, Measured], control: Mapping[int, Measured], first: bool
+) -> tuple[str, ...]:
+    """Seeds, mean, SD, difference, its SD and its pairs."""
+    one = len({each.protocol for each in here.values()}) == 1
+    values = [each.value for each in here.values()] if one else []
+    paired = [
+        mine.value - control[seed].value
+        for seed, mine in here.items()
+        if seed in control and control[seed].protocol == mine.protocol
+    ]
+    return (
+        str(len(here)),
+        _number(mean(values)),
+        _number(deviation(values)),
+        "control" if first else _number(mean(paired), "+"),
+        _number(deviation(paired)),
+        units.DASH if first else str(len(paired)),
+    )
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    """Five significant digits: an accuracy and a perplexity share a column."""
+    return units.DASH if value is None else f"{value:{sign}.5g}"
