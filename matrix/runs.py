@@ -49,7 +49,8 @@ class Run:
     holds run (run.json), summary, config (config.py's values), operational
     (its symbols that are no part of the identity), attempts (under what each
     ran), energy (matrix/energy.py) and evaluations (name -> row); see `at`. `heads`
-    are the rows of attention statistics, `sparsity` the (update, pruned share) at which the share changed.
+    are the rows of attention statistics, `sparsity` the (update, pruned share) at
+    which the share changed.
     A `reused` run is another study's, read where it lies (matrix/pointer.py).
     """
 

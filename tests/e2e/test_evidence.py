@@ -32,6 +32,22 @@ def test_registered_run_and_judged(checkout):
     assert "CONFIG_MLA: n | y" in compared.output
     assert checkout.make("compare", both[0]).status
 
+    (checkout.root / "held.txt").write_text("a dog saw the long bird\n" * 9)
+    evaluate = ["eval", "STUDY=results/toy", "TEXT=held.txt"]
+    evaluated = checkout.make(*evaluate, DEVICE="cpu")
+    assert evaluated.status == 0, evaluated.output
+    assert "4 runs to evaluate" in evaluated.output
+    again = checkout.make(*evaluate, DEVICE="cpu")
+    assert "4 are evaluated already" in again.output
+    metric = "METRIC=eval:held.txt/loss"
+    judged = checkout.make("verdict", metric, SEEDS="1-2")
+    assert judged.status == 0, judged.output
+    assert "01-latent against 00-control: NON_DIAGNOSTIC" in judged.output
+    assert "held.txt/loss in nats/token" in judged.output
+    assert checkout.make("report", SEEDS="1-2").status == 0
+    report = (checkout.root / "results/toy/report.md").read_text()
+    assert "## Evaluations" in report and "`held.txt`" in report
+
 
 @pytest.mark.slow
 def test_screen_then_confirm(checkout):

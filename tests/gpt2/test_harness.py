@@ -15,6 +15,7 @@ from lm_eval.evaluator import evaluate  # noqa: E402
 from lm_eval.models.huggingface import HFLM  # noqa: E402
 
 from gpt2.data import bpe  # noqa: E402
+from gpt2.evaluation.command import Wanted, evaluate_study  # noqa: E402
 from gpt2.evaluation.errors import EvaluationError  # noqa: E402
 from gpt2.evaluation.harness import Adapter  # noqa: E402
 from gpt2.evaluation.tasks import SHIPPED, answer, find  # noqa: E402
@@ -22,6 +23,9 @@ from gpt2.evaluation.text import evaluate_text  # noqa: E402
 from gpt2.generate import Trained  # noqa: E402
 from gpt2.hf import load_gpt2  # noqa: E402
 from gpt2.model import GPT  # noqa: E402
+from gpt2.run import execute  # noqa: E402
+from records import evaluations  # noqa: E402
+from records.layout import CellDir  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -273,3 +277,26 @@ def test_perplexity_is_the_exponential_of_the_bits(pair):
     [answers] = answer(Adapter(pair[0], 8), find(["kablate_text"]), None, None)
     bits = answers.metrics["bits_per_byte"]
     assert answers.metrics["byte_perplexity"] == pytest.approx(math.exp2(bits))
+
+
+def test_a_study_is_asked_once(tmp_path, make_cell, corpus):
+    place = tmp_path / "00-base" / "seed-1"
+    place.mkdir(parents=True)
+    cell = make_cell(place / "00000001", GPT2_MAX_ITERS="3", GPT2_BLOCK_SIZE="64")
+    assert execute(cell, corpus) == 0
+    lines = []
+
+    def ask(**options):
+        wanted = Wanted(tasks=("kablate_text", "kablate_completion"), **options)
+        assert evaluate_study(wanted, tmp_path, lines.append) == 0
+        return evaluations.read(CellDir(cell))
+
+    rows = ask(limit=2)
+    assert rows["kablate_text"]["counts"] == {"requests": 2, "truncated": 0}
+    assert rows["kablate_completion"]["counts"]["requests"] == 8
+    assert rows["kablate_text"]["versions"]["lm_eval"]
+    assert rows["kablate_text"]["better"]["bits_per_byte"] == "lower"
+    assert ask(limit=2) == rows and "1 are evaluated already" in lines[-1]
+    again = ask()
+    assert again["kablate_text"]["counts"]["requests"] == 16
+    assert again["kablate_text"]["settings"]["limit"] is None

@@ -5,6 +5,7 @@ from tests.mutants import (
     claims,
     fleet,
     exports,
+    evaluation,
     inference,
     kernels,
     mlp,
@@ -33,6 +34,7 @@ SECTIONS: dict[str, list[Mutant]] = {
     **survival.SECTIONS,
     **trackers.SECTIONS,
     **exports.SECTIONS,
+    **evaluation.SECTIONS,
 }
 MUTANTS = [mutant for section in SECTIONS.values() for mutant in section]
 
