@@ -2,19 +2,15 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from gpt2.batch import Batch
-from gpt2.data.loader import (
-    EvalWindows,
-    Prefetcher,
-    TokenStream,
-    TrainWindows,
-    micro_batch,
-)
+from gpt2.data.live import train_windows
+from gpt2.data.loader import EvalWindows, Prefetcher, TokenStream, micro_batch
 from gpt2.settings import RunSettings
 from records.manifest import read_manifest
 
@@ -32,11 +28,8 @@ class Corpus:
     def __init__(self, settings: RunSettings, directory: Path):
         self.manifest = read_manifest(directory)
         context, vocabulary = settings.model.block_size, settings.model.vocab_size
-        train, val = (
-            TokenStream(directory, split, settings.data.tokenizer, vocabulary)
-            for split in ("train", "val")
-        )
-        self.windows = TrainWindows(train, context, settings.train.seed)
+        val = TokenStream(directory, "val", settings.data.tokenizer, vocabulary)
+        self.windows = train_windows(settings, directory, self.manifest)
         fixed = EvalWindows(val, context, settings.train.eval_windows)
         self.eval_windows = fixed.rows(np.arange(len(fixed)))
         self.prefetch = settings.data.prefetch
@@ -56,10 +49,11 @@ class Corpus:
     @property
     def description(self) -> str:
         """One line for the log."""
-        train, val = (self.manifest.splits[s].tokens for s in ("train", "val"))
+        train, val = (self.manifest.splits[s] for s in ("train", "val"))
+        size = f"{train.tokens:,}" if train.files else "unpacked"
         return (
             f"{self.manifest.corpus}, tokenizer {self.manifest.tokenizer}, "
-            f"{train:,} + {val:,} tokens, {len(self.eval_windows)} evaluation "
+            f"{size} + {val.tokens:,} tokens, {len(self.eval_windows)} evaluation "
             f"windows, sha256 {self.manifest.sha256[:12]}"
         )
 
@@ -76,7 +70,10 @@ class Corpus:
             )
 
         start, pin = first * sizes.accumulation, device == "cuda"
-        with Prefetcher(fetch, start, self.prefetch, pin, self.timeout) as rows:
+        with (
+            Prefetcher(fetch, start, self.prefetch, pin, self.timeout) as rows,
+            closing(self.windows),  # before the thread that waits for it
+        ):
             for _ in range(first, last):
                 step = []
                 for _ in range(sizes.accumulation):

@@ -55,6 +55,10 @@ class DataSettings:
     shuffle_buffer: int | None = integer("SHUFFLE_BUFFER", optional=True)
     shuffle_seed: int | None = integer("SHUFFLE_SEED", optional=True)
     tokens: int | None = integer("DATA_TOKENS", optional=True)
+    on_the_fly: bool = flag("DATA_ON_THE_FLY")
+    val_tokens: int | None = integer("DATA_VAL_TOKENS", optional=True)
+    workers: int | None = integer("DATA_WORKERS", optional=True)
+    report_documents: int | None = integer("DATA_REPORT_DOCUMENTS", optional=True)
     tokenizer: str = one_of(
         TOKENIZER_BYTE="byte", TOKENIZER_GPT2="gpt2", TOKENIZER_BPE="bpe"
     )

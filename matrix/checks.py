@@ -72,7 +72,7 @@ def corpus(dataset: Path, values: Mapping[str, Any]) -> Manifest:
     """
     manifest, context = read_manifest(dataset), values["GPT2_BLOCK_SIZE"]
     for name, split in manifest.splits.items():
-        if split.tokens < context + 1:
+        if split.files and split.tokens < context + 1:
             raise PlanError(
                 f"CONFIG_GPT2_BLOCK_SIZE={context}: the {name} split of {dataset} "
                 f"holds {units.plural(split.tokens, 'token')}, a window needs "

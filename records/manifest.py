@@ -34,6 +34,8 @@ _SHAPING = (
     "DATA_TOKENS",
     "SYNTHETIC_MB",
 )
+# Shaping where they are set, so that packed corpora keep their names.
+_SHAPING_IF_SET = ("DATA_ON_THE_FLY", "DATA_VAL_TOKENS")
 
 
 class MissingDataset(Exception):
@@ -57,7 +59,9 @@ class Split:
     """One split: shard files in order and their totals.
 
     sha256 is that of the token stream, so it does not depend on where one
-    shard ends and the next begins. `bytes` is text without separators.
+    shard ends and the next begins. `bytes` is text without separators. A split
+    without files is read on the fly: its sha256 is that of what identifies it,
+    and its totals are 0, for nobody knows them.
     """
 
     files: tuple[str, ...]
@@ -107,7 +111,9 @@ def dataset_dir(data_dir: Path | str, values: Mapping[str, Any]) -> Path:
     shaping = {
         symbol: value
         for symbol, value in values.items()
-        if symbol.startswith(_SHAPING_PREFIXES) or symbol in _SHAPING
+        if symbol.startswith(_SHAPING_PREFIXES)
+        or symbol in _SHAPING
+        or (symbol in _SHAPING_IF_SET and value)
     }
     key = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
     corpus, tokenizer = (_member(values, p) for p in ("DATASET_", "TOKENIZER_"))

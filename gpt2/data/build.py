@@ -64,7 +64,7 @@ def build(
             shutil.rmtree(building)
             raise BuildError(_empty_split(settings, name, origin))
     write_manifest(building, _manifest(settings, origin, tokenizer, writers))
-    _swap(building, directory)
+    swap(building, directory)
 
 
 def open_origin(
@@ -126,11 +126,11 @@ def _start(
     _discard(building)
     building.mkdir()
     atomic.write_json(building / RECIPE, recipe)
-    tokenizer = fixed or _train(settings, origin, building, say)
+    tokenizer = fixed or train_tokenizer(settings, origin, building, say)
     return tokenizer, writers(tokenizer)
 
 
-def _train(
+def train_tokenizer(
     settings: DataSettings, origin: Origin, building: Path, say: Say
 ) -> Tokenizer:
     """A BPE trained on the training split, written to tokenizer.json."""
@@ -244,7 +244,7 @@ def file_sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _swap(building: Path, directory: Path) -> None:
+def swap(building: Path, directory: Path) -> None:
     """Put the finished build in place. A kill in between leaves it beside."""
     old = beside(directory, "old")
     _discard(old)
@@ -252,7 +252,7 @@ def _swap(building: Path, directory: Path) -> None:
         os.replace(directory, old)
     os.replace(building, directory)
     atomic.sync_directory(directory.parent)
-    (directory / RECIPE).unlink()
+    (directory / RECIPE).unlink(missing_ok=True)
     (directory / JOURNAL).unlink(missing_ok=True)
     _discard(old)
 

@@ -60,7 +60,8 @@ class Stream:
 
     revision: the commit it is read at, None for a folder. source: its sha256 is
     that of the corpus' name, commit, files and order; documents and bytes are
-    not known before the end. rows: how many there are, if the corpus says so.
+    not known before the end. files: what it is read from. rows: how many there
+    are, if the corpus says so.
     """
 
     def __init__(self, settings: DataSettings, revision: str | None = None):
@@ -85,6 +86,7 @@ class Stream:
             if SPLIT not in splits:
                 raise ValueError(f"no split {SPLIT!r}, it has {sorted(splits)}")
         files = splits[SPLIT]
+        self.files = list(files)
         self.revision = None if self.local else _commit(files)
         identity = {
             "place": None if self.local else self.place,

@@ -41,6 +41,7 @@ class Journal:
                 position, seen = entry["position"], entry["seen"]
             except (ValueError, TypeError, KeyError):
                 continue
-            if all(seen[split] <= count for split, count in finished.items()):
+            behind = all(seen[split] <= count for split, count in finished.items())
+            if behind and sum(seen.values()) >= sum(best[1].values()):
                 best = position, seen
         return best

@@ -127,6 +127,9 @@ class TrainWindows:
         """The samples; int64 (len, T+1). Index i counts from 0 without end."""
         return self.stream.rows(self.starts(indices), self.context + 1)
 
+    def close(self) -> None:
+        """Nothing is open: shards are mapped."""
+
 
 class EvalWindows:
     """Fixed windows whose targets do not overlap, evenly over the split."""

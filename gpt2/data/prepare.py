@@ -16,6 +16,7 @@ from gpt2.data.bpe import TOKENIZER
 from gpt2.data.build import BuildError, Say, beside, build, file_sha256
 from gpt2.data.corpora import Source, scan
 from gpt2.data.shards import ShardError
+from gpt2.data.unpacked import build_unpacked, changed
 from gpt2.settings import DataSettings
 from records.manifest import (
     NAME,
@@ -46,7 +47,10 @@ def prepare(settings: DataSettings, directory: Path, say: Say = print) -> Manife
             reason, source = examine(settings, directory)
             if reason is not None:
                 say(f"{directory}: packing, because {reason}")
-                build(settings, directory, source, say)
+                if settings.on_the_fly:
+                    build_unpacked(settings, directory, say)
+                else:
+                    build(settings, directory, source, say)
     except OSError as error:
         raise BuildError(_explain(error, directory, source)) from error
     manifest = read_manifest(directory)
@@ -60,7 +64,8 @@ def examine(
     """(why the dataset must be built, what a scan of the corpus found).
 
     No reason if it is whole and current. Reads the whole corpus, unless it is
-    streamed (what was packed of it stays as it is, and the hub is not asked),
+    streamed (what was packed of it stays as it is, and the hub is not asked; a
+    folder that runs read on the fly is compared with what was prepared),
     and every shard; writes nothing. Raises CorpusError.
     """
     source = None if settings.streamed else scan(settings)
@@ -71,10 +76,12 @@ def examine(
                 f"the corpus changed (sha256 {manifest.source_sha256[:16]} then, "
                 f"{source.sha256[:16]} now)"
             ), source
-        for split in SPLITS:
+        for split in filter(lambda name: manifest.splits[name].files, SPLITS):
             shards.open_split(directory, manifest, split, full=True)
         if manifest.tokenizer_sha256 is not None:
             _check_tokenizer(directory / TOKENIZER, manifest.tokenizer_sha256)
+        if settings.on_the_fly:
+            return changed(settings, manifest), source
     except MissingDataset:
         return "it is not there", source
     except (ManifestError, ShardError) as error:
@@ -97,6 +104,9 @@ def summary(directory: Path, manifest: Manifest) -> str:
     lines = [f"{directory}: {manifest.origin}"]
     for name in SPLITS:
         split = manifest.splits[name]
+        if not split.files:
+            lines.append(f"  {name:5} read on the fly")
+            continue
         lines.append(
             f"  {name:5} {split.tokens:>13,} tokens {split.documents:>9,} documents "
             f"{len(split.files):>5} shards"

@@ -6,6 +6,7 @@ loader on the packed one and shows its first batch.
 
 import os
 import time
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Iterable, Iterator
@@ -15,11 +16,12 @@ import numpy as np
 from gpt2.data.bpe import tokenizer_of
 from gpt2.data.build import open_origin
 from gpt2.data.corpora import Document, Source
-from gpt2.data.loader import Prefetcher, TokenStream, TrainWindows, micro_batch
+from gpt2.data.live import train_windows
+from gpt2.data.loader import Prefetcher, micro_batch
 from gpt2.data.pack import encoded
 from gpt2.data.tokenizers import Tokenizer
 from gpt2.settings import DataSettings, RunSettings
-from records.manifest import NAME
+from records.manifest import NAME, read_manifest
 
 SECONDS = 3.0
 SHOWN_TOKENS = 48
@@ -98,14 +100,13 @@ def _loader(
 ) -> None:
     start = time.perf_counter()
     model, data, train = settings.model, settings.data, settings.train
-    stream = TokenStream(directory, "train", data.tokenizer, model.vocab_size)
-    windows = TrainWindows(stream, model.block_size, train.seed)
+    windows = train_windows(settings, directory, read_manifest(directory))
     micro = train.micro_batch or 1
 
     def fetch(position: int) -> np.ndarray:
         return windows.rows(micro_batch(position, micro))
 
-    with Prefetcher(fetch, 0, data.prefetch) as batches:
+    with closing(windows), Prefetcher(fetch, 0, data.prefetch) as batches:
         batch_BT = next(batches)
         waited = time.perf_counter() - start
         start, count = time.perf_counter(), 0

@@ -8,6 +8,7 @@ from tests.mutants import (
     evaluation,
     inference,
     kernels,
+    live,
     mlp,
     optimizers,
     pruning,
@@ -35,6 +36,7 @@ SECTIONS: dict[str, list[Mutant]] = {
     **trackers.SECTIONS,
     **exports.SECTIONS,
     **evaluation.SECTIONS,
+    **live.SECTIONS,
 }
 MUTANTS = [mutant for section in SECTIONS.values() for mutant in section]
 
