@@ -20,8 +20,9 @@ from gpt2.evaluation.errors import EvaluationError  # noqa: E402
 from gpt2.evaluation.harness import Adapter  # noqa: E402
 from gpt2.evaluation.tasks import SHIPPED, answer, find  # noqa: E402
 from gpt2.evaluation.text import evaluate_text  # noqa: E402
-from gpt2.generate import Trained  # noqa: E402
-from gpt2.hf import load_gpt2  # noqa: E402
+from gpt2.export import deliver  # noqa: E402
+from gpt2.export.names import DIALECTS, take  # noqa: E402
+from gpt2.generate import Trained, load  # noqa: E402
 from gpt2.model import GPT  # noqa: E402
 from gpt2.run import execute  # noqa: E402
 from records import evaluations  # noqa: E402
@@ -60,7 +61,8 @@ def pair(tmp_path_factory, small):
     ).save_pretrained(folder)
     settings = small(GPT2_VOCAB_SIZE=str(VOCABULARY), GPT2_BLOCK_SIZE=str(CONTEXT))
     ours = GPT(settings.model).eval()
-    load_gpt2(ours, theirs.state_dict())
+    state = {n: t for n, t in theirs.state_dict().items() if n != "lm_head.weight"}
+    take(ours, state, DIALECTS["hf", "gpt2"], VOCABULARY)
     trained = Trained(ours, bpe.trained(content))
     backend = HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=4)
     return trained, backend
@@ -300,3 +302,30 @@ def test_a_study_is_asked_once(tmp_path, make_cell, corpus):
     again = ask()
     assert again["kablate_text"]["counts"]["requests"] == 16
     assert again["kablate_text"]["settings"]["limit"] is None
+
+
+def test_an_exported_folder_gives_the_same_numbers(tmp_path, make_cell, corpus):
+    """What make export leaves, as lm-eval itself reads it."""
+    cell = make_cell(tmp_path / "cell", GPT2_BLOCK_SIZE="64")
+    assert execute(cell, corpus) == 0
+    deliver.deliver(cell, "hf", "fp32", tmp_path / "hf")
+    options = {"device": "cpu", "dtype": "float32", "batch_size": 4}
+    theirs = HFLM(pretrained=str(tmp_path / "hf"), **options)
+    ours = Adapter(load(cell, "cpu"), 4)
+    pairs = asked("loglikelihood", *(pair for pair in PAIRS if len(pair[1]) < 50))
+    for (mine, _), (other, _) in zip(
+        ours.loglikelihood(pairs), theirs.loglikelihood(pairs, disable_tqdm=True)
+    ):
+        assert mine == pytest.approx(other, abs=2e-4, rel=1e-5)
+    tasks = find(["kablate_completion", "kablate_text"])
+    wanted = evaluate(
+        lm=theirs,
+        task_dict={"tasks": {each.name: each.task for each in tasks}, "groups": {}},
+        bootstrap_iters=0,
+        log_samples=False,
+    )["results"]
+    for found in answer(ours, tasks, None, None):
+        for metric, value in found.metrics.items():
+            assert value == pytest.approx(
+                wanted[found.name][f"{metric},none"], rel=1e-5
+            )
