@@ -1,6 +1,7 @@
 """The house rules that a machine can check: imports, file lengths, excepts."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -163,3 +164,28 @@ def test_settings_are_read_in_one_place():
         nodes = ast.walk(ast.parse(path.read_text()))
         reads = any(getattr(n, "attr", "") in ("environ", "getenv") for n in nodes)
         assert not reads or name_of(path) in allowed, name_of(path)
+
+
+ALLOWED = {"torch", "numpy", "triton"}
+ONLY_THOSE = """
+import importlib.metadata, sys
+names = importlib.metadata.packages_distributions()
+bare = set(sys.argv[1].split(","))
+needed = {"typing_extensions", "sympy", "mpmath", "jinja2", "markupsafe"}
+needed |= {"networkx", "filelock", "fsspec", "setuptools", "torchgen", "functorch"}
+import torch, numpy
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in names and top not in bare | needed:
+            raise ModuleNotFoundError(f"{name} on a machine without it")
+sys.meta_path.insert(0, Missing())
+import gpt2.run
+"""
+
+
+def test_a_cell_runs_with_torch_and_numpy_alone():
+    """requirements.txt says so; what packs, plans and reports is not needed."""
+    command = [sys.executable, "-c", ONLY_THOSE, ",".join(ALLOWED)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any, Mapping
 
+STREAM = "stream.json"
+"""Beside dataset.json: the commit that every run reads, None for a folder."""
 NAME = "positions.jsonl"
 
 

@@ -18,9 +18,8 @@ import numpy as np
 
 from gpt2.data.frames import HEAD, START
 from gpt2.data.journal import NAME as JOURNAL
-from gpt2.data.journal import Journal
+from gpt2.data.journal import STREAM, Journal
 from gpt2.data.loader import TokenStream, TrainWindows
-from gpt2.data.unpacked import STREAM
 from gpt2.settings import DataSettings, RunSettings
 from records.layout import read_json
 from records.manifest import Manifest

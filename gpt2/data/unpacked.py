@@ -20,6 +20,7 @@ from gpt2.data.bpe import GPT2_SHA256, TOKENIZER, fixed_tokenizer
 from gpt2.data.build import Say, beside, file_sha256, swap, train_tokenizer
 from gpt2.data.corpora import CorpusError
 from gpt2.data.forecast import BuildError
+from gpt2.data.journal import STREAM
 from gpt2.data.meter import Meter
 from gpt2.data.shards import EDGE_BYTES
 from gpt2.data.splits import pieces
@@ -31,9 +32,6 @@ from records.manifest import Manifest, Split, streams_sha256, write_manifest
 
 if TYPE_CHECKING:
     from gpt2.data.hub import Stream
-
-STREAM = "stream.json"
-"""Beside dataset.json: the commit that every run reads, None for a folder."""
 
 
 def source_sha256(stream: "Stream") -> str:

@@ -317,7 +317,7 @@ def test_mlp_equals_the_oracle(small, case, shape, width, seed):
     scores = torch.randn(B, H, T, T, dtype=torch.float64, requires_grad=True)
     p = oracle.softmax(scores, model.attention.window)
     seen = torch.arange(1, T + 1).clamp(max=model.attention.window or T)
-    side = Side(p.mean(1), seen, ck)
+    side = Side(routing_BnS=p.mean(1), seen_n=seen, latent_BnL=ck)
     y, context, cache = mlp(x, side, 0, None)
     assert cache is None
     wanted, factor, to_next = mlp_by_oracles(mlp, model, x, p, ck)

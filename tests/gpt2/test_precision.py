@@ -156,7 +156,7 @@ def test_a_run_resumes_exactly(cell, train, monkeypatch):
 def failing_at(step, plain):
     def run(trainer, batches):
         if trainer.progress.step == step:
-            raise Diverged("on purpose")
+            raise Diverged("on purpose", step)
         plain(trainer, batches)
 
     return run

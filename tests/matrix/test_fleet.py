@@ -97,7 +97,9 @@ class Node:
 
 @pytest.fixture
 def node(checkout, tmp_path):
-    checkout.configure("CONFIG_DEVICE_CUDA=y", "CONFIG_GPUS_PER_RUN=4")
+    checkout.configure(
+        "CONFIG_DEVICE_CUDA=y", "CONFIG_GPUS_PER_RUN=4", "CONFIG_EFFECTIVE_BATCH=64"
+    )
     return Node(checkout, tmp_path)
 
 
@@ -251,7 +253,7 @@ def test_make_on_a_fake_node(node, monkeypatch):
 @pytest.mark.slow
 def test_ranks_are_stopped_and_go_on(checkout):
     """torchrun itself, with two processes of the stub on the CPU."""
-    checkout.configure("CONFIG_GPUS_PER_RUN=2")
+    checkout.configure("CONFIG_GPUS_PER_RUN=2", "CONFIG_EFFECTIVE_BATCH=64")
     checkout.stub(steps=100_000, sleep=0.05)
     runner = checkout.start(STEPS="0", SEEDS="1")
     deadline = time.monotonic() + 120
@@ -273,7 +275,7 @@ def test_ranks_are_stopped_and_go_on(checkout):
 @pytest.mark.slow
 def test_ranks_that_do_not_stop_are_killed(checkout):
     """Each rank has a session of its own: no signal to a group reaches it."""
-    checkout.configure("CONFIG_GPUS_PER_RUN=2")
+    checkout.configure("CONFIG_GPUS_PER_RUN=2", "CONFIG_EFFECTIVE_BATCH=64")
     checkout.stub(**{"00-control": "stubborn"})
     runner = checkout.start(STEPS="0", SEEDS="1")
     deadline = time.monotonic() + 120

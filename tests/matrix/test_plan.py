@@ -134,7 +134,7 @@ def test_auto_is_resolved_once_and_printed(checkout):
 
 
 def test_the_ranks_of_a_cpu_cell_share_its_cores(checkout):
-    ranks = {"CONFIG_GPUS_PER_RUN": "2"}
+    ranks = {"CONFIG_GPUS_PER_RUN": "2", "CONFIG_EFFECTIVE_BATCH": "64"}
     plan = checkout.plan(**ranks)
     assert (plan.jobs, plan.cells[0].threads) == (1, 1)
     assert "1 at a time, 2 threads each, 2 cores" in plan.notes

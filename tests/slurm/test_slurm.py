@@ -143,7 +143,9 @@ def test_what_sbatch_refuses_is_told(study):
 
 
 def test_two_nodes_meet_by_c10d(study, cluster):
-    study.configure("CONFIG_SLURM_NODES=2", "CONFIG_GPUS_PER_RUN=2")
+    study.configure(
+        "CONFIG_SLURM_NODES=2", "CONFIG_GPUS_PER_RUN=2", "CONFIG_EFFECTIVE_BATCH=64"
+    )
     status, output = study.run(SEEDS="1", STEPS="0")
     assert status == 0, output
     (record,) = study.cells.values()
