@@ -73,6 +73,7 @@ def gather(
     weighed = evidence.weigh(study, rows, last_evals, terms)
     warnings += ledger.other_ends(counted)
     warnings += ledger.mixed(counted)
+    warnings += ledger.shared(counted)
     warnings += evaluations.mixed(counted)
     for run in counted:
         warnings += evidence.disagreement(run)

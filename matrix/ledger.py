@@ -94,6 +94,19 @@ def other_ends(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
+def shared(runs: Sequence[Run]) -> list[str]:
+    """A line where cells ran side by side on a GPU: their speeds are none."""
+    counts = [run.at("config.RUNS_PER_GPU") for run in runs]
+    sharing = [count for count in counts if count and count > 1]
+    if not sharing:
+        return []
+    return [
+        f"{units.plural(len(sharing), 'run')} shared a GPU with up to "
+        f"{units.plural(max(sharing) - 1, 'other cell')} (CONFIG_RUNS_PER_GPU): speeds "
+        "and step times are no evidence, and energy counts the power of all of them"
+    ]
+
+
 def shown(value: object) -> str:
     """A value in a line of text; a digest by its first 12 digits."""
     if value is None:

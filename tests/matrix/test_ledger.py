@@ -73,6 +73,22 @@ def test_a_time_budget_that_ended_at_max_iters(tmp_path):
     assert re.search(r"^\| Budget +\| time, ended by tokens +\|", head, re.M)
 
 
+def test_cells_that_shared_a_gpu(tmp_path):
+    """Their speeds stand in the tables, so the report says what they are worth."""
+    both = {
+        "values": {RATE: "3e-4", "RUNS_PER_GPU": 3},
+        "operational": ("RUNS_PER_GPU",),
+    }
+    alone = {
+        "values": {RATE: "3e-4", "RUNS_PER_GPU": 1},
+        "operational": ("RUNS_PER_GPU",),
+    }
+    runs = {"base1": alone, "base2": both, "ra1": alone, "ra2": both}
+    (warning,) = gather(study(tmp_path, **runs)).warnings
+    assert warning.startswith("2 runs shared a GPU with up to 2 other cells")
+    assert "speeds and step times are no evidence, and energy counts" in warning
+
+
 def test_a_speed_that_was_not_measured_is_a_dash(tmp_path):
     slow = {"summary": {"tokens_per_s": None}}
     text = write(study(tmp_path, ra1=slow)).markdown.read_text()
