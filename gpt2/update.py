@@ -67,8 +67,8 @@ class OnePass(Update):
     them, steps, and writes the copies. Equal to Update but for the rounding of
     the norm, and on a GPU of the compiler's fused products.
 
-    direct: a step has one micro-batch in all ranks, so gradients need no adding up in fp32.
-    External movement pruning reads fp32 gradients, so it collects too.
+    direct: a step has one micro-batch in all ranks, so gradients need no adding up
+    in fp32. External movement pruning reads fp32 gradients, so it collects too.
     """
 
     def __init__(
