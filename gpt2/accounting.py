@@ -180,6 +180,7 @@ def _held(model: ModelSettings, dtype: str, param_dtype: str, micro_batch: int) 
         net = GPT(model)
         weights = precision.build(net, param_dtype)
         tokens = torch.zeros(micro_batch, model.block_size, dtype=torch.long)
+        starts = tokens.int() if model.documents_apart else None
         saved: dict[int, torch.UntypedStorage] = {}
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -189,7 +190,7 @@ def _held(model: ModelSettings, dtype: str, param_dtype: str, micro_batch: int) 
 
         with saved_tensors_hooks(pack, lambda tensor: tensor):
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
-                weights.model(tokens, tokens)
+                weights.model(tokens, tokens, starts)
         held = {*net.parameters(), *weights.model.parameters()}
         for parameter in held:
             saved.pop(parameter.untyped_storage()._cdata, None)

@@ -18,6 +18,7 @@ import torch
 
 from gpt2.attention.attention import Attention
 from gpt2.context import Context
+from gpt2.data.documents import starts_of
 from gpt2.model import GPT
 from gpt2.settings import ModelSettings
 from kernels.attention import normalise, reciprocal, scores, visible
@@ -31,7 +32,9 @@ Sums = tuple[torch.Tensor, ...]
 
 
 @torch.no_grad()
-def attention_stats(model: GPT, windows: np.ndarray, kind: str) -> dict[str, Any]:
+def attention_stats(
+    model: GPT, windows: np.ndarray, kind: str, separator: int | None = None
+) -> dict[str, Any]:
     """The statistics on the first WINDOWS rows of windows, int64 (n, T+1).
 
     Lists by layer, of lists by head (kurtosis: of numbers). None is what is not
@@ -52,6 +55,8 @@ def attention_stats(model: GPT, windows: np.ndarray, kind: str) -> dict[str, Any
                  only where the model has them
 
     p are the final probabilities. Entropy in nats; the others are pure numbers.
+    With a separator (documents apart) the pairs are those of one document, and the
+    first token, 0, is the document's.
     """
     was_training = model.training
     model.eval()
@@ -59,7 +64,7 @@ def attention_stats(model: GPT, windows: np.ndarray, kind: str) -> dict[str, Any
     totals: list[dict[str, Sums]] = [{} for _ in model.h]
     for window in windows:
         tokens_BT = torch.from_numpy(window[None, :-1]).to(kind)
-        for total, found in zip(totals, _walk(model, tokens_BT), strict=True):
+        for total, found in zip(totals, _walk(model, tokens_BT, separator), strict=True):
             for name, sums in found.items():
                 before = total.get(name, (0,) * len(sums))
                 total[name] = tuple(a + b for a, b in zip(before, sums))
@@ -70,38 +75,49 @@ def attention_stats(model: GPT, windows: np.ndarray, kind: str) -> dict[str, Any
     }
 
 
-def _walk(model: GPT, tokens_BT: torch.Tensor) -> list[dict[str, Sums]]:
+def _walk(
+    model: GPT, tokens_BT: torch.Tensor, separator: int | None
+) -> list[dict[str, Sums]]:
     """The sums of every block for these tokens."""
-    x_BTE, context, layers = model.embed(tokens_BT, 0), Context(), []
+    starts_BT = starts_of(tokens_BT, separator)
+    x_BTE, context, layers = model.embed(tokens_BT, 0, starts_BT), Context(), []
     for block in model.h:
-        found = _head_sums(block.attn, block.norm1(x_BTE), context, model.settings)
-        x_BTE, context, _ = block(x_BTE, context)
+        normed_BTE = block.norm1(x_BTE)
+        found = _head_sums(block.attn, normed_BTE, context, model.settings, starts_BT)
+        x_BTE, context, _ = block(x_BTE, context, starts_BT=starts_BT)
         layers.append(found | {"kurtosis": _powers(x_BTE)})
     return layers
 
 
 def _head_sums(
-    attn: Attention, x_BTE: torch.Tensor, context: Context, settings: ModelSettings
+    attn: Attention,
+    x_BTE: torch.Tensor,
+    context: Context,
+    settings: ModelSettings,
+    starts_BT: torch.Tensor | None,
 ) -> dict[str, Sums]:
     """The sums of one attention that reads x, its normed input."""
     q_BTHD, memory = attn.projection(x_BTE, context.latent_BnL, 0)
     k_BTGD, _ = attn.projection.expand(memory)
     s_BHTT, T = scores(q_BTHD, k_BTGD), q_BTHD.shape[1]
-    mask_TT = visible(T, T, attn.window, x_BTE.device)
-    p_BHTT = attn.probabilities(x_BTE, context)
+    if starts_BT is None:
+        starts_BT = x_BTE.new_zeros(x_BTE.shape[:2], dtype=torch.int32)
+    mask_B1TT = visible(T, T, attn.window, x_BTE.device, starts_BT)
+    same_B1TT = visible(T, T, None, x_BTE.device, starts_BT)
+    p_BHTT = attn.probabilities(x_BTE, context, starts_BT)
     found = {
         "entropy": _entropy(p_BHTT),
-        "reciprocity": _reciprocity(s_BHTT),
-        "sink_rate": _mean(p_BHTT[:, :, 1:, 0] > SINK),
-        "sparsity": _mean(p_BHTT[:, :, mask_TT] == 0),
+        "reciprocity": _reciprocity(s_BHTT, same_B1TT),
+        "sink_rate": _sinks(p_BHTT, starts_BT),
+        "sparsity": _share(p_BHTT == 0, mask_B1TT),
     }
     if attn.ra is not None:
         r_BHTT = reciprocal(q_BTHD, k_BTGD, T, attn.ra.band)
         s_BHTT = s_BHTT + attn.ra.alpha_H[:, None, None] * r_BHTT
         found["ra_alpha"] = _mean(attn.ra.alpha_H[None, :, None])
     if attn.ra_ct is not None:
-        ungated_BHTT = normalise(s_BHTT, mask_TT, attn.normaliser)
-        factor_BHT = attn.ra_ct(ungated_BHTT, mask_TT)
+        ungated_BHTT = normalise(s_BHTT, mask_B1TT, attn.normaliser)
+        factor_BHT = attn.ra_ct(ungated_BHTT, mask_B1TT)
         found["ra_ct_gate"] = _gate(factor_BHT, attn.ra_ct.alpha)
     if context.gate_BnH is not None:
         factor_BHT = context.gate_BnH.transpose(1, 2)
@@ -136,8 +152,25 @@ def _entropy(p_BHTT: torch.Tensor) -> Sums:
     return _sum(torch.special.entr(share_BHTT)), _sum(mass_BHT1 > 0)
 
 
-def _reciprocity(s_BHTT: torch.Tensor) -> Sums:
-    """Σ S_ts S_st, Σ S_ts², Σ S_st² over s < t."""
+def _share(true_BHTT: torch.Tensor, of_B1TT: torch.Tensor) -> Sums:
+    """How many of the places are true, and how many places there are."""
+    total_H = _sum(true_BHTT & of_B1TT)
+    return total_H, torch.full_like(total_H, of_B1TT.sum().item())
+
+
+def _sinks(p_BHTT: torch.Tensor, starts_BT: torch.Tensor) -> Sums:
+    """Queries with p_t0 > SINK, 0 their document's first token, and how many there
+    are behind one.
+    """
+    first_BHT1 = starts_BT.long()[:, None, :, None].expand(-1, p_BHTT.shape[1], -1, 1)
+    sunk_BHT = p_BHTT.gather(-1, first_BHT1)[..., 0] > SINK
+    t_T = torch.arange(p_BHTT.shape[2], device=p_BHTT.device)
+    return _share(sunk_BHT, (t_T > starts_BT)[:, None])
+
+
+def _reciprocity(s_BHTT: torch.Tensor, same_B1TT: torch.Tensor) -> Sums:
+    """Σ S_ts S_st, Σ S_ts², Σ S_st² over s < t of one document."""
+    s_BHTT = s_BHTT.masked_fill(~(same_B1TT | same_B1TT.transpose(2, 3)), 0.0)
     square_BHTT = s_BHTT.square()
     crossed_BHTT = s_BHTT * s_BHTT.transpose(2, 3)
     lower = (crossed_BHTT.tril(-1), square_BHTT.tril(-1), square_BHTT.triu(1))

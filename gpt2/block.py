@@ -35,12 +35,21 @@ class Block(nn.Module):
         context: Context,
         start: int = 0,
         cache: LayerCache | None = None,
+        starts_BT: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, Context, LayerCache | None]:
-        """The residual stream, the context for the next block, the grown cache."""
+        """The residual stream, the context for the next block, the grown cache.
+
+        starts_BT: the first token of every token's document, None where a sequence
+        is one; not with a cache.
+        """
         attention, mlp = cache or (None, None)
-        y_BnE, side, attention = self.attn(self.norm1(x_BnE), context, attention)
+        y_BnE, side, attention = self.attn(
+            self.norm1(x_BnE), context, attention, starts_BT
+        )
         x_BnE = x_BnE + self._drop(y_BnE)
-        y_BnE, context, mlp = self.mlp(self.norm2(x_BnE), side, start, mlp)
+        y_BnE, context, mlp = self.mlp(
+            self.norm2(x_BnE), side, start, mlp, starts_BT
+        )
         x_BnE = x_BnE + self._drop(y_BnE)
         return x_BnE, context, None if cache is None else LayerCache(attention, mlp)
 

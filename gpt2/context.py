@@ -33,7 +33,7 @@ class Side(NamedTuple):
     """From a block's attention to its MLP.
 
     routing_BnS: head-averaged probabilities, seen_n the number of keys that are
-    visible; or routed, what the top-k routing keeps of them; latent_BnL: the
+    visible (seen_Bn where sequences hold documents); or routed, what the top-k routing keeps of them; latent_BnL: the
     (updated) key latents of the new tokens. None where no mechanism reads them.
     """
 

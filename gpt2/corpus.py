@@ -4,18 +4,29 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from gpt2.batch import Batch
+from gpt2.data.documents import starts_of
 from gpt2.data.live import train_windows
 from gpt2.data.loader import EvalWindows, Prefetcher, TokenStream, micro_batch
 from gpt2.settings import RunSettings
 from records.manifest import read_manifest
 
-# The (tokens_BT, targets_BT) micro-batches of one optimizer step.
-StepBatches = list[tuple[torch.Tensor, torch.Tensor]]
+
+class MicroBatch(NamedTuple):
+    """What GPT.forward takes; starts_BT with documents apart, else None."""
+
+    tokens_BT: torch.Tensor
+    targets_BT: torch.Tensor
+    starts_BT: torch.Tensor | None = None
+
+
+# The micro-batches of one optimizer step.
+StepBatches = list[MicroBatch]
 
 
 class Corpus:
@@ -32,6 +43,9 @@ class Corpus:
         self.windows = train_windows(settings, directory, self.manifest)
         fixed = EvalWindows(val, context, settings.train.eval_windows)
         self.eval_windows = fixed.rows(np.arange(len(fixed)))
+        # The token that opens a document, where documents do not see each other.
+        apart = settings.model.documents_apart
+        self.separator = self.manifest.vocab_size - 1 if apart else None
         self.prefetch = settings.data.prefetch
         self.timeout = settings.data.timeout or None
 
@@ -51,10 +65,14 @@ class Corpus:
         """One line for the log."""
         train, val = (self.manifest.splits[s] for s in ("train", "val"))
         size = f"{train.tokens:,}" if train.files else "unpacked"
+        apart = ""
+        if self.separator is not None:
+            mean = round(val.tokens / val.documents)
+            apart = f", documents apart ({mean:,} tokens each on average)"
         return (
             f"{self.manifest.corpus}, tokenizer {self.manifest.tokenizer}, "
             f"{size} + {val.tokens:,} tokens, {len(self.eval_windows)} evaluation "
-            f"windows, sha256 {self.manifest.sha256[:12]}"
+            f"windows{apart}, sha256 {self.manifest.sha256[:12]}"
         )
 
     def batches(
@@ -78,5 +96,7 @@ class Corpus:
                 step = []
                 for _ in range(sizes.accumulation):
                     batch_BT = next(rows).to(device, non_blocking=True)
-                    step.append((batch_BT[:, :-1], batch_BT[:, 1:]))
+                    tokens_BT, targets_BT = batch_BT[:, :-1], batch_BT[:, 1:]
+                    starts_BT = starts_of(tokens_BT, self.separator)
+                    step.append(MicroBatch(tokens_BT, targets_BT, starts_BT))
                 yield step

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from gpt2.data.documents import starts_of
 from gpt2.distributed import ALONE, Ranks
 from gpt2.model import GPT
 
@@ -30,11 +31,13 @@ def evaluate(
     autocast: torch.autocast,
     between: Callable[[], None] = lambda: None,
     ranks: Ranks = ALONE,
+    separator: int | None = None,
 ) -> Evaluation:
     """Loss in nats/token, exp(loss), and bits/byte = loss / (ln 2 · bytes/token).
 
-    windows: int64 (n, T+1), the same for every arm. `between` is called before
-    every micro-batch. The mode of the model is restored; no random number is drawn.
+    windows: int64 (n, T+1), the same for every arm, and every target of them counts
+    in all. separator: for a model whose documents do not see each other; it predicts
+    the same targets from less. `between` is called before every micro-batch. The mode of the model is restored; no random number is drawn.
     The ranks take the micro-batches in turn and all get the result, whose sum runs
     in the order of one process.
     """
@@ -47,7 +50,8 @@ def evaluate(
         start = starts[number]
         rows = torch.from_numpy(windows[start : start + micro_batch]).to(device)
         with autocast:
-            loss = model(rows[:, :-1], rows[:, 1:])
+            starts_BT = starts_of(rows[:, :-1], separator)
+            loss = model(rows[:, :-1], rows[:, 1:], starts_BT)
         sums[number] = loss.item() * len(rows)
     model.train(was_training)
     mean = sum(ranks.sum_(sums).tolist()) / len(windows)

@@ -115,7 +115,9 @@ def keep(
     """
     folder.mkdir(exist_ok=True)
     state: dict[str, Any] = {"step": error.step, **(error.generators or {})}
-    state["batches"] = [(tokens.cpu(), targets.cpu()) for tokens, targets in batches]
+    state["batches"] = [
+        tuple(None if x is None else x.cpu() for x in micro) for micro in batches
+    ]
     name = f"step-{error.step:09d}.pt"
     with atomic.replacing(folder / f"batch-{name}") as file:
         torch.save(state, file)

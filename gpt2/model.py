@@ -45,15 +45,23 @@ class GPT(nn.Module):
         self.norm_f = build_norm(settings)
 
     def forward(
-        self, tokens_BT: torch.Tensor, targets_BT: torch.Tensor | None = None
+        self,
+        tokens_BT: torch.Tensor,
+        targets_BT: torch.Tensor | None = None,
+        starts_BT: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """logits_BTV, or the mean cross-entropy in nats/token with targets.
 
+        starts_BT: int32, the first token of every token's document (non-decreasing,
+        at most t). Nothing at t then depends on what lies before it, and learned
+        positions count from there: documents packed into a sequence have the logits
+        that each has alone. None: a sequence is one document.
+
         Raises ValueError when T exceeds the context length.
         """
-        x_BTE, context = self.embed(tokens_BT, 0), Context()
+        x_BTE, context = self.embed(tokens_BT, 0, starts_BT), Context()
         for block in self.h:
-            x_BTE, context, _ = block(x_BTE, context)
+            x_BTE, context, _ = block(x_BTE, context, starts_BT=starts_BT)
         if targets_BT is None:
             return self._head(x_BTE)
         x_NE, target_N = self.norm_f(x_BTE).flatten(0, 1), targets_BT.flatten()
@@ -80,7 +88,12 @@ class GPT(nn.Module):
         grown = Cache(start + tokens_Bn.shape[1], tuple(layers))
         return self._head(x_BnE), grown
 
-    def embed(self, tokens_Bn: torch.Tensor, start: int) -> torch.Tensor:
+    def embed(
+        self,
+        tokens_Bn: torch.Tensor,
+        start: int,
+        starts_BT: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """What the first block reads: x_BnE of tokens that begin at `start`.
 
         Raises ValueError when the context length is exceeded.
@@ -93,7 +106,9 @@ class GPT(nn.Module):
             )
         x_BnE = self.wte(tokens_Bn)
         if self.wpe is not None:
-            x_BnE = x_BnE + self.wpe(torch.arange(start, total, device=x_BnE.device))
+            place_n = torch.arange(start, total, device=x_BnE.device)
+            place_n = place_n if starts_BT is None else place_n - starts_BT
+            x_BnE = x_BnE + self.wpe(place_n)
         return F.dropout(x_BnE, self.settings.dropout, self.training)
 
     def _head(self, x_BnE: torch.Tensor) -> torch.Tensor:

@@ -125,6 +125,7 @@ class ModelSettings:
     dropout: float = real("GPT2_DROPOUT", low=0.0, below=1.0)
     position: str = one_of(POSITION_LEARNED="learned", POSITION_ROPE="rope")
     rope_base: float | None = real("ROPE_BASE", above=1.0, optional=True)
+    documents_apart: bool = flag("DOCUMENTS_APART")
     norm: str = one_of(NORM_LAYERNORM="layernorm", NORM_RMSNORM="rmsnorm")
     attention: AttentionSettings = section(AttentionSettings)
     mlp: MlpSettings = section(MlpSettings)

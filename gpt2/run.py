@@ -361,6 +361,7 @@ def _build(
             sizes, info.kind, first, last, ranks.rank
         ),
         eval_windows=corpus.eval_windows,
+        separator=corpus.separator,
         bytes_per_token=corpus.bytes_per_token,
         checkpoints=cell.checkpoint_dir,
         identity=identity,
@@ -381,6 +382,7 @@ def _build(
         "attention_impl": resolve_attention(settings.model, info.kind),
         "loss_impl": resolve_loss(settings.model.loss, info.kind),
         "update_impl": optim.resolve_update(settings.optim, info.kind),
+        "documents_apart": settings.model.documents_apart,
         "dtype": settings.system.dtype,
         "param_dtype": settings.system.param_dtype,
         "compile": settings.system.compile,

@@ -46,7 +46,8 @@ class Run:
 
     feed(first, last) yields the rank's batches of those steps; record writes a
     metrics row; beat(step, phase, loss) says that the loop moves; stop_requested,
-    which every rank asks after every step, says the same to all of them.
+    which every rank asks after every step, says the same to all of them. separator:
+    the token that opens a document, None where documents see each other.
     """
 
     settings: RunSettings
@@ -58,6 +59,7 @@ class Run:
     info: device.DeviceInfo
     feed: Callable[[int, int], Iterator[StepBatches]]
     eval_windows: np.ndarray
+    separator: int | None
     bytes_per_token: float
     checkpoints: Path
     identity: str
@@ -137,10 +139,10 @@ class Trainer:
         for group in run.optimizer.param_groups:
             group["lr"] = lr
         self._loss = torch.zeros((), device=self.kind)
-        for number, (tokens_BT, targets_BT) in enumerate(batches, 1):
+        for number, micro in enumerate(batches, 1):
             with self.replica.micro_batch(last=number == len(batches)):
                 with self.autocast:
-                    loss = self.replica.forward(tokens_BT, targets_BT) / len(batches)
+                    loss = self.replica.forward(*micro) / len(batches)
                 loss.backward()
             self._loss += loss.detach()
         self._loss = run.ranks.sum_(self._loss) / run.ranks.world
@@ -223,6 +225,7 @@ class Trainer:
             self.autocast,
             self._between_windows,
             run.ranks,
+            run.separator,
         )
         progress.eval_time += time.perf_counter() - began
         row = {
@@ -251,7 +254,8 @@ class Trainer:
     def _look(self) -> None:
         """What the heads do, as a row of its own."""
         began = time.perf_counter()
-        found = attention_stats(self.run.model, self.run.eval_windows, self.kind)
+        run = self.run
+        found = attention_stats(run.model, run.eval_windows, self.kind, run.separator)
         self.progress.eval_time += time.perf_counter() - began
         self.run.record({"kind": "attention", "step": self.progress.step, **found})
 

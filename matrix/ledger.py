@@ -21,6 +21,7 @@ MUST_MATCH = (
     ("tokens per step", "summary.facts.tokens_per_step"),
     ("effective batch", "summary.facts.effective_batch"),
     ("context", "config.GPT2_BLOCK_SIZE"),
+    ("documents apart", "config.DOCUMENTS_APART"),
     ("max_iters", "summary.facts.max_iters"),
     ("time limit", "config.GPT2_MAX_TIME"),
     TOKENS_TRAINED,

@@ -1,6 +1,7 @@
 """The attention of a block: projection, score, normaliser, pattern, gates.
 
 Legend: B batch, n new tokens, S tokens so far, E width, H heads, D head width.
+starts_BT: the first token of every token's document, None where a sequence is one.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ PROJECTIONS = {"mha": MultiHead, "gqa": MultiHead, "mla": Latent}
 
 class Looked(NamedTuple):
     """What the core returns: head outputs; from the reference the final
-    probabilities and the number of keys each query sees; from our kernels, where
+    probabilities and the number of keys each query sees (seen_Bn with documents); from our kernels, where
     the MLP routes, the largest of them.
     """
 
@@ -63,13 +64,17 @@ class Attention(nn.Module):
         self.out_std = residual_std(settings.layers)
 
     def forward(
-        self, x_BnE: torch.Tensor, context: Context, cache: AttentionCache | None
+        self,
+        x_BnE: torch.Tensor,
+        context: Context,
+        cache: AttentionCache | None,
+        starts_BT: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, Side, AttentionCache | None]:
         """y_BnE, what the MLP reads, and the grown cache (None without one)."""
         start = cache.memory[0].shape[1] if cache else 0
         q_BnHD, new = self.projection(x_BnE, context.latent_BnL, start)
         if cache is None:
-            looked = self._train(q_BnHD, new)
+            looked = self._train(q_BnHD, new, starts_BT)
         else:
             looked, cache = self._decode(q_BnHD, new, cache)
         o_BnHD = looked.o_BnHD
@@ -88,29 +93,44 @@ class Attention(nn.Module):
         q_B0HD, memory = self.projection(x_BnE[:, :0], None, 0)
         return AttentionCache(memory, None if self.ra is None else q_B0HD)
 
-    def probabilities(self, x_BTE: torch.Tensor, context: Context) -> torch.Tensor:
+    def probabilities(
+        self,
+        x_BTE: torch.Tensor,
+        context: Context,
+        starts_BT: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The final p_BHTT that this attention mixes values with, by reference."""
         q_BTHD, memory = self.projection(x_BTE, context.latent_BnL, 0)
-        return self._reference(q_BTHD, *self.projection.expand(memory)).p_BHnS
+        k_BTGD, v_BTGD = self.projection.expand(memory)
+        return self._reference(q_BTHD, k_BTGD, v_BTGD, starts_BT).p_BHnS
 
-    def _train(self, q_BTHD: torch.Tensor, memory: tuple[torch.Tensor, ...]) -> Looked:
+    def _train(
+        self,
+        q_BTHD: torch.Tensor,
+        memory: tuple[torch.Tensor, ...],
+        starts_BT: torch.Tensor | None,
+    ) -> Looked:
         """All tokens at once, expanded."""
         k_BTGD, v_BTGD = self.projection.expand(memory)
         impl = self.gpu_impl if q_BTHD.is_cuda else self.impl
         if impl == "sdpa":
-            return Looked(self._sdpa(q_BTHD, k_BTGD, v_BTGD))
+            return Looked(self._sdpa(q_BTHD, k_BTGD, v_BTGD, starts_BT))
         if impl == "triton":
-            return self._triton(q_BTHD, k_BTGD, v_BTGD)
-        return self._reference(q_BTHD, k_BTGD, v_BTGD)
+            return self._triton(q_BTHD, k_BTGD, v_BTGD, starts_BT)
+        return self._reference(q_BTHD, k_BTGD, v_BTGD, starts_BT)
 
     def _reference(
-        self, q_BTHD: torch.Tensor, k_BTGD: torch.Tensor, v_BTGD: torch.Tensor
+        self,
+        q_BTHD: torch.Tensor,
+        k_BTGD: torch.Tensor,
+        v_BTGD: torch.Tensor,
+        starts_BT: torch.Tensor | None,
     ) -> Looked:
         """Plain torch, with the T x T matrix."""
         s_BHTT = scores(q_BTHD, k_BTGD)
         if self.ra is not None:
             s_BHTT = s_BHTT + self._transposed(q_BTHD, k_BTGD, q_BTHD.shape[1])
-        return self._finish(s_BHTT, lambda p_BHTT: mix(p_BHTT, v_BTGD))
+        return self._finish(s_BHTT, lambda p_BHTT: mix(p_BHTT, v_BTGD), starts_BT)
 
     def _decode(
         self,
@@ -140,9 +160,11 @@ class Attention(nn.Module):
         r_BHnS = reciprocal(q_BwHD, k_BnGD, total, self.ra.band)
         return self.ra.alpha_H[:, None, None] * r_BHnS
 
-    def _finish(self, s_BHnS: torch.Tensor, mixed) -> Looked:
+    def _finish(
+        self, s_BHnS: torch.Tensor, mixed, starts_BT: torch.Tensor | None = None
+    ) -> Looked:
         """Scores to head outputs: normaliser, RA-CT, dropout, values."""
-        mask_nS = visible(*s_BHnS.shape[2:], self.window, s_BHnS.device)
+        mask_nS = visible(*s_BHnS.shape[2:], self.window, s_BHnS.device, starts_BT)
         p_BHnS, factor_BHn = normalise(s_BHnS, mask_nS, self.normaliser), None
         if self.ra_ct is not None:
             factor_BHn = self.ra_ct(p_BHnS, mask_nS)
@@ -152,16 +174,21 @@ class Attention(nn.Module):
         o_BnHD = mixed(F.dropout(p_BHnS, self.dropout, self.training))
         if factor_BHn is not None:
             o_BnHD = o_BnHD * _per_query(factor_BHn)
-        return Looked(o_BnHD, p_BHnS, mask_nS.sum(dim=-1))
+        seen_n = mask_nS.sum(dim=-1)
+        return Looked(o_BnHD, p_BHnS, seen_n if starts_BT is None else seen_n[:, 0])
 
     def _sdpa(
-        self, q_BTHD: torch.Tensor, k_BTGD: torch.Tensor, v_BTGD: torch.Tensor
+        self,
+        q_BTHD: torch.Tensor,
+        k_BTGD: torch.Tensor,
+        v_BTGD: torch.Tensor,
+        starts_BT: torch.Tensor | None,
     ) -> torch.Tensor:
         """Plain softmax attention by torch's fused op, o_BTHD."""
         q, k, v = (x.transpose(1, 2) for x in (q_BTHD, k_BTGD, v_BTGD))
-        mask_TT = None
-        if self.window is not None:
-            mask_TT = visible(q.shape[2], q.shape[2], self.window, q.device)
+        mask_TT, T = None, q.shape[2]
+        if self.window is not None or starts_BT is not None:
+            mask_TT = visible(T, T, self.window, q.device, starts_BT)
         o_BHTD = F.scaled_dot_product_attention(
             q,
             k,
@@ -174,7 +201,11 @@ class Attention(nn.Module):
         return o_BHTD.transpose(1, 2)
 
     def _triton(
-        self, q_BTHD: torch.Tensor, k_BTGD: torch.Tensor, v_BTGD: torch.Tensor
+        self,
+        q_BTHD: torch.Tensor,
+        k_BTGD: torch.Tensor,
+        v_BTGD: torch.Tensor,
+        starts_BT: torch.Tensor | None,
     ) -> Looked:
         """Any score, normaliser and pattern by our own kernels; RA-CT from the
         statistics that they gather, the routing from their row sums.
@@ -183,6 +214,7 @@ class Attention(nn.Module):
         from kernels.topk_routing.op import topk_routing
 
         options = {"normaliser": self.normaliser, "window": self.window}
+        options["starts"] = starts_BT
         if self.ra is not None:
             options |= {"alpha": self.ra.alpha_H.float(), "band": self.ra.band}
         gate, wanted, top = self.ra_ct, ("lse",) * self.routes, None

@@ -13,15 +13,24 @@ def resolve_attention(settings: ModelSettings, kind: str) -> str:
 
     `auto` is sdpa where it can serve; else on a GPU our kernels where they can and
     have tiles for it (one that is not there is taken to have them: a forecast); else
-    the reference. What is asked for by name is taken.
+    the reference. With documents apart sdpa needs a mask of B x T x T, and our
+    kernels come first. What is asked for by name is taken.
     """
     asked = settings.attention.impl
     if asked != "auto":
         return asked
-    if not settings.obstacle("sdpa"):
-        return "sdpa"
-    if kind == "cuda" and not settings.obstacle("triton"):
-        there = torch.cuda.is_available()
-        if not there or serves(torch.device("cuda"), settings.head_width):
-            return "triton"
-    return "reference"
+    order = ["sdpa", "triton"]
+    if settings.documents_apart:
+        order.reverse()
+    return next((name for name in order if _can(settings, name, kind)), "reference")
+
+
+def _can(settings: ModelSettings, name: str, kind: str) -> bool:
+    """Whether an implementation computes this model on that kind of device."""
+    if settings.obstacle(name):
+        return False
+    if name == "sdpa":
+        return True
+    there = torch.cuda.is_available()
+    tiles = not there or serves(torch.device("cuda"), settings.head_width)
+    return kind == "cuda" and tiles

@@ -19,7 +19,8 @@ def fingerprint(subject: Subject) -> str:
             values = draw(SEED, "bias", name, tuple(parameter.shape))
             parameter.data.copy_(STD * torch.from_numpy(values))
     with torch.no_grad():
-        logits_BTV = model(subject.tokens()[:, :-1])
+        tokens_BT = subject.tokens()[:, :-1]
+        logits_BTV = model(tokens_BT, None, subject.starts(tokens_BT))
     return hashlib.sha256(logits_BTV.numpy().tobytes()).hexdigest()
 
 

@@ -11,6 +11,7 @@ from gpt2.check import (
     claims,
     decoding,
     distinct,
+    documents,
     formulas,
     initial,
     learning,
@@ -44,6 +45,7 @@ NETWORK: Proofs = (
     ("probabilities", probabilities.probabilities),
     ("decoding", decoding.decoding),
     ("formulas", formulas.formulas),
+    ("documents apart", documents.documents),
     ("bf16", numerics.bf16),
     ("one graph", numerics.one_graph),
 )

@@ -26,11 +26,11 @@ def two_ranks(subject: Subject, rank: int) -> None:
     averaged = subject.build().double()
     rows = subject.tokens()[rank : rank + 1]
     wrapped = DistributedDataParallel(averaged)
-    _loss(wrapped, rows).backward()
+    _loss(subject, wrapped, rows).backward()
     if rank > 0:
         return
     alone = subject.build().double()
-    _loss(alone, subject.tokens()).backward()
+    _loss(subject, alone, subject.tokens()).backward()
     largest = max(p.grad.abs().max() for p in alone.parameters())
     for (name, p), q in zip(averaged.named_parameters(), alone.parameters()):
         limit = TOLERANCE * q.grad.abs().max() + ROUNDING * largest
@@ -42,8 +42,10 @@ def two_ranks(subject: Subject, rank: int) -> None:
         )
 
 
-def _loss(model: GPT | DistributedDataParallel, rows_BT: torch.Tensor) -> torch.Tensor:
-    return model(rows_BT[:, :-1], rows_BT[:, 1:])
+def _loss(
+    subject: Subject, model: GPT | DistributedDataParallel, rows_BT: torch.Tensor
+) -> torch.Tensor:
+    return model(*subject.halves(rows_BT))
 
 
 def join(rank: int, store: str) -> None:

@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 
 from gpt2 import optim, pruning
+from gpt2.data.documents import starts_of
 from gpt2.init import initialise
 from gpt2.model import GPT
 from gpt2.settings import RunSettings
@@ -105,7 +106,25 @@ class Subject:
     def loss(self, model: GPT, batch: int = 2, seed: int = 0) -> torch.Tensor:
         """The training loss on random tokens."""
         rows = self.tokens(batch, seed)
-        return model(rows[:, :-1], rows[:, 1:])
+        return model(*self.halves(rows))
+
+    def halves(
+        self, rows_BT: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """What a training step hands to the model: tokens, targets, and with
+        CONFIG_DOCUMENTS_APART=y where the documents begin.
+        """
+        tokens_BT = rows_BT[:, :-1]
+        return tokens_BT, rows_BT[:, 1:], self.starts(tokens_BT)
+
+    def starts(self, tokens_BT: torch.Tensor) -> torch.Tensor | None:
+        """Where documents begin, one token of `tokens()` taken for the separator;
+        None where documents see each other.
+        """
+        if not self.small.model.documents_apart:
+            return None
+        separator = self.tokens()[0, CONTEXT // 2].item()
+        return starts_of(tokens_BT, separator)
 
     def optimizer(self, model: GPT) -> torch.optim.Optimizer:
         """The step's optimizer at its peak learning rate."""

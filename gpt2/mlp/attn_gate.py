@@ -16,7 +16,8 @@ OPEN = 2.0  # σ(2) = 0.88: gates start nearly open
 
 
 class AttentionGate(nn.Module):
-    """γ_t = σ(c̄_t W_h + 2), c_t = gelu(h_t W_g), c̄_t the mean of c_s over s <= t.
+    """γ_t = σ(c̄_t W_h + 2), c_t = gelu(h_t W_g), c̄_t the mean of c_s over s <= t,
+    of t's document where a sequence holds several.
 
     The next block scales each head's output by (1 - α) + αγ. Without the
     non-linearity W_g W_h would be one map of rank H. The running sum of a decode
@@ -31,11 +32,17 @@ class AttentionGate(nn.Module):
         self.up = nn.Linear(settings.gate_rank, settings.heads, bias=False)
 
     def forward(
-        self, h_BnF: torch.Tensor, start: int, total_Br: torch.Tensor | None
+        self,
+        h_BnF: torch.Tensor,
+        start: int,
+        total_Br: torch.Tensor | None,
+        starts_BT: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(factor_BnH, the grown sum); tokens begin at `start`."""
         c_Bnr = F.gelu(self.down(h_BnF), approximate="tanh")
-        if self.mean:
+        if self.mean and starts_BT is not None:
+            c_Bnr = document_mean(c_Bnr, starts_BT)
+        elif self.mean:
             sum_Bnr = c_Bnr.to(_sum_dtype(c_Bnr)).cumsum(dim=1)
             if total_Br is not None:
                 sum_Bnr = sum_Bnr + total_Br[:, None]
@@ -59,6 +66,25 @@ class AttentionGate(nn.Module):
         """W_g (r, F) and W_h (H, r)."""
         yield Matrix(f"{prefix}.gate_down", self.down.weight, STD, side="mlp")
         yield Matrix(f"{prefix}.gate_up", self.up.weight, STD, side="mlp")
+
+
+def document_mean(c_BTr: torch.Tensor, starts_BT: torch.Tensor) -> torch.Tensor:
+    """c̄_t = the mean of c_s over starts_t <= s <= t.
+
+    The sums double: after the step with d, each runs over the last 2d tokens, or
+    from its document's first. What lies before that enters none of them, so that
+    nothing of another document is left, as there would be of a difference of sums.
+    """
+    T = c_BTr.shape[1]
+    t_T = torch.arange(T, device=c_BTr.device)
+    sum_BTr, d = c_BTr.to(_sum_dtype(c_BTr)), 1
+    while d < T:
+        before_BTr = F.pad(sum_BTr[:, :-d], (0, 0, d, 0))
+        inside_BT1 = (t_T - d >= starts_BT)[..., None]
+        sum_BTr = sum_BTr + torch.where(inside_BT1, before_BTr, 0.0)
+        d *= 2
+    count_BT1 = (t_T + 1 - starts_BT)[..., None]
+    return (sum_BTr / count_BT1).to(c_BTr.dtype)
 
 
 def _sum_dtype(tensor: torch.Tensor) -> torch.dtype:

@@ -79,14 +79,14 @@ def route(
     """Routing weights of the head-averaged probabilities (0 where masked).
 
     none: all; topk: the k largest of a row; rms: P̄_ts >= τ sqrt(mean_s P̄²), the
-    mean over the seen_n keys that are visible. Renormalised to sum to 1; a row
+    mean over the seen_n (or seen_Bn) keys that are visible. Renormalised to sum to 1; a row
     of zeros stays zero.
     """
     if mode == "topk" and k < p_BnS.shape[-1]:
         top_Bnk = p_BnS.topk(k, dim=-1)
         p_BnS = torch.zeros_like(p_BnS).scatter(-1, top_Bnk.indices, top_Bnk.values)
     elif mode == "rms":
-        mean_Bn1 = p_BnS.square().sum(dim=-1, keepdim=True) / seen_n[:, None]
+        mean_Bn1 = p_BnS.square().sum(dim=-1, keepdim=True) / seen_n[..., None]
         p_BnS = torch.where(p_BnS >= tau * mean_Bn1.sqrt(), p_BnS, 0.0)
     return _renormalised(p_BnS)
 

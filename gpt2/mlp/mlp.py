@@ -1,6 +1,7 @@
 """The MLP of a block: an activation and the reciprocal mechanisms.
 
-Legend: B batch, n new tokens, E width, F MLP width.
+Legend: B batch, n new tokens, E width, F MLP width. starts_BT: the first token of
+every token's document.
 """
 
 from collections.abc import Iterator
@@ -46,14 +47,19 @@ class Mlp(nn.Module):
         self.out_std = residual_std(settings.layers)
 
     def forward(
-        self, x_BnE: torch.Tensor, side: Side, start: int, cache: MlpCache | None
+        self,
+        x_BnE: torch.Tensor,
+        side: Side,
+        start: int,
+        cache: MlpCache | None,
+        starts_BT: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, Context, MlpCache | None]:
         """y_BnE, what the next block hears, and the grown cache (None without)."""
         h_BnF = self._activation(x_BnE)
         total_Br, mixed_BSr = cache or MlpCache(None, None)
         hidden_BnF, context = h_BnF, Context()
         if self.attn_gate is not None:
-            gate_BnH, total_Br = self.attn_gate(h_BnF, start, total_Br)
+            gate_BnH, total_Br = self.attn_gate(h_BnF, start, total_Br, starts_BT)
             context = context._replace(gate_BnH=gate_BnH)
         if self.cross_token is not None:
             added_BnF, mixed_BSr = self.cross_token(h_BnF, side, mixed_BSr)

@@ -92,7 +92,7 @@ def test_the_same_tokens_in_the_same_order(small, corpus, ranks, micro):
     alone = packed.batches(Batch(8, 1, 1), "cpu", 3, 6)
     sizes = Batch(micro, 8 // ranks // micro, ranks)
     shared = zip(*(packed.batches(sizes, "cpu", 3, 6, r) for r in range(ranks)))
-    for ((tokens, targets),), step in zip(alone, shared, strict=True):
+    for ((tokens, targets, _),), step in zip(alone, shared, strict=True):
         turns = [cut for cuts in zip(*step, strict=True) for cut in cuts]
         assert digest([cut[0] for cut in turns]) == digest([tokens])
         assert digest([cut[1] for cut in turns]) == digest([targets])

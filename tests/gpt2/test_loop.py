@@ -67,7 +67,7 @@ def test_batches_from_the_middle(small, corpus):
     packed, sizes = Corpus(small(), corpus), Batch(2, 2, 1)
     whole = list(packed.batches(sizes, "cpu", 0, 6))
     for step, rest in zip(whole[3:], packed.batches(sizes, "cpu", 3, 6), strict=True):
-        for (a, b), (c, d) in zip(step, rest, strict=True):
+        for (a, b, _), (c, d, _) in zip(step, rest, strict=True):
             assert torch.equal(a, c) and torch.equal(b, d)
 
 
