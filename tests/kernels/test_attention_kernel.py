@@ -1,15 +1,12 @@
 """The fused attention against the plain formula in float64.
 
 Without a GPU the kernels are interpreted (fp32 and fp16; its bf16 products are
-wrong), in a process of their own, since triton decides at its first import. On
-a GPU `make gpu-test` runs every shipped configuration.
+wrong). On a GPU `make gpu-test` runs every shipped configuration.
 """
 
-import multiprocessing
 import os
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -86,25 +83,13 @@ torch.testing.assert_close(*grads, rtol=1e-5, atol=1e-6)
 """
 
 
-@pytest.fixture(scope="module")
-def interpreter():
-    """A process in which triton interprets; it decides at its first import."""
-    context = multiprocessing.get_context("spawn")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")
-        pool = ProcessPoolExecutor(1, mp_context=context)
-        pool.submit(int).result()  # the process exists before the patch ends
-    with pool:
-        yield pool
-
-
 def name(case: tuple) -> str:
     return "-".join(str(value).removeprefix("torch.") for value in case)
 
 
 @pytest.mark.parametrize("case", CASES, ids=name)
-def test_close_to_float64(interpreter, case):
-    errors = interpreter.submit(check.errors, check.Case(*case)).result()
+def test_close_to_float64(interpret, case):
+    errors = interpret(check.errors, check.Case(*case))
     assert all(error.ok for error in errors), errors
 
 
