@@ -1,8 +1,11 @@
-"""The op: our kernel forward on a GPU, torch's formula backward."""
+"""The ops: our kernels on a GPU in 16 bits, torch's formula elsewhere."""
 
 import torch
+import torch.nn.functional as F
 
 from kernels.gelu.reference import plain
+
+HALF = (torch.bfloat16, torch.float16)
 
 
 def gelu(x: torch.Tensor) -> torch.Tensor:
@@ -14,9 +17,27 @@ def gelu(x: torch.Tensor) -> torch.Tensor:
     which a compiler fuses with its neighbours.
     Elsewhere this is torch's own.
     """
-    if x.is_cuda and x.dtype in (torch.bfloat16, torch.float16):
+    if x.is_cuda and x.dtype in HALF:
         return _gelu(x)
     return plain(x)
+
+
+def linear_gelu(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """gelu(x Wᵀ + b).
+
+    On a GPU in 16 bits the backward pass of the activation gives the gradient of b,
+    the sum of its result over rows, while it has the values in registers; a sum of
+    its own reads them once more (0.145 ms for 65,536 x 3072 on an H100). For an
+    activation that several modules read, `gelu` is faster: a compiler adds up their
+    gradients within its backward pass.
+    """
+    kind = x.device.type
+    low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    if bias is None or kind != "cuda" or low not in HALF:
+        return gelu(F.linear(x, weight, bias))
+    return _biased(F.linear(x, weight, bias.detach()), bias)
 
 
 @torch.library.custom_op("kablate::gelu", mutates_args=())
@@ -45,3 +66,46 @@ def _backward(ctx, upstream):
 
 
 _gelu.register_autograd(_backward, setup_context=_save)
+
+
+@torch.library.custom_op("kablate::gelu_biased", mutates_args=())
+def _biased(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """gelu(x) of an x that holds the bias already."""
+    return _kernel(x.contiguous())
+
+
+@_biased.register_fake
+def _(x, bias):
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+@torch.library.custom_op("kablate::gelu_biased_backward", mutates_args=())
+def _biased_backward(
+    upstream: torch.Tensor, x: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """dx and its sum over all but the last dimension, in fp32."""
+    from kernels.gelu.kernel import backward
+
+    rows = (t.contiguous().view(-1, t.shape[-1]) for t in (upstream, x))
+    dx, total = backward(*rows)
+    return dx.view(x.shape), total
+
+
+@_biased_backward.register_fake
+def _(upstream, x):
+    dx = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return dx, x.new_empty(x.shape[-1], dtype=torch.float32)
+
+
+def _save_biased(ctx, inputs, output) -> None:
+    x, bias = inputs
+    ctx.dtype = bias.dtype
+    ctx.save_for_backward(x)
+
+
+def _backward_biased(ctx, upstream):
+    dx, total = _biased_backward(upstream, *ctx.saved_tensors)
+    return dx, total.to(ctx.dtype)
+
+
+_biased.register_autograd(_backward_biased, setup_context=_save_biased)

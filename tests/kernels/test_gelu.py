@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kernels.gelu import gelu, op, plain
+from kernels.gelu import gelu, linear_gelu, op, plain
 
 
 def test_off_the_gpu_it_is_torchs_own():
@@ -34,3 +34,43 @@ def test_the_op(monkeypatch):
     torch.library.opcheck(op._gelu, (x,))
     found = torch.autograd.grad(op._gelu(x).sum(), x)
     torch.testing.assert_close(found, torch.autograd.grad(plain(x).sum(), x))
+
+
+def backward(dy: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    from kernels.attention.check import poisoned
+    from kernels.gelu.kernel import backward
+
+    with poisoned():
+        return backward(dy, x)
+
+
+@pytest.mark.parametrize("rows, columns", [(1, 8), (64, 256), (130, 300)])
+def test_the_kernel_backward(interpret, rows, columns):
+    x, dy = 3 * torch.randn(rows, columns), torch.randn(rows, columns)
+    x[0, :4] = torch.tensor([40.0, -40.0, 3e38, -3e38])
+    leaf = x.clamp(-40, 40).double().requires_grad_()
+    (wanted,) = torch.autograd.grad(plain(leaf), leaf, dy.double())
+    dx, total = interpret(backward, dy, x)
+    assert ((dx - wanted).norm() / wanted.norm()).item() < 2e-6
+    assert (total - wanted.sum(dim=0)).abs().max() < 2e-5 * rows**0.5
+
+
+def test_the_op_with_a_bias(monkeypatch):
+    """Gradients and fake tensors, with definitions in the kernels' places."""
+
+    def summed(upstream, x):
+        dx = torch.ops.aten.gelu_backward(upstream, x, approximate="tanh")
+        return dx, dx.flatten(0, -2).sum(dim=0)
+
+    monkeypatch.setattr(op, "_kernel", plain)
+    monkeypatch.setattr("kernels.gelu.kernel.backward", summed)
+    x, weight = (torch.randn(*s, requires_grad=True) for s in ((4, 5, 3), (6, 3)))
+    bias = torch.randn(6, requires_grad=True)
+    held = torch.nn.functional.linear(x, weight, bias.detach())
+    torch.library.opcheck(op._biased, (held.detach().requires_grad_(), bias))
+    ours = torch.autograd.grad(op._biased(held, bias).sin().sum(), (x, weight, bias))
+    wanted = plain(torch.nn.functional.linear(x, weight, bias))
+    assert torch.equal(linear_gelu(x, weight, bias), wanted)
+    wanted = torch.autograd.grad(wanted.sin().sum(), (x, weight, bias))
+    for mine, theirs in zip(ours, wanted):
+        torch.testing.assert_close(mine, theirs)
