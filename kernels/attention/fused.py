@@ -6,6 +6,7 @@ W band. Memory is linear in T; two runs agree bit for bit.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 
@@ -27,7 +28,7 @@ MOST = 16
 def _attention(
     q: torch.Tensor,
     k: torch.Tensor,
-    v: torch.Tensor,
+    v: torch.Tensor | None,
     alpha: torch.Tensor | None,
     starts: torch.Tensor | None,
     normaliser: str,
@@ -37,32 +38,29 @@ def _attention(
     statistic: str | None,
     top: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """o, L, the statistic, its cut. An operator returns tensors: the last two are
-    empty where there is none.
+    """o, L, the statistic, its cut. An operator returns tensors: what there is not
+    is empty.
     """
     from kernels.attention import launch
 
     launch.require(q.device)
     variant = launch.Variant(normaliser, band, window, scale, statistic, top)
-    found = launch.forward(q, k, v, alpha, starts, variant)
-    return tuple(_nothing(q) if x is None else x for x in found)
+    return filled(q, launch.forward(q, k, v, alpha, starts, variant))
 
 
 @_attention.register_fake
 def _(q, k, v, alpha, starts, normaliser, band, window, scale, statistic, top):
-    value = _nothing(q) if statistic is None else per_row(q)
-    cut = per_row(q) if statistic == "mass" else _nothing(q)
-    return q.new_empty(q.shape), per_row(q), value, cut
+    return fakes(q, v is not None, statistic)
 
 
 @torch.library.custom_op("kablate::attention_backward", mutates_args=())
 def _attention_backward(
-    do: torch.Tensor,
+    do: torch.Tensor | None,
     dL: torch.Tensor | None,
     dvalue: torch.Tensor | None,
     q: torch.Tensor,
     k: torch.Tensor,
-    v: torch.Tensor,
+    v: torch.Tensor | None,
     o: torch.Tensor,
     L: torch.Tensor,
     value: torch.Tensor,
@@ -76,26 +74,40 @@ def _attention_backward(
     statistic: str | None,
     top: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """dalpha is empty where there is no alpha."""
+    """dq, dk, dv, dalpha; the last two are empty where there is no v or alpha."""
     from kernels.attention import launch
 
     variant = launch.Variant(normaliser, band, window, scale, statistic, top)
-    do = do if do.stride(-1) == 1 else do.contiguous()
+    into = launch.Gradients.apart(q, k, v)
     cut = cut if statistic == "mass" else None
-    *dqkv, dalpha = launch.backward(
-        do, dL, dvalue, q, k, v, o, L, value, cut, alpha, starts, variant
-    )
-    return *dqkv, _nothing(q) if dalpha is None else dalpha
+    given = dense(do), dL, dvalue, q, k, v, o, L, value, cut, alpha, starts
+    dalpha, _ = launch.backward(*given, variant, into)
+    return filled(q, (*into, dalpha))
 
 
 @_attention_backward.register_fake
 def _(do, dL, dvalue, q, k, v, o, L, value, cut, alpha, *_):
-    dalpha = _nothing(q) if alpha is None else alpha.new_empty(alpha.shape)
-    return *(x.new_empty(x.shape) for x in (q, k, v)), dalpha
+    dqkv = (None if x is None else x.new_empty(x.shape) for x in (q, k, v))
+    return filled(q, (*dqkv, None if alpha is None else alpha.new_empty(alpha.shape)))
 
 
-def _nothing(q: torch.Tensor) -> torch.Tensor:
-    return q.new_empty(0, dtype=torch.float32)
+def filled(q: torch.Tensor, found: tuple) -> tuple[torch.Tensor, ...]:
+    """What an operator returns: an empty tensor for every None."""
+    nothing = (q.new_empty(0, dtype=torch.float32) for _ in found)
+    return tuple(n if x is None else x for n, x in zip(nothing, found))
+
+
+def fakes(q: torch.Tensor, mixed: bool, statistic: str | None) -> tuple:
+    """(o, L, statistic, cut) in shape; mixed: whether there is an o."""
+    o = q.new_empty(q.shape) if mixed else None
+    value = None if statistic is None else per_row(q)
+    cut = per_row(q) if statistic == "mass" else None
+    return filled(q, (o, per_row(q), value, cut))
+
+
+def dense(do: torch.Tensor | None) -> torch.Tensor | None:
+    """A gradient as the kernels read it."""
+    return do if do is None or do.stride(-1) == 1 else do.contiguous()
 
 
 def _setup(ctx, inputs, output):
@@ -106,11 +118,14 @@ def _setup(ctx, inputs, output):
 
 def _backward(ctx, do, dL, dvalue, _):
     q, k, v, o, L, value, cut, alpha, starts = ctx.saved_tensors
-    do = torch.zeros_like(o) if do is None else do
+    if do is None and v is not None:
+        do = torch.zeros_like(o)
+    do = None if v is None else do
     dvalue = None if ctx.variant[-2] is None else dvalue
     given = do, dL, dvalue, q, k, v, o, L, value, cut, alpha, starts
-    *dqkv, dalpha = _attention_backward(*given, *ctx.variant)
-    return *dqkv, None if alpha is None else dalpha, *(None,) * 7
+    dq, dk, dv, dalpha = _attention_backward(*given, *ctx.variant)
+    dv = None if v is None else dv
+    return dq, dk, dv, None if alpha is None else dalpha, *(None,) * 7
 
 
 _attention.register_autograd(_backward, setup_context=_setup)
@@ -153,25 +168,75 @@ def attention_fused(
     if head_first:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     check_tensors(q, k, v, alpha, band, starts)
-    _check_options(normaliser, band, window, scale)
-    _check_statistics(normaliser, statistics, top)
-    scale = 1 / math.sqrt(q.shape[3]) if scale is None else scale
-    concentration = next((name for name in statistics if name != "lse"), None)
-    gathered = GATHERED.get(concentration)
-    count = {"topk": top, "max": 1}.get(concentration, 0)
-    o, L, value, _ = _attention(
-        q, k, v, alpha, starts, normaliser, band, window, scale, gathered, count
-    )
+    options = Options(normaliser, band, window, scale, tuple(statistics), top)
+    o, *rows = _attention(q, k, v, alpha, starts, *options.checked(q.shape[3]))
     o = o.transpose(1, 2) if head_first else o
+    return (o, options.named(q, rows, starts)) if statistics else o
+
+
+def row_statistics(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    *,
+    normaliser: str,
+    statistics: tuple[str, ...],
+    window: int | None = None,
+    starts: torch.Tensor | None = None,
+    scale: float | None = None,
+    top: int | None = None,
+) -> dict[str, torch.Tensor]:
+    """The statistics alone, {name: stat_BHT}, of what attention_fused would mix
+    values with: nothing is mixed, forward or backward, which spares three of its
+    seven products. Without the transposed score. Raises what attention_fused raises.
+    """
+    check_tensors(q, k, k, None, None, starts)
     if not statistics:
-        return o
-    found = {}
-    if "lse" in statistics:
-        found["lse"] = L * scale
-    if concentration is not None:
-        seen = _seen(q, window, starts)
-        found[concentration] = _normalised(concentration, value, seen)
-    return o, found
+        raise ValueError(f"statistics: at least one of {STATISTICS}")
+    options = Options(normaliser, None, window, scale, tuple(statistics), top)
+    _, *rows = _attention(q, k, None, None, starts, *options.checked(q.shape[3]))
+    return options.named(q, rows, starts)
+
+
+class Options(NamedTuple):
+    """What is computed, as a caller says it."""
+
+    normaliser: str
+    band: int | None
+    window: int | None
+    scale: float | None
+    statistics: tuple[str, ...]
+    top: int | None
+
+    @property
+    def concentration(self) -> str | None:
+        """The one statistic that is gathered beside the sums."""
+        return next((name for name in self.statistics if name != "lse"), None)
+
+    def checked(self, width: int) -> tuple:
+        """As the operators take it, for heads of this width. Raises for what has no
+        meaning or cannot be served.
+        """
+        _check_options(self.normaliser, self.band, self.window, self.scale)
+        _check_statistics(self.normaliser, self.statistics, self.top)
+        scale = 1 / math.sqrt(width) if self.scale is None else self.scale
+        kind = self.concentration
+        count = {"topk": self.top, "max": 1}.get(kind, 0)
+        shape = self.normaliser, self.band, self.window, scale
+        return *shape, GATHERED.get(kind), count
+
+    def named(
+        self, q: torch.Tensor, rows: list[torch.Tensor], starts: torch.Tensor | None
+    ) -> dict[str, torch.Tensor]:
+        """{name: stat_BHT} from L and the value that an operator returns for q."""
+        (L, value, _), found = rows, {}
+        scale = 1 / math.sqrt(q.shape[3]) if self.scale is None else self.scale
+        if "lse" in self.statistics:
+            found["lse"] = L * scale
+        if self.concentration is not None:
+            seen = _seen(q, self.window, starts)
+            kind = self.concentration
+            found[kind] = _normalised(kind, value, seen)
+        return found
 
 
 def document_starts(cu_seqlens: torch.Tensor, total: int) -> torch.Tensor:

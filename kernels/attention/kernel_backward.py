@@ -75,12 +75,17 @@ def _row_blocks(
     rows, cols = tl.arange(0, BLOCK_N), tl.arange(0, D_PAD)
     for n0 in range(lo, hi, BLOCK_N):
         k = _stream(K_TILES, k_row, k_column, K, n0, stride_k, rows, cols, T, D, CHECK)
-        v = _stream(V_TILES, v_row, v_column, V, n0, stride_v, rows, cols, T, D, CHECK)
         x = _dot(q, tl.trans(k))
         if CHECK:
             back = t[:, None] - (n0 + rows)[None, :]
             x = tl.where(_visible(back, reach, WINDOW), x, float("-inf"))
-        dp = _dot(do, tl.trans(v))
+        dp = tl.zeros_like(x)
+        if V is not None:
+            # fmt: off
+            v = _stream(
+                V_TILES, v_row, v_column, V, n0, stride_v, rows, cols, T, D, CHECK)
+            # fmt: on
+            dp = _dot(do, tl.trans(v))
         # fmt: off
         _, ds = _weights(
             x, level[:, None], delta[:, None], dp, cut, rate, scale, STATISTIC, PICK,
@@ -224,6 +229,13 @@ def _summed_delta(
 
 
 @triton.jit
+def _store_sum(SUMS, line, head, heads, t, cols, T, D: tl.constexpr, value):
+    """Write the sum of a tile's rows t < T into its line of SUMS, [lines, heads, D]."""
+    total = tl.sum(tl.where((t < T)[:, None], value, 0.0), 0)
+    tl.store(SUMS + (line * heads + head) * D + cols, total, mask=cols < D)
+
+
+@triton.jit
 def _strip(base, width, t, s, STRIPS: tl.constexpr):
     """Where the pair (t, s) of a band tile lies in a head's strips."""
     column = s - (t // TILE - (STRIPS - 1)) * TILE
@@ -318,15 +330,18 @@ def backward_band(
 # fmt: off
 @triton.jit
 def backward_row(
-    Q, K, V, O, DO, L, DL, CUT, RATE, DELTA, ALPHA, STARTS, DS, CARE, DQ, K_TILES,
-    V_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
-    stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh, T, stride_l, H,
-    window, band, scale, GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
+    Q, K, V, O, DO, L, DL, CUT, RATE, DELTA, ALPHA, STARTS, DS, CARE, DQ, DQ_SUMS,
+    K_TILES, V_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
+    stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh, stride_gb,
+    stride_gt, T, stride_l, H, window, band, scale, GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, STRIPS: tl.constexpr,
     AHEAD: tl.constexpr, WINDOW: tl.constexpr, PICK: tl.constexpr, EXACT: tl.constexpr,
     STATISTIC: tl.constexpr,
 ):
-    """dQ_BTHD of one block of queries; without a band delta_BHT as well."""
+    """dQ_BTHD of one block of queries, with its sum over them where DQ_SUMS asks for
+    it; without a band delta_BHT as well. Without a V there was no o: dP is what a
+    statistic adds.
+    """
     blocks = tl.cdiv(T, BLOCK_M)
     head = tl.program_id(0) // blocks
     block = blocks - 1 - tl.program_id(0) % blocks
@@ -338,8 +353,6 @@ def backward_row(
     v_row, v_column = _place(v_start, stride_vt)
     Q += b * stride_qb + tl.cast(h, tl.int64) * stride_qh
     K += k_start
-    V += v_start
-    DO += b * stride_ob + tl.cast(h, tl.int64) * stride_oh
     own = b * T * H * D + h * D
     rows, cols = tl.arange(0, BLOCK_M), tl.arange(0, D_PAD)
     t = m0 + rows
@@ -353,16 +366,22 @@ def backward_row(
         m0, T, STARTS, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW)
     cut, rate = _statistic(CUT, RATE, lines[:, None], (t < T)[:, None])
     q = _load(Q, m0, stride_qt, rows, cols, T, D, True)
-    do = _load(DO, m0, stride_ot, rows, cols, T, D, True)
+    do = q
+    if V is not None:
+        V += v_start
+        DO += b * stride_ob + tl.cast(h, tl.int64) * stride_oh
+        do = _load(DO, m0, stride_ot, rows, cols, T, D, True)
     if STRIPS == 0:
-        delta = _delta(O + own, DO, m0, stride_ot, T, H, rows, cols, D)
-        if PICK:
-            if _sees_few(t, _reach(STARTS, t, T, window), WINDOW):
-                delta = _summed_delta(
-                    q, do, q, level, lo, hi, t, 0.0, Q, K, V,
-                    stride_qt, stride_kt, stride_vt, T, reach, band, scale,
-                    D, D_PAD, BLOCK_N, False, WINDOW, EXACT,
-                )
+        delta = tl.zeros_like(level)
+        if V is not None:
+            delta = _delta(O + own, DO, m0, stride_ot, T, H, rows, cols, D)
+            if PICK:
+                if _sees_few(t, _reach(STARTS, t, T, window), WINDOW):
+                    delta = _summed_delta(
+                        q, do, q, level, lo, hi, t, 0.0, Q, K, V,
+                        stride_qt, stride_kt, stride_vt, T, reach, band, scale,
+                        D, D_PAD, BLOCK_N, False, WINDOW, EXACT,
+                    )
         if DL is not None:
             # L moves with e^(s-L), as delta enters dS with it.
             delta -= tl.load(DL + lines, mask=t < T, other=0.0) / scale
@@ -396,7 +415,10 @@ def backward_row(
         stride_kt, stride_vt, T, reach, scale,
         D, D_PAD, BLOCK_N, STRIPS, WINDOW, PICK, True, EXACT, STATISTIC,
     )
-    _store(DQ + own, m0, H * D, rows, cols, T, D, dq * scale)
+    DQ += b * stride_gb + h * D
+    _store(DQ, m0, stride_gt, rows, cols, T, D, dq * scale)
+    if DQ_SUMS is not None:
+        _store_sum(DQ_SUMS, b * blocks + block, h, H, t, cols, T, D, dq * scale)
 # fmt: on
 
 
@@ -452,9 +474,6 @@ def _column_blocks(
             m0 = tl.where(block < first, m0, full + (block - first) * BLOCK_M)
         t = m0 + rows
         q = _stream(Q_TILES, q_row, q_column, Q, m0, stride_q, rows, cols, T, D, CHECK)
-        do = _stream(
-            DO_TILES, do_row, do_column, DO, m0, stride_o, rows, cols, T, D, CHECK
-        )
         if CHECK:
             level = tl.load(L + t, mask=t < T, other=0.0)
             delta = tl.load(DELTA + t, mask=t < T, other=0.0)
@@ -466,7 +485,13 @@ def _column_blocks(
             reach = _reach(STARTS, t[None, :], T, window)
             seen = _visible(t[None, :] - s[:, None], reach, WINDOW) & (t < T)[None, :]
             x = tl.where(seen, x, float("-inf"))
-        dp = _dot(v, tl.trans(do))
+        dp = tl.zeros_like(x)
+        if DO is not None:
+            # fmt: off
+            do = _stream(
+                DO_TILES, do_row, do_column, DO, m0, stride_o, rows, cols, T, D, CHECK)
+            # fmt: on
+            dp = _dot(v, tl.trans(do))
         cut, rate = _statistic(CUT, RATE, lines + t[None, :], (t < T)[None, :])
         # fmt: off
         p, ds = _weights(
@@ -474,7 +499,8 @@ def _column_blocks(
             CAREFUL or CHECK, EXACT,
         )
         # fmt: on
-        dv = _dot(p.to(do.dtype), do, dv)
+        if DO is not None:
+            dv = _dot(p.to(do.dtype), do, dv)
         dk = _dot(ds.to(q.dtype), q, dk)
     return dk, dv
 
@@ -576,10 +602,10 @@ def _query_ranges(
 # fmt: off
 @triton.jit
 def _column_item(
-    item, Q, K, V, DO, L, CUT, RATE, DELTA, ALPHA, STARTS, ENDS, P, DS, DK, DV, Q_TILES,
-    DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
-    stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh, T, stride_l, G,
-    window, band, scale, GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
+    item, Q, K, V, DO, L, CUT, RATE, DELTA, ALPHA, STARTS, ENDS, P, DS, DK, DV, DK_SUMS,
+    DV_SUMS, Q_TILES, DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt,
+    stride_kh, stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh,
+    stride_gb, stride_gt, T, stride_l, G, window, band, scale, GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, STRIPS: tl.constexpr,
     AHEAD: tl.constexpr, WINDOW: tl.constexpr, TAIL: tl.constexpr, PICK: tl.constexpr,
     CAREFUL: tl.constexpr, EXACT: tl.constexpr, STATISTIC: tl.constexpr,
@@ -590,7 +616,6 @@ def _column_item(
     n0 = item % blocks * BLOCK_N
     b, g = (head // G).to(tl.int64), head % G
     K += b * stride_kb + tl.cast(g, tl.int64) * stride_kh
-    V += b * stride_vb + tl.cast(g, tl.int64) * stride_vh
     rows, cols = tl.arange(0, BLOCK_N), tl.arange(0, D_PAD)
     s = n0 + rows
     dk = tl.zeros([BLOCK_N, D_PAD], tl.float32)
@@ -608,7 +633,9 @@ def _column_item(
         q_row, q_column = _place(q_start, stride_qt)
         do_row, do_column = _place(do_start, stride_ot)
         Q_h = Q + q_start
-        DO_h = DO + do_start
+        DO_h = DO
+        if DO is not None:
+            DO_h = DO + do_start
         lines = (b * H + h) * stride_l
         if STRIPS > 0:
             width: tl.constexpr = STRIPS * TILE
@@ -640,7 +667,10 @@ def _column_item(
                 dv = _dot(p, do, dv)
                 dk = _dot(ds, q, dk)
         k = _load(K, n0, stride_kt, rows, cols, T, D, True)
-        v = _load(V, n0, stride_vt, rows, cols, T, D, True)
+        v = k
+        if V is not None:
+            V_g = V + b * stride_vb + tl.cast(g, tl.int64) * stride_vh
+            v = _load(V_g, n0, stride_vt, rows, cols, T, D, True)
         dk, dv = _column_all(
             dk, dv, k, v, lo, near, full, hi, s, Q_h, DO_h, L + lines, DELTA + lines,
             lines, CUT, RATE, STARTS,
@@ -651,25 +681,31 @@ def _column_item(
         )
     if PICK:
         dv = dv * 0.5
-    own = b * T * G * D + g * D
-    _store(DK + own, n0, G * D, rows, cols, T, D, dk * scale)
-    _store(DV + own, n0, G * D, rows, cols, T, D, dv)
+    own = b * stride_gb + g * D
+    _store(DK + own, n0, stride_gt, rows, cols, T, D, dk * scale)
+    if V is not None:
+        _store(DV + own, n0, stride_gt, rows, cols, T, D, dv)
+    if DK_SUMS is not None:
+        line = b * blocks + item % blocks
+        _store_sum(DK_SUMS, line, g, G, s, cols, T, D, dk * scale)
+        _store_sum(DV_SUMS, line, g, G, s, cols, T, D, dv)
 # fmt: on
 
 
 # fmt: off
 @triton.jit
 def backward_column(
-    Q, K, V, DO, L, CUT, RATE, DELTA, ALPHA, STARTS, ENDS, P, DS, CARE, DK, DV, Q_TILES,
-    DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
-    stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh, T, stride_l, G,
-    count, window, band, scale, GROUP: tl.constexpr, D: tl.constexpr,
+    Q, K, V, DO, L, CUT, RATE, DELTA, ALPHA, STARTS, ENDS, P, DS, CARE, DK, DV, DK_SUMS,
+    DV_SUMS, Q_TILES, DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt,
+    stride_kh, stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh,
+    stride_gb, stride_gt, T, stride_l, G, count, window, band, scale, GROUP: tl.constexpr, D: tl.constexpr,
     D_PAD: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     STRIPS: tl.constexpr, AHEAD: tl.constexpr, ROW_BLOCK: tl.constexpr,
     WINDOW: tl.constexpr, TAIL: tl.constexpr, PICK: tl.constexpr, REPAIR: tl.constexpr,
     CAREFUL: tl.constexpr, EXACT: tl.constexpr, STATISTIC: tl.constexpr,
 ):
-    """dK_BTGD and dV_BTGD, a program per block of keys. TAIL: query blocks past the
+    """dK_BTGD and dV_BTGD, a program per block of keys, with their sums over a block
+    where DK_SUMS asks for them. TAIL: query blocks past the
     diagonal need a mask (a window, or T % BLOCK_M). REPAIR: a few programs share
     all `count` blocks and do again those that see a row which needs care.
     """
@@ -688,18 +724,18 @@ def backward_column(
                 if care > 0:
                     _column_item(
                         item, Q, K, V, DO, L, CUT, RATE, DELTA, ALPHA, STARTS, ENDS, P,
-                        DS, DK, DV, Q_TILES, DO_TILES, stride_qb, stride_qt, stride_qh,
-                        stride_kb, stride_kt, stride_kh, stride_vb, stride_vt,
-                        stride_vh, stride_ob, stride_ot, stride_oh, T, stride_l, G,
-                        window, band, scale, GROUP, D, D_PAD, BLOCK_M, BLOCK_N, STRIPS,
+                        DS, DK, DV, DK_SUMS, DV_SUMS, Q_TILES, DO_TILES, stride_qb,
+                        stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
+                        stride_vb, stride_vt, stride_vh, stride_ob, stride_ot,
+                        stride_oh, stride_gb, stride_gt, T, stride_l, G, window, band, scale, GROUP, D, D_PAD, BLOCK_M, BLOCK_N, STRIPS,
                         AHEAD, WINDOW, TAIL, PICK, CAREFUL, EXACT, STATISTIC,
                     )
     else:
         _column_item(
             tl.program_id(0), Q, K, V, DO, L, CUT, RATE, DELTA, ALPHA, STARTS, ENDS, P,
-            DS, DK, DV, Q_TILES, DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb,
-            stride_kt, stride_kh, stride_vb, stride_vt, stride_vh, stride_ob, stride_ot,
-            stride_oh, T, stride_l, G, window, band, scale, GROUP, D, D_PAD, BLOCK_M,
+            DS, DK, DV, DK_SUMS, DV_SUMS, Q_TILES, DO_TILES, stride_qb, stride_qt,
+            stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt, stride_vh,
+            stride_ob, stride_ot, stride_oh, stride_gb, stride_gt, T, stride_l, G, window, band, scale, GROUP, D, D_PAD, BLOCK_M,
             BLOCK_N, STRIPS, AHEAD, WINDOW, TAIL, PICK, CAREFUL, EXACT, STATISTIC,
         )
 # fmt: on

@@ -86,7 +86,8 @@ def _forward_blocks(
             new_top = tl.maximum(top, tl.max(x, 1))
             shrink = tl.exp2((top - new_top) * unit)
             total = total * shrink
-            acc = acc * shrink[:, None]
+            if V is not None:
+                acc = acc * shrink[:, None]
         e = _power(x, new_top[:, None], scale, CAREFUL or CHECK)
         if PICK:
             floor = tl.exp2(-new_top * unit)
@@ -96,8 +97,12 @@ def _forward_blocks(
         else:
             total += tl.sum(e, 1)
         state = _gather(state, x, e, before, shrink, top, new_top, STATISTIC, TOP)
-        v = _stream(V_TILES, v_row, v_column, V, n0, stride_v, rows, cols, T, D, CHECK)
-        acc = _dot(e.to(v.dtype), v, acc)
+        if V is not None:
+            # fmt: off
+            v = _stream(
+                V_TILES, v_row, v_column, V, n0, stride_v, rows, cols, T, D, CHECK)
+            # fmt: on
+            acc = _dot(e.to(v.dtype), v, acc)
         top = new_top
     return acc, total, top, state
 
@@ -201,7 +206,8 @@ def _forward_item(
     k_row, k_column = _place(k_start, stride_kt)
     v_row, v_column = _place(v_start, stride_vt)
     K += k_start
-    V += v_start
+    if V is not None:
+        V += v_start
     if STARTS is not None:
         STARTS += b * T
     rows, cols = tl.arange(0, BLOCK_M), tl.arange(0, D_PAD)
@@ -226,9 +232,10 @@ def _forward_item(
         else:
             total += EPS
         norm = 2 * total
-    stride_ot = H * D
-    O += b * T * stride_ot + h * D
-    _store(O, m0, stride_ot, rows, cols, T, D, acc / norm[:, None])
+    if V is not None:
+        stride_ot = H * D
+        O += b * T * stride_ot + h * D
+        _store(O, m0, stride_ot, rows, cols, T, D, acc / norm[:, None])
     lines = tl.cast(head, tl.int64) * stride_l + t
     level = top + tl.log2(total) / (scale * LOG2E)
     tl.store(L + lines, level, mask=t < T)
@@ -254,8 +261,8 @@ def forward(
     UNSAFE: tl.constexpr, REPAIR: tl.constexpr, CAREFUL: tl.constexpr,
     EXACT: tl.constexpr, STATISTIC: tl.constexpr, TOP: tl.constexpr,
 ):
-    """o_BTHD, L_BHT (dot units) and, where STATISTIC asks for one, its value and
-    cut_BHT, a program per block. Fast programs (not CAREFUL)
+    """o_BTHD (where there is a V), L_BHT (dot units) and, where STATISTIC asks for
+    one, its value and cut_BHT, a program per block. Fast programs (not CAREFUL)
     leave in CARE whether their block has to be done again; REPAIR: a few programs
     share all `count` blocks and do those.
     """

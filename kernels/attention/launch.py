@@ -91,15 +91,17 @@ def chosen(name: str, q: torch.Tensor, shared: dict, variant: Variant) -> Tile:
     )
 
 
-def strides(x: torch.Tensor) -> tuple[int, int, int]:
-    """(batch, position, head)."""
-    return x.stride(0), x.stride(1), x.stride(2)
+def strides(x: torch.Tensor | None) -> tuple[int, int, int]:
+    """(batch, position, head); any where there is nothing."""
+    return (0, 1, 0) if x is None else (x.stride(0), x.stride(1), x.stride(2))
 
 
-def descriptor(x_BTHD: torch.Tensor, rows: int, wanted: bool):
+def descriptor(x_BTHD: torch.Tensor | None, rows: int, wanted: bool):
     """Memory as rows of x's position stride, read `rows` positions at a time; None
     where not wanted or where a head is no aligned column range of such rows.
     """
+    if x_BTHD is None:
+        return None
     B, T, H, D = x_BTHD.shape
     batch, position, head = strides(x_BTHD)
     aligned = x_BTHD.data_ptr() % 16 == 0 and all(
@@ -118,15 +120,19 @@ def descriptor(x_BTHD: torch.Tensor, rows: int, wanted: bool):
 def forward(
     q: torch.Tensor,
     k: torch.Tensor,
-    v: torch.Tensor,
+    v: torch.Tensor | None,
     alpha: torch.Tensor | None,
     starts: torch.Tensor | None,
     variant: Variant,
     block: Tile | None = None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """o_BTHD, L_BHT (dot units); the statistic and its cut_BHT where there are any."""
+) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """o_BTHD where there is a v, L_BHT (dot units); the statistic and its cut_BHT
+    where there are any.
+    """
     B, T, H, D = q.shape
-    o = torch.empty(B, T, H, D, dtype=q.dtype, device=q.device)
+    o = None
+    if v is not None:
+        o = torch.empty(B, T, H, D, dtype=q.dtype, device=q.device)
     L = per_row(q)
     value = None if variant.statistic is None else per_row(q)
     cut = per_row(q) if variant.statistic == "mass" else None
@@ -172,6 +178,30 @@ def forward(
             **block.options,
         )
     return o, L, value, cut
+
+
+class Gradients(NamedTuple):
+    """Where the kernels write: dq_BTHD, dk_BTGD, dv_BTGD (None without a v), dense
+    but for their strides of batch and position; dk and dv have the same.
+    """
+
+    dq: torch.Tensor
+    dk: torch.Tensor
+    dv: torch.Tensor | None
+
+    @classmethod
+    def apart(cls, *qkv: torch.Tensor | None) -> "Gradients":
+        """Three new tensors."""
+        return cls(
+            *(
+                (
+                    None
+                    if x is None
+                    else torch.empty_like(x, memory_format=torch.contiguous_format)
+                )
+                for x in qkv
+            )
+        )
 
 
 class Rows(NamedTuple):
@@ -248,23 +278,32 @@ def backward_band(
     return delta, Band(p, ds, dalpha)
 
 
+def _sums(like: torch.Tensor, blocks: int, wanted: bool) -> torch.Tensor | None:
+    """Room for the sums of like_BTHD over each of so many blocks of T."""
+    B, _, heads, D = like.shape
+    shape = B * blocks, heads, D
+    return like.new_empty(shape, dtype=torch.float32) if wanted else None
+
+
 def backward_row(
-    do: torch.Tensor,
+    do: torch.Tensor | None,
     rows: Rows,
     q: torch.Tensor,
     k: torch.Tensor,
-    v: torch.Tensor,
-    o: torch.Tensor,
+    v: torch.Tensor | None,
+    o: torch.Tensor | None,
     L: torch.Tensor,
     delta: torch.Tensor,
     alpha: torch.Tensor | None,
     starts: torch.Tensor | None,
     band: Band | None,
     variant: Variant,
+    dq: torch.Tensor,
+    summed: bool,
     block: Tile | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """dq_BTHD and, where column is fast, which blocks of queries need careful arithmetic; writes delta
-    where there is no band.
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Writes dq and, where there is no band, delta; returns, where column is fast,
+    which blocks of queries need careful arithmetic, and the sums of dq over blocks.
     """
     B, T, H, _ = q.shape
     shared = flags(q, k, starts, variant)
@@ -273,7 +312,7 @@ def backward_row(
     care = None
     if variant.pick and q.dtype != torch.float32:
         care = torch.empty(B, H, blocks, dtype=torch.int32, device=q.device)
-    dq = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    dq_sums = _sums(dq, blocks, summed)
     kernel_backward.backward_row[(B * H * blocks,)](
         q,
         k,
@@ -288,12 +327,14 @@ def backward_row(
         band and band.ds,
         care,
         dq,
+        dq_sums,
         descriptor(k, block.n, block.descriptors),
         descriptor(v, block.n, block.descriptors),
         *strides(q),
         *strides(k),
         *strides(v),
         *strides(do),
+        *strides(dq)[:2],
         T,
         L.stride(1),
         H,
@@ -306,15 +347,15 @@ def backward_row(
         **shared,
         **block.options,
     )
-    return dq, care
+    return care, dq_sums
 
 
 def backward_column(
-    do: torch.Tensor,
+    do: torch.Tensor | None,
     rows: Rows,
     q: torch.Tensor,
     k: torch.Tensor,
-    v: torch.Tensor,
+    v: torch.Tensor | None,
     L: torch.Tensor,
     delta: torch.Tensor,
     alpha: torch.Tensor | None,
@@ -322,18 +363,21 @@ def backward_column(
     band: Band | None,
     care: torch.Tensor | None,
     variant: Variant,
+    dk: torch.Tensor,
+    dv: torch.Tensor | None,
+    summed: bool,
     block: Tile | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """dk_BTGD and dv_BTGD."""
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Writes dk and dv; returns their sums over blocks."""
     B, T, G, _ = k.shape
     shared = flags(q, k, starts, variant)
     block = block or chosen("column", q, shared, variant)
-    dk = torch.empty(k.shape, dtype=k.dtype, device=k.device)
-    dv = torch.empty(v.shape, dtype=v.dtype, device=v.device)
     ends = None
     if starts is not None:
         ends = torch.searchsorted(starts, starts, right=True, out_int32=True)
-    count = B * G * triton.cdiv(T, block.n)
+    blocks = triton.cdiv(T, block.n)
+    count = B * G * blocks
+    sums = _sums(dk, blocks, summed), _sums(dk, blocks, summed)
     # The row kernel's block, which divides T into as many as there are flags.
     flagged = (
         1 if care is None else triton.next_power_of_2(triton.cdiv(T, care.shape[2]))
@@ -356,12 +400,14 @@ def backward_column(
             care,
             dk,
             dv,
+            *sums,
             descriptor(q, block.m, block.descriptors),
             descriptor(do, block.m, block.descriptors),
             *strides(q),
             *strides(k),
             *strides(v),
             *strides(do),
+            *strides(dk)[:2],
             T,
             L.stride(1),
             G,
@@ -379,7 +425,7 @@ def backward_column(
             **shared,
             **block.options,
         )
-    return dk, dv
+    return sums
 
 
 def statistic_rows(
@@ -401,21 +447,26 @@ def statistic_rows(
 
 
 def backward(
-    do: torch.Tensor,
+    do: torch.Tensor | None,
     dL: torch.Tensor | None,
     dvalue: torch.Tensor | None,
     q: torch.Tensor,
     k: torch.Tensor,
-    v: torch.Tensor,
-    o: torch.Tensor,
+    v: torch.Tensor | None,
+    o: torch.Tensor | None,
     L: torch.Tensor,
     value: torch.Tensor | None,
     cut: torch.Tensor | None,
     alpha: torch.Tensor | None,
     starts: torch.Tensor | None,
     variant: Variant,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """dq_BTHD, dk_BTGD, dv_BTGD, and dalpha_H where there is an alpha."""
+    into: Gradients,
+    summed: bool = False,
+) -> tuple[torch.Tensor | None, tuple[torch.Tensor | None, ...]]:
+    """Writes the gradients of q, k and v; returns dalpha_H where there is an alpha,
+    and, `summed`, the three gradients' sums over batch and positions, fp32 [heads, D]
+    each, added up from sums over blocks in a fixed order.
+    """
     if dvalue is None:
         variant = variant._replace(statistic=None)
     rows = statistic_rows(q, dL, dvalue, value, cut, variant)
@@ -424,7 +475,12 @@ def backward(
         delta, band = per_row(q), None
     else:
         delta, band = backward_band(do, rows, q, k, v, o, L, *given, variant)
-    dq, care = backward_row(do, rows, q, k, v, o, L, delta, *given, band, variant)
-    dk, dv = backward_column(do, rows, q, k, v, L, delta, *given, band, care, variant)
+    given = *given, band
+    care, dq_sums = backward_row(
+        do, rows, q, k, v, o, L, delta, *given, variant, into.dq, summed
+    )
+    column = into.dk, into.dv, summed
+    sums = backward_column(do, rows, q, k, v, L, delta, *given, care, variant, *column)
     dalpha = None if band is None else band.dalpha.sum(dim=(0, 2))
-    return dq, dk, dv, dalpha
+    sums = (None if x is None else x.sum(dim=0) for x in (dq_sums, *sums))
+    return dalpha, tuple(sums)
