@@ -64,7 +64,9 @@ def attention_stats(
     totals: list[dict[str, Sums]] = [{} for _ in model.h]
     for window in windows:
         tokens_BT = torch.from_numpy(window[None, :-1]).to(kind)
-        for total, found in zip(totals, _walk(model, tokens_BT, separator), strict=True):
+        for total, found in zip(
+            totals, _walk(model, tokens_BT, separator), strict=True
+        ):
             for name, sums in found.items():
                 before = total.get(name, (0,) * len(sums))
                 total[name] = tuple(a + b for a, b in zip(before, sums))

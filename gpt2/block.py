@@ -47,9 +47,7 @@ class Block(nn.Module):
             self.norm1(x_BnE), context, attention, starts_BT
         )
         x_BnE = x_BnE + self._drop(y_BnE)
-        y_BnE, context, mlp = self.mlp(
-            self.norm2(x_BnE), side, start, mlp, starts_BT
-        )
+        y_BnE, context, mlp = self.mlp(self.norm2(x_BnE), side, start, mlp, starts_BT)
         x_BnE = x_BnE + self._drop(y_BnE)
         return x_BnE, context, None if cache is None else LayerCache(attention, mlp)
 

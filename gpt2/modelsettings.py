@@ -54,6 +54,7 @@ class AttentionSettings:
         ATTENTION_IMPL_AUTO="auto",
         ATTENTION_IMPL_REFERENCE="reference",
         ATTENTION_IMPL_SDPA="sdpa",
+        ATTENTION_IMPL_FLEX="flex",
         ATTENTION_IMPL_TRITON="triton",
     )
 
@@ -176,15 +177,18 @@ class ModelSettings:
         None.
         """
         attention, mlp = self.attention, self.mlp
+        torchs = {
+            "the transposed score of CONFIG_RA": attention.ra,
+            "CONFIG_SOFTPICK": attention.normaliser == "softpick",
+            "the statistics of CONFIG_RA_CT": attention.ra_ct,
+            "the routing of CONFIG_MLP_CROSS_TOKEN": mlp.cross_token,
+        }
+        dropped = "a dropout of probabilities (CONFIG_GPT2_DROPOUT)"
         limits = {
-            "sdpa": {
-                "the transposed score of CONFIG_RA": attention.ra,
-                "CONFIG_SOFTPICK": attention.normaliser == "softpick",
-                "the statistics of CONFIG_RA_CT": attention.ra_ct,
-                "the routing of CONFIG_MLP_CROSS_TOKEN": mlp.cross_token,
-            },
+            "sdpa": torchs,
+            "flex": torchs | {dropped: self.dropout > 0},
             "triton": {
-                "a dropout of probabilities (CONFIG_GPT2_DROPOUT)": self.dropout > 0,
+                dropped: self.dropout > 0,
                 f"heads {self.head_width} wide (multiples of 8 up to 128)": (
                     self.head_width % 8 != 0 or self.head_width > 128
                 ),

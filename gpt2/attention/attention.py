@@ -4,7 +4,8 @@ Legend: B batch, n new tokens, S tokens so far, E width, H heads, D head width.
 starts_BT: the first token of every token's document, None where a sequence is one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from gpt2.attention.gates import CrossTokenGate, OutputGate, Reciprocal
 from gpt2.attention.mha import MultiHead
 from gpt2.attention.mla import Latent
 from gpt2.attention.impl import resolve_attention
+from gpt2.attention.torchs import flex, sdpa
 from gpt2.context import AttentionCache, Context, Routed, Side
 from gpt2.init import Matrix, residual_std
 from gpt2.settings import ModelSettings
@@ -60,6 +62,8 @@ class Attention(nn.Module):
         )
         self.impl = resolve_attention(settings, "cpu")
         self.gpu_impl = resolve_attention(settings, "cuda")
+        twice = options.ra_ct_apply == "weights"
+        self.packs = self.projection.packs and not twice
         self.dropout = settings.dropout
         self.out_std = residual_std(settings.layers)
 
@@ -72,11 +76,14 @@ class Attention(nn.Module):
     ) -> tuple[torch.Tensor, Side, AttentionCache | None]:
         """y_BnE, what the MLP reads, and the grown cache (None without one)."""
         start = cache.memory[0].shape[1] if cache else 0
-        q_BnHD, new = self.projection(x_BnE, context.latent_BnL, start)
-        if cache is None:
-            looked = self._train(q_BnHD, new, starts_BT)
+        if cache is None and self.packs and self._impl(x_BnE) == "triton":
+            looked, new = self._packed(x_BnE, starts_BT), None
         else:
-            looked, cache = self._decode(q_BnHD, new, cache)
+            q_BnHD, new = self.projection(x_BnE, context.latent_BnL, start)
+            if cache is None:
+                looked = self._train(q_BnHD, new, starts_BT)
+            else:
+                looked, cache = self._decode(q_BnHD, new, cache)
         o_BnHD = looked.o_BnHD
         if context.gate_BnH is not None:
             o_BnHD = o_BnHD * context.gate_BnH[..., None]
@@ -104,6 +111,18 @@ class Attention(nn.Module):
         k_BTGD, v_BTGD = self.projection.expand(memory)
         return self._reference(q_BTHD, k_BTGD, v_BTGD, starts_BT).p_BHnS
 
+    def _impl(self, x: torch.Tensor) -> str:
+        return self.gpu_impl if x.is_cuda else self.impl
+
+    def _packed(self, x_BTE: torch.Tensor, starts_BT: torch.Tensor | None) -> Looked:
+        """All tokens by our own kernels, which read the fused projection."""
+        from kernels.attention.packed import attention_packed, parts
+
+        H = self.projection.heads
+        qkv_BTND, bias = self.projection.packed(x_BTE)
+        attend = partial(attention_packed, qkv_BTND, H, bias=bias)
+        return self._fused(attend, *parts(qkv_BTND, H)[:2], starts_BT)
+
     def _train(
         self,
         q_BTHD: torch.Tensor,
@@ -112,9 +131,11 @@ class Attention(nn.Module):
     ) -> Looked:
         """All tokens at once, expanded."""
         k_BTGD, v_BTGD = self.projection.expand(memory)
-        impl = self.gpu_impl if q_BTHD.is_cuda else self.impl
+        impl = self._impl(q_BTHD)
         if impl == "sdpa":
             return Looked(self._sdpa(q_BTHD, k_BTGD, v_BTGD, starts_BT))
+        if impl == "flex":
+            return Looked(flex(q_BTHD, k_BTGD, v_BTGD, self.window, starts_BT))
         if impl == "triton":
             return self._triton(q_BTHD, k_BTGD, v_BTGD, starts_BT)
         return self._reference(q_BTHD, k_BTGD, v_BTGD, starts_BT)
@@ -189,15 +210,16 @@ class Attention(nn.Module):
         mask_TT, T = None, q.shape[2]
         if self.window is not None or starts_BT is not None:
             mask_TT = visible(T, T, self.window, q.device, starts_BT)
-        o_BHTD = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask_TT,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=mask_TT is None,
-            enable_gqa=k.shape[1] != q.shape[1],
-        )
+        with sdpa(q, mask_TT):
+            o_BHTD = F.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                attn_mask=mask_TT,
+                dropout_p=self.dropout if self.training else 0.0,
+                is_causal=mask_TT is None,
+                enable_gqa=k.shape[1] != q.shape[1],
+            )
         return o_BHTD.transpose(1, 2)
 
     def _triton(
@@ -207,10 +229,35 @@ class Attention(nn.Module):
         v_BTGD: torch.Tensor,
         starts_BT: torch.Tensor | None,
     ) -> Looked:
-        """Any score, normaliser and pattern by our own kernels; RA-CT from the
-        statistics that they gather, the routing from their row sums.
+        """All tokens by our own kernels."""
+        from kernels.attention.fused import attention_fused, row_statistics
+
+        gate = self.ra_ct
+        if gate is not None and gate.apply_to == "weights":
+            rows = row_statistics(
+                q_BTHD,
+                k_BTGD,
+                normaliser=self.normaliser,
+                statistics=(gate.kind,),
+                window=self.window,
+                starts=starts_BT,
+                top=gate.k,
+            )
+            # A scale of the scores of a row is a scale of its query.
+            q_BTHD = (_per_query(gate.factor(rows[gate.kind])) * q_BTHD).to(q_BTHD)
+        attend = partial(attention_fused, q_BTHD, k_BTGD, v_BTGD)
+        return self._fused(attend, q_BTHD, k_BTGD, starts_BT)
+
+    def _fused(
+        self,
+        attend: Callable,
+        q_BTHD: torch.Tensor,
+        k_BTGD: torch.Tensor,
+        starts_BT: torch.Tensor | None,
+    ) -> Looked:
+        """Any score, normaliser and pattern; RA-CT from the statistics that the
+        kernels gather, the routing from their row sums.
         """
-        from kernels.attention.fused import attention_fused
         from kernels.topk_routing.op import topk_routing
 
         options = {"normaliser": self.normaliser, "window": self.window}
@@ -218,17 +265,9 @@ class Attention(nn.Module):
         if self.ra is not None:
             options |= {"alpha": self.ra.alpha_H.float(), "band": self.ra.band}
         gate, wanted, top = self.ra_ct, ("lse",) * self.routes, None
-        if gate is not None and gate.apply_to == "weights":
-            # A scale of the scores of a row is a scale of its query.
-            _, rows = attention_fused(
-                q_BTHD, k_BTGD, v_BTGD, statistics=(gate.kind,), top=gate.k, **options
-            )
-            q_BTHD = (_per_query(gate.factor(rows[gate.kind])) * q_BTHD).to(q_BTHD)
-        elif gate is not None:
+        if gate is not None and gate.apply_to == "output":
             wanted, top = (*wanted, gate.kind), gate.k
-        found = attention_fused(
-            q_BTHD, k_BTGD, v_BTGD, statistics=wanted, top=top, **options
-        )
+        found = attend(statistics=wanted, top=top, **options)
         o_BTHD, rows = found if wanted else (found, {})
         if gate is not None and gate.apply_to == "output":
             o_BTHD = o_BTHD * _per_query(gate.factor(rows[gate.kind]))

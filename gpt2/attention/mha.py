@@ -7,6 +7,7 @@ key/value heads, D = E / H.
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from gpt2.init import STD, Matrix
@@ -45,6 +46,20 @@ class MultiHead(nn.Module):
             k_BnGD = rotate(k_BnGD, start, self.rope_base)
         return q_BnHD, (k_BnGD, v_BnGD)
 
+    @property
+    def packs(self) -> bool:
+        """Whether attention can read q, k and v as the product leaves them."""
+        return self.rope_base is None
+
+    def packed(self, x_BTE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """qkv_BTND, N = H + 2 G, and the bias that it holds, without a path back to
+        it: `attention_packed` gives the bias its gradient.
+        """
+        bias = self.qkv.bias
+        held = None if bias is None else bias.detach()
+        qkv = F.linear(x_BTE, self.qkv.weight, held)
+        return qkv.unflatten(2, (-1, self.head_width)), bias
+
     def expand(self, memory: Memory) -> Memory:
         """k_BSGD, v_BSGD."""
         return memory
@@ -57,7 +72,7 @@ class MultiHead(nn.Module):
         """o_BnHD."""
         return mix(p_BHnS, memory[1])
 
-    def latent(self, memory: Memory) -> None:
+    def latent(self, memory: Memory | None) -> None:
         """No latent."""
         return None
 

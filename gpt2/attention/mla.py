@@ -39,6 +39,8 @@ class Latent(nn.Module):
         self.k_up = nn.Linear(L, up, bias=False)
         self.v_up = nn.Linear(L, up, bias=False)
 
+    packs = False
+
     def forward(
         self, x_BnE: torch.Tensor, latent_BnL: torch.Tensor | None, start: int
     ) -> tuple[torch.Tensor, Memory]:
