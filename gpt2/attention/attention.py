@@ -119,8 +119,8 @@ class Attention(nn.Module):
         from kernels.attention.packed import attention_packed, parts
 
         H = self.projection.heads
-        qkv_BTND, bias = self.projection.packed(x_BTE)
-        attend = partial(attention_packed, qkv_BTND, H, bias=bias)
+        qkv_BTND = self.projection.packed(x_BTE)
+        attend = partial(attention_packed, qkv_BTND, H)
         return self._fused(attend, *parts(qkv_BTND, H)[:2], starts_BT)
 
     def _train(

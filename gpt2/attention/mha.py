@@ -7,7 +7,6 @@ key/value heads, D = E / H.
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from gpt2.init import STD, Matrix
@@ -39,8 +38,7 @@ class MultiHead(nn.Module):
     ) -> tuple[torch.Tensor, Memory]:
         """q_BnHD and the memory of the new tokens, which begin at `start`."""
         H, G = self.heads, self.kv_heads
-        qkv = self.qkv(x_BnE).unflatten(2, (H + 2 * G, self.head_width))
-        q_BnHD, k_BnGD, v_BnGD = qkv.split([H, G, G], dim=2)
+        q_BnHD, k_BnGD, v_BnGD = self.packed(x_BnE).split([H, G, G], dim=2)
         if self.rope_base is not None:
             q_BnHD = rotate(q_BnHD, start, self.rope_base)
             k_BnGD = rotate(k_BnGD, start, self.rope_base)
@@ -51,14 +49,9 @@ class MultiHead(nn.Module):
         """Whether attention can read q, k and v as the product leaves them."""
         return self.rope_base is None
 
-    def packed(self, x_BTE: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """qkv_BTND, N = H + 2 G, and the bias that it holds, without a path back to
-        it: `attention_packed` gives the bias its gradient.
-        """
-        bias = self.qkv.bias
-        held = None if bias is None else bias.detach()
-        qkv = F.linear(x_BTE, self.qkv.weight, held)
-        return qkv.unflatten(2, (-1, self.head_width)), bias
+    def packed(self, x_BnE: torch.Tensor) -> torch.Tensor:
+        """qkv_BnND, N = H + 2 G: queries, keys, values."""
+        return self.qkv(x_BnE).unflatten(2, (-1, self.head_width))
 
     def expand(self, memory: Memory) -> Memory:
         """k_BSGD, v_BSGD."""

@@ -81,7 +81,7 @@ def _attention_backward(
     into = launch.Gradients.apart(q, k, v)
     cut = cut if statistic == "mass" else None
     given = dense(do), dL, dvalue, q, k, v, o, L, value, cut, alpha, starts
-    dalpha, _ = launch.backward(*given, variant, into)
+    dalpha = launch.backward(*given, variant, into)
     return filled(q, (*into, dalpha))
 
 

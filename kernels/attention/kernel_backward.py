@@ -229,13 +229,6 @@ def _summed_delta(
 
 
 @triton.jit
-def _store_sum(SUMS, line, head, heads, t, cols, T, D: tl.constexpr, value):
-    """Write the sum of a tile's rows t < T into its line of SUMS, [lines, heads, D]."""
-    total = tl.sum(tl.where((t < T)[:, None], value, 0.0), 0)
-    tl.store(SUMS + (line * heads + head) * D + cols, total, mask=cols < D)
-
-
-@triton.jit
 def _strip(base, width, t, s, STRIPS: tl.constexpr):
     """Where the pair (t, s) of a band tile lies in a head's strips."""
     column = s - (t // TILE - (STRIPS - 1)) * TILE
@@ -330,7 +323,7 @@ def backward_band(
 # fmt: off
 @triton.jit
 def backward_row(
-    Q, K, V, O, DO, L, DL, CUT, RATE, DELTA, ALPHA, STARTS, DS, CARE, DQ, DQ_SUMS,
+    Q, K, V, O, DO, L, DL, CUT, RATE, DELTA, ALPHA, STARTS, DS, CARE, DQ,
     K_TILES, V_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
     stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh, stride_gb,
     stride_gt, T, stride_l, H, window, band, scale, GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
@@ -338,9 +331,8 @@ def backward_row(
     AHEAD: tl.constexpr, WINDOW: tl.constexpr, PICK: tl.constexpr, EXACT: tl.constexpr,
     STATISTIC: tl.constexpr,
 ):
-    """dQ_BTHD of one block of queries, with its sum over them where DQ_SUMS asks for
-    it; without a band delta_BHT as well. Without a V there was no o: dP is what a
-    statistic adds.
+    """dQ_BTHD of one block of queries; without a band delta_BHT as well. Without a V
+    there was no o: dP is what a statistic adds.
     """
     blocks = tl.cdiv(T, BLOCK_M)
     head = tl.program_id(0) // blocks
@@ -417,8 +409,6 @@ def backward_row(
     )
     DQ += b * stride_gb + h * D
     _store(DQ, m0, stride_gt, rows, cols, T, D, dq * scale)
-    if DQ_SUMS is not None:
-        _store_sum(DQ_SUMS, b * blocks + block, h, H, t, cols, T, D, dq * scale)
 # fmt: on
 
 
@@ -602,8 +592,8 @@ def _query_ranges(
 # fmt: off
 @triton.jit
 def _column_item(
-    item, Q, K, V, DO, L, CUT, RATE, DELTA, ALPHA, STARTS, ENDS, P, DS, DK, DV, DK_SUMS,
-    DV_SUMS, Q_TILES, DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt,
+    item, Q, K, V, DO, L, CUT, RATE, DELTA, ALPHA, STARTS, ENDS, P, DS, DK, DV,
+    Q_TILES, DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt,
     stride_kh, stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh,
     stride_gb, stride_gt, T, stride_l, G, window, band, scale, GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, STRIPS: tl.constexpr,
@@ -685,18 +675,14 @@ def _column_item(
     _store(DK + own, n0, stride_gt, rows, cols, T, D, dk * scale)
     if V is not None:
         _store(DV + own, n0, stride_gt, rows, cols, T, D, dv)
-    if DK_SUMS is not None:
-        line = b * blocks + item % blocks
-        _store_sum(DK_SUMS, line, g, G, s, cols, T, D, dk * scale)
-        _store_sum(DV_SUMS, line, g, G, s, cols, T, D, dv)
 # fmt: on
 
 
 # fmt: off
 @triton.jit
 def backward_column(
-    Q, K, V, DO, L, CUT, RATE, DELTA, ALPHA, STARTS, ENDS, P, DS, CARE, DK, DV, DK_SUMS,
-    DV_SUMS, Q_TILES, DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt,
+    Q, K, V, DO, L, CUT, RATE, DELTA, ALPHA, STARTS, ENDS, P, DS, CARE, DK, DV,
+    Q_TILES, DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt,
     stride_kh, stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh,
     stride_gb, stride_gt, T, stride_l, G, count, window, band, scale, GROUP: tl.constexpr, D: tl.constexpr,
     D_PAD: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
@@ -704,8 +690,7 @@ def backward_column(
     WINDOW: tl.constexpr, TAIL: tl.constexpr, PICK: tl.constexpr, REPAIR: tl.constexpr,
     CAREFUL: tl.constexpr, EXACT: tl.constexpr, STATISTIC: tl.constexpr,
 ):
-    """dK_BTGD and dV_BTGD, a program per block of keys, with their sums over a block
-    where DK_SUMS asks for them. TAIL: query blocks past the
+    """dK_BTGD and dV_BTGD, a program per block of keys. TAIL: query blocks past the
     diagonal need a mask (a window, or T % BLOCK_M). REPAIR: a few programs share
     all `count` blocks and do again those that see a row which needs care.
     """
@@ -724,7 +709,7 @@ def backward_column(
                 if care > 0:
                     _column_item(
                         item, Q, K, V, DO, L, CUT, RATE, DELTA, ALPHA, STARTS, ENDS, P,
-                        DS, DK, DV, DK_SUMS, DV_SUMS, Q_TILES, DO_TILES, stride_qb,
+                        DS, DK, DV, Q_TILES, DO_TILES, stride_qb,
                         stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
                         stride_vb, stride_vt, stride_vh, stride_ob, stride_ot,
                         stride_oh, stride_gb, stride_gt, T, stride_l, G, window, band, scale, GROUP, D, D_PAD, BLOCK_M, BLOCK_N, STRIPS,
@@ -733,7 +718,7 @@ def backward_column(
     else:
         _column_item(
             tl.program_id(0), Q, K, V, DO, L, CUT, RATE, DELTA, ALPHA, STARTS, ENDS, P,
-            DS, DK, DV, DK_SUMS, DV_SUMS, Q_TILES, DO_TILES, stride_qb, stride_qt,
+            DS, DK, DV, Q_TILES, DO_TILES, stride_qb, stride_qt,
             stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt, stride_vh,
             stride_ob, stride_ot, stride_oh, stride_gb, stride_gt, T, stride_l, G, window, band, scale, GROUP, D, D_PAD, BLOCK_M,
             BLOCK_N, STRIPS, AHEAD, WINDOW, TAIL, PICK, CAREFUL, EXACT, STATISTIC,

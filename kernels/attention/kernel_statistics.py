@@ -2,10 +2,11 @@
 
 The state is a tuple of tensors, empty where nothing is gathered. ENTROPY and
 SQUARES keep sum e (x - top) and sum e^2 relative to the running maximum. MASS
-keeps the TOP + 1 largest scores: the columns of a tile fall into FOLD classes of
-a row, each with its own sorted list, so that a score enters by TOP + 1 pairs of
-maximum and minimum and no thread asks another one; the lists of a row meet once,
-at the end. The score after the last that counts makes the cut, half way between
+keeps the TOP + 1 largest scores: FOLD columns of a tile share a list, which is kept
+sorted. Their scores are sorted by Batcher's network of 19 comparisons and merged
+into the list, whose smallest drop out: nine comparisons of two per score where
+entering them one by one takes TOP + 1 each. No thread asks another one; the lists
+of a row meet once, at the end. The score after the last that counts makes the cut, half way between
 the two: backward computes scores anew, to rounding, and must split them alike.
 
 kernel_tiles.py has the formulas, the units and the legend.
@@ -24,8 +25,8 @@ from kernels.attention.kernel_tiles import (
     _power,
 )
 
-# A tile is folded twice: four columns share a list.
-FOLD = tl.constexpr(4)
+# A tile is folded three times: eight columns share a list.
+FOLD = tl.constexpr(8)
 
 
 @triton.jit
@@ -54,13 +55,57 @@ def _halves(x):
 
 
 @triton.jit
-def _enter(x, lists, TOP: tl.constexpr):
-    """The sorted lists with one more score each; the smallest drops out."""
-    grown = ()
-    for place in tl.static_range(TOP + 1):
-        grown = grown + (tl.maximum(lists[place], x),)
-        x = tl.minimum(lists[place], x)
-    return grown
+def _compare(x, i: tl.constexpr, j: tl.constexpr, COUNT: tl.constexpr):
+    """The tuple of COUNT tensors with the larger of places i < j in i."""
+    out = ()
+    for place in tl.static_range(COUNT):
+        if place == i:
+            out = out + (tl.maximum(x[i], x[j]),)
+        elif place == j:
+            out = out + (tl.minimum(x[i], x[j]),)
+        else:
+            out = out + (x[place],)
+    return out
+
+
+@triton.jit
+def _sorted(x):
+    """Eight tensors in descending order (Batcher's odd-even merge sort, 1968)."""
+    for i in tl.static_range(0, 8, 2):
+        x = _compare(x, i, i + 1, 8)
+    for i in tl.static_range(0, 8, 4):
+        x = _compare(x, i, i + 2, 8)
+        x = _compare(x, i + 1, i + 3, 8)
+        x = _compare(x, i + 1, i + 2, 8)
+    for i in tl.static_range(4):
+        x = _compare(x, i, i + 4, 8)
+    x = _compare(x, 2, 4, 8)
+    x = _compare(x, 3, 5, 8)
+    for i in tl.static_range(1, 7, 2):
+        x = _compare(x, i, i + 1, 8)
+    return x
+
+
+@triton.jit
+def _merged(lists, x, COUNT: tl.constexpr):
+    """The COUNT largest of the sorted lists and of eight sorted tensors, sorted.
+
+    max(a_i, b_(n-1-i)) of two descending sequences of n are the n largest of both, and
+    first fall, then rise: a bitonic merge sorts them, as if +inf stood before them up
+    to 32.
+    """
+    merged = ()
+    for i in tl.static_range(COUNT):
+        if COUNT - 1 - i < 8:
+            merged = merged + (tl.maximum(lists[i], x[COUNT - 1 - i]),)
+        else:
+            merged = merged + (lists[i],)
+    for level in tl.static_range(5):
+        for i in tl.static_range(COUNT):
+            step: tl.constexpr = 16 >> level
+            if ((i + 32 - COUNT) & step) == 0 and i + step < COUNT:
+                merged = _compare(merged, i, i + step, COUNT)
+    return merged
 
 
 @triton.jit
@@ -80,12 +125,10 @@ def _gather(
     """
     if STATISTIC == MASS:
         left, right = _halves(x)
-        first, second = _halves(left)
-        third, fourth = _halves(right)
-        state = _enter(first, state, TOP)
-        state = _enter(second, state, TOP)
-        state = _enter(third, state, TOP)
-        state = _enter(fourth, state, TOP)
+        a, b = _halves(left)
+        c, d = _halves(right)
+        eight = _halves(a) + _halves(b) + _halves(c) + _halves(d)
+        state = _merged(state, _sorted(eight), TOP + 1)
     elif STATISTIC == ENTROPY:
         before = shrink * (state[0] + (top - new_top) * total)
         terms = e * tl.maximum(x - new_top[:, None], LOWEST)

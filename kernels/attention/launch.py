@@ -278,13 +278,6 @@ def backward_band(
     return delta, Band(p, ds, dalpha)
 
 
-def _sums(like: torch.Tensor, blocks: int, wanted: bool) -> torch.Tensor | None:
-    """Room for the sums of like_BTHD over each of so many blocks of T."""
-    B, _, heads, D = like.shape
-    shape = B * blocks, heads, D
-    return like.new_empty(shape, dtype=torch.float32) if wanted else None
-
-
 def backward_row(
     do: torch.Tensor | None,
     rows: Rows,
@@ -299,11 +292,10 @@ def backward_row(
     band: Band | None,
     variant: Variant,
     dq: torch.Tensor,
-    summed: bool,
     block: Tile | None = None,
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+) -> torch.Tensor | None:
     """Writes dq and, where there is no band, delta; returns, where column is fast,
-    which blocks of queries need careful arithmetic, and the sums of dq over blocks.
+    which blocks of queries need careful arithmetic.
     """
     B, T, H, _ = q.shape
     shared = flags(q, k, starts, variant)
@@ -312,7 +304,6 @@ def backward_row(
     care = None
     if variant.pick and q.dtype != torch.float32:
         care = torch.empty(B, H, blocks, dtype=torch.int32, device=q.device)
-    dq_sums = _sums(dq, blocks, summed)
     kernel_backward.backward_row[(B * H * blocks,)](
         q,
         k,
@@ -327,7 +318,6 @@ def backward_row(
         band and band.ds,
         care,
         dq,
-        dq_sums,
         descriptor(k, block.n, block.descriptors),
         descriptor(v, block.n, block.descriptors),
         *strides(q),
@@ -347,7 +337,7 @@ def backward_row(
         **shared,
         **block.options,
     )
-    return care, dq_sums
+    return care
 
 
 def backward_column(
@@ -365,19 +355,16 @@ def backward_column(
     variant: Variant,
     dk: torch.Tensor,
     dv: torch.Tensor | None,
-    summed: bool,
     block: Tile | None = None,
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Writes dk and dv; returns their sums over blocks."""
+) -> None:
+    """Writes dk and dv."""
     B, T, G, _ = k.shape
     shared = flags(q, k, starts, variant)
     block = block or chosen("column", q, shared, variant)
     ends = None
     if starts is not None:
         ends = torch.searchsorted(starts, starts, right=True, out_int32=True)
-    blocks = triton.cdiv(T, block.n)
-    count = B * G * blocks
-    sums = _sums(dk, blocks, summed), _sums(dk, blocks, summed)
+    count = B * G * triton.cdiv(T, block.n)
     # The row kernel's block, which divides T into as many as there are flags.
     flagged = (
         1 if care is None else triton.next_power_of_2(triton.cdiv(T, care.shape[2]))
@@ -400,7 +387,6 @@ def backward_column(
             care,
             dk,
             dv,
-            *sums,
             descriptor(q, block.m, block.descriptors),
             descriptor(do, block.m, block.descriptors),
             *strides(q),
@@ -425,7 +411,6 @@ def backward_column(
             **shared,
             **block.options,
         )
-    return sums
 
 
 def statistic_rows(
@@ -461,12 +446,8 @@ def backward(
     starts: torch.Tensor | None,
     variant: Variant,
     into: Gradients,
-    summed: bool = False,
-) -> tuple[torch.Tensor | None, tuple[torch.Tensor | None, ...]]:
-    """Writes the gradients of q, k and v; returns dalpha_H where there is an alpha,
-    and, `summed`, the three gradients' sums over batch and positions, fp32 [heads, D]
-    each, added up from sums over blocks in a fixed order.
-    """
+) -> torch.Tensor | None:
+    """Writes the gradients of q, k and v; returns dalpha_H where there is an alpha."""
     if dvalue is None:
         variant = variant._replace(statistic=None)
     rows = statistic_rows(q, dL, dvalue, value, cut, variant)
@@ -476,11 +457,8 @@ def backward(
     else:
         delta, band = backward_band(do, rows, q, k, v, o, L, *given, variant)
     given = *given, band
-    care, dq_sums = backward_row(
-        do, rows, q, k, v, o, L, delta, *given, variant, into.dq, summed
+    care = backward_row(do, rows, q, k, v, o, L, delta, *given, variant, into.dq)
+    backward_column(
+        do, rows, q, k, v, L, delta, *given, care, variant, into.dk, into.dv
     )
-    column = into.dk, into.dv, summed
-    sums = backward_column(do, rows, q, k, v, L, delta, *given, care, variant, *column)
-    dalpha = None if band is None else band.dalpha.sum(dim=(0, 2))
-    sums = (None if x is None else x.sum(dim=0) for x in (dq_sums, *sums))
-    return dalpha, tuple(sums)
+    return None if band is None else band.dalpha.sum(dim=(0, 2))

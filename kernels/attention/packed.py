@@ -1,8 +1,7 @@
 """Fused causal attention on the output of a fused projection.
 
 The gradients of q, k and v are written into one tensor, as the projection's
-backward products want it: nothing is joined. The sums of its columns, which are the
-gradient of the projection's bias, are made while the values are in registers.
+backward products want it: nothing is joined.
 
 Legend: B batch, T positions, H query heads, G key/value heads, N = H + 2 G, D head
 width.
@@ -16,7 +15,6 @@ from kernels.attention.fused import Options, check_tensors, dense, fakes, filled
 @torch.library.custom_op("kablate::attention_packed", mutates_args=())
 def _packed(
     qkv: torch.Tensor,
-    bias: torch.Tensor | None,
     alpha: torch.Tensor | None,
     starts: torch.Tensor | None,
     heads: int,
@@ -37,7 +35,7 @@ def _packed(
 
 
 @_packed.register_fake
-def _(qkv, bias, alpha, starts, heads, normaliser, band, window, scale, statistic, top):
+def _(qkv, alpha, starts, heads, normaliser, band, window, scale, statistic, top):
     return fakes(parts(qkv, heads)[0], True, statistic)
 
 
@@ -60,11 +58,8 @@ def _packed_backward(
     scale: float,
     statistic: str | None,
     top: int,
-    summed: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """dqkv, its sum over batch and positions (fp32 [N D], where `summed`), dalpha;
-    what there is not is empty.
-    """
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """dqkv, and dalpha, empty where there is no alpha."""
     from kernels.attention import launch
 
     variant = launch.Variant(normaliser, band, window, scale, statistic, top)
@@ -72,23 +67,17 @@ def _packed_backward(
     into = launch.Gradients(*parts(dqkv, heads))
     cut = cut if statistic == "mass" else None
     given = dense(do), dL, dvalue, *parts(qkv, heads), o, L, value, cut, alpha, starts
-    dalpha, sums = launch.backward(*given, variant, into, summed)
-    total = torch.cat(sums).flatten() if summed else None
-    return filled(qkv, (dqkv, total, dalpha))
+    return filled(qkv, (dqkv, launch.backward(*given, variant, into)))
 
 
 @_packed_backward.register_fake
-def _(do, dL, dvalue, qkv, o, L, value, cut, alpha, starts, heads, *options):
-    total = None
-    if options[-1]:
-        total = qkv.new_empty(qkv.shape[2] * qkv.shape[3], dtype=torch.float32)
+def _(do, dL, dvalue, qkv, o, L, value, cut, alpha, starts, heads, *_):
     dalpha = None if alpha is None else alpha.new_empty(alpha.shape)
-    return filled(qkv, (qkv.new_empty(qkv.shape), total, dalpha))
+    return filled(qkv, (qkv.new_empty(qkv.shape), dalpha))
 
 
 def _setup(ctx, inputs, output):
-    qkv, bias, alpha, starts, *ctx.variant = inputs
-    ctx.bias = None if bias is None else bias.dtype
+    qkv, alpha, starts, *ctx.variant = inputs
     ctx.save_for_backward(qkv, *output, alpha, starts)
     ctx.set_materialize_grads(False)
 
@@ -98,10 +87,8 @@ def _backward(ctx, do, dL, dvalue, _):
     do = torch.zeros_like(o) if do is None else do
     dvalue = None if ctx.variant[-2] is None else dvalue
     given = do, dL, dvalue, qkv, o, L, value, cut, alpha, starts
-    summed = ctx.bias is not None
-    dqkv, dbias, dalpha = _packed_backward(*given, *ctx.variant, summed)
-    dbias = dbias.to(ctx.bias) if summed else None
-    return dqkv, dbias, None if alpha is None else dalpha, *(None,) * 8
+    dqkv, dalpha = _packed_backward(*given, *ctx.variant)
+    return dqkv, None if alpha is None else dalpha, *(None,) * 8
 
 
 _packed.register_autograd(_backward, setup_context=_setup)
@@ -117,7 +104,6 @@ def attention_packed(
     qkv_BTND: torch.Tensor,
     heads: int,
     *,
-    bias: torch.Tensor | None = None,
     normaliser: str,
     alpha: torch.Tensor | None = None,
     band: int | None = None,
@@ -128,19 +114,13 @@ def attention_packed(
     top: int | None = None,
 ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """attention_fused of q = qkv[:, :, :H], then G heads of k and G of v, H = heads.
-
-    bias, of N D entries, takes no part in the result: qkv holds it already, added to
-    a detached copy. It gets the gradient that it would have got there, the sum of
-    qkv's gradient over batch and positions. Raises what attention_fused raises, and
-    ValueError where the heads are not H + 2 G or the bias is not N D entries.
+    Raises what attention_fused raises, and ValueError where the heads are not H + 2 G.
     """
     N, D = qkv_BTND.shape[2:]
     if heads < 1 or N <= heads or (N - heads) % 2 != 0:
         raise ValueError(f"{N} heads are not {heads} queries and equally many k and v")
-    if bias is not None and bias.shape != (N * D,):
-        raise ValueError(f"the bias must have {N * D} entries, not {bias.shape}")
     q, k, v = parts(qkv_BTND, heads)
     check_tensors(q, k, v, alpha, band, starts)
     options = Options(normaliser, band, window, scale, tuple(statistics), top)
-    o, *rows = _packed(qkv_BTND, bias, alpha, starts, heads, *options.checked(D))
+    o, *rows = _packed(qkv_BTND, alpha, starts, heads, *options.checked(D))
     return (o, options.named(q, rows, starts)) if statistics else o

@@ -2,8 +2,8 @@
 
 routing   a block of queries: scores of every head anew, p from the known L, their
           mean per tile, and the k largest of every row kept, with their places.
-          Lists are kept as kernel_statistics.py keeps them, in ascending order of
-          keys, so that of equals the earlier stays.
+          The columns of a tile fall into FOLD classes of a row, each with a sorted
+          list, which keys enter in ascending order: of equals the earlier stays.
 mix       r_t = sum_j w_tj m_index_tj, k gathered rows per query
 mix_back  dm_s = sum_t [s among the keys of t] w_ts dr_t for a block of keys: the
           tile of weights is made from the places, so that no sum needs an atomic
@@ -15,7 +15,7 @@ K counts the keys that are kept and R is the width of what is mixed.
 import triton
 import triton.language as tl
 
-from kernels.attention.kernel_statistics import FOLD, _halves
+from kernels.attention.kernel_statistics import _halves
 from kernels.attention.kernel_tiles import (
     LOG2E,
     _dot,
@@ -28,6 +28,8 @@ from kernels.attention.kernel_tiles import (
     _visible,
 )
 
+# A tile is folded twice: four columns share a list.
+FOLD = tl.constexpr(4)
 # Above every place.
 NOWHERE = tl.constexpr(2**31 - 1)
 

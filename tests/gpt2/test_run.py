@@ -241,7 +241,9 @@ def test_all_steps_of_a_study_see_the_same_batches(small, corpus):
     seen = []
     for settings, sizes in ((base, Batch(8, 1, 1)), (wide, Batch(2, 4, 1))):
         steps = Corpus(settings, corpus).batches(sizes, "cpu", 3, 6)
-        rows = [torch.cat([micro.tokens_BT for micro in step]).numpy() for step in steps]
+        rows = [
+            torch.cat([micro.tokens_BT for micro in step]).numpy() for step in steps
+        ]
         seen.append(np.stack(rows))
     assert seen[0].shape == (3, 8, 16)
     assert (seen[0] == seen[1]).all()

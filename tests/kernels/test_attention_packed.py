@@ -27,14 +27,13 @@ def total(found, statistics) -> torch.Tensor:
 
 
 def both(H, G, normaliser, band, window, documents, statistics, top) -> list:
-    """(value, dqkv, dbias, dalpha) by each way, poisoned."""
+    """(value, dqkv, dalpha) by each way, poisoned."""
     from kernels.attention.check import poisoned
 
     torch.manual_seed(0)
     B, T, D = 2, 37, 16
     N = H + 2 * G
     qkv = torch.randn(B, T, N, D, requires_grad=True)
-    bias = torch.randn(N * D, requires_grad=True)
     alpha = torch.full((H,), 0.3, requires_grad=True) if band else None
     starts = None
     if documents:
@@ -43,9 +42,8 @@ def both(H, G, normaliser, band, window, documents, statistics, top) -> list:
     options |= {"window": window, "starts": starts, "statistics": statistics}
     leaves, found = [qkv] + ([alpha] if band else []), []
     with poisoned():
-        packed = attention_packed(qkv, H, bias=bias, **options)
-        value = total(packed, statistics)
-        found.append([value, *torch.autograd.grad(value, [*leaves, bias])])
+        value = total(attention_packed(qkv, H, **options), statistics)
+        found.append([value, *torch.autograd.grad(value, leaves)])
         value = total(attention_fused(*parts(qkv, H), **options), statistics)
         found.append([value, *torch.autograd.grad(value, leaves)])
     return [[x.detach() for x in way] for way in found]
@@ -53,10 +51,8 @@ def both(H, G, normaliser, band, window, documents, statistics, top) -> list:
 
 @pytest.mark.parametrize("case", CASES)
 def test_equal_to_its_parts(interpret, case):
-    (*packed, dbias), apart = interpret(both, *case)
+    packed, apart = interpret(both, *case)
     assert all(map(torch.equal, packed, apart))
-    summed = apart[1].double().sum(dim=(0, 1)).flatten()
-    torch.testing.assert_close(dbias.double(), summed, rtol=1e-5, atol=1e-5)
 
 
 def alone(kind: str, normaliser: str, window: int | None) -> list:
@@ -94,20 +90,20 @@ def traced() -> None:
     """The promises of the operator to torch; raises where one is broken."""
     torch.manual_seed(0)
     qkv = torch.randn(1, 9, 4, 16, requires_grad=True)
-    bias, alpha = torch.randn(64, requires_grad=True), torch.tensor([0.3, 0.1])
+    alpha = torch.tensor([0.3, 0.1], requires_grad=True)
 
-    def run(qkv, bias):
+    def run(qkv, alpha):
         options = {"normaliser": "softpick", "alpha": alpha, "band": 3}
-        return attention_packed(qkv, 2, bias=bias, **options)
+        return attention_packed(qkv, 2, **options)
 
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
     for function in (run, compiled):
-        found = torch.autograd.grad(function(qkv, bias).square().sum(), (qkv, bias))
-        assert found[0].shape == qkv.shape and found[1].shape == bias.shape
+        found = torch.autograd.grad(function(qkv, alpha).square().sum(), (qkv, alpha))
+        assert found[0].shape == qkv.shape and found[1].shape == alpha.shape
     options = 2, "softmax", 3, 4, 0.2, "mass", 2
     torch.library.opcheck(
         torch.ops.kablate.attention_packed.default,
-        (qkv.detach().requires_grad_(), bias, alpha, None, *options),
+        (qkv.detach().requires_grad_(), alpha, None, *options),
     )
     q, k = (torch.randn(1, 9, 2, 16, requires_grad=True) for _ in "qk")
     torch.library.opcheck(
@@ -122,8 +118,8 @@ def test_promises(interpret):
 
 def test_refusals():
     qkv = torch.zeros(1, 4, 6, 16)
-    for heads, bias in ((3, None), (6, None), (0, None), (2, torch.zeros(95))):
-        with pytest.raises(ValueError, match="heads|bias"):
-            attention_packed(qkv, heads, bias=bias, normaliser="softmax")
+    for heads in (3, 6, 0):
+        with pytest.raises(ValueError, match="equally many"):
+            attention_packed(qkv, heads, normaliser="softmax")
     with pytest.raises(ValueError, match="at least one"):
         row_statistics(qkv, qkv, normaliser="softmax", statistics=())
