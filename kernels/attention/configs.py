@@ -2,8 +2,8 @@
 
 A tile is chosen by target, kernel, padded head width and variant; the first row
 that matches serves. `make aot` compiles every choice without a GPU and refuses
-spills, so a faster tile that spills is not here. cuda:90 was measured on an H200
-(results/bench); the others are the largest that fit.
+spills, so a faster tile that spills is not here. cuda:90 was measured on an H100
+and an H200 (results/bench); the others are the largest that fit.
 """
 
 from typing import NamedTuple
@@ -56,25 +56,31 @@ class Row(NamedTuple):
 HALF: dict[str, dict[str, list[Row]]] = {
     "cuda:90": {
         "forward": [
-            Row(64, True, None, Tile(128, 64, 8, 3)),
-            Row(64, False, True, Tile(64, 64, 4, 2, descriptors=True)),
+            Row(64, True, False, Tile(128, 64, 8, 3)),
+            Row(64, True, True, Tile(64, 64, 4, 2)),
+            Row(64, False, True, Tile(64, 64, 4, 3)),
             Row(64, False, False, Tile(64, 64, 4, 3, descriptors=True)),
-            Row(128, True, False, Tile(64, 32, 4, 3)),
             Row(128, None, None, Tile(64, 32, 4, 3, descriptors=True)),
         ],
-        "band": [Row(128, True, None, Tile(64, 32, 4, 1))],
+        "band": [
+            Row(64, True, None, Tile(64, 32, 4, 1)),
+            Row(128, True, False, Tile(64, 64, 4, 1)),
+            Row(128, True, True, Tile(64, 32, 4, 2)),
+        ],
         "row": [
-            Row(64, True, None, Tile(64, 64, 4, 2, descriptors=True)),
+            Row(64, True, False, Tile(64, 64, 4, 2, descriptors=True)),
+            Row(64, True, True, Tile(64, 64, 4, 2)),
             Row(64, False, None, Tile(64, 64, 4, 3, descriptors=True)),
-            Row(128, True, None, Tile(64, 32, 4, 2, descriptors=True)),
-            Row(128, False, None, Tile(64, 32, 4, 3, descriptors=True)),
+            Row(128, True, None, Tile(64, 64, 4, 2, descriptors=True, ahead=2)),
+            Row(128, False, False, Tile(64, 32, 4, 3, descriptors=True)),
+            Row(128, False, True, Tile(64, 32, 4, 4, descriptors=True)),
         ],
         "column": [
-            Row(64, True, None, Tile(64, 64, 4, 3)),
-            Row(64, False, True, Tile(64, 64, 4, 2)),
-            Row(64, False, False, Tile(64, 64, 4, 3)),
-            Row(128, True, None, Tile(32, 64, 4, 3, descriptors=True)),
-            Row(128, False, None, Tile(32, 64, 4, 2, descriptors=True)),
+            Row(64, True, False, Tile(32, 64, 4, 3)),
+            Row(64, True, True, Tile(64, 64, 4, 3, ahead=2)),
+            Row(64, False, None, Tile(64, 64, 4, 3)),
+            Row(128, True, None, Tile(64, 64, 4, 2, descriptors=True)),
+            Row(128, False, None, Tile(32, 64, 4, 3)),
         ],
     },
     "cuda:80": {
@@ -111,7 +117,8 @@ HALF: dict[str, dict[str, list[Row]]] = {
 GATHERING: dict[str, dict[str, list[Row]]] = {
     "cuda:90": {
         "forward": [
-            Row(64, None, None, Tile(64, 64, 4, 2)),
+            Row(64, True, None, Tile(64, 64, 4, 3)),
+            Row(64, False, None, Tile(64, 64, 4, 3, descriptors=True)),
             Row(128, None, None, Tile(64, 32, 4, 2)),
         ],
         "column": [

@@ -102,9 +102,9 @@ def _merged(lists, x, COUNT: tl.constexpr):
             merged = merged + (lists[i],)
     for level in tl.static_range(5):
         for i in tl.static_range(COUNT):
-            step: tl.constexpr = 16 >> level
-            if ((i + 32 - COUNT) & step) == 0 and i + step < COUNT:
-                merged = _compare(merged, i, i + step, COUNT)
+            if (i + 32 - COUNT) // (16 // 2**level) % 2 == 0:
+                if i + 16 // 2**level < COUNT:
+                    merged = _compare(merged, i, i + 16 // 2**level, COUNT)
     return merged
 
 
