@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import torch
 
+from gpt2.tape import Tape
+
 
 class Context(NamedTuple):
     """From a block to the next one of the same forward pass.
@@ -45,20 +47,20 @@ class Side(NamedTuple):
 
 class AttentionCache(NamedTuple):
     """Of one layer. memory: per token (k, v, or the latents), each (B, S, …);
-    queries_BwHD: the last W queries, for RA.
+    queries: the last W of them, (B, w, H, D), for RA.
     """
 
-    memory: tuple[torch.Tensor, ...]
-    queries_BwHD: torch.Tensor | None
+    memory: tuple[Tape, ...]
+    queries: Tape | None
 
 
 class MlpCache(NamedTuple):
-    """Of one layer. total_Br: fp32 sum of the gate contexts so far; mixed_BSr:
-    h W_down of every token, for the cross-token MLP.
+    """Of one layer. total_Br: fp32 sum of the gate contexts so far; mixed: h W_down
+    of every token, (B, S, r), for the cross-token MLP.
     """
 
     total_Br: torch.Tensor | None
-    mixed_BSr: torch.Tensor | None
+    mixed: Tape | None
 
 
 class LayerCache(NamedTuple):
@@ -77,14 +79,15 @@ class Cache(NamedTuple):
 
 def values(cache: LayerCache, length: int) -> tuple[int, int]:
     """(values per token, values constant in the length) that a layer's cache
-    holds for one sequence, measured on its tensors.
+    holds for one sequence, measured on its tensors; room set aside not counted.
     """
     per_token = constant = 0
     attention, mlp = cache
-    for tensor in (*attention.memory, mlp.mixed_BSr):
-        if tensor is not None:
-            per_token += tensor[0].numel() // length
-    for tensor in (attention.queries_BwHD, mlp.total_Br):
-        if tensor is not None:
-            constant += tensor[0].numel()
+    for tape in (*attention.memory, mlp.mixed):
+        if tape is not None:
+            per_token += tape.tensor[0].numel() // length
+    if attention.queries is not None:
+        constant += attention.queries.tensor[0].numel()
+    if mlp.total_Br is not None:
+        constant += mlp.total_Br[0].numel()
     return per_token, constant

@@ -20,6 +20,7 @@ from gpt2.attention.torchs import flex, sdpa
 from gpt2.context import AttentionCache, Context, Routed, Side
 from gpt2.init import Matrix, residual_std
 from gpt2.settings import ModelSettings
+from gpt2.tape import Tape
 from kernels.attention import mix, normalise, reciprocal, scores, visible
 
 PROJECTIONS = {"mha": MultiHead, "gqa": MultiHead, "mla": Latent}
@@ -64,7 +65,7 @@ class Attention(nn.Module):
         self.gpu_impl = resolve_attention(settings, "cuda")
         twice = options.ra_ct_apply == "weights"
         self.packs = self.projection.packs and not twice
-        self.dropout = settings.dropout
+        self.dropout, self.longest = settings.dropout, settings.block_size
         self.out_std = residual_std(settings.layers)
 
     def forward(
@@ -75,7 +76,7 @@ class Attention(nn.Module):
         starts_BT: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, Side, AttentionCache | None]:
         """y_BnE, what the MLP reads, and the grown cache (None without one)."""
-        start = cache.memory[0].shape[1] if cache else 0
+        start = len(cache.memory[0]) if cache else 0
         if cache is None and self.packs and self._impl(x_BnE) == "triton":
             looked, new = self._packed(x_BnE, starts_BT), None
         else:
@@ -98,7 +99,8 @@ class Attention(nn.Module):
     def empty_cache(self, x_BnE: torch.Tensor) -> AttentionCache:
         """A cache of no tokens, shaped for x."""
         q_B0HD, memory = self.projection(x_BnE[:, :0], None, 0)
-        return AttentionCache(memory, None if self.ra is None else q_B0HD)
+        tapes = [Tape.of(x_B0, self.longest) for x_B0 in (*memory, q_B0HD)]
+        return AttentionCache(tuple(tapes[:-1]), None if self.ra is None else tapes[-1])
 
     def probabilities(
         self,
@@ -160,19 +162,18 @@ class Attention(nn.Module):
         cache: AttentionCache,
     ) -> tuple[Looked, AttentionCache]:
         """New tokens against everything cached."""
-        memory = tuple(torch.cat(pair, dim=1) for pair in zip(cache.memory, new))
-        total, queries_BwHD = memory[0].shape[1], None
+        tapes = tuple(tape.append(x_Bn) for tape, x_Bn in zip(cache.memory, new))
+        memory, queries = tuple(tape.tensor for tape in tapes), cache.queries
         s_BHnS = self.projection.scores(q_BnHD, memory)
-        if self.ra is not None:
-            queries_BwHD = torch.cat([cache.queries_BwHD, q_BnHD], dim=1)
+        if queries is not None:
+            queries = queries.append(q_BnHD)
             k_BnGD = self.projection.expand(new)[0]
-            s_BHnS = s_BHnS + self._transposed(queries_BwHD, k_BnGD, total)
-            first = max(queries_BwHD.shape[1] - self.ra.band, 0)
-            queries_BwHD = queries_BwHD[:, first:]
+            s_BHnS = s_BHnS + self._transposed(queries.tensor, k_BnGD, len(tapes[0]))
+            queries = queries.last(self.ra.band)
         looked = self._finish(
             s_BHnS, lambda p_BHnS: self.projection.mix(p_BHnS, memory)
         )
-        return looked, AttentionCache(memory, queries_BwHD)
+        return looked, AttentionCache(tapes, queries)
 
     def _transposed(
         self, q_BwHD: torch.Tensor, k_BnGD: torch.Tensor, total: int

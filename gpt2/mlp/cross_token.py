@@ -11,6 +11,7 @@ from torch import nn
 from gpt2.context import Side
 from gpt2.init import STD, Matrix
 from gpt2.settings import ModelSettings
+from gpt2.tape import Tape
 
 
 class CrossToken(nn.Module):
@@ -26,7 +27,7 @@ class CrossToken(nn.Module):
         options = settings.mlp
         self.mode, self.k = options.cross_token_mode, options.cross_token_k
         self.tau, self.alpha = options.cross_token_tau, options.cross_token_alpha
-        self.gradient = options.cross_token_gradient
+        self.gradient, self.longest = options.cross_token_gradient, settings.block_size
         self.down = nn.Linear(settings.mlp_dim, settings.cross_rank, bias=False)
         self.up = nn.Linear(settings.cross_rank, settings.mlp_dim, bias=False)
 
@@ -34,8 +35,8 @@ class CrossToken(nn.Module):
         self,
         h_BnF: torch.Tensor,
         side: Side,
-        mixed_BSr: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        mixed: Tape | None,
+    ) -> tuple[torch.Tensor, Tape | None]:
         """(what is added to h, the grown cache)."""
         new_Bnr = self.down(h_BnF)
         if side.routed is not None:
@@ -44,20 +45,19 @@ class CrossToken(nn.Module):
             index_Bnk, weight_Bnk = side.routed
             r_Bnr = routed_mix(new_Bnr, index_Bnk, _renormalised(weight_Bnk))
             return self.alpha * self.up(r_Bnr), None
-        routing_BnS = side.routing_BnS
-        if mixed_BSr is None:
-            all_BSr = new_Bnr
-        else:
-            all_BSr = mixed_BSr = torch.cat([mixed_BSr, new_Bnr], dim=1)
+        routing_BnS, all_BSr = side.routing_BnS, new_Bnr
+        if mixed is not None:
+            mixed = mixed.append(new_Bnr)
+            all_BSr = mixed.tensor
         if not self.gradient:
             routing_BnS = routing_BnS.detach()
         weights_BnS = route(routing_BnS, side.seen_n, self.mode, self.k, self.tau)
         r_Bnr = weights_BnS.to(all_BSr.dtype) @ all_BSr
-        return self.alpha * self.up(r_Bnr), mixed_BSr
+        return self.alpha * self.up(r_Bnr), mixed
 
-    def empty_mixed(self, h_B0F: torch.Tensor) -> torch.Tensor:
+    def empty_mixed(self, h_B0F: torch.Tensor) -> Tape:
         """The cache of no tokens."""
-        return self.down(h_B0F)
+        return Tape.of(self.down(h_B0F), self.longest)
 
     def cache_per_token(self) -> int:
         """Values a decode caches per token and layer."""

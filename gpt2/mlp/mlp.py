@@ -58,18 +58,18 @@ class Mlp(nn.Module):
     ) -> tuple[torch.Tensor, Context, MlpCache | None]:
         """y_BnE, what the next block hears, and the grown cache (None without)."""
         h_BnF = self._activation(x_BnE)
-        total_Br, mixed_BSr = cache or MlpCache(None, None)
+        total_Br, mixed = cache or MlpCache(None, None)
         hidden_BnF, context = h_BnF, Context()
         if self.attn_gate is not None:
             gate_BnH, total_Br = self.attn_gate(h_BnF, start, total_Br, starts_BT)
             context = context._replace(gate_BnH=gate_BnH)
         if self.cross_token is not None:
-            added_BnF, mixed_BSr = self.cross_token(h_BnF, side, mixed_BSr)
+            added_BnF, mixed = self.cross_token(h_BnF, side, mixed)
             hidden_BnF = hidden_BnF + added_BnF
         if self.latent is not None:
             hidden_BnF = hidden_BnF + self.latent.read(side.latent_BnL)
             context = context._replace(latent_BnL=self.latent.write(h_BnF))
-        cache = None if cache is None else MlpCache(total_Br, mixed_BSr)
+        cache = None if cache is None else MlpCache(total_Br, mixed)
         return self.outer(hidden_BnF), context, cache
 
     def _activation(self, x_BnE: torch.Tensor) -> torch.Tensor:

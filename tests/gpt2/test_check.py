@@ -238,9 +238,9 @@ def test_a_cache_that_is_one_query_short(verdicts, monkeypatch):
 
     def short(self, q, new, cache):
         looked, grown = plain(self, q, new, cache)
-        queries = grown.queries_BwHD
+        queries = grown.queries
         if queries is not None:
-            queries = queries[:, 1:] if queries.shape[1] == self.ra.band else queries
+            queries = queries.last(self.ra.band - 1)
         return looked, AttentionCache(grown.memory, queries)
 
     monkeypatch.setattr(Attention, "_decode", short)

@@ -104,15 +104,24 @@ def test_the_running_sum_is_fp32(small):
     assert torch.equal(gate(h_BtF.expand(-1, 600, -1), 0, None)[0][:, -1:], first)
 
 
-def test_the_cache_is_a_value(small):
-    """Two continuations of one prefix do not disturb each other."""
-    model = awake(small(**ALL["three layers of all"]))
-    tokens = torch.randint(0, 257, (1, 6))
-    _, prefix = model.decode(tokens)
-    one, _ = model.decode(torch.tensor([[3]]), prefix)
-    model.decode(torch.tensor([[250]]), prefix)
-    again, _ = model.decode(torch.tensor([[3]]), prefix)
-    assert torch.equal(one, again) and prefix.length == 6
+@pytest.mark.parametrize("case", ["three layers of all", "attention gqa-ra"])
+def test_the_cache_is_a_value(small, case):
+    """Several continuations of one prefix do not disturb each other, however they
+    take turns, and the prefix stays what it was.
+    """
+    model = awake(small(**ALL[case]))
+    tokens = torch.randint(0, 257, (1, T))
+    _, prefix = model.decode(tokens[:, :6])
+    tails = [torch.randint(0, 257, (1, T - 6)) for _ in range(3)]
+    caches = [prefix] * 3
+    for i in range(T - 6):
+        for which, tail in enumerate(tails):
+            found, caches[which] = model.decode(tail[:, i : i + 1], caches[which])
+            text = torch.cat([tokens[:, :6], tail[:, : i + 1]], dim=1)
+            with torch.no_grad():
+                wanted = model(text)[:, -1:]
+            assert torch.allclose(found, wanted, rtol=1e-9, atol=1e-10)
+    assert prefix.length == 6
 
 
 def test_too_long_a_text_is_an_error(small):

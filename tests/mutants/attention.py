@@ -92,8 +92,8 @@ RECIPROCAL = [
         "ra-cache-short",
         "the cache is one query short",
         LAYER,
-        "first = max(queries_BwHD.shape[1] - self.ra.band, 0)",
-        "first = max(queries_BwHD.shape[1] - self.ra.band + 1, 0)",
+        "queries = queries.last(self.ra.band)",
+        "queries = queries.last(self.ra.band - 1)",
         check("5", "decoding"),
     ),
 ]
