@@ -1,0 +1,117 @@
+"""Compile the decode kernels for a target that is not there, and read what they
+cost, as kernels/attention/aot.py does for its own.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import NamedTuple
+
+import torch
+import triton
+from triton.compiler import ASTSource
+
+from kernels.attention.aot import COMPILED, TYPES, Cost, _amd, _nvidia, gpu_target
+from kernels.attention.configs import TARGETS, Tile
+from kernels.decode import kernel
+from kernels.decode.configs import MOST_PARTS, WIDTHS, chunk, tile
+from kernels.decode.launch import STEP
+
+HEADS = 12
+# Head widths with keys of their own; a latent is any width.
+OWN = (16, 64, 128)
+FLOATS = ("ALPHA", "ACC", "TOTAL", "TOP")
+
+
+class Case(NamedTuple):
+    """One binary: width of products and values; heads of that width, or MLA's latent
+    before heads of 64.
+    """
+
+    target: str
+    kernel: str
+    width: int
+    dtype: torch.dtype
+    several: bool
+    latent: bool
+    band: bool
+    pick: bool
+    tile: Tile
+
+    @property
+    def name(self) -> str:
+        """target kernel width dtype flags."""
+        flags = ("softpick" if self.pick else "softmax") + "+ra" * self.band
+        flags += "+rows" * self.several
+        width = f"{'L' if self.latent else 'D'}{self.width}"
+        dtype = TYPES[self.dtype]
+        return f"{self.target} decode_{self.kernel} {width} {dtype} {flags}"
+
+
+def cases(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
+    """Every tile that a launch can choose, per target, in its variants."""
+    bools = (False, True)
+    for target, dtype in product(targets, COMPILED):
+        for latent, band, pick, several in product(bools, bools, bools, bools):
+            for width in WIDTHS if latent else OWN:
+                if latent and not several:
+                    continue  # its heads share the latent: there are several
+                choice = tile(target, width, several)
+                flags = several, latent, band, pick, choice
+                yield Case(target, "parts", width, dtype, *flags)
+        for width, pick in product(WIDTHS, bools):
+            flags = False, True, False, pick, Tile(1, STEP, 4, 3)
+            yield Case(target, "merge", width, dtype, *flags)
+
+
+def source(case: Case) -> ASTSource:
+    """The kernel specialised as a launch with aligned inputs would do it."""
+    fn, dtype = getattr(kernel, case.kernel), TYPES[case.dtype]
+    D = 64 if case.latent else case.width
+    constants = {
+        "GROUP": HEADS if case.several else 1,
+        "J_GROUP": 1 if case.latent or not case.several else HEADS,
+        "C": case.width,
+        "C_PAD": case.width,
+        "WIDE": case.width,
+        "WIDE_PAD": case.width,
+        "D": D,
+        "D_PAD": D,
+        "CHUNK": chunk(case.tile, D),
+        "ROWS": case.tile.m,
+        "BLOCK_N": case.tile.n,
+        "BAND": case.band,
+        "PICK": case.pick,
+        "SAFE": True,
+        "UNSAFE": False,
+        "MOST": MOST_PARTS,
+        "STEP": STEP,
+    }
+    if not case.band:
+        constants |= dict.fromkeys(("QUERIES", "KEYS", "ALPHA"))
+    signature, attributes = {}, {}
+    loose = {"S", "n", "w", "H", "first", "length", "window", "band", "count"}
+    for index, name in enumerate(fn.arg_names):
+        if name in constants:
+            signature[name] = "constexpr"
+        elif name == "scale":
+            signature[name] = "fp32"
+        elif name in loose:
+            signature[name] = "i32"
+        else:
+            attributes[(index,)] = [["tt.divisibility", 16]]
+            pointer = name.isupper()
+            kind = f"*{'fp32' if name in FLOATS else dtype}" if pointer else "i32"
+            signature[name] = kind
+    constants = {name: constants[name] for name in fn.arg_names if name in constants}
+    return ASTSource(fn, signature, constants, attributes)
+
+
+def cost(case: Case) -> Cost:
+    """Compile one case and read its resources."""
+    compiled = triton.compile(
+        source(case), target=gpu_target(case.target), options=case.tile.options
+    )
+    shared = compiled.metadata.shared
+    if case.target.startswith("cuda"):
+        return Cost(*_nvidia(compiled.asm["cubin"]), shared)
+    return Cost(*_amd(compiled.asm["amdgcn"]), shared)
