@@ -87,7 +87,7 @@ generate: | $(SETUP)	## Sample text from a finished run: RUN=results/… PROMPT=
 	$(if $(RUN),,$(error make generate needs a run: make generate RUN=results/STUDY/STEP/seed-K/HASH8 PROMPT="…"))
 	$(Q)$(PY) scripts/generate.py --prompt="$$PROMPT" --stop="$$STOP" \
 	  $(call option,TOKENS,tokens) $(call option,SEED,seed) $(call option,DEVICE,device) \
-	  $(call option,TEMPERATURE,temperature) $(call option,TOP_K,top-k) \
+	  $(call option,DECODE,decode) $(call option,TEMPERATURE,temperature) $(call option,TOP_K,top-k) \
 	  $(call option,TOP_P,top-p) $(call option,MIN_P,min-p) "$$RUN"
 
 export: | $(SETUP)	## A finished run for other programs: RUN=results/… FORMAT=hf|gguf|native (docs/export.md)

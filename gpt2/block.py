@@ -21,10 +21,10 @@ class Block(nn.Module):
     an argument and a result of forward.
     """
 
-    def __init__(self, settings: ModelSettings, last: bool):
+    def __init__(self, settings: ModelSettings, last: bool, decoder: str = "reference"):
         super().__init__()
         self.norm1 = build_norm(settings)
-        self.attn = Attention(settings)
+        self.attn = Attention(settings, decoder)
         self.norm2 = build_norm(settings)
         self.mlp = Mlp(settings, last)
         self.dropout = settings.dropout

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from gpt2 import checkpoint
+from gpt2.attention.decoding import resolve_decoder
 from gpt2.context import Cache
 from gpt2.data.bpe import tokenizer_of
 from gpt2.data.tokenizers import Tokenizer, TokenizerError
@@ -41,11 +42,14 @@ class GenerateError(RuntimeError):
 
 @dataclass(frozen=True)
 class Trained:
-    """A model in evaluation mode, on its device, and its tokenizer."""
+    """A model in evaluation mode, on its device, and its tokenizer; decoded says what
+    computes its steps, and who chose it.
+    """
 
     model: GPT
     tokenizer: Tokenizer
     kind: str = "cpu"
+    decoded: str = "decode: the reference"
 
     @property
     def context(self) -> int:
@@ -103,8 +107,9 @@ class Generated:
     seconds: list[float]
 
 
-def load(directory: Path, kind: str) -> Trained:
-    """The finished run in `directory`, its fp32 weights on the device `kind`.
+def load(directory: Path, kind: str, decoder: str = "reference") -> Trained:
+    """The finished run in `directory`, its fp32 weights on the device `kind`, to be
+    decoded by `decoder` (gpt2/attention/decoding.py).
 
     Raises GenerateError, RecordError for records of a newer schema,
     kconf.syntax.ConfigError for a config.py, CheckpointError for weights.
@@ -132,7 +137,7 @@ def load(directory: Path, kind: str) -> Trained:
             f"{cell.config_py}: {error}; another version of this code wrote it "
             "(run.json names the commit)"
         ) from None
-    model = empty_model(settings, kind)
+    model = empty_model(settings, kind, decoder)
     try:
         checkpoint.load_weights(cell.checkpoint_dir, model)
     except FileNotFoundError:
@@ -151,18 +156,29 @@ def load(directory: Path, kind: str) -> Trained:
         tokenizer = tokenizer_of(data, packed)
     except TokenizerError as error:
         raise GenerateError(f"the tokenizer of {directory}: {error}") from error
-    return Trained(model.to(kind).eval(), tokenizer, kind)
+    return Trained(model.to(kind).eval(), tokenizer, kind, says(model, decoder))
 
 
-def empty_model(settings: ModelSettings, kind: str) -> GPT:
+def empty_model(settings: ModelSettings, kind: str, decoder: str = "reference") -> GPT:
     """The model to fill with weights and sample from.
 
     What computed the attention in training does not bind it: Triton's kernels,
-    which no CPU runs, make way for `auto` there.
+    which no CPU runs, make way for `auto` there. Raises GenerateError for a decoder
+    that cannot serve.
     """
+    try:
+        decoder = resolve_decoder(settings, decoder, kind)
+    except ValueError as error:
+        raise GenerateError(str(error)) from None
     if kind == "cpu" and settings.attention.impl == "triton":
         settings = replace(settings, attention=replace(settings.attention, impl="auto"))
-    return GPT(settings)
+    return GPT(settings, decoder)
+
+
+def says(model: GPT, asked: str) -> str:
+    """What decodes the model, and how that was chosen: a line for the reader."""
+    names = {"reference": "the reference", "triton": "our kernels"}
+    return f"decode: {names[model.decoder]} (DECODE={asked})"
 
 
 def prompt_tokens(trained: Trained, prompt: str) -> list[int]:
@@ -241,7 +257,8 @@ def speed(trained: Trained, generated: Generated) -> list[str]:
     """
     prompt, tokens = generated.prompt, generated.tokens
     first, *rest = generated.seconds
-    lines = [f"prompt: {len(prompt)} tokens, read in {first:.3f} s"]
+    read = f"prompt: {len(prompt)} tokens, read in {first:.3f} s"
+    lines = [trained.decoded, read]
     if not rest:
         return [*lines, "too few tokens to measure tokens/s"]
     count = min(len(rest), COMPARED)

@@ -30,18 +30,21 @@ class GPT(nn.Module):
     """GPT-2 (Radford et al. 2019) with the slots that the settings fill.
 
     The head is tied to the token embedding, whose rows are padded to a
-    multiple of 64; a padded row is never a target.
+    multiple of 64; a padded row is never a target. decoder: what computes the
+    attention of `decode`, as gpt2/attention/decoding.py resolves it.
     """
 
-    def __init__(self, settings: ModelSettings):
+    def __init__(self, settings: ModelSettings, decoder: str = "reference"):
         super().__init__()
-        self.settings = settings
+        self.settings, self.decoder = settings, decoder
         layers, learned = settings.layers, settings.position == "learned"
         self.wte = nn.Embedding(settings.vocab_rows, settings.embed)
         self.wpe = (
             nn.Embedding(settings.block_size, settings.embed) if learned else None
         )
-        self.h = nn.ModuleList(Block(settings, i == layers - 1) for i in range(layers))
+        self.h = nn.ModuleList(
+            Block(settings, i == layers - 1, decoder) for i in range(layers)
+        )
         self.norm_f = build_norm(settings)
 
     def forward(

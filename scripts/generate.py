@@ -9,8 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[0] = str(ROOT)
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from gpt2.checkpoint import CheckpointError  # noqa: E402
 from gpt2.device import DeviceError, resolve  # noqa: E402
@@ -41,6 +40,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--seed", type=int, default=1, help="of the draws (%(default)s)")
     add("--stop", default="", help=r"end before any of these: 'END|\n\n'")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--decode", choices=("auto", "reference", "triton"), default="auto")
     options = parser.parse_args(arguments)
     if options.tokens < 1 or options.seed < 0:
         parser.error("--tokens must be at least 1, --seed at least 0")
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
     what = (options.prompt, options.tokens, options.sampling)
     request = Request(*what, options.seed, options.stops)
     try:
-        trained = load(options.run, resolve(options.device))
+        trained = load(options.run, resolve(options.device), options.decode)
         done = generate(trained, request, lambda text: print(text, end="", flush=True))
         print(flush=True)
         print(f"{len(done.tokens)} tokens: {done.ended}", file=sys.stderr)

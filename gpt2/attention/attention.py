@@ -4,6 +4,7 @@ Legend: B batch, n new tokens, S tokens so far, E width, H heads, D head width.
 starts_BT: the first token of every token's document, None where a sequence is one.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from gpt2.init import Matrix, residual_std
 from gpt2.settings import ModelSettings
 from gpt2.tape import Tape
 from kernels.attention import mix, normalise, reciprocal, scores, visible
+from kernels.decode import MOST_NEW
 
 PROJECTIONS = {"mha": MultiHead, "gqa": MultiHead, "mla": Latent}
 
@@ -45,9 +47,10 @@ class Attention(nn.Module):
     MLP (context), RA-CT in output mode, the output gate.
     """
 
-    def __init__(self, settings: ModelSettings):
+    def __init__(self, settings: ModelSettings, decoder: str = "reference"):
         super().__init__()
         options, E = settings.attention, settings.embed
+        self.decoder = decoder
         self.projection = PROJECTIONS[options.projection](settings)
         self.o = nn.Linear(E, E, bias=settings.bias)
         self.ra = Reciprocal(settings) if options.ra else None
@@ -164,16 +167,58 @@ class Attention(nn.Module):
         """New tokens against everything cached."""
         tapes = tuple(tape.append(x_Bn) for tape, x_Bn in zip(cache.memory, new))
         memory, queries = tuple(tape.tensor for tape in tapes), cache.queries
-        s_BHnS = self.projection.scores(q_BnHD, memory)
+        queries_BwHD = k_BnGD = None
         if queries is not None:
             queries = queries.append(q_BnHD)
-            k_BnGD = self.projection.expand(new)[0]
-            s_BHnS = s_BHnS + self._transposed(queries.tensor, k_BnGD, len(tapes[0]))
+            queries_BwHD, k_BnGD = queries.tensor, self.projection.expand(new)[0]
             queries = queries.last(self.ra.band)
-        looked = self._finish(
-            s_BHnS, lambda p_BHnS: self.projection.mix(p_BHnS, memory)
-        )
+        ours = self.decoder == "triton" and q_BnHD.shape[1] <= MOST_NEW
+        step = self._step if ours else self._step_reference
+        looked = step(q_BnHD, memory, queries_BwHD, k_BnGD)
         return looked, AttentionCache(tapes, queries)
+
+    def _step_reference(
+        self,
+        q_BnHD: torch.Tensor,
+        memory: tuple[torch.Tensor, ...],
+        queries_BwHD: torch.Tensor | None,
+        k_BnGD: torch.Tensor | None,
+    ) -> Looked:
+        """Plain torch; any number of new tokens, any mechanism."""
+        s_BHnS = self.projection.scores(q_BnHD, memory)
+        if self.ra is not None:
+            total = memory[0].shape[1]
+            s_BHnS = s_BHnS + self._transposed(queries_BwHD, k_BnGD, total)
+        return self._finish(s_BHnS, lambda p_BHnS: self.projection.mix(p_BHnS, memory))
+
+    def _step(
+        self,
+        q_BnHD: torch.Tensor,
+        memory: tuple[torch.Tensor, ...],
+        queries_BwHD: torch.Tensor | None,
+        k_BnGD: torch.Tensor | None,
+    ) -> Looked:
+        """By our own kernels, a few new tokens (gpt2/attention/decoding.py).
+
+        Raises ValueError where probabilities would be dropped.
+        """
+        from kernels.decode import attention_decode
+
+        if self.training and self.dropout > 0:
+            raise ValueError("our kernels decode without dropout: call model.eval()")
+        band = {}
+        if self.ra is not None:
+            band = {"alpha_H": self.ra.alpha_H.float(), "band": self.ra.band}
+            band |= {"queries_BwHD": queries_BwHD, "keys_BnJD": k_BnGD}
+        c_BnHV = attention_decode(
+            self.projection.asked(q_BnHD),
+            *self.projection.shared(memory),
+            normaliser=self.normaliser,
+            scale=1 / math.sqrt(self.projection.head_width),
+            window=self.window,
+            **band,
+        )
+        return Looked(self.projection.answered(c_BnHV))
 
     def _transposed(
         self, q_BwHD: torch.Tensor, k_BnGD: torch.Tensor, total: int

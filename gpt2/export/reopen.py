@@ -9,11 +9,13 @@ from gpt2.generate import Trained
 MAGIC = b"GGUF"
 
 
-def load(path: Path, kind: str) -> Trained:
+def load(path: Path, kind: str, decoder: str = "reference") -> Trained:
     """The model of a run directory, a folder of FORMAT=hf, or a file of
-    FORMAT=native or gguf, its fp32 weights on the device `kind`.
+    FORMAT=native or gguf, its fp32 weights on the device `kind`, to be decoded by
+    `decoder` (gpt2/attention/decoding.py).
 
-    Raises ExportError for an export, what gpt2.generate.load raises for a run.
+    Raises ExportError for an export, what gpt2.generate.load raises for a run, and
+    GenerateError for a decoder that cannot serve.
     """
     if path.is_file():
         with open(path, "rb") as file:
@@ -22,5 +24,8 @@ def load(path: Path, kind: str) -> Trained:
     elif (path / huggingface.PAPERS).exists() or (path / "config.json").exists():
         found = huggingface.read(path)
     else:
-        return generate.load(path, kind)
-    return Trained(found.model.to(kind), found.tokenizer, kind)
+        return generate.load(path, kind, decoder)
+    model = generate.empty_model(found.model.settings, kind, decoder)
+    model.load_state_dict(found.model.state_dict())
+    said = generate.says(model, decoder)
+    return Trained(model.to(kind).eval(), found.tokenizer, kind, said)

@@ -192,9 +192,10 @@ def test_the_speed_says_what_it_measured(tokens, with_cache, without):
     model = Trained(Scripted(b"abc" * 20), ByteTokenizer())
     done = generate(model, Request("hello", tokens), lambda text: None)
     lines = speed(model, done)
-    assert lines[0].startswith("prompt: 5 tokens, read in ")
-    assert lines[1].startswith(with_cache)
-    assert len(lines) == 2 if without is None else lines[2].startswith(without)
+    assert lines[0] == "decode: the reference"
+    assert lines[1].startswith("prompt: 5 tokens, read in ")
+    assert lines[2].startswith(with_cache)
+    assert len(lines) == 3 if without is None else lines[3].startswith(without)
 
 
 def test_the_speed_is_tokens_by_seconds(monkeypatch):
@@ -210,8 +211,8 @@ def test_the_speed_is_tokens_by_seconds(monkeypatch):
     timed = type(done)(done.prompt, done.tokens, done.ended, [9.0, 0.1, 0.1, 0.1, 0.1])
     lines = speed(model, timed)
     assert "with the cache: 4 tokens, 10.0 tokens/s" in lines
-    assert lines[2].startswith("without it: the same, 2.0 tokens/s")
-    assert lines[3:] == ["the cache makes it 5.0 times as fast"]
+    assert lines[3].startswith("without it: the same, 2.0 tokens/s")
+    assert lines[4:] == ["the cache makes it 5.0 times as fast"]
     assert lengths == [6, 6, 7, 8, 9]
 
 
@@ -250,28 +251,34 @@ def test_the_command_continues_a_prompt(finished):
     said = done.stderr.decode()
     assert "7 tokens: TOKENS=7 were asked for" in said
     assert "with the cache: 6 tokens, " in said and "without it: the same, " in said
+    assert "\ndecode: the reference (DECODE=auto)\n" in said
 
 
 def test_make_generate_passes_everything_on(finished):
     prompt = 'it\'s $5 "a"'  # 11 of 16 tokens
     variables = {"RUN": finished, "PROMPT": prompt, "TOKENS": 3, "TEMPERATURE": 0}
     variables |= {"SEED": 2, "TOP_K": 9, "TOP_P": 0.9, "MIN_P": 0.1, "DEVICE": "cpu"}
-    variables["STOP"] = r"$$'|\n"
+    variables |= {"STOP": r"$$'|\n", "DECODE": "reference"}
     words = [f"{name}={value}" for name, value in variables.items()]
     make = ["make", "-C", str(ROOT), f"PYTHON={sys.executable}", "V=1"]
     done = subprocess.run([*make, "generate", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"\n{prompt}" in done.stdout and "prompt: 11 tokens" in done.stderr
-    for flag in ("tokens", "temperature", "seed", "top-k", "top-p", "min-p", "device"):
-        value = variables[flag.upper().replace("-", "_")]
-        assert f"--{flag}='{value}'" in done.stdout
+    for name, value in variables.items():
+        if name not in ("RUN", "PROMPT", "STOP"):
+            flag = name.lower().replace("_", "-")
+            assert f"--{flag}='{value}'" in done.stdout
     refused = subprocess.run([*make, "generate"], capture_output=True, text=True)
     assert refused.returncode == 2 and "needs a run" in refused.stderr
 
 
-def test_what_is_refused_has_no_traceback(tmp_path):
+def test_what_is_refused_has_no_traceback(finished, tmp_path):
     done = command(tmp_path / "nowhere", "--top-p=0")
     assert done.returncode == 2 and b"top-p 0: it must be above 0" in done.stderr
+    done = command(finished, "--decode=triton", "--device=cpu")
+    assert done.returncode == 1 and not done.stdout
+    said = "error: DECODE=triton: our kernels cannot run on cpu; use DECODE=reference"
+    assert done.stderr.decode() == f"{said}\n"
     done = command(tmp_path / "nowhere")
     assert done.returncode == 1
     assert done.stderr.startswith(b"error: ") and b"no such" in done.stderr
