@@ -13,19 +13,17 @@ from triton.compiler import ASTSource
 from kernels.attention.aot import COMPILED, TYPES, Cost, _amd, _nvidia, gpu_target
 from kernels.attention.configs import TARGETS, Tile
 from kernels.decode import kernel
-from kernels.decode.configs import MOST_PARTS, WIDTHS, chunk, tile
+from kernels.decode.configs import MOST_PARTS, WIDEST, chunk, tile
 from kernels.decode.launch import STEP
 
 HEADS = 12
-# Head widths with keys of their own; a latent is any width.
-OWN = (16, 64, 128)
+# Widths of heads with keys of their own, and of latents before heads of 64.
+OWN, LATENTS = (16, 64, 128), (64, 128, 256, 512)
 FLOATS = ("ALPHA", "ACC", "TOTAL", "TOP")
 
 
 class Case(NamedTuple):
-    """One binary: width of products and values; heads of that width, or MLA's latent
-    before heads of 64.
-    """
+    """One binary; width: of products and values, a head's or a latent's."""
 
     target: str
     kernel: str
@@ -48,19 +46,19 @@ class Case(NamedTuple):
 
 
 def cases(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
-    """Every tile that a launch can choose, per target, in its variants."""
+    """Every tile that a launch can choose, per target, in its heavier variants."""
     bools = (False, True)
     for target, dtype in product(targets, COMPILED):
         for latent, band, pick, several in product(bools, bools, bools, bools):
-            for width in WIDTHS if latent else OWN:
-                if latent and not several:
-                    continue  # its heads share the latent: there are several
+            if latent and not several or not (band or pick):
+                continue  # all heads share a latent; less than either alone
+            for width in LATENTS if latent else OWN:
                 choice = tile(target, width, several)
                 flags = several, latent, band, pick, choice
                 yield Case(target, "parts", width, dtype, *flags)
-        for width, pick in product(WIDTHS, bools):
+        for pick in bools:
             flags = False, True, False, pick, Tile(1, STEP, 4, 3)
-            yield Case(target, "merge", width, dtype, *flags)
+            yield Case(target, "merge", WIDEST, dtype, *flags)
 
 
 def source(case: Case) -> ASTSource:

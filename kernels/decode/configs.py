@@ -7,8 +7,7 @@ import torch
 
 from kernels.attention.configs import INTERPRETER, TARGETS, Tile, target_of
 
-WIDTHS = (16, 32, 64, 128, 256, 512)
-WIDEST = WIDTHS[-1]
+WIDEST = 512
 # Heads as the band multiplies them.
 WIDEST_HEAD = 128
 # New tokens in one step; more are a prompt, which is not what these kernels are for.
@@ -38,7 +37,7 @@ def tile(target: str, width: int, several: bool) -> Tile:
             f"no tiles for {target}: add it to {__name__} ({', '.join(TARGETS)}), "
             "or decode by the reference"
         )
-    warps = 4 if width <= 128 else 8
+    warps = 4 if width <= 64 else 8
     if several:
         rows = HELD[target] // (FEWEST * width)
         return Tile(min(4, max(1, rows)), FEWEST, warps, 1)

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from gpt2.measure import optimizers, sparse
+from gpt2.measure import decoding, optimizers, sparse
 from tests.conftest import ROOT, SMALL
 
 
@@ -85,3 +85,14 @@ def test_a_gpu_computes_the_same_with_half_the_weights(resolve):
     if "sparse_ms" in found:
         assert found["error"] < 0.02 and found["sparse_bytes"] < found["dense_bytes"]
     assert found["verdict"]
+
+
+def test_decoders_are_timed_where_they_serve(small):
+    wanted = [("plain", small().model), ("mla", small(MLA="y", RA="y").model)]
+    found = decoding.measure(wanted, "cpu", prompt=4, tokens=12, rounds=2, command="it")
+    ours = {"decoder": "triton", "obstacle": "run on cpu"}
+    assert found["rows"][1::2] == [{"name": name, **ours} for name, _ in wanted]
+    for row in found["rows"][::2]:
+        assert row["decoder"] == "reference" and row["far"] == 0
+        assert len(row["tokens_per_s_rounds"]) == 2 and row["tokens_per_s"] > 0
+    assert "| mla | triton | cannot run on cpu | | |" in decoding.table(found)

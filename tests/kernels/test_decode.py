@@ -26,7 +26,7 @@ CASES = [
     Case(1, 1, 2, 1, 16, F32),
     Case(1, 1, 1, 1, 16, F32, PICK, band=3),
     Case(37, 1, 1, 1, 96, F32, band=7),
-    Case(32, 2, 4, 2, 16, F16),
+    Case(32, 2, 2, 2, 16, F16),
     Case(70, 1, 2, 2, 24, BF16, band=20),
     Case(40, 3, 2, 1, 16, F32, window=17),
     Case(90, 2, 1, 1, 16, F32, PICK, window=20, band=30),
@@ -46,10 +46,23 @@ def test_close_to_float64(interpret, case):
     assert error <= budget
 
 
-# S against the band of 8: shorter, equal, as long as it reaches, longer.
-@pytest.mark.parametrize("S", [5, 8, 9, 10, 30])
+# S against the band of 8: shorter, equal, as long as it reaches, longer; at 24 it
+# begins with the last key of a block.
+@pytest.mark.parametrize("S", [5, 8, 9, 10, 24])
 def test_the_edge_of_the_band(interpret, S):
     error, budget = interpret(check.error, Case(S, 1, 1, 1, 16, F32, band=8))
+    assert error <= budget
+
+
+# Likewise the window: with 18 of 33 it begins with the last key of a block.
+@pytest.mark.parametrize("window", [1, 18, 32, 33, 50])
+def test_the_edge_of_the_window(interpret, window):
+    error, budget = interpret(check.error, Case(33, 1, 1, 1, 16, F32, window=window))
+    assert error <= budget
+
+
+def test_heads_read_their_group(interpret):
+    error, budget = interpret(check.error, Case(20, 2, 4, 2, 16, F32, band=3))
     assert error <= budget
 
 

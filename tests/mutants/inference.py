@@ -56,6 +56,25 @@ TEXT = [
     ),
 ]
 
+TAPES = [
+    Mutant(
+        "tape-of-everybody",
+        "a second continuation of a prefix writes over the first one",
+        "gpt2/tape.py",
+        "if self.store.written != self.end or end > memory.shape[1]:",
+        "if end > memory.shape[1]:",
+        Test("tests/gpt2/test_decode.py::test_the_cache_is_a_value[attention gqa-ra]"),
+    ),
+    Mutant(
+        "tape-of-one-token",
+        "the cache is copied for every token",
+        "gpt2/tape.py",
+        "power = 1 << max(needed - 1, 0).bit_length()",
+        "power = needed",
+        Test("tests/gpt2/test_tape.py::test_a_token_is_not_copied_again"),
+    ),
+]
+
 HEADS = [
     Mutant(
         "sink-of-all-queries",
@@ -91,4 +110,8 @@ HEADS = [
     ),
 ]
 
-SECTIONS = {"Generated text": TEXT, "Attention statistics": HEADS}
+SECTIONS = {
+    "Generated text": TEXT,
+    "A decode's memory": TAPES,
+    "Attention statistics": HEADS,
+}

@@ -1,10 +1,12 @@
-"""Mutants of the attention kernels' rows: statistics, documents, routing."""
+"""Mutants of the attention kernels: rows (statistics, documents, routing), decode."""
 
 from tests.mutants.mutant import Mutant, Test
 
 ATTENTION, ROUTING = "kernels/attention", "kernels/topk_routing"
+DECODE = "kernels/decode"
 ROWS = "tests/kernels/test_attention_rows.py"
 STEPS = "tests/kernels/test_attention_steps.py"
+DECODES = "tests/kernels/test_decode.py"
 
 ROW_MUTANTS = [
     Mutant(
@@ -73,4 +75,74 @@ ROW_MUTANTS = [
     ),
 ]
 
-SECTIONS = {"Rows of the attention kernels": ROW_MUTANTS}
+DECODE_MUTANTS = [
+    Mutant(
+        "decode-band-short",
+        "a decode's band reaches W - 1 keys back",
+        f"{DECODE}/kernel.py",
+        "inside = (back >= 0) & (back <= band)",
+        "inside = (back >= 0) & (back < band)",
+        Test(f"{DECODES}::test_the_edge_of_the_band[9]"),
+    ),
+    Mutant(
+        "decode-band-late",
+        "the blocks that the band touches begin one key late",
+        f"{DECODE}/kernel.py",
+        "near = tl.maximum(S - n - band, 0)",
+        "near = tl.maximum(S - n - band + 1, 0)",
+        Test(f"{DECODES}::test_the_edge_of_the_band[24]"),
+    ),
+    Mutant(
+        "decode-band-of-keys",
+        "the new keys of the band are of another group",
+        f"{DECODE}/kernel.py",
+        "(h // J_GROUP)[:, None]",
+        "(h % J_GROUP)[:, None]",
+        Test(f"{DECODES}::test_heads_read_their_group"),
+    ),
+    Mutant(
+        "decode-group",
+        "heads are dealt to the key heads in turn",
+        f"{DECODE}/kernel.py",
+        "h = g * GROUP + row % GROUP",
+        "h = row % GROUP * groups + g",
+        Test(f"{DECODES}::test_heads_read_their_group"),
+    ),
+    Mutant(
+        "decode-merge-unscaled",
+        "parts are added as if their maxima were the same",
+        f"{DECODE}/kernel.py",
+        "share = tl.exp2((its_top - top) * unit)",
+        "share = tl.where(here, 1.0, 0.0)",
+        Test(f"{DECODES}::test_parts_are_merged_by_their_maxima"),
+    ),
+    Mutant(
+        "decode-window-long",
+        "a decode's window has one key more",
+        f"{DECODE}/kernel.py",
+        "(back >= 0) & (back < window)",
+        "(back >= 0) & (back <= window)",
+        Test(f"{DECODES}::test_the_edge_of_the_window[18]"),
+    ),
+    Mutant(
+        "decode-window-late",
+        "the parts of a window begin one key late",
+        f"{DECODE}/launch.py",
+        "max(S - n - window + 1, 0)",
+        "max(S - n - window + 2, 0)",
+        Test(f"{DECODES}::test_the_edge_of_the_window[18]"),
+    ),
+    Mutant(
+        "decode-always-reference",
+        "auto decodes by the reference on a GPU",
+        "gpt2/attention/decoding.py",
+        'return "reference" if obstacle else "triton"',
+        'return "reference"',
+        Test(f"{DECODES}::test_auto_takes_what_serves"),
+    ),
+]
+
+SECTIONS = {
+    "Rows of the attention kernels": ROW_MUTANTS,
+    "Decode kernels": DECODE_MUTANTS,
+}

@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Tokens/s of make generate for steps of a study: the reference against our kernels.
+
+bench_decode.py --out results/bench/NAME.json [--steps 0,5,8,11] [--prompt 64]
+    [--tokens 256] [--rounds 5] [--device cuda] [--set CONFIG_X=value …]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from gpt2 import device  # noqa: E402
+from gpt2.measure import decoding  # noqa: E402
+from gpt2.settings import run_settings  # noqa: E402
+from kconf.bind import ranges  # noqa: E402
+from kconf.overrides import Overrides  # noqa: E402
+from kconf.strict import Tree  # noqa: E402
+from kconf.study import list_steps, resolve_step  # noqa: E402
+from records import atomic  # noqa: E402
+
+STUDY = "gpt2-ratio-ablation"
+COUNTS = {"prompt": 64, "tokens": 256, "rounds": 5}
+
+
+def main(arguments: list[str]) -> int:
+    """0; the table goes to the terminal and beside the record, which goes to --out."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    # The baseline, RA, MLA, and MLA with RA.
+    parser.add_argument("--steps", default="0,5,8,11")
+    for name, default in COUNTS.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--set", nargs="*", default=[], metavar="CONFIG_X=value")
+    options = parser.parse_args(arguments)
+    pairs = (word.removeprefix("CONFIG_").split("=", 1) for word in options.set)
+    tree, chosen = Tree(ROOT), Overrides(dict(pairs), "--set")
+    numbers = ranges("STEPS", options.steps)
+    wanted = []
+    for step in list_steps(ROOT, STUDY):
+        if step.number in numbers:
+            stages = (ROOT / "defconfigs" / STUDY,)
+            values = resolve_step(tree, stages, step, chosen).values
+            wanted.append((step.id, run_settings(values).model))
+    command = " ".join([Path(__file__).name, *arguments])
+    counts = options.prompt, options.tokens, options.rounds
+    kind = device.resolve(options.device)
+    record = decoding.measure(wanted, kind, *counts, command)
+    atomic.write_json(options.out, record)
+    text = decoding.table(record)
+    options.out.with_suffix(".md").write_text(text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
