@@ -1,17 +1,41 @@
 #!/usr/bin/env python3
-"""`make aot`: every attention kernel for every target, without a GPU. Fails on
-spills and on shared memory that is not there. Takes target names to keep to.
+"""`make aot`: every kernel for every target, without a GPU. Fails on spills and on
+shared memory that is not there. Takes target names to keep to.
 """
 
+import multiprocessing
+import os
 import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
 from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from kernels.attention.aot import cost, routes, shipped  # noqa: E402
-from kernels.attention.configs import TARGETS  # noqa: E402
+from kernels.aot import TARGETS, Cost, cost  # noqa: E402
+from kernels.aot_cases import others  # noqa: E402
+from kernels.attention.aot import routes, shipped  # noqa: E402
+
+PROCESSES = int(os.environ.get("JOBS") or len(os.sched_getaffinity(0)))
+
+
+def binaries(targets: tuple[str, ...]) -> list:
+    """The cases of these targets, once for those whose source and options agree."""
+    found = {}
+    for case in chain(shipped(targets), routes(targets), others(targets)):
+        options = sorted(case.options.items())
+        key = case.target, case.source().hash(), *options
+        found.setdefault(key, case)
+    return list(found.values())
+
+
+def line(case, found: Cost) -> str:
+    """A case and what it takes."""
+    numbers = f"{found.registers:4} {found.spills:4} {found.shared:6}"
+    fits = "" if found.fits(case.target) else "  does not fit"
+    return f"{case.name:64} {case.choice:>24} {numbers}{fits}"
 
 
 def main() -> int:
@@ -19,20 +43,17 @@ def main() -> int:
     targets = tuple(sys.argv[1:]) or TARGETS
     if unknown := set(targets) - set(TARGETS):
         sys.exit(f"unknown targets {sorted(unknown)}: {', '.join(TARGETS)}")
-    bad = []
-    print(f"{'configuration':54} {'tile':>24} registers spills shared")
-    for case in chain(shipped(targets), routes(targets)):
-        found, tile = cost(case), case.tile
-        shape = f"{tile.m}x{tile.n} {tile.warps} warps {tile.stages} stages"
-        fits = found.fits(case.target)
-        print(
-            f"{case.name:54} {shape:>24} {found.registers:9} {found.spills:6} "
-            f"{found.shared:6}{'' if fits else '  does not fit'}",
-            flush=True,
-        )
-        if not fits:
-            bad.append(case.name)
-    print(f"{len(bad)} configurations do not fit their target")
+    cases, bad, began = binaries(targets), [], time.monotonic()
+    print(f"{len(cases)} binaries, {PROCESSES} processes: registers, spills, shared")
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
+        for number, (case, found) in enumerate(zip(cases, pool.map(cost, cases)), 1):
+            print(f"{number:4}/{len(cases)} {line(case, found)}", flush=True)
+            if not found.fits(case.target):
+                bad.append(line(case, found))
+    print(*bad, sep="\n")
+    seconds = time.monotonic() - began
+    print(f"{len(bad)} of {len(cases)} do not fit their target; {seconds:.0f} s")
     return 1 if bad else 0
 
 

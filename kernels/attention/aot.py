@@ -1,25 +1,17 @@
-"""Compile the attention kernels for a target that is not there, and read what
-they cost: registers, spills, shared memory.
-
-A case is what decides a binary: target, kernel, tile, head width, dtype and
-flags. Spills are the compiler's own count (ptxas: stack bytes that a kernel
-without local arrays can only use for spills; amdgcn: .vgpr_spill_count).
+"""The attention kernels' cases for kernels.aot: target, kernel, tile, head width,
+dtype and flags decide a binary.
 """
 
-import re
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
 import torch
 import triton
-from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from kernels.attention import kernel_backward, kernel_forward
-from kernels.attention.configs import KERNELS, TARGETS, Tile, tile, widths
+from kernels.attention.configs import KERNELS, TARGETS, WIDTHS, Tile, served, tile
 from kernels.attention.launch import GATHERED as GATHERING
 from kernels.topk_routing import launch as routing
 
@@ -31,13 +23,6 @@ JITTED = {
     "column": kernel_backward.backward_column,
     "routing": routing.kernel.routing,
     "mix_back": routing.kernel.mix_back,
-}
-# Shared memory that one program may take, bytes.
-SHARED = {
-    "cuda:80": 99 * 1024,
-    "cuda:90": 227 * 1024,
-    "hip:gfx942": 64 * 1024,
-    "hip:gfx1100": 64 * 1024,
 }
 # fp16 takes what bf16 takes, and a window adds the same masks to both normalisers.
 COMPILED = (torch.bfloat16, torch.float32)
@@ -74,32 +59,35 @@ class Case(NamedTuple):
         dtype = TYPES[self.dtype]
         return f"{self.target} {self.kernel} D{self.width} {dtype} {flags}"
 
+    @property
+    def choice(self) -> str:
+        """How a program runs."""
+        tile = self.tile
+        return f"{tile.m}x{tile.n} {tile.warps} warps {tile.stages} stages"
 
-class Cost(NamedTuple):
-    """What a compiled kernel takes; registers and spills per thread."""
+    @property
+    def options(self) -> dict[str, int]:
+        """What the compiler is told."""
+        return self.tile.options
 
-    registers: int
-    spills: int
-    shared: int
-
-    def fits(self, target: str) -> bool:
-        """No spill, and the shared memory is there."""
-        return self.spills == 0 and self.shared <= SHARED[target]
+    def source(self) -> ASTSource:
+        """The kernel specialised as a launch with aligned inputs would do it."""
+        return _source(self)
 
 
 def shipped(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
     """Every tile that a launch can choose, per target, in its variants."""
     bools = (False, True)
     for target, dtype, name in product(targets, COMPILED, KERNELS):
-        for width, band, pick, window in product(
-            widths(target, dtype), bools, bools, bools
-        ):
+        for width, band, pick, window in product(WIDTHS, bools, bools, bools):
             if name == "band" and not band or window and pick:
+                continue
+            if not served(target, dtype, width, band, pick):
                 continue
             choice = tile(target, name, width, band, pick, dtype)
             case = Case(target, name, width, dtype, band, pick, window, choice)
             yield case
-            if dtype == torch.float32 or width < 64:
+            if width < 64:
                 continue
             if window:
                 yield case._replace(packed=True)
@@ -112,25 +100,17 @@ def shipped(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
 def routes(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
     """The kernels of topk_routing likewise."""
     for target in targets:
-        for width, band in product(widths(target, torch.bfloat16), (False, True)):
-            if width >= 64:
-                choice = routing.tile(target, width, band, torch.bfloat16)
-                shape = target, "routing", width, torch.bfloat16
-                yield Case(*shape, band, False, False, choice)
+        for dtype, band, width in product(COMPILED, (False, True), (64, 128)):
+            if served(target, dtype, width, band, False):
+                if routing.served(target, width, band, dtype):
+                    choice = routing.tile(target, width, band, dtype)
+                    shape = target, "routing", width, dtype
+                    yield Case(*shape, band, False, False, choice)
         shape = target, "mix_back", MIXED, torch.bfloat16
         yield Case(*shape, False, False, False, routing.BACK)
 
 
-def gpu_target(name: str) -> GPUTarget:
-    """cuda:90, hip:gfx1100 … as the compiler names it."""
-    backend, _, chip = name.partition(":")
-    if backend == "cuda":
-        return GPUTarget("cuda", int(chip), 32)
-    return GPUTarget("hip", chip, 64 if chip.startswith("gfx9") else 32)
-
-
-def source(case: Case) -> ASTSource:
-    """The kernel specialised as a launch with aligned inputs would do it."""
+def _source(case: Case) -> ASTSource:
     fn, dtype = JITTED[case.kernel], TYPES[case.dtype]
     careful = not case.pick or case.dtype == torch.float32
     constants = {
@@ -167,7 +147,7 @@ def source(case: Case) -> ASTSource:
     if not case.tile.descriptors:
         absent |= {name for name in fn.arg_names if name.endswith("_TILES")}
     constants |= dict.fromkeys(absent)
-    signature, attributes = {}, {}
+    signature, integers = {}, []
     for index, name in enumerate(fn.arg_names):
         if name in constants:
             signature[name] = "constexpr"
@@ -179,42 +159,10 @@ def source(case: Case) -> ASTSource:
         elif name in ("H", "G", "count", "window", "band"):
             signature[name] = "i32"
         else:
-            attributes[(index,)] = [["tt.divisibility", 16]]
+            integers.append(index)
             pointer = name.isupper() and name != "T"
             kind = "fp32" if name in FLOATS else "i32" if name in INTEGERS else dtype
             signature[name] = f"*{kind}" if pointer else "i32"
     constants = {name: constants[name] for name in fn.arg_names if name in constants}
+    attributes = {(index,): [["tt.divisibility", 16]] for index in integers}
     return ASTSource(fn, signature, constants, attributes)
-
-
-def cost(case: Case) -> Cost:
-    """Compile one case and read its resources."""
-    compiled = triton.compile(
-        source(case), target=gpu_target(case.target), options=case.tile.options
-    )
-    shared = compiled.metadata.shared
-    if case.target.startswith("cuda"):
-        registers, spills = _nvidia(compiled.asm["cubin"])
-    else:
-        registers, spills = _amd(compiled.asm["amdgcn"])
-    return Cost(registers, spills, shared)
-
-
-def _nvidia(cubin: bytes) -> tuple[int, int]:
-    """Registers and stack bytes as cuobjdump reports them."""
-    tool = triton.knobs.nvidia.cuobjdump.path
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        text = subprocess.run(
-            [tool, "-res-usage", file.name], capture_output=True, text=True, check=True
-        ).stdout
-    used = re.search(r"REG:(\d+) STACK:(\d+)", text)
-    return int(used[1]), int(used[2])
-
-
-def _amd(assembly: str) -> tuple[int, int]:
-    """Vector registers and spills from the kernel's metadata."""
-    registers = re.search(r"\.vgpr_count:\s*(\d+)", assembly)
-    spills = re.search(r"\.vgpr_spill_count:\s*(\d+)", assembly)
-    return int(registers[1]), int(spills[1])

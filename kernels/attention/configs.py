@@ -6,6 +6,7 @@ spills, so a faster tile that spills is not here. cuda:90 was measured on an H10
 and an H200 (results/bench); the others are the largest that fit.
 """
 
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -52,7 +53,7 @@ class Row(NamedTuple):
     tile: Tile
 
 
-# fp16 and bf16. Products of fp32 run on the scalar units: one table for all.
+# fp16 and bf16.
 HALF: dict[str, dict[str, list[Row]]] = {
     "cuda:90": {
         "forward": [
@@ -108,7 +109,10 @@ HALF: dict[str, dict[str, list[Row]]] = {
             Row(64, False, None, Tile(64, 32, 4, 1)),
         ],
         "band": [Row(64, True, None, Tile(32, 32, 4, 1))],
-        "row": [Row(64, None, None, Tile(64, 32, 8, 1))],
+        "row": [
+            Row(64, False, False, Tile(64, 32, 16, 1)),
+            Row(64, None, None, Tile(64, 32, 8, 1)),
+        ],
         "column": [Row(64, None, None, Tile(16, 32, 4, 1))],
     },
 }
@@ -123,7 +127,7 @@ GATHERING: dict[str, dict[str, list[Row]]] = {
         ],
         "column": [
             Row(64, True, None, Tile(64, 64, 4, 3)),
-            Row(64, False, None, Tile(64, 64, 4, 2)),
+            Row(64, False, None, Tile(32, 64, 4, 2)),
             Row(128, True, None, Tile(32, 64, 4, 3, descriptors=True)),
             Row(128, False, None, Tile(32, 64, 4, 2)),
         ],
@@ -144,11 +148,30 @@ GATHERING: dict[str, dict[str, list[Row]]] = {
         ],
     },
 }
-SINGLE = {
-    "forward": Tile(32, 16, 8, 1),
-    "band": Tile(16, 16, 8, 1),
-    "row": Tile(16, 16, 8, 1),
-    "column": Tile(16, 16, 8, 1),
+# fp32: its products run on the scalar units. Every tile from 16 x 16 up, with 2 to
+# 32 warps, spills on gfx1100 128 wide, and softpick's band kernel 64 wide.
+ANY_SINGLE: dict[str, list[Row]] = {
+    "forward": [Row(128, None, None, Tile(32, 16, 8, 1))],
+    "band": [Row(128, True, None, Tile(16, 16, 8, 1))],
+    "row": [Row(128, None, None, Tile(16, 16, 8, 1))],
+    "column": [Row(128, None, None, Tile(16, 16, 8, 1))],
+}
+SINGLE: dict[str, dict[str, list[Row]]] = {
+    "cuda:90": ANY_SINGLE,
+    "cuda:80": ANY_SINGLE,
+    "hip:gfx942": ANY_SINGLE,
+    "hip:gfx1100": {
+        "forward": [
+            Row(64, True, None, Tile(32, 16, 16, 1)),
+            Row(64, False, None, Tile(32, 32, 16, 1)),
+        ],
+        "band": [
+            Row(64, True, False, Tile(16, 32, 16, 1)),
+            Row(32, True, True, Tile(16, 32, 16, 1)),
+        ],
+        "row": [Row(64, None, None, Tile(32, 16, 16, 1))],
+        "column": [Row(64, None, None, Tile(16, 32, 16, 1))],
+    },
 }
 
 
@@ -163,17 +186,34 @@ def target_of(device: torch.device) -> str:
 
 
 def serves(device: torch.device, width: int) -> bool:
-    """Whether there are tiles for half-precision heads of this width on a GPU."""
+    """Whether a GPU has tiles for half-precision heads of this width, whatever the
+    score and the normaliser. fp32 has some more gaps (`served`), which `tile` names.
+    """
     target = target_of(device)
-    return target in HALF and width <= widths(target, torch.bfloat16)[-1]
+    variants = product((False, True), (False, True))
+    return target in HALF and all(
+        served(target, torch.bfloat16, width, *variant) for variant in variants
+    )
 
 
-def widths(target: str, dtype: torch.dtype) -> list[int]:
-    """The padded head widths that a target serves."""
-    if dtype == torch.float32:
-        return list(WIDTHS)
-    widest = max(row.width for row in HALF[target]["column"])
-    return [width for width in WIDTHS if width <= widest]
+def table(target: str, dtype: torch.dtype) -> dict[str, list[Row]]:
+    """kernel -> rows of a target for fp32, or for fp16 and bf16."""
+    return (SINGLE if dtype == torch.float32 else HALF)[target]
+
+
+def served(target: str, dtype: torch.dtype, width: int, band: bool, pick: bool) -> bool:
+    """Whether every kernel that a variant runs has a tile for this width."""
+    kernels = [kernel for kernel in KERNELS if band or kernel != "band"]
+    rows = table(target, dtype)
+    return all(_first(rows[kernel], width, band, pick) for kernel in kernels)
+
+
+def _first(rows: list[Row], width: int, band: bool, pick: bool) -> Row | None:
+    """The row that serves, None where none does."""
+    for row in rows:
+        if width <= row.width and row.band in (None, band) and row.pick in (None, pick):
+            return row
+    return None
 
 
 def tile(
@@ -193,15 +233,14 @@ def tile(
             f"no tiles for {target}: add it to {__name__} ({', '.join(TARGETS)}), "
             "or use another implementation"
         )
-    if dtype == torch.float32:
-        return SINGLE[kernel]
-    rows = HALF[target][kernel]
-    if statistic is not None:
+    rows = table(target, dtype)[kernel]
+    if statistic is not None and dtype != torch.float32:
         rows = GATHERING[target].get(kernel, rows)
-    for row in rows:
-        if width <= row.width and row.band in (None, band) and row.pick in (None, pick):
-            return row.tile
-    raise NotImplementedError(
-        f"heads of width {width} on {target}: no tile of the {kernel} kernel fits its "
-        "registers; use another implementation"
-    )
+    row = _first(rows, width, band, pick)
+    if row is None:
+        variant = ("softpick" if pick else "softmax") + " with a band" * band
+        raise NotImplementedError(
+            f"heads of width {width}, {variant}, in {dtype} on {target}: no tile of the "
+            f"{kernel} kernel fits its registers; use CONFIG_ATTENTION_IMPL_REFERENCE"
+        )
+    return row.tile

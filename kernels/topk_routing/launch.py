@@ -19,12 +19,25 @@ SINGLE = Tile(16, 16, 8, 1)
 BACK = Tile(64, 32, 4, 1)
 
 
+def served(target: str, width: int, band: bool, dtype: torch.dtype) -> bool:
+    """Whether `routing` has a tile: on gfx1100 in fp32 every one from 16 x 16 up
+    spills where a band meets heads wider than 32.
+    """
+    single = dtype == torch.float32
+    return not (single and target == "hip:gfx1100" and band and width > 32)
+
+
 def tile(target: str, width: int, band: bool, dtype: torch.dtype) -> Tile:
-    """The tile of `routing`; NotImplementedError for a target without one."""
+    """The tile of `routing`; NotImplementedError where there is none."""
     if target == INTERPRETER:
         return Tile(32, 16, 4, 1)
     if target not in TILES:
         raise NotImplementedError(f"no tiles for {target}: {', '.join(TILES)}")
+    if not served(target, width, band, dtype):
+        raise NotImplementedError(
+            f"routing of heads of width {width} with a band in {dtype} on {target}: no "
+            "tile fits its registers; use CONFIG_ATTENTION_IMPL_REFERENCE"
+        )
     if dtype == torch.float32:
         return SINGLE
     return SMALL if band and width > 64 else TILES[target]
