@@ -155,10 +155,10 @@ chaos: | $(SETUP_TEST)	## 200 random faults over a tiny study, minutes to an hou
 test-mutants: | $(SETUP_TEST)	## Sabotage the source: every mutant must be caught (MUTANTS="ra-*")
 	$(Q)$(PY) -m tests.mutants.run
 
-gpu-test: | $(SETUP_TEST)	## Every shipped kernel configuration on this machine's GPU, against float64
-	$(Q)$(PYTEST) -m gpu $(ARGS)
+gpu-test: | $(SETUP_TEST)	## Every shipped kernel configuration on this machine's GPU, against float64 (JOBS=8)
+	$(Q)$(PYTEST) -n $(or $(JOBS),8) --dist loadgroup -m gpu $(ARGS)
 
-aot: | $(SETUP_TEST)	## Compile every kernel configuration for every target, no GPU needed (TARGETS=cuda:90)
+aot: | $(SETUP_TEST)	## Compile every kernel configuration for every target, no GPU needed (TARGETS=cuda:90 JOBS=2)
 	$(Q)$(PY) scripts/aot.py $(TARGETS)
 
 style: | $(SETUP_TEST)	## black, whitespace, imports, commit messages: check only
@@ -172,7 +172,7 @@ fix-style: | $(SETUP_TEST)	## Let black and the whitespace script repair what th
 	$(Q)$(PY) scripts/fix_whitespace_issues.py
 
 ##@ This machine
-.PHONY: doctor gpus setup bench
+.PHONY: doctor gpus setup bench bench-compare
 doctor: | $(SETUP)	## Python, torch, GPUs, driver, threads, what is missing
 	$(Q)$(PY) scripts/doctor.py
 
@@ -202,9 +202,13 @@ setup: | $(SETUP) $(SETUP_TEST)	## Make .venv with everything, tests included
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-slow.txt
 	@touch $@
 
-bench: | $(SETUP)	## Time the training steps side by side (ARGS='--steps 0,2 --batch 64 --nanogpt FILE')
-	$(Q)mkdir -p results/bench
-	$(Q)$(PY) scripts/bench_training.py --out results/bench/$(or $(NAME),training).json $(ARGS)
+bench: | $(SETUP)	## Attention and training steps beside their peers (PART=attention,training STEPS=0-9 CONTEXTS=1024,2048 NANOGPT=model.py RESUME=results/bench/… ARGS=…)
+	$(Q)$(PY) scripts/bench.py $(call option,PART,part) $(call option,STEPS,steps) \
+	  $(call option,CONTEXTS,contexts) $(call option,TOKENS,tokens) \
+	  $(call option,NANOGPT,nanogpt) $(call option,RESUME,resume) $(ARGS)
+
+bench-compare: | $(SETUP)	## The last record of make bench against the one before it of its GPU (A=, B=results/bench/…)
+	$(Q)$(PY) scripts/bench_compare.py $(call option,A,a) $(call option,B,b)
 
 ##@ Cleaning (results, checkpoints and data are never deleted)
 .PHONY: clean mrproper distclean

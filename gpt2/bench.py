@@ -1,17 +1,19 @@
 """The training step of several models, timed side by side in one process.
 
 Speed varies between calls with clocks and neighbours by more than what is
-looked for, so every contender runs a few steps in turn, round after round
-(ABAB …), and medians over the rounds are compared.
+looked for, so every contender takes turns with the anchor, the first step of the
+study, round after round (ABAB …), and the times of one round are compared. The
+anchor stays; a contender is built, raced and let go, so that memory holds two.
 """
 
+import gc
 import importlib.util
 import statistics
 import time
-from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count as counted
 from pathlib import Path
 
 import torch
@@ -23,7 +25,11 @@ from gpt2.model import GPT
 from gpt2.settings import RunSettings
 from gpt2.trainer import AUTOCAST
 
-WARMUP = 8
+# Steps before the first that is timed; the last one's loss is on record.
+WARMUP = 24
+# Steps over which the rate rises to its peak: the full rate at once throws some
+# steps far off, and their losses would say nothing.
+RISE = 96
 
 
 @dataclass
@@ -45,17 +51,14 @@ class Contender:
     seconds: list[float] = field(default_factory=list)
 
     def row(self, tokens: int, peak_flops: float | None) -> dict:
-        """Medians and rates for a record; tokens: of one step."""
-        seconds = statistics.median(self.seconds)
-        rate = tokens / seconds
+        """What a record says of it besides times; tokens: of one step."""
         mfu = None
         if peak_flops and self.flops_per_token:
-            mfu = rate * self.flops_per_token / peak_flops
+            seconds = statistics.median(self.seconds)
+            mfu = tokens / seconds * self.flops_per_token / peak_flops
         return {
             "name": self.name,
-            "ms": seconds * 1e3,
-            "ms_rounds": [s * 1e3 for s in self.seconds],
-            "tokens_per_s": rate,
+            "tokens": tokens,
             "mfu": mfu,
             "peak_bytes": self.peak_bytes,
             "estimate_bytes": self.estimate_bytes,
@@ -64,6 +67,11 @@ class Contender:
             "first_loss": self.first_loss,
             "last_loss": self.last_loss,
         }
+
+
+def rate(peak: float, done: int) -> float:
+    """The learning rate after so many steps: linear up to the peak at RISE."""
+    return peak * min(1.0, (done + 1) / RISE)
 
 
 def ours(name: str, settings: RunSettings, micro: int, kind: str) -> Contender:
@@ -79,8 +87,10 @@ def ours(name: str, settings: RunSettings, micro: int, kind: str) -> Contender:
         forward = torch.compile(forward, dynamic=False)
     dtype = settings.system.dtype
     autocast = torch.autocast(kind, AUTOCAST[dtype], enabled=dtype != "fp32")
+    done = counted()
 
     def step(rows_BT: torch.Tensor) -> torch.Tensor:
+        set_rate(optimizer, rate(settings.optim.lr, next(done)))
         with autocast:
             loss = forward(rows_BT[:, :-1], rows_BT[:, 1:])
         loss.backward()
@@ -120,9 +130,10 @@ def nanogpt(path: Path, settings: RunSettings, kind: str) -> Contender:
     ).to(kind)
     optimizer = model.configure_optimizers(0.1, 6e-4, (0.9, 0.95), kind)
     forward = torch.compile(model)
-    autocast = torch.autocast(kind, torch.bfloat16)
+    autocast, done = torch.autocast(kind, torch.bfloat16), counted()
 
     def step(rows_BT: torch.Tensor) -> torch.Tensor:
+        set_rate(optimizer, rate(6e-4, next(done)))
         with autocast:
             _, loss = forward(rows_BT[:, :-1].contiguous(), rows_BT[:, 1:].contiguous())
         loss.backward()
@@ -132,6 +143,12 @@ def nanogpt(path: Path, settings: RunSettings, kind: str) -> Contender:
         return loss.detach()
 
     return Contender(f"nanoGPT, bias={shape.bias}", step)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Of every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
 
 
 def prepare(
@@ -171,78 +188,67 @@ def race(
             contender.seconds.append((time.perf_counter() - began) / steps)
 
 
-def compare(
-    wanted: list[tuple[str, RunSettings]], options: Namespace, command: str
-) -> dict:
-    """What the training steps of these named settings cost, as a record.
+@dataclass(frozen=True)
+class Race:
+    """How contenders are compared: tokens per batch, whatever the context; timed
+    steps per round; nanogpt: its model.py, or None.
+    """
 
-    options: batch (sequences), rounds, timed (steps per round), nanogpt (its
-    model.py, or None). Shape and device are those of the first settings.
+    tokens: int = 65536
+    rounds: int = 5
+    timed: int = 10
+    nanogpt: Path | None = None
+
+    def group(self, context: int) -> str:
+        """The name of the rows of one context."""
+        return f"T={context} B={self.tokens // context}"
+
+
+def compare(
+    wanted: list[tuple[str, RunSettings]], race_: Race, done: set[tuple[str, str]]
+) -> Iterator[dict]:
+    """A record's row for each of these named settings, in order: all of one context
+    and one device. The first is the anchor and is built even if its row is done.
     """
     first = wanted[0][1]
-    kind = device.resolve(first.system.device)
+    context, kind = first.model.block_size, device.resolve(first.system.device)
+    if race_.tokens % context:
+        raise ValueError(f"{race_.tokens} tokens per batch in rows of {context}")
+    batch, group = race_.tokens // context, race_.group(context)
     device.configure(first.system, kind)
     # All contenders are one piece of code to dynamo, which would stop compiling.
-    torch._dynamo.config.recompile_limit = 8 * len(wanted)
+    torch._dynamo.config.recompile_limit = 256
     torch.manual_seed(1)
-    shape = (options.batch, first.model.block_size + 1)
+    shape = (batch, context + 1)
     rows_BT = torch.randint(0, first.model.vocab_size, shape, device=kind)
-    builders = [partial(ours, n, s, options.batch, kind) for n, s in wanted]
-    if options.nanogpt:
-        builders.append(partial(nanogpt, options.nanogpt, first, kind))
-    contenders = [prepare(build, rows_BT, kind) for build in builders]
-    race(contenders, rows_BT, kind, options.rounds, options.timed)
-    return record(contenders, rows_BT, device.describe(kind), command)
-
-
-def record(
-    contenders: list[Contender],
-    rows_BT: torch.Tensor,
-    info: device.DeviceInfo,
-    command: str,
-) -> dict:
-    """What was measured, where, and by which command."""
-    batch, context = rows_BT.shape[0], rows_BT.shape[1] - 1
-    rows = [c.row(batch * context, info.peak_flops) for c in contenders]
-    return {
-        "schema": 1,
-        "command": command,
-        "device": info.as_dict(),
-        "torch": torch.__version__,
-        "batch": batch,
-        "context": context,
-        "rows": rows,
-    }
-
-
-def markdown(record: dict) -> str:
-    """The record as a table; ratios are to the first row. `of its FLOPs`: the
-    step's time over the first one's, divided by the ratio of their FLOPs with
-    attention counted causally.
-    """
-    first = record["rows"][0]
-    lines = [
-        f"# Training step, {record['device']['name']}",
-        "",
-        f"`{record['command']}`: batch {record['batch']} x {record['context']} tokens, "
-        f"torch {record['torch']}, medians of {len(first['ms_rounds'])} rounds in "
-        "turn.",
-        "",
-        "| | ms | tokens/s | MFU | x first | of its FLOPs | peak GiB | first loss "
-        "| last |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for row in record["rows"]:
-        ratio = row["ms"] / first["ms"]
-        of_flops = "-"
-        if row["flops_per_token_causal"]:
-            share = row["flops_per_token_causal"] / first["flops_per_token_causal"]
-            of_flops = f"{ratio / share:.3f}"
-        mfu = f"{row['mfu']:.1%}" if row["mfu"] else "-"
-        peak = f"{row['peak_bytes'] / 2**30:.2f}" if row["peak_bytes"] else "-"
-        lines.append(
-            f"| {row['name']} | {row['ms']:.2f} | {row['tokens_per_s']:,.0f} | {mfu} "
-            f"| {ratio:.3f} | {of_flops} | {peak} | {row['first_loss']:.4f} "
-            f"| {row['last_loss']:.4f} |"
-        )
-    return "\n".join(lines) + "\n"
+    builders = [(n, partial(ours, n, s, batch, kind)) for n, s in wanted]
+    if race_.nanogpt:
+        name = f"nanoGPT, bias={first.model.bias}"
+        builders.append((name, partial(nanogpt, race_.nanogpt, first, kind)))
+    left = [(name, build) for name, build in builders if (group, name) not in done]
+    if not left:
+        return
+    anchor = prepare(builders[0][1], rows_BT, kind)
+    peak_flops = device.describe(kind).peak_flops
+    for name, build in left:
+        own = name == anchor.name
+        contender = anchor if own else prepare(build, rows_BT, kind)
+        anchor.seconds.clear()
+        pair = [anchor] if own else [anchor, contender]
+        race(pair, rows_BT, kind, race_.rounds, race_.timed)
+        share = None
+        if contender.flops_per_token_causal:
+            share = contender.flops_per_token_causal / anchor.flops_per_token_causal
+        yield {
+            "group": group,
+            "anchor": anchor.name,
+            "context": context,
+            "of_flops": share,
+            "ms_rounds": [round(s * 1e3, 5) for s in contender.seconds],
+            "anchor_rounds": [round(s * 1e3, 5) for s in anchor.seconds],
+            **contender.row(race_.tokens, peak_flops),
+        }
+        del contender, pair
+        gc.collect()
+        if kind == "cuda":
+            torch.cuda.empty_cache()

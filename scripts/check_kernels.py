@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""The fused attention on this machine's GPU: `bench_attention.py OUT` measures it
-beside cuDNN, flash, FlexAttention and plain torch and writes OUT.json and OUT.md;
-`--check` compares every shipped configuration with float64 instead, `--check rows`
-only those of statistics, packed documents and routing.
+"""Every shipped configuration of attention and routing on this machine's GPU against
+float64, in parallel, and how much of its budget the worst of each kind takes.
+`make gpu-test` tests the same and more, case by case. `rows`: only those of
+statistics, packed documents and routing.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import sys
@@ -17,9 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-import torch  # noqa: E402
-
-from kernels.attention import bench, check  # noqa: E402
+from kernels.attention import check  # noqa: E402
 from kernels.topk_routing import check as routing  # noqa: E402
 
 # One process per core compiles; each holds a CUDA context.
@@ -37,8 +34,11 @@ def checked(rows: bool) -> Iterator[tuple[check.Case, list[check.Error]]]:
             yield case, future.result()
 
 
-def check_all(rows: bool) -> int:
+def main() -> int:
     """Print what lies outside its budget and the worst of the rest; 1 on failure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("which", nargs="?", default="all", choices=("all", "rows"))
+    rows = parser.parse_args().which == "rows"
     worst, bad, count = {}, 0, 0
     for case, errors in checked(rows):
         count += 1
@@ -53,27 +53,6 @@ def check_all(rows: bool) -> int:
     for (dtype, name), share in sorted(worst.items()):
         print(f"{dtype:16} {name:7} at most {share:.2f} of the budget")
     return 1 if bad else 0
-
-
-def main() -> int:
-    """Check or measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", nargs="?", type=Path, help="written with .json and .md")
-    parser.add_argument("--check", nargs="?", const="all", choices=("all", "rows"))
-    options = parser.parse_args()
-    if options.check:
-        return check_all(options.check == "rows")
-    if options.out is None:
-        parser.error("give a path to write to, or --check")
-    figures = [figure for shape in bench.SHAPES for figure in bench.measure(shape)]
-    device, rows = torch.cuda.get_device_name(), [f._asdict() for f in figures]
-    record = {"device": device, "torch": torch.__version__, "unit": "ms fwd+bwd"}
-    options.out.with_suffix(".json").write_text(json.dumps(record | {"figures": rows}))
-    text = f"# Attention on {device}, torch {torch.__version__}, bf16\n\n"
-    text += f"Median ms forward + backward · ratio to {bench.ANCHOR}.\n\n"
-    options.out.with_suffix(".md").write_text(text + bench.table(figures) + "\n")
-    print(bench.table(figures))
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Forward and backward of the fused op beside what else computes attention.
 
 Every contender gets the same strided views of one fused projection and returns
-gradients of q, k, v (and alpha). Contenders take turns, round after round, each
-timed by device events; the figure is the median, the ratio is to SDPA on cuDNN
-in the same rounds: clocks drift, so figures of different calls do not compare.
+gradients of q, k, v (and alpha). The contenders of a group of shapes take turns,
+round after round, each timed by device events; the anchor of a shape is its
+first contender (SDPA on cuDNN where there is one): clocks drift, so only the
+times of one round are compared.
 """
 
-from collections.abc import Callable
-from statistics import median
+import time
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -20,7 +21,6 @@ from kernels.attention.reference import attention
 from kernels.topk_routing.op import topk_routing
 
 BAND = 64
-ANCHOR = "SDPA cuDNN"
 # (softpick, reciprocal) of each of our rows.
 OURS = {
     "plain": ("softmax", False),
@@ -45,27 +45,26 @@ class Shape(NamedTuple):
     H: int
     D: int
 
+    @property
+    def name(self) -> str:
+        """T, B, H and D."""
+        return f"T={self.T} B={self.B} H={self.H} D={self.D}"
 
-SHAPES = (
-    Shape(32, 1024, 12, 64),
-    Shape(8, 4096, 12, 64),
-    Shape(2, 16384, 12, 64),
-    Shape(32, 1024, 16, 128),
-    Shape(32, 1000, 12, 64),
+
+# Shapes that take turns: an aligned T, and beside it one that no block divides.
+GROUPS = (
+    (Shape(32, 1024, 12, 64), Shape(32, 1000, 12, 64)),
+    (Shape(8, 4096, 12, 64), Shape(8, 4000, 12, 64)),
+    (Shape(2, 16384, 12, 64),),
+    (Shape(32, 1024, 16, 128), Shape(32, 1000, 16, 128)),
 )
+Contender = Callable[..., torch.Tensor]
 
 
-class Figure(NamedTuple):
-    """Median ms of forward + backward and its ratio to the anchor."""
-
-    shape: Shape
-    name: str
-    ms: float
-    ratio: float
-
-
-def contenders(shape: Shape) -> dict[str, Callable[..., torch.Tensor]]:
-    """o_BTHD from q, k, v_BTHD and alpha_H; those that serve this shape."""
+def contenders(shape: Shape, kind: str = "cuda") -> dict[str, Contender]:
+    """o_BTHD from q, k, v_BTHD and alpha_H; those that serve this shape, the anchor
+    first.
+    """
 
     def sdpa(backend: SDPBackend):
         def run(q, k, v, alpha):
@@ -101,11 +100,13 @@ def contenders(shape: Shape) -> dict[str, Callable[..., torch.Tensor]]:
     def plain(q, k, v, alpha):
         return attention(q, k, v)[0]
 
-    found = {
-        ANCHOR: sdpa(SDPBackend.CUDNN_ATTENTION),
-        "SDPA flash": sdpa(SDPBackend.FLASH_ATTENTION),
-        "FlexAttention": flex(shape),
-    }
+    if kind == "cpu":
+        return {"SDPA math": sdpa(SDPBackend.MATH), "plain torch": plain}
+    found = {}
+    if not torch.version.hip:
+        found["SDPA cuDNN"] = sdpa(SDPBackend.CUDNN_ATTENTION)
+    found["SDPA flash"] = sdpa(SDPBackend.FLASH_ATTENTION)
+    found["FlexAttention"] = flex(shape)
     if shape.T <= PLAIN_LONGEST:
         found["plain torch"] = plain
     found |= {name: ours(*what) for name, what in OURS.items()}
@@ -126,49 +127,70 @@ def flex(shape: Shape) -> Callable[..., torch.Tensor]:
     return run
 
 
-def measure(shape: Shape, rounds: int = 30, warmup: int = 3) -> list[Figure]:
-    """Every contender at one shape, in turns."""
-    qkv = torch.randn(shape.B, shape.T, 3, *shape[2:], device="cuda").bfloat16()
-    do = torch.randn(*shape, device="cuda").bfloat16()
-    alpha = torch.full((shape.H,), 0.3, device="cuda", requires_grad=True)
+def measure(
+    group: tuple[Shape, ...], kind: str = "cuda", rounds: int = 30, warmup: int = 3
+) -> Iterator[dict]:
+    """A record's row for every contender at every shape of a group, in turns."""
+    # Every shape's FlexAttention is one function to dynamo, which would give up.
+    torch._dynamo.config.recompile_limit = 64
+    steps = {
+        (shape, name): step
+        for shape in group
+        for name, step in prepared(shape, kind).items()
+    }
+    taken = {which: [] for which in steps}
+    for number in range(warmup + rounds):
+        for which, ms in timed(steps, kind).items():
+            if number >= warmup:
+                taken[which].append(round(ms, 5))
+    anchors = {shape: name for shape, name in reversed(steps)}
+    for (shape, name), times in taken.items():
+        anchor = anchors[shape]
+        yield {
+            "group": shape.name,
+            "name": name,
+            "anchor": anchor,
+            "shape": shape._asdict(),
+            "beside": group[0].name if shape != group[0] else None,
+            "ms_rounds": times,
+            "anchor_rounds": taken[shape, anchor],
+        }
+
+
+def prepared(shape: Shape, kind: str) -> dict[str, Callable[[], None]]:
+    """name -> forward and backward of that contender on inputs of its own shape."""
+    qkv = torch.randn(shape.B, shape.T, 3, *shape[2:], device=kind).bfloat16()
+    do = torch.randn(*shape, device=kind).bfloat16()
+    alpha = torch.full((shape.H,), 0.3, device=kind, requires_grad=True)
     leaves = [x.detach().requires_grad_() for x in qkv.unbind(2)]
 
-    def step(run) -> None:
-        o = run(*leaves, alpha)
-        inputs = [*leaves, alpha]
-        torch.autograd.grad(o, inputs, do, allow_unused=True)
+    def stepped(run: Contender) -> Callable[[], None]:
+        def step() -> None:
+            o = run(*leaves, alpha)
+            torch.autograd.grad(o, [*leaves, alpha], do, allow_unused=True)
 
-    runs = contenders(shape)
-    taken = {name: [] for name in runs}
-    for number in range(warmup + rounds):
-        events = {}
-        for name, run in runs.items():
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            # The queue must hold the work before it starts, or the host is timed.
-            torch.cuda._sleep(SLEEP)
-            start.record()
-            step(run)
-            end.record()
-            events[name] = start, end
-        torch.cuda.synchronize()
-        if number >= warmup:
-            for name, (start, end) in events.items():
-                taken[name].append(start.elapsed_time(end))
-    medians = {name: median(times) for name, times in taken.items()}
-    return [
-        Figure(shape, name, ms, ms / medians[ANCHOR]) for name, ms in medians.items()
-    ]
+        return step
+
+    return {name: stepped(run) for name, run in contenders(shape, kind).items()}
 
 
-def table(figures: list[Figure]) -> str:
-    """Markdown: a row per contender, a column per shape."""
-    shapes = list(dict.fromkeys(figure.shape for figure in figures))
-    names = list(dict.fromkeys(figure.name for figure in figures))
-    cells = {(figure.shape, figure.name): figure for figure in figures}
-    heads = [f"T={s.T} B={s.B} H={s.H} D={s.D}" for s in shapes]
-    lines = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    for name in names:
-        row = [cells.get((shape, name)) for shape in shapes]
-        text = [f"{f.ms:.3f} · {f.ratio:.2f}" if f else "–" for f in row]
-        lines.append(f"| {name} | {' | '.join(text)} |")
-    return "\n".join(lines)
+def timed(steps: dict, kind: str) -> dict:
+    """Milliseconds of each step, once around."""
+    if kind == "cpu":
+        taken = {}
+        for which, step in steps.items():
+            began = time.perf_counter()
+            step()
+            taken[which] = (time.perf_counter() - began) * 1e3
+        return taken
+    events = {}
+    for which, step in steps.items():
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        # The queue must hold the work before it starts, or the host is timed.
+        torch.cuda._sleep(SLEEP)
+        start.record()
+        step()
+        end.record()
+        events[which] = start, end
+    torch.cuda.synchronize()
+    return {which: start.elapsed_time(end) for which, (start, end) in events.items()}
