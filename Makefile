@@ -156,7 +156,8 @@ test-mutants: | $(SETUP_TEST)	## Sabotage the source: every mutant must be caugh
 	$(Q)$(PY) -m tests.mutants.run
 
 gpu-test: | $(SETUP_TEST)	## Every shipped kernel configuration on this machine's GPU, against float64 (JOBS=8)
-	$(Q)$(PYTEST) -n $(or $(JOBS),8) --dist loadgroup -m gpu $(ARGS)
+	$(Q)$(PYTEST) -n $(or $(JOBS),8) --dist loadgroup -m gpu tests/kernels $(ARGS)
+	$(Q)$(PYTEST) -m gpu --ignore=tests/kernels $(ARGS)
 
 aot: | $(SETUP_TEST)	## Compile every kernel configuration for every target, no GPU needed (TARGETS=cuda:90 JOBS=2)
 	$(Q)$(PY) scripts/aot.py $(TARGETS)
