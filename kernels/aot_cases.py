@@ -46,6 +46,10 @@ def _gelu() -> Iterator[tuple]:
     for kind in ("*bf16", "*fp16"):
         types = {"x_ptr": kind, "y_ptr": kind, "size": "i32"}
         yield "gelu.kernel:_forward", types, {"BLOCK": gelu.BLOCK}, gelu.WARPS
+        types = dict.fromkeys(("dy_ptr", "x_ptr", "dx_ptr"), kind)
+        types |= {"sums_ptr": "*fp32", "N": "i32", "F": "i32"}
+        fixed = {"COLUMNS": gelu.COLUMNS, "ROWS": gelu.ROWS, "STEP": gelu.STEP}
+        yield "gelu.kernel:_backward", types, fixed, gelu.WARPS
 
 
 def _loss() -> Iterator[tuple]:

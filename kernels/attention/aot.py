@@ -27,7 +27,7 @@ JITTED = {
 # fp16 takes what bf16 takes, and a window adds the same masks to both normalisers.
 COMPILED = (torch.bfloat16, torch.float32)
 FLOATS = {"L", "VALUE", "CUT", "DL", "RATE", "DELTA", "ALPHA", "DALPHA"}
-FLOATS |= {"LSE", "WEIGHT"}
+FLOATS |= {"LSE", "WEIGHT", "DQ_SUMS", "DK_SUMS", "DV_SUMS"}
 INTEGERS = {"CARE", "STARTS", "ENDS", "INDEX"}
 # What a statistic adds: beyond these nothing else that a launch can choose is heavier.
 GATHERED = ("mass", "entropy")

@@ -110,8 +110,8 @@ HALF: dict[str, dict[str, list[Row]]] = {
         ],
         "band": [Row(64, True, None, Tile(32, 32, 4, 1))],
         "row": [
-            Row(64, False, False, Tile(64, 32, 16, 1)),
-            Row(64, None, None, Tile(64, 32, 8, 1)),
+            Row(64, None, False, Tile(64, 32, 16, 1)),
+            Row(64, None, True, Tile(64, 32, 8, 1)),
         ],
         "column": [Row(64, None, None, Tile(16, 32, 4, 1))],
     },
