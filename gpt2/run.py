@@ -45,7 +45,7 @@ from records.jsonl import Appender, open_append, read_rows
 from records.layout import SCHEMA, CellDir, RecordError, read_record
 from records.lease import Lease, LeaseHeld
 from records.manifest import ManifestError, MissingDataset
-from records.provenance import placement
+from records.provenance import caches, placement
 
 DONE, FAILED, HELD = 0, 1, 75
 GO = -1  # what rank 0 says to the others when there is something to train
@@ -196,7 +196,7 @@ def _train(
     corpus = Corpus(settings, data_dir)
     _require_planned(cell, corpus, machine["threads"])
     run, facts = _build(cell, settings, info, identity, corpus, ranks)
-    run.record, run.stop_requested = record, stop.requested
+    run.record, run.stop_requested, run.began = record, stop.requested, began
     heart: Heartbeat | Unrecorded = Unrecorded()
     if ranks.main:
         used = partial(device.memory_used, info.kind)
@@ -244,6 +244,7 @@ def _train(
         "stopped_by": ended,
         "attempts": attempt,
         "wall_time": wall,
+        "time_to_first_step": trainer.time_to_first_step,
         "total_time_all_attempts": wall + spent(read_rows(cell.attempts)),
         **outcome(trainer),
         "facts": facts,
@@ -309,7 +310,7 @@ def _start(
     finally:
         start = {"event": "start", "attempt": attempt, "time": time.time()}
         where = {"pid": os.getpid(), "host": socket.gethostname()}
-        where["placement"] = placement()
+        where |= {"placement": placement(), "caches": caches()}
         attempts.append({**start, **where, **machine})
     return settings, info, machine
 

@@ -126,13 +126,15 @@ def as_rank() -> None:
     Ranks compile the same kernels at once: each in a cache of its own. A rank does
     not outlive a torchrun that is killed: it is asked to stop, as by a signal.
     """
+    from records.provenance import CACHES
+
     rank = os.environ.get("LOCAL_RANK")
     if rank is None:
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if "TRITON_CACHE_DIR" in os.environ:
-        cache = Path(os.environ["TRITON_CACHE_DIR"]) / f"rank-{rank}"
-        os.environ["TRITON_CACHE_DIR"] = str(cache)
+    for name in CACHES:
+        if name in os.environ:
+            os.environ[name] = str(Path(os.environ[name]) / f"rank-{rank}")
 
 
 if __name__ == "__main__":

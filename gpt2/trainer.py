@@ -9,7 +9,7 @@ of threads.
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ class Run:
     record: Callable[[dict[str, Any]], None] = print
     beat: Callable[..., None] = lambda step, phase, loss=None: None
     stop_requested: Callable[[], bool] = lambda: False
+    began: float = field(default_factory=time.monotonic)
 
 
 class Trainer:
@@ -99,6 +100,7 @@ class Trainer:
         self.display = Display(self.total, progress.step, not run.ranks.main)
         self.warm_until = progress.step + run.settings.train.timing_warmup
         self.last_eval: dict[str, Any] | None = None
+        self.time_to_first_step: float | None = None
         self._logged = (progress.timed_steps, progress.train_time)
         self._loss = self._norm = torch.zeros(())
         self.sentinel = Sentinel(self.kind, run.ranks.alone)
@@ -150,12 +152,20 @@ class Trainer:
         self.sentinel.watch(step, self._loss, self._norm, states)
         progress.step = step + 1
         self.update.refresh(self._prune())
+        if self.time_to_first_step is None:
+            self._first()
         if step < self.warm_until:
             self.clock.start()
         else:
             progress.timed_steps += 1
         if step % run.settings.train.log_interval == 0 or progress.step == self.total:
             self._log(step, lr)
+
+    def _first(self) -> None:
+        """How long this process took to its first step, compilation included."""
+        device.synchronize(self.kind)
+        self.time_to_first_step = time.monotonic() - self.run.began
+        self.display.note(f"first step after {self.time_to_first_step:.1f} s")
 
     def _prune(self) -> bool:
         """Masks after a step: new ones when due, and pruned weights at zero.

@@ -49,6 +49,7 @@ class Slot:
     numactl: bool = False
     port: int | None = None
     cache: Path | None = None
+    inductor: Path | None = None
     descriptors: list[int] = field(default_factory=list)
     since: float = field(default_factory=time.time)
 
@@ -63,8 +64,10 @@ class Slot:
         return argv
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """`base` with the mask, the port and the cache of this slot."""
+        """`base` with the mask, the port and the caches of this slot."""
         found = dict(base)
+        if self.inductor is not None:
+            found.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self.inductor))
         if self.port is not None:
             found |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self.port)}
         if self.gpus:
@@ -141,7 +144,8 @@ class Pool:
         runs_per_gpu: int = 1,
     ):
         self.groups, self.parts = tuple(groups), runs_per_gpu
-        self._leases, self._users, self._bind, self._cache = leases, users, bind, cache
+        self._leases, self._users, self._bind = leases, users, bind
+        self._triton, self._inductor = cache / "triton", cache / "inductor"
         self._ran: Counter[tuple[str, str]] = Counter()
         self._busy: dict[str, float] = {}
         self._told: set[str] = set()
@@ -180,7 +184,7 @@ class Pool:
         """A slot for a cell like this one, None while all are taken."""
         ranks = cell.values["GPUS_PER_RUN"]
         if cell.device == "cpu":
-            slot = Slot(ranks)
+            slot = Slot(ranks, inductor=self._inductor)
             if ranks > 1:
                 slot.port, slot.descriptors = self._leases.port()
             return slot
@@ -225,8 +229,9 @@ class Pool:
         port, more = self._leases.port()
         bound = group.node is not None and self._bind(group.node)
         names = "+".join(gpu.bus.replace(":", "-") for gpu in gpus)
-        cache = self._cache / (f"{names}-{part}" if self.parts > 1 else names)
-        return Slot(ranks, group, gpus, part, bound, port, cache, [*held, *more])
+        cache = self._triton / (f"{names}-{part}" if self.parts > 1 else names)
+        caches = cache, self._inductor
+        return Slot(ranks, group, gpus, part, bound, port, *caches, [*held, *more])
 
     def _chunks(self, ranks: int) -> list[tuple[Group, tuple[Gpu, ...]]]:
         """Neighbours that a cell of `ranks` GPUs can have, the groups in turn."""

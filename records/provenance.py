@@ -36,6 +36,8 @@ ENVIRONMENT = (
 )
 PLACEMENT = "KABLATE_PLACEMENT"
 """Where the launcher tells a training process on what it was put, as JSON."""
+CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
+"""Where compiled kernels lie; a rank has folders of its own below them."""
 MAX_DIFF = 1 << 20
 """Bytes of the dirty diff that are kept; its hash always covers all of it."""
 
@@ -60,6 +62,11 @@ def placement() -> dict[str, Any] | None:
     """The GPUs or the job that a launcher gave this process; None on the CPU."""
     told = os.environ.get(PLACEMENT)
     return json.loads(told) if told else None
+
+
+def caches() -> dict[str, str]:
+    """The folders of CACHES that this process was given."""
+    return {name: os.environ[name] for name in CACHES if name in os.environ}
 
 
 def package_versions() -> dict[str, str]:

@@ -21,10 +21,11 @@ BEFORE_LIMIT = 120
 GPU_CPUS = 4
 """CPUs of a rank on a GPU, where nothing else is configured."""
 
-CACHE = """\
+INDUCTOR = """\
 node=${TMPDIR:-/tmp}/kablate-$(id -u)
-export TRITON_CACHE_DIR="${TRITON_CACHE_DIR:-$node/triton-$gpus}"
+export TORCHINDUCTOR_CACHE_DIR="${TORCHINDUCTOR_CACHE_DIR:-$node/inductor}"
 """
+TRITON = 'export TRITON_CACHE_DIR="${TRITON_CACHE_DIR:-$node/triton-$gpus}"\n'
 """On the node, not in a home that all nodes share; no two jobs have a GPU in common."""
 
 PORT = "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"
@@ -84,7 +85,7 @@ def text(
     lines += ["", *(f"export {k}={shlex.quote(v)}" for k, v in exports.items()), ""]
     body = BODY.format(
         placement=PLACEMENT,
-        exports=before if cell.device == "cpu" else CACHE + before,
+        exports=INDUCTOR + ("" if cell.device == "cpu" else TRITON) + before,
         forward=_forward(settings),
         command=command,
         mark=_quoted(cell.dir.path / ".began"),

@@ -108,7 +108,7 @@ def pooled(
 
     gpu_cells = [cell for cell in plan.pending if cell.device != "cpu"]
     if not gpu_cells:
-        return plan, Pool((), leases, dict, numactl_works, plan.output)
+        return plan, Pool((), leases, dict, numactl_works, plan.output / ".cache")
     machine = survey(environment, launch.most_gpus, ask)
 
     def users() -> dict[str, tuple[int, ...] | None]:
@@ -120,7 +120,7 @@ def pooled(
         leases,
         dict if launch.share_busy else users,
         numactl_works,
-        plan.output / ".cache" / "triton",
+        plan.output / ".cache",
         launch.runs_per_gpu,
     )
     room = {n: pool.capacity(n) for n in {c.values["GPUS_PER_RUN"] for c in gpu_cells}}

@@ -293,3 +293,20 @@ def test_half_written_checkpoints_are_swept(cell, train):
     half.write_bytes(b"half")
     assert train(directory).returncode == 0
     assert not half.exists()
+
+
+@pytest.mark.slow
+def test_the_second_seed_finds_what_the_first_compiled(cell, command, tmp_path):
+    """Two real cells, compiled, with one folder between them."""
+    compiled = tmp_path / "inductor"
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(compiled)}
+    environment.pop("TORCHINDUCTOR_FORCE_DISABLE_CACHES", None)
+    taken = []
+    for seed in ("1", "2"):
+        directory = cell(f"seed-{seed}", GPT2_COMPILE="y", SEED=seed)
+        subprocess.run(command(directory), env=environment, check=True)
+        summary = json.loads((directory / "summary.json").read_text())
+        taken.append(summary["time_to_first_step"])
+        start, _ = read_rows(directory / "attempts.jsonl")
+        assert start["caches"]["TORCHINDUCTOR_CACHE_DIR"] == str(compiled)
+    assert taken[1] < 0.6 * taken[0], taken

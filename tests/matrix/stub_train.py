@@ -27,7 +27,7 @@ from records.lease import Lease, LeaseHeld  # noqa: E402
 
 STOP = []
 PLACED = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "MASTER_ADDR", "MASTER_PORT")
-PLACED += ("TRITON_CACHE_DIR", "SLURM_JOB_ID")
+PLACED += ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "SLURM_JOB_ID")
 
 
 def behaviour() -> dict:

@@ -157,11 +157,11 @@ def test_the_command_the_mask_and_the_record(fleet):
         "HIP_VISIBLE_DEVICES": "4,5",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(slot.port),
-        "TRITON_CACHE_DIR": str(fleet.cache / "0000-8b-00.0+0000-aa-00.0"),
+        "TRITON_CACHE_DIR": str(fleet.cache / "triton/0000-8b-00.0+0000-aa-00.0"),
+        "TORCHINDUCTOR_CACHE_DIR": str(fleet.cache / "inductor"),
     }
-    assert (
-        slot.environment({"TRITON_CACHE_DIR": "/mine"})["TRITON_CACHE_DIR"] == "/mine"
-    )
+    mine = {"TRITON_CACHE_DIR": "/mine", "TORCHINDUCTOR_CACHE_DIR": "/too"}
+    assert mine.items() <= slot.environment(mine).items()
     record = slot.record()
     assert (record["group"], record["node"], record["gpus"]) == ("B", 1, [4, 5])
 
@@ -198,7 +198,8 @@ def test_without_numa_nothing_is_bound(tmp_path):
 def test_the_cpu_needs_no_pool(tmp_path):
     fleet = Fleet(tmp_path, trees.cpu_only)
     slot = fleet.take(device="cpu")
-    assert slot.environment({"A": "b"}) == {"A": "b"}
+    cache = {"TORCHINDUCTOR_CACHE_DIR": str(fleet.cache / "inductor")}
+    assert slot.environment({"A": "b"}) == {"A": "b", **cache}
     assert slot.record() is None and slot.line() is None
     assert not fleet.leases.directory.exists()
     ranks = fleet.take(device="cpu", ranks=2)

@@ -76,6 +76,19 @@ def test_threads_and_passive_waiting_reach_the_child(checkout, monkeypatch):
     assert log[0] == "['1', '1', 'PASSIVE', '0'] True"
 
 
+def test_cells_share_what_was_compiled(checkout, monkeypatch):
+    def seen():
+        starts = [record.attempts[0] for record in checkout.cells.values()]
+        return {row["environment"]["TORCHINDUCTOR_CACHE_DIR"] for row in starts}
+
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    assert checkout.run(SEEDS="1-2")[0] == 0
+    assert seen() == {str(checkout.root / "results" / ".cache" / "inductor")}
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/mine")
+    assert checkout.run("rerun", SEEDS="1-2")[0] == 0
+    assert seen() == {"/mine"}
+
+
 def test_a_failure_does_not_stop_the_others_and_is_retried(checkout):
     checkout.stub(**{"02-wide": "fail", "08-hot": "crash"})
     status, output = checkout.run(SEEDS="1")
