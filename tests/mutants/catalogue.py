@@ -2,6 +2,7 @@
 
 from tests.mutants import (
     attention,
+    bench,
     claims,
     fleet,
     exports,
@@ -24,6 +25,7 @@ SECTIONS: dict[str, list[Mutant]] = {
     **attention.SECTIONS,
     **mlp.SECTIONS,
     **kernels.SECTIONS,
+    **bench.SECTIONS,
     **claims.SECTIONS,
     **optimizers.SECTIONS,
     **pruning.SECTIONS,

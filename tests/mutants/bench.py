@@ -1,0 +1,87 @@
+"""Mutants of what compiles the kernels elsewhere and of what times them."""
+
+from tests.mutants.mutant import Mutant, Test
+
+AOT = "tests/kernels/test_aot.py"
+BENCH = "tests/gpt2/test_bench.py"
+PLACE = "tests/matrix/test_place.py"
+
+SECTIONS = {
+    "Compiling, timing and caches": [
+        Mutant(
+            "aot-spills-fit",
+            "make aot lets spills pass",
+            "kernels/aot.py",
+            "return self.spills == 0 and self.shared",
+            "return self.shared",
+            Test(f"{AOT}::test_a_spill_or_too_much_shared_memory_does_not_fit"),
+        ),
+        Mutant(
+            "tile-band-forgotten",
+            "a variant with a band is served without a tile for the band kernel",
+            "kernels/attention/configs.py",
+            'for kernel in KERNELS if band or kernel != "band"',
+            'for kernel in KERNELS if kernel != "band"',
+            Test(f"{AOT}::test_what_does_not_fit_is_not_served"),
+        ),
+        Mutant(
+            "bench-overwrites",
+            "a second record of a day replaces the first",
+            "gpt2/measure/benchrecord.py",
+            "if not any(path.exists() for path in taken):",
+            "if True:",
+            Test(f"{BENCH}::test_no_record_is_overwritten"),
+        ),
+        Mutant(
+            "bench-always-whole",
+            "a record that was cut short does not say so",
+            "gpt2/measure/benchrecord.py",
+            '"commit": commit, "complete": False}',
+            '"commit": commit, "complete": True}',
+            Test(f"{BENCH}::test_a_record_says_that_it_is_partial_until_it_is_not"),
+        ),
+        Mutant(
+            "bench-milliseconds",
+            "two calls are compared by milliseconds, not by ratios",
+            "gpt2/measure/benchcompare.py",
+            'Change(name, old["ratio"], row["ratio"], noise)',
+            'Change(name, old["ms"], row["ms"], noise)',
+            Test(f"{BENCH}::test_compare_marks_what_exceeds_the_noise"),
+        ),
+        Mutant(
+            "bench-noise-ignored",
+            "the rounds' spread does not widen what a change has to exceed",
+            "gpt2/measure/benchcompare.py",
+            "noise = max(FLOOR, ERRORS * spread)",
+            "noise = FLOOR",
+            Test(f"{BENCH}::test_compare_marks_what_exceeds_the_noise"),
+        ),
+        Mutant(
+            "bench-rate-at-once",
+            "contenders start at the full rate",
+            "gpt2/bench.py",
+            "return peak * min(1.0, (done + 1) / RISE)",
+            "return peak",
+            Test(f"{BENCH}::test_the_rate_rises"),
+        ),
+        Mutant(
+            "inductor-cache-imposed",
+            "a folder that the user set for inductor is ignored",
+            "matrix/place.py",
+            'found.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self.inductor))',
+            'found["TORCHINDUCTOR_CACHE_DIR"] = str(self.inductor)',
+            Test(f"{PLACE}::test_the_command_the_mask_and_the_record"),
+        ),
+        Mutant(
+            "inductor-cache-of-all-ranks",
+            "ranks compile into one folder",
+            "records/provenance.py",
+            'CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")',
+            'CACHES = ("TRITON_CACHE_DIR",)',
+            Test(
+                "tests/gpt2/test_entry.py::"
+                "test_a_rank_has_a_cache_of_its_own_and_does_not_outlive_torchrun"
+            ),
+        ),
+    ]
+}
