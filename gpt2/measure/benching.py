@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import triton
 
 from gpt2 import bench, device
 from gpt2.measure.benchrecord import Record
@@ -28,7 +27,9 @@ def facts(root: Path) -> dict[str, Any]:
     commit = state["commit"]
     if commit and state.get("dirty"):
         commit += " and changes"
-    versions = {"torch": torch.__version__, "triton": triton.__version__}
+    packages = provenance.package_versions()
+    triton = packages.get("triton") or packages.get("pytorch-triton-rocm")
+    versions = {"torch": torch.__version__, "triton": triton}
     return {"device": device.describe(kind).as_dict(), **versions, "commit": commit}
 
 
