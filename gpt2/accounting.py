@@ -145,7 +145,8 @@ def memory_estimate(settings: RunSettings, micro_batch: int) -> int:
     model, system = settings.model, settings.system
     kind = "cpu" if system.device == "cpu" else "cuda"
     chunked = resolve_loss(model.loss, kind)
-    attention = replace(model.attention, impl=resolve_attention(model, kind))
+    impl = resolve_attention(model, kind, system.dtype != "fp32")
+    attention = replace(model.attention, impl=impl)
     model = replace(model, loss=chunked, attention=attention)
     held = _forward_bytes(model, system.dtype, system.param_dtype, micro_batch)
     tokens_at_once = micro_batch * model.block_size

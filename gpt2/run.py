@@ -380,7 +380,9 @@ def _build(
         "budget": train.budget,
         "eval_windows": len(corpus.eval_windows),
         "eval_sha256": corpus.eval_sha256,
-        "attention_impl": resolve_attention(settings.model, info.kind),
+        "attention_impl": resolve_attention(
+            settings.model, info.kind, settings.system.dtype != "fp32"
+        ),
         "loss_impl": resolve_loss(settings.model.loss, info.kind),
         "update_impl": optim.resolve_update(settings.optim, info.kind),
         "documents_apart": settings.model.documents_apart,

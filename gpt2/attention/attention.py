@@ -17,7 +17,7 @@ from gpt2.attention.gates import CrossTokenGate, OutputGate, Reciprocal
 from gpt2.attention.mha import MultiHead
 from gpt2.attention.mla import Latent
 from gpt2.attention.impl import resolve_attention
-from gpt2.attention.torchs import flex, sdpa
+from gpt2.attention.torchs import HALF, flex, sdpa
 from gpt2.context import AttentionCache, Context, Routed, Side
 from gpt2.init import Matrix, residual_std
 from gpt2.settings import ModelSettings
@@ -64,8 +64,10 @@ class Attention(nn.Module):
             settings.mlp.cross_token,
             settings.mlp.cross_token_k,
         )
-        self.impl = resolve_attention(settings, "cpu")
-        self.gpu_impl = resolve_attention(settings, "cuda")
+        self.impl = resolve_attention(settings, "cpu", half=False)
+        self.gpu_impl = {
+            half: resolve_attention(settings, "cuda", half) for half in (False, True)
+        }
         twice = options.ra_ct_apply == "weights"
         self.packs = self.projection.packs and not twice
         self.dropout, self.longest = settings.dropout, settings.block_size
@@ -117,7 +119,10 @@ class Attention(nn.Module):
         return self._reference(q_BTHD, k_BTGD, v_BTGD, starts_BT).p_BHnS
 
     def _impl(self, x: torch.Tensor) -> str:
-        return self.gpu_impl if x.is_cuda else self.impl
+        """What computes attention on x's device, in the type that products have."""
+        if not x.is_cuda:
+            return self.impl
+        return self.gpu_impl[torch.is_autocast_enabled("cuda") or x.dtype in HALF]
 
     def _packed(self, x_BTE: torch.Tensor, starts_BT: torch.Tensor | None) -> Looked:
         """All tokens by our own kernels, which read the fused projection."""

@@ -7,14 +7,14 @@ import torch
 from gpt2.settings import ModelSettings
 from kernels.attention.configs import serves, target_of
 
-# Up to so many tokens our kernels outrun torch's plain attention, where q, k and v
-# come from one product: the join of their gradients, 0.2 ms per layer at 65,536
+# Up to so many tokens our kernels outrun torch's plain attention in 16 bits, where q,
+# k and v come from one product: the join of their gradients, 0.2 ms per layer at 65,536
 # tokens, is spared (results/bench). Beyond it and elsewhere torch's is faster.
 OURS_UP_TO = {"cuda:90": 4096}
 
 
-def resolve_attention(settings: ModelSettings, kind: str) -> str:
-    """The implementation on a kind of device, "cpu" or "cuda".
+def resolve_attention(settings: ModelSettings, kind: str, half: bool) -> str:
+    """The implementation on a kind of device, "cpu" or "cuda", in 16 bits or fp32.
 
     `auto` is sdpa where it can serve; else on a GPU our kernels where they can and
     have tiles for it (one that is not there is taken to have them: a forecast); else
@@ -26,20 +26,26 @@ def resolve_attention(settings: ModelSettings, kind: str) -> str:
     if asked != "auto":
         return asked
     order = ["sdpa", "triton"]
-    if settings.documents_apart or kind == "cuda" and _ours_is_faster(settings):
+    faster = kind == "cuda" and half and _ours_is_faster(settings)
+    if settings.documents_apart or faster:
         order.reverse()
-    return next((name for name in order if _can(settings, name, kind)), "reference")
+    return next((n for n in order if _can(settings, n, kind, half)), "reference")
 
 
-def _can(settings: ModelSettings, name: str, kind: str) -> bool:
+def _can(settings: ModelSettings, name: str, kind: str, half: bool) -> bool:
     """Whether an implementation computes this model on that kind of device."""
     if settings.obstacle(name):
         return False
-    if name == "sdpa":
-        return True
-    there = torch.cuda.is_available()
-    tiles = not there or serves(torch.device("cuda"), settings.head_width)
-    return kind == "cuda" and tiles
+    if name == "sdpa" or kind != "cuda" or not torch.cuda.is_available():
+        return name == "sdpa" or kind == "cuda"
+    attention = settings.attention
+    return serves(
+        torch.device("cuda"),
+        settings.head_width,
+        torch.bfloat16 if half else torch.float32,
+        attention.ra,
+        attention.normaliser == "softpick",
+    )
 
 
 def _ours_is_faster(settings: ModelSettings) -> bool:

@@ -44,8 +44,14 @@ def flex(
     starts_BT: torch.Tensor | None,
 ) -> torch.Tensor:
     """o_BTHD by FlexAttention (2412.05496), whose block mask leaves out what no query
-    of a block sees. On a CPU it is torch's unfused form, with the T x T matrix.
+    of a block sees. On a CPU it is torch's unfused form, with the T x T matrix, and
+    cannot train: NotImplementedError.
     """
+    if not q_BTHD.is_cuda and torch.is_grad_enabled() and q_BTHD.requires_grad:
+        raise NotImplementedError(
+            f"torch's FlexAttention has no backward pass on {q_BTHD.device.type}: "
+            "CONFIG_ATTENTION_IMPL_FLEX trains on a GPU, auto and reference anywhere"
+        )
     B, T = q_BTHD.shape[:2]
 
     def seen(b, h, t, s):

@@ -6,7 +6,6 @@ spills, so a faster tile that spills is not here. cuda:90 was measured on an H10
 and an H200 (results/bench); the others are the largest that fit.
 """
 
-from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -148,8 +147,8 @@ GATHERING: dict[str, dict[str, list[Row]]] = {
         ],
     },
 }
-# fp32: its products run on the scalar units. Every tile from 16 x 16 up, with 2 to
-# 32 warps, spills on gfx1100 128 wide, and softpick's band kernel 64 wide.
+# fp32: its products run on the scalar units. On gfx1100 no tile was found that does
+# not spill for heads 128 wide, nor for softpick's band kernel on heads 64 wide.
 ANY_SINGLE: dict[str, list[Row]] = {
     "forward": [Row(128, None, None, Tile(32, 16, 8, 1))],
     "band": [Row(128, True, None, Tile(16, 16, 8, 1))],
@@ -185,15 +184,12 @@ def target_of(device: torch.device) -> str:
     return "cuda:90" if properties.major == 9 else f"cuda:{properties.major}0"
 
 
-def serves(device: torch.device, width: int) -> bool:
-    """Whether a GPU has tiles for half-precision heads of this width, whatever the
-    score and the normaliser. fp32 has some more gaps (`served`), which `tile` names.
-    """
+def serves(
+    device: torch.device, width: int, dtype: torch.dtype, band: bool, pick: bool
+) -> bool:
+    """Whether a GPU has tiles for heads of this width, by score and normaliser."""
     target = target_of(device)
-    variants = product((False, True), (False, True))
-    return target in HALF and all(
-        served(target, torch.bfloat16, width, *variant) for variant in variants
-    )
+    return target in HALF and served(target, dtype, width, band, pick)
 
 
 def table(target: str, dtype: torch.dtype) -> dict[str, list[Row]]:

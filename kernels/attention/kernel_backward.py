@@ -320,6 +320,47 @@ def backward_band(
 # fmt: on
 
 
+@triton.jit
+def _row_strips(
+    dq,
+    m0,
+    t,
+    near,
+    hi,
+    K,
+    DS,
+    alpha,
+    stride_k,
+    T,
+    band,
+    D: tl.constexpr,
+    D_PAD: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    STRIPS: tl.constexpr,
+    AHEAD: tl.constexpr,
+):
+    """dQ from the strips: alpha times what the block's positions are as keys, then
+    what they are as queries over the key blocks in [near, hi).
+    """
+    width: tl.constexpr = STRIPS * TILE
+    other, cols = tl.arange(0, BLOCK_N), tl.arange(0, D_PAD)
+    end = tl.minimum((m0 // TILE + STRIPS) * TILE, T)
+    for n0 in tl.range(m0 // BLOCK_N * BLOCK_N, end, BLOCK_N, num_stages=AHEAD):
+        # Here the block's positions are keys, and n0 is one of queries.
+        k = _load(K, n0, stride_k, other, cols, T, D, True)
+        back = (n0 + other)[None, :] - t[:, None]
+        inside = (back >= 0) & (back <= band) & (n0 + other < T)[None, :]
+        pairs = _strip(DS, width, (n0 + other)[None, :], t[:, None], STRIPS)
+        dq = _dot(tl.load(pairs, mask=inside, other=0.0), k, dq)
+    dq = dq * alpha
+    for n0 in tl.range(near, hi, BLOCK_N, num_stages=AHEAD):
+        k = _load(K, n0, stride_k, other, cols, T, D, True)
+        pairs = _strip(DS, width, t[:, None], (n0 + other)[None, :], STRIPS)
+        ds = tl.load(pairs, mask=(t < T)[:, None], other=0.0)
+        dq = _dot(ds, k, dq)
+    return dq
+
+
 # fmt: off
 @triton.jit
 def backward_row(
@@ -380,23 +421,11 @@ def backward_row(
         tl.store(DELTA + lines, delta, mask=t < T)
     else:
         delta = tl.load(DELTA + lines, mask=t < T, other=0.0)
-        width: tl.constexpr = STRIPS * TILE
-        DS += tl.cast(head, tl.int64) * T * width
-        other = tl.arange(0, BLOCK_N)
-        end = tl.minimum((m0 // TILE + STRIPS) * TILE, T)
-        for n0 in tl.range(m0 // BLOCK_N * BLOCK_N, end, BLOCK_N, num_stages=AHEAD):
-            # Here the block's positions are keys, and n0 is one of queries.
-            k = _load(K, n0, stride_kt, other, cols, T, D, True)
-            back = (n0 + other)[None, :] - t[:, None]
-            inside = (back >= 0) & (back <= band) & (n0 + other < T)[None, :]
-            pairs = _strip(DS, width, (n0 + other)[None, :], t[:, None], STRIPS)
-            dq = _dot(tl.load(pairs, mask=inside, other=0.0), k, dq)
-        dq = dq * tl.load(ALPHA + h).to(tl.float32)
-        for n0 in tl.range(near, hi, BLOCK_N, num_stages=AHEAD):
-            k = _load(K, n0, stride_kt, other, cols, T, D, True)
-            pairs = _strip(DS, width, t[:, None], (n0 + other)[None, :], STRIPS)
-            ds = tl.load(pairs, mask=(t < T)[:, None], other=0.0)
-            dq = _dot(ds, k, dq)
+        dq = _row_strips(
+            dq, m0, t, near, hi, K, DS + tl.cast(head, tl.int64) * T * STRIPS * TILE,
+            tl.load(ALPHA + h).to(tl.float32), stride_kt, T, band,
+            D, D_PAD, BLOCK_N, STRIPS, AHEAD,
+        )
     if CARE is not None:
         here = _reach(STARTS, t, T, window)
         care = _needs_care(level, t, T, here, scale, WINDOW)
@@ -589,6 +618,58 @@ def _query_ranges(
     return lo, near, full, hi
 
 
+@triton.jit
+def _column_strips(
+    dk,
+    dv,
+    n0,
+    s,
+    lo,
+    near,
+    Q,
+    DO,
+    P,
+    DS,
+    alpha,
+    stride_q,
+    stride_o,
+    T,
+    band,
+    D: tl.constexpr,
+    D_PAD: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    STRIPS: tl.constexpr,
+    AHEAD: tl.constexpr,
+):
+    """dK and dV from the strips: alpha times what the block's positions are as
+    queries, then what they are as keys over the query blocks in [lo, near).
+    """
+    width: tl.constexpr = STRIPS * TILE
+    other, cols = tl.arange(0, BLOCK_M), tl.arange(0, D_PAD)
+    part = tl.zeros([BLOCK_N, D_PAD], tl.float32)
+    end = tl.minimum(n0 + BLOCK_N, T)
+    start = tl.maximum((n0 // TILE - STRIPS + 1) * TILE, 0)
+    for m0 in tl.range(start, end, BLOCK_M, num_stages=AHEAD):
+        # Here the block's positions are queries, and m0 is one of keys.
+        q = _load(Q, m0, stride_q, other, cols, T, D, True)
+        back = s[:, None] - (m0 + other)[None, :]
+        inside = (back >= 0) & (back <= band) & (s < T)[:, None]
+        pairs = _strip(DS, width, s[:, None], (m0 + other)[None, :], STRIPS)
+        part = _dot(tl.load(pairs, mask=inside, other=0.0), q, part)
+    dk += part * alpha
+    for m0 in tl.range(lo, near, BLOCK_M, num_stages=AHEAD):
+        q = _load(Q, m0, stride_q, other, cols, T, D, True)
+        do = _load(DO, m0, stride_o, other, cols, T, D, True)
+        t = (m0 + other)[None, :]
+        pairs = _strip(0, width, t, s[:, None], STRIPS)
+        p = tl.load(P + pairs, mask=t < T, other=0.0)
+        ds = tl.load(DS + pairs, mask=t < T, other=0.0)
+        dv = _dot(p, do, dv)
+        dk = _dot(ds, q, dk)
+    return dk, dv
+
+
 # fmt: off
 @triton.jit
 def _column_item(
@@ -628,34 +709,12 @@ def _column_item(
             DO_h = DO + do_start
         lines = (b * H + h) * stride_l
         if STRIPS > 0:
-            width: tl.constexpr = STRIPS * TILE
-            P_h = P + (b * H + h) * T * width
-            DS_h = DS + (b * H + h) * T * width
-            other = tl.arange(0, BLOCK_M)
-            part = tl.zeros([BLOCK_N, D_PAD], tl.float32)
-            end = tl.minimum(n0 + BLOCK_N, T)
-            start = tl.maximum((n0 // TILE - STRIPS + 1) * TILE, 0)
-            for m0 in tl.range(start, end, BLOCK_M, num_stages=AHEAD):
-                # Here the block's positions are queries, and m0 is one of keys.
-                q = _load(Q_h, m0, stride_qt, other, cols, T, D, True)
-                back = s[:, None] - (m0 + other)[None, :]
-                inside = (back >= 0) & (back <= band) & (s < T)[:, None]
-                pairs = _strip(DS_h, width, s[:, None], (m0 + other)[None, :], STRIPS)
-                part = _dot(tl.load(pairs, mask=inside, other=0.0), q, part)
-            dk += part * tl.load(ALPHA + h).to(tl.float32)
-            for m0 in tl.range(lo, near, BLOCK_M, num_stages=AHEAD):
-                q = _load(Q_h, m0, stride_qt, other, cols, T, D, True)
-                do = _load(DO_h, m0, stride_ot, other, cols, T, D, True)
-                t = (m0 + other)[None, :]
-                inside = t < T
-                p = tl.load(
-                    _strip(P_h, width, t, s[:, None], STRIPS), mask=inside, other=0.0
-                )
-                ds = tl.load(
-                    _strip(DS_h, width, t, s[:, None], STRIPS), mask=inside, other=0.0
-                )
-                dv = _dot(p, do, dv)
-                dk = _dot(ds, q, dk)
+            strips = (b * H + h) * T * STRIPS * TILE
+            dk, dv = _column_strips(
+                dk, dv, n0, s, lo, near, Q_h, DO_h, P + strips, DS + strips,
+                tl.load(ALPHA + h).to(tl.float32), stride_qt, stride_ot, T, band,
+                D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, AHEAD,
+            )
         k = _load(K, n0, stride_kt, rows, cols, T, D, True)
         v = k
         if V is not None:

@@ -33,9 +33,10 @@ def linear_gelu(
     activation that several modules read, `gelu` is faster: a compiler adds up their
     gradients within its backward pass.
     """
-    kind = x.device.type
-    low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-    if bias is None or kind != "cuda" or low not in HALF:
+    dtype = x.dtype
+    if x.is_cuda and torch.is_autocast_enabled("cuda"):
+        dtype = torch.get_autocast_dtype("cuda")
+    if bias is None or not x.is_cuda or dtype not in HALF:
         return gelu(F.linear(x, weight, bias))
     return _biased(F.linear(x, weight, bias.detach()), bias)
 

@@ -76,12 +76,16 @@ def test_routing_that_does_not_fit_is_not_served():
         routing.tile(W7900, 64, True, F32)
 
 
-def test_auto_asks_for_every_variant(monkeypatch):
+def test_auto_asks_for_the_variant(monkeypatch):
     monkeypatch.setattr(configs, "target_of", lambda device: W7900)
-    device = torch.device("cuda")
-    assert configs.serves(device, 64) and not configs.serves(device, 128)
+
+    def there(*variant):
+        return configs.serves(torch.device("cuda"), *variant)
+
+    assert there(64, BF16, True, True) and not there(128, BF16, True, True)
+    assert there(64, F32, True, False) and not there(64, F32, True, True)
     monkeypatch.setattr(configs, "target_of", lambda device: "cuda:120")
-    assert not configs.serves(device, 16)
+    assert not there(16, BF16, False, False)
 
 
 def test_a_spill_or_too_much_shared_memory_does_not_fit():

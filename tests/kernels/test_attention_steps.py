@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 import torch
 
+from gpt2.attention import impl
 from gpt2.attention.impl import resolve_attention
 from gpt2.model import GPT
 from gpt2.modelsettings import MOST_KEPT, ModelSettings
@@ -16,7 +17,7 @@ from kconf.bind import SettingsError
 from kconf.overrides import Overrides
 from kconf.strict import Tree
 from kconf.study import list_steps, resolve_step
-from kernels.attention import fused
+from kernels.attention import configs, fused
 from tests.conftest import ROOT
 
 STUDY = "gpt2-ratio-ablation"
@@ -29,11 +30,11 @@ SIZE = {"GPT2_LAYERS": "2", "GPT2_BLOCK_SIZE": str(T)}
 
 
 @cache
-def settings(number: int, impl: str, *more: tuple[str, str]) -> ModelSettings:
+def settings(number: int, name: str, *more: tuple[str, str]) -> ModelSettings:
     """The model of a step, small."""
     folder = ROOT / "defconfigs"
     stages = folder / STUDY, folder / "fragments" / "tiny.config"
-    symbols = {**SIZE, f"ATTENTION_IMPL_{impl.upper()}": "y", **dict(more)}
+    symbols = {**SIZE, f"ATTENTION_IMPL_{name.upper()}": "y", **dict(more)}
     if number in RA:
         symbols["RA_BAND"] = "8"
     overrides = Overrides(symbols, "test")
@@ -46,8 +47,12 @@ def test_auto_takes_what_serves(number):
     model = settings(number, "auto")
     assert model.obstacle("triton") is None
     plain = number in BY_SDPA
-    assert resolve_attention(model, "cpu") == ("sdpa" if plain else "reference")
-    assert resolve_attention(model, "cuda") == ("sdpa" if plain else "triton")
+    assert resolve_attention(model, "cpu", half=False) == (
+        "sdpa" if plain else "reference"
+    )
+    assert resolve_attention(model, "cuda", half=True) == (
+        "sdpa" if plain else "triton"
+    )
 
 
 def test_settings_know_how_many_the_kernels_keep():
@@ -69,7 +74,7 @@ def test_settings_know_how_many_the_kernels_keep():
 def test_what_the_kernels_cannot_serve(number, symbols, says):
     model = settings(number, "auto", *symbols.items())
     assert says in model.obstacle("triton")
-    assert resolve_attention(model, "cuda") == "reference"
+    assert resolve_attention(model, "cuda", half=True) == "reference"
     with pytest.raises(SettingsError, match=says):
         settings(number, "triton", *symbols.items())
 
@@ -103,3 +108,56 @@ def test_equal_to_the_reference(interpret, number):
     for mine, plain in zip(ours, trained(number, "reference"), strict=True):
         error, size = (mine - plain).norm().item(), plain.norm().item()
         assert error <= 2e-5 * size + 1e-7, (mine.shape, error, size)
+
+
+def test_ours_for_plain_attention_where_it_is_faster(monkeypatch):
+    """On Hopper, in 16 bits, of one product, up to 4096 tokens."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for module in (impl, configs):
+        monkeypatch.setattr(module, "target_of", lambda device: "cuda:90")
+    ours, longer = settings(0, "auto"), (("GPT2_BLOCK_SIZE", "8192"),)
+    assert resolve_attention(ours, "cuda", half=True) == "triton"
+    assert resolve_attention(ours, "cuda", half=False) == "sdpa"
+    assert resolve_attention(ours, "cpu", half=True) == "sdpa"
+    for model in (settings(0, "auto", *longer), settings(8, "auto")):
+        assert resolve_attention(model, "cuda", half=True) == "sdpa"
+    monkeypatch.setattr(impl, "target_of", lambda device: "cuda:80")
+    assert resolve_attention(ours, "cuda", half=True) == "sdpa"
+
+
+@pytest.mark.parametrize("number", [0, 8])
+@pytest.mark.parametrize("more", [(), (("SLIDING", "y"), ("WINDOW", "5"))])
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+def test_flex_equals_the_reference(number, more):
+    """Also with documents apart; torch has no backward pass for it on a CPU."""
+    torch.manual_seed(3)
+    tokens = torch.randint(0, 257, (2, T + 1))
+    starts = (torch.arange(T, dtype=torch.int32) // 7 * 7).repeat(2, 1)
+    found = []
+    for name in ("flex", "reference"):
+        torch.manual_seed(number)
+        model = GPT(settings(number, name, ("DOCUMENTS_APART", "y"), *more))
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        with torch.no_grad():
+            found.append(model(tokens[:, :-1], starts_BT=starts))
+        if name == "flex":
+            with pytest.raises(NotImplementedError, match="trains on a GPU"):
+                model(tokens[:, :-1])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
+def test_flex_cannot_serve_more_than_sdpa():
+    with pytest.raises(SettingsError, match="transposed score"):
+        settings(5, "flex")
+    with pytest.raises(SettingsError, match="dropout"):
+        settings(0, "flex", ("GPT2_DROPOUT", "0.1"))
+
+
+def test_the_packed_path_is_taken(interpret):
+    """Steps whose q, k and v come from one product, forward and backward."""
+    for number in (0, 5, 13):
+        ours = interpret(trained, number, "triton")
+        for mine, plain in zip(ours, trained(number, "reference"), strict=True):
+            error, size = (mine - plain).norm().item(), plain.norm().item()
+            assert error <= 2e-5 * size + 1e-7, (number, mine.shape, error, size)
