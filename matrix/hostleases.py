@@ -10,6 +10,7 @@ never put two cells on one GPU. Other users are seen by their processes
 
 import fcntl
 import os
+import secrets
 import socket
 import stat
 from pathlib import Path
@@ -46,9 +47,11 @@ class HostLeases:
     def port(self) -> tuple[int, list[int]]:
         """A TCP port that is free on this host and leased by nobody else.
 
-        Raises LeaseDirectoryError when all of PORTS are taken.
+        The search starts anywhere: users and containers do not see each other's
+        leases, and a port is only taken once the ranks meet. Raises
+        LeaseDirectoryError when all of PORTS are taken.
         """
-        first = os.getuid() * 97 % len(PORTS)  # users start apart
+        first = secrets.randbelow(len(PORTS))
         for number in [*PORTS[first:], *PORTS[:first]]:
             mine = self._lock(f"port-{number}", fcntl.LOCK_EX)
             if mine and _is_free(number):

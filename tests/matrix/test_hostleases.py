@@ -61,6 +61,13 @@ def test_ports_are_free_and_differ(leases):
             probe.bind(("127.0.0.1", number))
 
 
+def test_who_does_not_see_our_leases_looks_elsewhere(tmp_path):
+    """Other users, and containers on the host's network: a port is free until used."""
+    strangers = [HostLeases(tmp_path / str(n)) for n in range(40)]
+    numbers = {stranger.port()[0] for stranger in strangers}
+    assert len(numbers) >= 38, "chance: 3 pairs meet in one of 10,000 tries"
+
+
 def test_a_port_in_use_is_not_leased(leases, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
