@@ -16,7 +16,7 @@ from matrix.launch import prepare, watchdog
 from matrix.place import Slot
 from matrix.plan import Cell
 from records import atomic
-from records.cell import CellStatus, read_status
+from records.cell import read_status
 from records.layout import SCHEMA, CellDir
 
 HELD = 75
@@ -67,8 +67,6 @@ class Child:
         status = read_status(self.cell.dir, self.cell.hash)
         if status.state == "done":
             return Outcome("done")
-        if self._ranks > 1:
-            code = _code_of_ranks(code, status)
         if code == HELD:
             return Outcome("held", str(status.holder or "another process"))
         if code in STOPPED or code in STOP_SIGNALS or (stopping and code < 0):
@@ -130,24 +128,13 @@ def log_tail(cell: CellDir, lines: int) -> list[str]:
     return text.splitlines()[-lines:]
 
 
-def _code_of_ranks(code: int, status: CellStatus) -> int:
-    """The exit status of the ranks, of which torchrun's own says only that it is 1.
-
-    A lease that is held, or a last attempt that was asked to stop, explains it.
-    """
-    if code != 1:
-        return code
-    if status.holder is not None:
-        return HELD
-    ends = [row for row in status.attempts[-1:] if row.get("status") == "stopped"]
-    return 128 + signal.SIGTERM if ends else code
-
-
 def _describe(code: int) -> str:
     if code == 0:
         return "exit status 0 without a summary"
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
+    if code - 128 in set(signal.Signals):  # of a rank, as a shell says it
+        return f"exit status {code} ({signal.Signals(code - 128).name})"
     return f"exit status {code}"
 
 

@@ -56,6 +56,7 @@ class Checkout:
         for room in ("gpt2", "kernels"):
             (root / room).mkdir(exist_ok=True)
             (root / room / "__init__.py").touch()
+        self._copy(ROOT / "gpt2" / "torchrun.py")
         stub = Path(__file__).with_name("stub_train.py")
         shutil.copyfile(stub, root / "gpt2" / "train_ra_mla.py")
         for name, text in STEPS.items():

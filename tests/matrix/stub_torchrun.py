@@ -1,7 +1,7 @@
-"""torch.distributed.run as far as the stub trainer needs it: rank 0 alone.
+"""gpt2/torchrun.py as far as the stub trainer needs it: rank 0 alone.
 
-Tests copy it to torch/distributed/run.py of a throw-away checkout, in whose
-directory `python -m` finds it first. The script runs in this process.
+Tests copy it to gpt2/torchrun.py of a throw-away checkout: torch takes seconds to
+import. The script runs in this process.
 """
 
 import argparse

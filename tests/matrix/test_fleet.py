@@ -68,12 +68,8 @@ class Node:
         for number in range(STEPS):
             rate = f'CONFIG_LEARNING_RATE="{number + 2}e-3"\n'
             checkout.step(f"2{number}-arm", f"# Help: arm {number}\n{rate}")
-        target = checkout.root / "torch" / "distributed"
-        target.mkdir(parents=True)
-        (target.parent / "__init__.py").touch()
-        (target / "__init__.py").touch()
         stub = Path(__file__).with_name("stub_torchrun.py")
-        shutil.copyfile(stub, target / "run.py")
+        shutil.copyfile(stub, checkout.root / "gpt2" / "torchrun.py")
 
     def plan(self, jobs, **environment):
         return make_plan(
@@ -172,7 +168,7 @@ def test_the_ranks_of_a_cell_are_started_together(node):
     node.run(plan)
     (record,) = node.checkout.cells.values()
     command = record.run["command"]
-    assert command[1:3] == ["-m", "torch.distributed.run"]
+    assert command[1] == str(node.checkout.root / "gpt2" / "torchrun.py")
     assert command[command.index("--nproc-per-node") + 1] == "4"
     log = (record.dir.path / "train.log").read_text().splitlines()
     assert log[0].startswith("placed on group A, GPU 0 (0000:11:00.0), 1 (")
@@ -250,10 +246,29 @@ def test_make_on_a_fake_node(node, monkeypatch):
     assert status == 2 and "no group has so many GPUs (A: 4, B: 4)" in output
 
 
-@pytest.mark.slow
-def test_ranks_are_stopped_and_go_on(checkout):
-    """torchrun itself, with two processes of the stub on the CPU."""
+@pytest.fixture
+def pair(checkout):
+    """Cells of two ranks on the CPU, started by gpt2/torchrun.py itself."""
     checkout.configure("CONFIG_GPUS_PER_RUN=2", "CONFIG_EFFECTIVE_BATCH=64")
+    return checkout
+
+
+@pytest.mark.slow
+def test_the_status_of_the_ranks_is_that_of_the_cell(pair):
+    """torchrun's own would be 1 for all of them."""
+    pair.stub(**{"00-control": "held-once", "02-wide": "crash", "08-hot": "fail"})
+    status, output = pair.run(SEEDS="1", JOBS="1")
+    assert status == 1
+    assert "running elsewhere: 00-control seed-1 in another process" in output
+    states = {name[:2]: record.state for name, record in pair.cells.items()}
+    assert states == {"00": "done", "02": "failed", "08": "failed"}
+    assert "failed  02-wide seed-1  exit status 137 (SIGKILL)" in output
+    assert "failed  08-hot seed-1  exit status 1: RuntimeError: told to" in output
+
+
+@pytest.mark.slow
+def test_ranks_are_stopped_and_go_on(pair):
+    checkout = pair
     checkout.stub(steps=100_000, sleep=0.05)
     runner = checkout.start(STEPS="0", SEEDS="1")
     deadline = time.monotonic() + 120
@@ -273,9 +288,9 @@ def test_ranks_are_stopped_and_go_on(checkout):
 
 
 @pytest.mark.slow
-def test_ranks_that_do_not_stop_are_killed(checkout):
+def test_ranks_that_do_not_stop_are_killed(pair):
     """Each rank has a session of its own: no signal to a group reaches it."""
-    checkout.configure("CONFIG_GPUS_PER_RUN=2", "CONFIG_EFFECTIVE_BATCH=64")
+    checkout = pair
     checkout.stub(**{"00-control": "stubborn"})
     runner = checkout.start(STEPS="0", SEEDS="1")
     deadline = time.monotonic() + 120

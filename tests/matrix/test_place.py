@@ -144,11 +144,11 @@ def test_a_busy_gpu_is_not_asked_about_all_the_time(fleet, monkeypatch):
 def test_the_command_the_mask_and_the_record(fleet):
     fleet.take()
     slot = fleet.take(ranks=2)
-    argv = slot.command("py", ["train.py", "--run-dir", "d"])
+    argv = slot.command("py", ["/code/train.py", "--run-dir", "d"])
     assert argv == [
-        *("py", "-m", "torch.distributed.run", "--nnodes", "1"),
+        *("py", "/code/torchrun.py", "--nnodes", "1"),
         *("--nproc-per-node", "2", "--master-addr", "127.0.0.1"),
-        *("--master-port", str(slot.port), "train.py", "--run-dir", "d"),
+        *("--master-port", str(slot.port), "/code/train.py", "--run-dir", "d"),
     ]
     found = slot.environment({"CUDA_VISIBLE_DEVICES": "", "HOME": "/h"})
     assert json.loads(found.pop("KABLATE_PLACEMENT")) == slot.record()

@@ -257,6 +257,7 @@ def test_run_json_holds_the_identity_and_where_it_comes_from(checkout):
     assert run["overrides"] == {"GPT2_MAX_ITERS": "4"}
     assert set(run["code_files"]) == {
         "gpt2/__init__.py",
+        "gpt2/torchrun.py",
         "gpt2/train_ra_mla.py",
         "kernels/__init__.py",
     }

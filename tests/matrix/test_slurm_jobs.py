@@ -236,7 +236,7 @@ def test_the_script_of_two_nodes(site):
     text = script(site, 8, nodes=2)
     assert "#SBATCH --nodes=2\n" in text and "#SBATCH --gres=gpu:4\n" in text
     assert (
-        "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 py -m torch.distributed.run "
+        "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 py torchrun.py "
         "--nnodes 2 --nproc-per-node 4 --rdzv-backend c10d "
         '--rdzv-endpoint "$RDZV_ENDPOINT" --rdzv-id "$RDZV_ID" train.py'
     ) in text
