@@ -170,3 +170,18 @@ def test_another_number_of_processes_is_refused(cell, corpus, train):
     done = train(directory)
     assert done.returncode == 1
     assert "CONFIG_GPUS_PER_RUN=2: but the cell was started as 1" in done.stderr
+
+
+@pytest.mark.slow
+def test_usr1_to_the_launcher_is_one_to_every_rank(cell, start, undisturbed):
+    """As Slurm and people send it: the stacks of all, and the run goes on."""
+    directory = cell("asked", **LONG)
+    process = start(directory)
+    wait_for_step(directory, 20, process)
+    os.kill(pids(process)[1], signal.SIGSTOP)
+    os.kill(process.pid, signal.SIGUSR1)
+    output = finish(process)
+    assert process.returncode == 0, output
+    stacks = (directory / "stacks.txt").read_text()
+    assert stacks.count("train_ra_mla.py") >= 2
+    assert curve(directory) == curve(undisturbed)
