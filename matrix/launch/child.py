@@ -82,6 +82,11 @@ class Child:
             why += write_failure(self.cell.dir, code, why)
         return Outcome("failed", why)
 
+    @property
+    def moving(self) -> bool:
+        """A process moves from its start."""
+        return True
+
     def terminate(self) -> None:
         """Ask for a checkpoint and an end."""
         if self.process.poll() is None:
@@ -93,6 +98,12 @@ class Child:
             os.killpg(self.process.pid, signal.SIGKILL)
             if self._ranks > 1:
                 watchdog.kill_all(self.cell.dir)
+
+    def hang(self, why: str) -> None:
+        """Its stacks, then its end."""
+        self.hung = watchdog.note(self.cell.dir, why)
+        watchdog.dump(self.cell.dir)
+        self.kill()
 
 
 def write_failure(cell: CellDir, code: int | None, error: str) -> str:

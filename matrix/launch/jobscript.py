@@ -43,6 +43,7 @@ ask_to_stop() {{
   {forward}
 }}
 trap ask_to_stop TERM
+trap '' USR1  # what trains writes its stacks, this script goes on
 touch {mark}
 {command} &
 child=$!

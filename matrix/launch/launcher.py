@@ -20,7 +20,11 @@ class Work(Protocol):
     cell: Cell
     began: float
     hung: str
-    """Why the watchdog killed it; empty if it did not."""
+    """Why the watchdog ended it; empty if it did not."""
+
+    @property
+    def moving(self) -> bool:
+        """Whether its heartbeat should move: it waits in no queue."""
 
     def outcome(self, stopping: bool) -> Outcome | None:
         """None while it runs."""
@@ -30,6 +34,9 @@ class Work(Protocol):
 
     def kill(self) -> None:
         """End it."""
+
+    def hang(self, why: str) -> None:
+        """Its loop stands still: have its stacks written, end it; sets `hung`."""
 
 
 class Launcher(Protocol):

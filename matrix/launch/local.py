@@ -163,18 +163,14 @@ class Runner:
                 self._ended(child.cell, outcome, time.monotonic() - child.began)
 
     def _guard(self) -> None:
-        """Kill the children whose loop has stopped moving.
-
-        Jobs may wait in the queue, and run where no signal of ours reaches.
-        """
-        if self.launcher.outlives:
-            return
+        """End the children whose loop has stopped moving."""
         for child in self._children:
+            if child.hung or not child.moving:
+                self._watchdog.forget(child.cell.dir)
+                continue
             seconds = self._watchdog.still(child.cell.dir)
-            if seconds and not child.hung:
-                child.hung = watchdog.describe(child.cell.dir, seconds)
-                watchdog.dump(child.cell.dir, child.hung)
-                child.kill()
+            if seconds:
+                child.hang(watchdog.describe(child.cell.dir, seconds))
 
     def _again(self, cell: Cell, why: str) -> None:
         """A cell that hung gets another attempt, or fails for good."""
@@ -183,7 +179,7 @@ class Runner:
             why += write_failure(cell.dir, None, why)
             self._ended(cell, Outcome("failed", why), 0.0)
             return
-        self.display.say(f"{cell.name}: {why}; killed, starting again")
+        self.display.say(f"{cell.name}: {why}; ended, starting again")
         self._queue.appendleft(cell)
 
     def _ended(self, cell: Cell, outcome: Outcome, seconds: float) -> None:
@@ -208,9 +204,10 @@ class Runner:
             holder = read_status(cell.dir, cell.hash).holder
             seconds = self._watchdog.still(cell.dir) if holder else None
             why = watchdog.describe(cell.dir, seconds) if seconds else ""
-            if why and watchdog.kill_elsewhere(cell.dir, holder, why):
+            killed = watchdog.kill_elsewhere(cell.dir, holder, why) if why else ""
+            if killed:
                 del self._waiting[cell.hash]
-                self._again(cell, why)
+                self._again(cell, killed)
             elif holder:
                 self._wait(cell, str(holder))
             else:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
-from matrix.launch import jobscript, prepare
+from matrix.launch import jobscript, prepare, watchdog
 from matrix.launch.child import HELD, Outcome, write_failure
 from matrix.place import PlaceError, Slot
 from matrix.plan import Cell, Plan
@@ -31,6 +31,9 @@ PER_JOB = 0.1
 """Seconds that each further job adds: ten questions a second at most."""
 SETTLE = 60.0
 """Seconds that another host's new files may take to be seen here (NFS)."""
+AGAIN = 60.0
+"""Seconds until a job that hangs is cancelled again: Slurm may not have answered."""
+RUNNING = "RUNNING"
 ENDED = {"COMPLETED", "FAILED", "OUT_OF_MEMORY", "CANCELLED", "REVOKED"}
 TAKEN = {"TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"}
 """States in which the cluster, and not the cell, ended the job."""
@@ -68,6 +71,8 @@ class Job:
 
     def __post_init__(self) -> None:
         self._due, self._over = 0.0, float("inf")
+        self._state: str | None = None
+        self._end = float("inf")
         self._failed = _failure_time(read_status(self.cell.dir, self.cell.hash))
 
     def outcome(self, stopping: bool) -> Outcome | None:
@@ -75,7 +80,11 @@ class Job:
         if time.monotonic() < self._due:
             return None
         self._due = time.monotonic() + self.launcher.interval
+        if time.monotonic() >= self._end:  # its stacks are written, or never will be
+            self._end = time.monotonic() + AGAIN
+            self.terminate()
         seen = self.launcher.look(self.id)
+        self._state = seen.state if seen is not None else None
         status = read_status(self.cell.dir, self.cell.hash)
         if status.state == "done":
             return Outcome("done")
@@ -87,6 +96,8 @@ class Job:
     def _judge(self, seen: Look, status: CellStatus) -> Outcome | None:
         """What became of a job that is over; None while its files may be on the way."""
         what = f"job {self.id}: {seen.state or 'forgotten by Slurm'}"
+        if self.hung:
+            return Outcome("hung", self.hung)
         if seen.state == "CANCELLED":
             return Outcome("cancelled", f"job {self.id} was cancelled")
         if seen.code == HELD or status.holder is not None:
@@ -105,6 +116,11 @@ class Job:
         why += write_failure(self.cell.dir, seen.code, why)
         return Outcome("failed", why)
 
+    @property
+    def moving(self) -> bool:
+        """Whether Slurm said last that the job runs."""
+        return self._state == RUNNING
+
     def terminate(self) -> None:
         """scancel: SIGTERM, and SIGKILL after the cluster's KillWait."""
         _ask(["scancel", self.id])
@@ -112,6 +128,17 @@ class Job:
     def kill(self) -> None:
         """SIGKILL at once."""
         _ask(["scancel", "--signal=KILL", "--full", self.id])
+
+    def hang(self, why: str) -> None:
+        """Stacks now, scancel some seconds later: a new job goes on.
+
+        --full reaches the script's children: what trains, and torchrun, which
+        passes USR1 on. CONT wakes what was stopped.
+        """
+        self.hung = watchdog.note(self.cell.dir, f"job {self.id}: {why}")
+        for name in ("USR1", "CONT"):
+            _ask(["scancel", f"--signal={name}", "--full", self.id])
+        self._end = time.monotonic() + watchdog.DUMP
 
 
 @dataclass

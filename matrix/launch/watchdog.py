@@ -56,37 +56,53 @@ def describe(cell: CellDir, seconds: float) -> str:
     )
 
 
-def dump(cell: CellDir, why: str) -> list[int]:
+def dump(cell: CellDir) -> list[int]:
     """Have the cell's processes on this host add their stacks to stacks.txt.
 
     Returns their pids. A stopped process is continued, its handler runs first. A
-    process that answers to nothing leaves the note alone.
+    process that answers to nothing adds none.
     """
     pids = [pid for pid in _pids(cell) if _trains(pid, cell)]
-    with open(cell.stacks, "a", encoding="utf-8") as file:
-        file.write(f"\nwatchdog, {time.strftime('%F %T %z')}: {why}\n")
-    before = cell.stacks.stat().st_size
+    before = _size(cell.stacks)
     for pid in pids:
         _send(pid, signal.SIGUSR1)
         _send(pid, signal.SIGCONT)
     deadline, size = time.monotonic() + DUMP, before
     while pids and time.monotonic() < deadline:
         time.sleep(0.2)
-        size, last = cell.stacks.stat().st_size, size
+        size, last = _size(cell.stacks), size
         if size == last > before:  # written, and nothing more comes
             break
     return pids
 
 
-def kill_elsewhere(cell: CellDir, holder: Holder, why: str) -> bool:
-    """Kill a cell on this host whose runner is gone; False when it is not here."""
+def note(cell: CellDir, why: str) -> str:
+    """`why`, noted above the stacks to come and in the log.
+
+    With the reason added when the disk refuses it, which may be why a cell hangs.
+    """
+    line = f"watchdog, {time.strftime('%F %T %z')}: {why}\n"
+    for path, lead in ((cell.stacks, "\n"), (cell.train_log, "")):
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(lead + line)
+        except OSError as refused:
+            why += f" ({path.name} cannot be written: {refused})"
+    return why
+
+
+def kill_elsewhere(cell: CellDir, holder: Holder, why: str) -> str:
+    """Kill a cell on this host whose runner is gone; "" when it is not here.
+
+    Returns the note that was left.
+    """
     if holder.host != socket.gethostname():
-        return False
-    pids = {*dump(cell, why), holder.pid}
-    for pid in pids:
+        return ""
+    why = note(cell, why)
+    for pid in {*dump(cell), holder.pid}:
         if _trains(pid, cell):
             _send(pid, signal.SIGKILL)
-    return True
+    return why
 
 
 def kill_all(cell: CellDir) -> None:
@@ -122,6 +138,10 @@ def _send(pid: int, number: int) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _mark(path: Path) -> object:

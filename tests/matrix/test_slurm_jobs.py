@@ -6,12 +6,15 @@ tests/slurm/ runs the same on a real Slurm.
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from matrix.launch import jobscript, slurm
+from matrix.launch.display import Plain
+from matrix.launch.local import Runner
 from matrix.launch.slurm import Look, Slurm, SubmitError, roomy
 from matrix.launchsettings import SlurmSettings
 from matrix.place import PlaceError, Slot
@@ -37,7 +40,8 @@ def site(checkout, monkeypatch):
     """A plan of one cell, and sbatch and scontrol that answer from files."""
     bin_ = checkout.root / "bin"
     bin_.mkdir()
-    tools = {"sbatch": SBATCH, "scontrol": SCONTROL, "scancel": "#!/bin/sh\n"}
+    scancel = '#!/bin/sh\necho "$@" >> cancelled\n'
+    tools = {"sbatch": SBATCH, "scontrol": SCONTROL, "scancel": scancel}
     for name, text in tools.items():
         (bin_ / name).write_text(text)
         (bin_ / name).chmod(0o755)
@@ -164,6 +168,109 @@ def test_a_controller_that_is_silent_is_waited_for(site):
     assert len(site.said) == 1 and "Unable to contact" in site.said[0]
     with pytest.raises(PlaceError, match="job 41 may run"):
         site.launcher.adopt(site.cell)
+
+
+@pytest.fixture
+def guarded(site, monkeypatch):
+    """A runner that follows the cell's job; turn(seconds) is one look of it, later."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    settings = replace(site.plan.settings, watchdog_seconds=10, watchdog_retries=1)
+    plan = replace(site.plan, settings=settings)
+    runner = Runner(plan, site.launcher, Plain(plan))
+    site.say("PENDING")
+    runner._fill()
+
+    def turn(seconds=1.0):
+        now[0] += seconds
+        runner._collect()
+        runner._guard()
+
+    site.turn, site.runner = turn, runner
+    site.cancelled = lambda: (
+        (site.root / "cancelled").read_text().splitlines()
+        if (site.root / "cancelled").exists()
+        else []
+    )
+    return site
+
+
+def hang(site):
+    """The running job's heartbeat stands still, until the job is cancelled."""
+    site.say("RUNNING")
+    site.turn()
+    site.turn(11)
+
+
+def test_a_running_job_without_a_heartbeat_is_cancelled_and_submitted_anew(guarded):
+    hang(guarded)
+    signals = [f"--signal={name} --full 41" for name in ("USR1", "CONT")]
+    assert guarded.cancelled() == signals
+    (job,) = guarded.runner._children
+    assert "no heartbeat for" in job.hung and "before its first beat" in job.hung
+    for path in (guarded.cell.dir.stacks, guarded.cell.dir.train_log):
+        assert "job 41: no heartbeat for" in path.read_text()
+    guarded.turn(1)
+    assert guarded.cancelled() == signals, "no time for the stacks"
+    guarded.turn(5)
+    assert guarded.cancelled() == [*signals, "41"]
+    guarded.turn(11)
+    assert guarded.cancelled() == [*signals, "41"], "a second time"
+    guarded.turn(60)
+    assert guarded.cancelled() == [*signals, "41", "41"], "Slurm may not have heard"
+    assert not guarded.runner._queue, "beside the job that goes on"
+    attempt(guarded, status="stopped", error=None, step=7)
+    guarded.say("CANCELLED", "0:15")
+    guarded.turn(1)
+    assert [cell.hash for cell in guarded.runner._queue] == [guarded.cell.hash]
+    guarded.runner._fill()
+    assert (guarded.root / "submitted").read_text().count("\n") == 2
+
+
+def test_a_job_that_always_hangs_has_failed(guarded):
+    for number in (1, 2):
+        hang(guarded)
+        guarded.turn(6)
+        guarded.say("CANCELLED", "0:15")
+        guarded.turn(1)
+        guarded.runner._fill()
+    status = read_status(guarded.cell.dir)
+    assert status.state == "failed" and "job 41: no heartbeat" in status.reason
+    assert guarded.runner.outcomes[guarded.cell.hash].kind == "failed"
+    assert (guarded.root / "submitted").read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize("state", ["PENDING", "SUSPENDED", "COMPLETING", "REQUEUED"])
+def test_a_job_that_does_not_run_may_stand_still(guarded, state):
+    guarded.say("RUNNING")
+    guarded.turn(9)
+    guarded.say(state)
+    for _ in range(5):
+        guarded.turn(100)
+    guarded.say("RUNNING")
+    for _ in range(9):
+        guarded.turn()
+    assert guarded.cancelled() == [], "its seconds count from the time it runs"
+    guarded.turn(11)
+    assert len(guarded.cancelled()) == 2
+
+
+def test_a_job_whose_heartbeat_moves_is_left_alone(guarded):
+    guarded.say("RUNNING")
+    for step in range(20):
+        with open(guarded.cell.dir.progress(), "a") as file:
+            file.write("{}\n")
+        guarded.turn(6)
+    assert guarded.cancelled() == []
+
+
+def test_a_job_that_hung_and_finished_all_the_same_is_done(guarded):
+    hang(guarded)
+    summary = {"schema": 1, "hash": guarded.cell.hash, "step": 3}
+    summary["final_eval"] = {"loss": 1.0}
+    atomic.write_json(guarded.cell.dir.summary, summary)
+    guarded.turn(1)
+    assert guarded.runner.outcomes[guarded.cell.hash].kind == "done"
 
 
 def test_a_refusal_is_an_error_of_one_cell(site):

@@ -151,3 +151,42 @@ def test_two_nodes_meet_by_c10d(study, cluster):
     (record,) = study.cells.values()
     assert record.attempts[0]["placement"]["nodes"] == "n[1-2]"
     assert (study.root / "rank-1-of-2").exists()
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_job_that_hangs_is_ended_and_a_new_one_goes_on(study, cluster, ranks):
+    """The script and torchrun survive the signal that has the stacks written."""
+    if ranks == 2:
+        study.configure("CONFIG_GPUS_PER_RUN=2", "CONFIG_EFFECTIVE_BATCH=64")
+    study.stub(**{"00-control": "stall-once"})
+    status, output = study.run(SEEDS="1", STEPS="0", CONFIG_WATCHDOG_SECONDS="20")
+    assert status == 0, output
+    (record,) = study.cells.values()
+    first, second = (row for row in record.attempts if row["event"] == "start")
+    jobs = [row["placement"]["job"] for row in (first, second)]
+    assert jobs[0] != jobs[1] == job_of(study, "00-control/seed-1")
+    assert cluster.jobs()[jobs[0]]["JobState"] == "CANCELLED"
+    said = f"job {jobs[0]}: no heartbeat for "
+    assert said in output and "ended, starting again" in output
+    log = record.dir.train_log.read_text()
+    assert said in log and "attempt 2 from step 1" in log
+    stacks = record.dir.stacks.read_text()
+    assert said in stacks and "train_ra_mla.py" in stacks.split(said)[1]
+    steps_ = [row["step"] for row in record.train]
+    assert steps_ == [0, 1, 2] and record.train[1]["attempt"] == 2
+
+
+def test_a_job_that_always_hangs_has_failed(study, cluster):
+    study.stub(**{"00-control": "stall"})
+    before = set(cluster.jobs())
+    status, output = study.run(
+        SEEDS="1",
+        STEPS="0",
+        CONFIG_WATCHDOG_SECONDS="10",
+        CONFIG_WATCHDOG_RETRIES="1",
+    )
+    assert status == 1 and output.count("starting again") == 1, output
+    (record,) = study.cells.values()
+    job = job_of(study, "00-control/seed-1")
+    assert record.state == "failed" and f"job {job}: no heartbeat" in record.reason
+    assert len(set(cluster.jobs()) - before) == 2
