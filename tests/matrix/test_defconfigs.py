@@ -2,13 +2,16 @@
 
 import pytest
 
+from gpt2 import batch
+from gpt2.accounting import memory_estimate
 from gpt2.pruning_names import HISTORIC
 from gpt2.settings import run_settings
 from kconf.arms import generate
 from kconf.axes import BITTER, read_axes
+from kconf.bind import SettingsError
 from kconf.dotconfig import render
 from kconf.overrides import Overrides
-from kconf.presets import preset_files
+from kconf.presets import preset_files, presets
 from kconf.strict import DotConfig
 from matrix.settings import study_settings
 from tests.conftest import ROOT
@@ -80,3 +83,37 @@ def test_a_group_of_four_shares_the_effective_batch(tree, name):
     settings, train = study_settings(values), run_settings(values).train
     assert settings.launch.slurm and train.ranks == settings.launch.most_gpus == 4
     assert train.effective_batch % (train.micro_batch * train.ranks) == 0
+
+
+H200_BYTES = 150 * 10**9
+BASES, OVERLAYS = presets(ROOT)
+COMBINED = [[o] for o in OVERLAYS] + [[o, "slurm"] for o in OVERLAYS if o != "slurm"]
+# The pairs that are refused, and why they should be.
+ODD_BATCH = "EFFECTIVE_BATCH=12: is not a multiple of micro-batch"
+"""The published run has 12 sequences a step; these overlays cut steps into eights."""
+REFUSED = {("anchor-cpu", name): ODD_BATCH for name in ("a10gx4", "mi-8gpu", "w7900")}
+
+
+@pytest.mark.parametrize("overlays", COMBINED, ids="+".join)
+@pytest.mark.parametrize("name", BASES)
+def test_every_base_loads_with_every_overlay(tree, name, overlays):
+    """And hardware changes nothing of what is trained: the step's tokens stay."""
+    values = tree.resolve(preset_files(ROOT, name, overlays)).values
+    assert study_settings(values).launch.slurm == ("slurm" in overlays)
+    overlay = overlays[0]
+    if (name, overlay) in REFUSED:
+        with pytest.raises(SettingsError, match=REFUSED[name, overlay]):
+            run_settings(values)
+        return
+    settings = run_settings(values)
+    train = settings.train
+
+    def estimate(micro):
+        return memory_estimate(settings, micro)
+
+    found = batch.resolve(train, train.ranks, H200_BYTES, estimate)
+    alone = tree.resolve(preset_files(ROOT, name, [])).values
+    wanted = 12 if overlay == "tiny" else alone["EFFECTIVE_BATCH"]
+    assert found.effective == train.effective_batch == wanted
+    if overlay == "h200":
+        assert found.accumulation == 1, "the memory holds a whole step"
