@@ -1,8 +1,8 @@
 """What a plan will need: disk space and time, before anything starts.
 
 Disk: a running cell holds the last two checkpoints and, while it writes one,
-a third; each is fp32 weights, two moments and, with pruning, masks. A finished
-cell keeps its final weights, with KEEP_CHECKPOINTS the last two checkpoints as
+a third; each is fp32 weights, what the optimizer keeps of every weight and, with
+pruning, masks and scores. A finished cell keeps its final weights, with KEEP_CHECKPOINTS the last two checkpoints as
 well. Time: from what the finished cells of the same study took per FLOP on this
 host, evaluation included.
 """
@@ -11,7 +11,7 @@ import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 from kconf.budget import tokens_per_step
 from matrix import units
@@ -23,10 +23,19 @@ from records.jsonl import Row
 from records.layout import CellDir, RecordError, read_record
 
 FLOAT = 4
-PER_CHECKPOINT = 3
-"""Copies of the parameters in a checkpoint: weights and AdamW's two moments."""
+KEPT_OF_A_WEIGHT = {
+    "OPTIMIZER_SGD": 1,
+    "OPTIMIZER_ADAM": 2,
+    "OPTIMIZER_ADAMW": 2,
+    "OPTIMIZER_ADAMWADV": 3,
+    "OPTIMIZER_MUON": 2,
+    "OPTIMIZER_ADAMWSPAM": 2,
+}
+"""fp32 numbers that an optimizer keeps of a weight, at most: momentum, moments."""
 MASK = 1
 """Bytes per parameter that pruning masks take in a checkpoint, at most."""
+BESIDES = 2**18
+"""Bytes of a checkpoint's names, counters and random number generators, at most."""
 KEPT, AT_ONCE = 2, 3
 """Checkpoints a cell keeps, and holds while it writes the next."""
 
@@ -71,15 +80,21 @@ def disk(plan: Plan, facts: Mapping[str, Facts]) -> Disk:
     for cell in plan.pending:
         parameters = facts[facts_key(cell)]["parameters"]
         weights = parameters * FLOAT
-        checkpoint = weights * PER_CHECKPOINT
-        if not cell.values["PRUNING_NONE"]:
-            checkpoint += parameters * MASK
+        checkpoint = checkpoint_bytes(cell.values, parameters)
         peaks.append(max(AT_ONCE * checkpoint - present_bytes(cell), checkpoint))
         kept += weights if cell.values["SAVE_MODEL"] else 0
         if cell.values["KEEP_CHECKPOINTS"]:
             kept += KEPT * checkpoint
     largest = sorted(peaks, reverse=True)[: plan.jobs]
     return Disk(sum(largest), kept, free_bytes(plan.output))
+
+
+def checkpoint_bytes(values: Mapping[str, Any], parameters: int) -> int:
+    """A resume checkpoint, at most: embeddings have no mask, score or Muon moment."""
+    (kept,) = (n for name, n in KEPT_OF_A_WEIGHT.items() if values[name])
+    scores = 1 if values["PRUNING_MOVEMENT"] else 0
+    masks = 0 if values["PRUNING_NONE"] else MASK
+    return parameters * (FLOAT * (1 + kept + scores) + masks) + BESIDES
 
 
 def present_bytes(cell: Cell) -> int:

@@ -4,12 +4,21 @@ import os
 import socket
 
 import pytest
+import torch
 
+from gpt2 import checkpoint, optim, pruning
+from gpt2.accounting import count
+from gpt2.init import initialise
+from gpt2.model import GPT
+from gpt2.optim import decayed_names
+from gpt2.settings import run_settings
 from matrix import facts, forecast
 from records import atomic
 from records.jsonl import open_append
+from tests.conftest import SMALL
 
 P = 10_000_000
+B = forecast.BESIDES
 F = 6 * P
 
 
@@ -38,14 +47,14 @@ def finish(cell, seconds: float, host: str, **changes: object) -> None:
 def test_disk_counts_running_and_kept(checkout):
     plan = checkout.plan(JOBS="2")
     disk = forecast.disk(plan, told(plan))
-    assert disk.running == 2 * 3 * 3 * 4 * P  # jobs, checkpoints, copies, bytes
+    assert disk.running == 2 * 3 * (3 * 4 * P + B)  # jobs, checkpoints, copies, bytes
     assert disk.kept == 6 * 4 * P
     sparse = checkout.plan(JOBS="2", CONFIG_PRUNING_MAGNITUDE="y")
-    assert forecast.disk(sparse, told(sparse)).running == 2 * 3 * (3 * 4 + 1) * P
+    assert forecast.disk(sparse, told(sparse)).running == 2 * 3 * ((3 * 4 + 1) * P + B)
     lean = checkout.plan(JOBS="2", CONFIG_SAVE_MODEL="n")
     assert forecast.disk(lean, told(lean)).kept == 0
     rich = checkout.plan(JOBS="2", CONFIG_KEEP_CHECKPOINTS="y")
-    assert forecast.disk(rich, told(rich)).kept == 6 * (4 * P + 2 * 3 * 4 * P)
+    assert forecast.disk(rich, told(rich)).kept == 6 * (4 * P + 2 * (3 * 4 * P + B))
 
 
 def test_finished_cells_need_nothing(checkout):
@@ -64,13 +73,14 @@ def test_checkpoints_of_an_interrupted_cell_are_there_already(checkout):
     for present, running in ((0, 9), (5, 4), (9, 3)):  # in parameters' bytes
         saved.touch()
         os.truncate(saved, present * 4 * P)
-        assert forecast.disk(plan, told(plan)).running == running * 4 * P
+        besides = B if running == 3 else 3 * B
+        assert forecast.disk(plan, told(plan)).running == running * 4 * P + besides
 
 
 def test_a_study_that_does_not_fit_is_refused(checkout, monkeypatch):
     plan = checkout.plan()
     monkeypatch.setattr(forecast, "free_bytes", lambda path: 100 * 2**20)
-    with pytest.raises(forecast.DiskError, match="572.2 MiB .* 100.0 MiB are free"):
+    with pytest.raises(forecast.DiskError, match="573.0 MiB .* 100.0 MiB are free"):
         forecast.disk(plan, told(plan)).require()
     small = {key: {"parameters": 1000} for key in told(plan)}
     forecast.disk(plan, small).require()
@@ -173,3 +183,46 @@ def test_a_training_program_that_cannot_answer(checkout):
     stub.write_text("print(1)\n")
     status, output = checkout.run("plan")
     assert status == 2 and "answered 1 lines for 2 configurations" in output
+
+
+OPTIMIZERS = [name.removeprefix("OPTIMIZER_") for name in forecast.KEPT_OF_A_WEIGHT]
+METHODS = {
+    "none": {},
+    "magnitude": {"PRUNING_MAGNITUDE": "y"},
+    "movement": {"PRUNING_MOVEMENT": "y"},
+    "state": {"PRUNING_STATE": "y"},
+}
+WITHOUT_MOMENTS = ("SGD", "MUON")
+PAIRS = [
+    (optimizer, method)
+    for optimizer in OPTIMIZERS
+    for method in METHODS
+    if method != "state" or optimizer not in WITHOUT_MOMENTS
+]
+
+
+@pytest.mark.parametrize("optimizer, method", PAIRS)
+def test_a_checkpoint_is_as_large_as_foretold(resolve, tmp_path, optimizer, method):
+    """A real one, after a step: never larger, and no number of a weight too many."""
+    symbols = {f"OPTIMIZER_{optimizer}": "y", **METHODS[method]}
+    values = resolve(SMALL, **{**symbols, "GPT2_WIDTH": "128", "GPT2_HEADS": "4"})
+    settings = run_settings(values)
+    model = GPT(settings.model)
+    initialise(model, 1, "")
+    rule = optim.build(model, settings.optim)
+    pruner = pruning.build(model, rule, settings.pruning, settings.optim)
+    model(*torch.zeros(2, 1, 8, dtype=torch.long)).backward()
+    rule.step()
+    path = checkpoint.save(
+        tmp_path, "0" * 64, checkpoint.Progress(), model, rule, pruner
+    )
+    parameters = count(model).parameters
+    told, real = forecast.checkpoint_bytes(values, parameters), path.stat().st_size
+    assert real <= told
+    unused = 0
+    if method != "none":  # no mask and no score of what is not covered
+        bare = parameters - pruner.covered
+        unused += bare * (forecast.MASK + 4 * (method == "movement"))
+    if optimizer == "MUON":
+        unused += 4 * sum(model.get_parameter(n).numel() for n in decayed_names(model))
+    assert told - real <= unused + forecast.BESIDES
