@@ -46,7 +46,11 @@ def addresses(count: int) -> list[str]:
 
 
 class Sysfs:
-    """AMD: the files of the amdgpu driver below the device's PCI directory."""
+    """AMD: the files of the amdgpu driver below the device's PCI directory.
+
+    They hold every quantity, and need neither ROCm nor a library, which amdsmi
+    does: it reads the same driver.
+    """
 
     source = "sysfs"
 
@@ -60,8 +64,12 @@ class Sysfs:
         "temperature_c": ("hwmon/hwmon*/temp1_input", 1e-3),
         "clock_mhz": ("hwmon/hwmon*/freq1_input", 1e-6),
     }
-    POWER_NOW = "hwmon/hwmon*/power1_input"
-    """Where newer GPUs have their power, which have no average."""
+    ELSE = {
+        "power_w": "hwmon/hwmon*/power1_input",
+        "temperature_c": "hwmon/hwmon*/temp2_input",
+    }
+    """Where newer GPUs have it: the power of now for the average, the junction's
+    temperature for the edge's."""
 
     def __init__(self, names: Sequence[str], root: Path = SYSFS):
         self._gpus = [self._files(root / name) for name in names]
@@ -72,8 +80,8 @@ class Sysfs:
         found = {}
         for quantity, (pattern, unit) in self.FILES.items():
             files = sorted(device.glob(pattern))
-            if quantity == "power_w":
-                files += sorted(device.glob(self.POWER_NOW))
+            if quantity in self.ELSE:
+                files += sorted(device.glob(self.ELSE[quantity]))
             if files:
                 found[quantity] = files[0], unit
         return found

@@ -17,7 +17,9 @@ NAMES = ["0000:03:00.0", "0000:43:00.0"]
 
 @pytest.fixture
 def amd(tmp_path) -> Path:
-    """Two AMD GPUs; the second has neither a power average nor mem_busy_percent."""
+    """Two AMD GPUs; the second, newer one has neither a power average nor the edge's
+    temperature, and no mem_busy_percent.
+    """
     for n, name in enumerate(NAMES):
         device = tmp_path / name
         sensors = device / "hwmon" / f"hwmon{3 + n}"
@@ -26,12 +28,13 @@ def amd(tmp_path) -> Path:
             device / "gpu_busy_percent": 90 + n,
             device / "mem_info_vram_used": (10 + n) * 2**30,
             device / "mem_info_vram_total": 48 * 2**30,
-            sensors / "temp1_input": 61000,
+            sensors / "temp2_input": 61000,
             sensors / "freq1_input": 2304000000,
         }
         if n == 0:
             files[device / "mem_busy_percent"] = 40
             files[sensors / "power1_average"] = 241000000
+            files[sensors / "temp1_input"] = 55000
         else:
             files[sensors / "power1_input"] = 199500000
         for path, value in files.items():
@@ -52,8 +55,8 @@ ROW = {
     "gpu/power_avg_w": 220.25,
     "gpu/0/power_w": 241.0,
     "gpu/1/power_w": 199.5,
-    "gpu/temperature_avg_c": 61.0,
-    "gpu/0/temperature_c": 61.0,
+    "gpu/temperature_avg_c": 58.0,
+    "gpu/0/temperature_c": 55.0,
     "gpu/1/temperature_c": 61.0,
     "gpu/clock_avg_mhz": 2304.0,
     "gpu/0/clock_mhz": 2304.0,
@@ -116,6 +119,7 @@ def test_nvidia_through_the_library(pynvml):
     expected = {**ROW, "gpu/power_avg_w": 241.0, "gpu/memory_util_avg": 40.0}
     expected |= {"gpu/1/memory_util": 40.0}
     expected |= {k: 1980.0 for k in ROW if "clock" in k}
+    expected |= {k: 61.0 for k in ROW if "temperature" in k}
     del expected["gpu/1/power_w"]
     assert row == expected
 
