@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt2 import checkpoint, optim, trainer
+from gpt2 import checkpoint, optim, stopping, trainer
 from gpt2.batch import Batch
 from gpt2.corpus import Corpus
 from gpt2.data.loader import TrainWindows
@@ -20,6 +20,7 @@ from gpt2.finite import DELAY, Diverged, Sentinel
 from gpt2.model import GPT
 from gpt2.settings import run_settings
 from kconf import config_py
+from matrix.launch import local
 from records.cell import read_cell, read_status
 from records.jsonl import read_rows
 from records.layout import CellDir
@@ -74,6 +75,31 @@ def test_a_diverged_run_names_the_step_and_keeps_what_it_saw(cell, train, corpus
     loss.backward()
     norms = [p.grad.square().sum() for p in model.parameters()]
     assert not torch.stack([loss, *norms]).isfinite().all()
+
+
+def test_a_gradient_that_is_not_finite_is_found_by_itself(cell, train, monkeypatch):
+    """The losses are all finite: what would be left without it is a ruined weight."""
+    take = trainer.Trainer._step
+
+    def step(self, batches):
+        weight = self.run.model.h[0].norm1.weight
+        hooks = []
+        if self.progress.step == 7:
+            hooks = [weight.register_hook(lambda g: torch.full_like(g, float("inf")))]
+        take(self, batches)
+        for hook in hooks:
+            hook.remove()
+
+    monkeypatch.setattr(trainer.Trainer, "_step", step)
+    directory = cell("wild", CHECKPOINT_INTERVAL="1", LOG_INTERVAL="1000")
+    assert train(directory).returncode == 1
+    assert state(directory) == "diverged"
+    assert "gradient norm inf at step 7" in failure(directory)["error"]
+    report = json.loads((directory / "diverged" / "report.json").read_text())
+    assert (report["step"], report["batch"]) == (7, "batch-step-000000007.pt")
+    before = torch.load(directory / "diverged" / report["checkpoint"])
+    assert before["progress"]["step"] == 7
+    assert all(value.isfinite().all() for value in before["model"].values())
 
 
 def test_a_run_that_diverged_is_tried_again_when_started(cell, train):
@@ -268,6 +294,11 @@ HANG = """
     trainer.Trainer._step = hang
     sys.exit(run.execute(Path(sys.argv[1]), Path(sys.argv[2])))
 """
+
+
+def test_there_is_time_to_say_so_before_the_runner_kills():
+    """And before Slurm does, whose KillWait is 30 seconds."""
+    assert stopping.SECONDS <= local.GRACE - 5 == 25
 
 
 def test_a_step_that_never_ends_is_left_in_time(cell, corpus, train):

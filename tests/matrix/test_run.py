@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import random
 import re
@@ -15,6 +16,7 @@ from matrix import run
 from matrix.launch import local, prepare
 from matrix.launch.child import log_tail
 from matrix.launch.display import Plain
+from records import lease
 from records.layout import CellDir
 
 REPORT = run._report
@@ -252,6 +254,24 @@ def test_an_orphan_is_waited_for(checkout):
     assert "start " not in output, "started beside the orphan"
     require_complete(checkout, 30, count=1)
     assert len(checkout.cells["00-control/seed-1"].attempts) == 2
+
+
+@pytest.mark.parametrize("age", [lease.STALE + 1, lease.STALE - 4])
+def test_a_lease_of_another_host_is_taken_over_once_it_is_stale(checkout, age):
+    """Its process is out of sight: a heartbeat of the lease says that it lives."""
+    (cell,) = checkout.plan(STEPS="0", SEEDS="1").cells
+    cell.dir.path.mkdir(parents=True)
+    since = time.time() - age
+    holder = {"pid": 7, "host": "elsewhere", "time": since}
+    cell.dir.lease.write_text(json.dumps(holder))
+    cell.dir.lease.with_name("heartbeat").write_text(json.dumps(holder))
+    status, output = checkout.run(STEPS="0", SEEDS="1")
+    assert status == 0, output
+    waited = "running elsewhere: 00-control seed-1 in 7@elsewhere" in output
+    assert waited == (age < lease.STALE)
+    (record,) = checkout.cells.values()
+    assert record.attempts[0]["time"] - since >= lease.STALE
+    require_complete(checkout, 3, count=1)
 
 
 def test_kills_at_random_moments_lose_and_repeat_nothing(checkout):
