@@ -157,3 +157,47 @@ def test_two_ranks_that_accumulate(trained, arm):
 def test_four_ranks(trained, arm):
     several, one = trained(arm, 4, 2), trained(arm, 1, 2)
     require_close(arm, several, one, trained(arm, 1, 4))
+
+
+TIMED = {"GPT2_MAX_TIME": "3", "GPT2_MAX_ITERS": "1000000", "TIMING_WARMUP_STEPS": "2"}
+TIMED |= {"GPUS_PER_RUN": "2", "BATCH_SIZE": "4", "GPT2_EVAL_INTERVAL": "40"}
+BUDGETS = {
+    "time": {"BUDGET_TIME": "y", "GPT2_WARMUP_STEPS": "0"},
+    "pruned": {"BUDGET_TIME": "y", "PRUNING_MAGNITUDE": "y", **PRUNED},
+    "limit": {},
+}
+
+
+@pytest.fixture(scope="module")
+def timed(make_cell, corpus, tmp_path_factory):
+    """({budget: directory}, status, output) of cells that seconds end; rank 1's clock
+    is a fast one.
+    """
+    folder = tmp_path_factory.mktemp("timed")
+    cells = {
+        name: make_cell(folder / name, **{**COMMON, **TIMED, **symbols})
+        for name, symbols in BUDGETS.items()
+    }
+    process = launch(2, TRAIN_CELLS, "--fault", "clock", corpus, *cells.values())
+    output = finish(process, 300)
+    return cells, process.returncode, output
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_seconds_end_all_ranks_at_one_step(timed, budget):
+    """By rank 0's clock, which also sets the rate of every step on every rank."""
+    cells, status, output = timed
+    assert status == 0, output
+    directory = cells[budget]
+    found = summary(directory)
+    assert found["stopped_by"] == "time" and 3.0 <= found["train_time"] < 6.0
+    mine, theirs = (
+        json.loads((directory / f"rates-{rank}.json").read_text()) for rank in (0, 1)
+    )
+    assert mine == theirs and len(mine) == found["step"] > 10
+    assert [row["lr"] for row in rows(directory, "train")] == mine
+    if budget == "time":
+        assert mine == sorted(mine, reverse=True) and mine[0] > 0.9e-3
+        assert mine[-1] < 1.2e-4, "the cosine ends with the seconds"
+    if budget == "pruned":
+        assert found["sparsity"]["covered"] == pytest.approx(0.5, abs=1e-4)

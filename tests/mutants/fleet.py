@@ -133,6 +133,44 @@ SLURM = [
         "        seen = seen or Look(None)\n        if not seen.over:\n            return None",
         Test(f"{OF_JOBS}::test_a_controller_that_is_silent_is_waited_for"),
     ),
+    Mutant(
+        "queued-job-hangs",
+        "the watchdog counts the time in the queue",
+        JOBS,
+        "return self._state == RUNNING",
+        "return True",
+        Test(f"{OF_JOBS}::test_a_job_that_does_not_run_may_stand_still[PENDING]"),
+    ),
+    Mutant(
+        "hung-job-goes-on",
+        "a job that hangs writes its stacks and is not cancelled",
+        JOBS,
+        "self._end = time.monotonic() + watchdog.DUMP",
+        'self._end = float("inf")',
+        Test(
+            f"{OF_JOBS}::"
+            "test_a_running_job_without_a_heartbeat_is_cancelled_and_submitted_anew"
+        ),
+    ),
+    Mutant(
+        "hung-job-is-cancelled",
+        "a job that the watchdog ended is not submitted again",
+        JOBS,
+        "        if self.hung:\n",
+        "        if not seen.over:\n",
+        Test(f"{OF_JOBS}::test_a_job_that_always_hangs_has_failed"),
+    ),
+    Mutant(
+        "third-moment-uncounted",
+        "the disk forecast takes AdamWAdv for AdamW",
+        "matrix/forecast.py",
+        '"OPTIMIZER_ADAMWADV": 3,',
+        '"OPTIMIZER_ADAMWADV": 2,',
+        Test(
+            "tests/matrix/test_forecast.py::"
+            "test_a_checkpoint_is_as_large_as_foretold[ADAMWADV-none]"
+        ),
+    ),
 ]
 
 SECTIONS = {"Placement": PLACEMENT, "Slurm": SLURM}

@@ -114,6 +114,17 @@ RANKS = [
         "sums.sum()",
         Test(f"{WHO}::test_exchanged_elements_change_the_checksum"),
     ),
+    Mutant(
+        "ranks-own-clocks",
+        "each rank looks at its own clock for a time budget",
+        "gpt2/trainer.py",
+        "            run.ranks.first,\n",
+        "            lambda seconds: seconds,\n",
+        Test(
+            "tests/gpt2/test_several_ranks.py::"
+            "test_seconds_end_all_ranks_at_one_step[time]"
+        ),
+    ),
 ]
 
 SECTIONS = {"Several ranks": RANKS}
