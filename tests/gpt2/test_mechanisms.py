@@ -104,8 +104,9 @@ def projected(layer, model, x, extra):
     return q, k, v
 
 
-def attended(layer, model, x, context):
+def attended(layer, model, x, context, starts=None):
     """(y, final probabilities) of a whole attention, composed from oracles."""
+    seen = {"window": model.attention.window, "starts_BT": starts}
     options = model.attention
     q, k, v = projected(layer, model, x, context.latent_BnL)
     ra = layer.ra
@@ -113,9 +114,8 @@ def attended(layer, model, x, context):
 
     def normalised(scores):
         if options.normaliser == "softmax":
-            return oracle.softmax(scores, options.window)
-        safe = not options.softpick_unsafe
-        return oracle.softpick(scores, safe=safe, window=options.window)
+            return oracle.softmax(scores, **seen)
+        return oracle.softpick(scores, safe=not options.softpick_unsafe, **seen)
 
     p, o_gate = normalised(S), None
     if options.ra_ct:
@@ -123,9 +123,7 @@ def attended(layer, model, x, context):
         if options.ra_ct_head_average:
             rows = oracle.head_average(p)
         extra = {} if options.ra_ct_k is None else {"k": options.ra_ct_k}
-        stat = oracle.statistic(
-            rows, options.ra_ct_statistic, window=options.window, **extra
-        )
+        stat = oracle.statistic(rows, options.ra_ct_statistic, **seen, **extra)
         stat = stat.expand(-1, model.heads, -1)
         if options.ra_ct_detach:
             stat = stat.detach()
@@ -199,6 +197,13 @@ class Shape(NamedTuple):
         """The model's widths."""
         return {"GPT2_WIDTH": str(self.H * self.D), "GPT2_HEADS": str(self.H)}
 
+    @property
+    def documents(self):
+        """starts_BT: every sequence cut at other places, int32."""
+        t_T = torch.arange(self.T, dtype=torch.int32)
+        opens_BT = torch.rand(self.B, self.T) < 0.4
+        return torch.where(opens_BT, t_T, 0).cummax(dim=1).values
+
 
 shapes = st.builds(
     Shape,
@@ -210,10 +215,11 @@ shapes = st.builds(
 few = settings(max_examples=4, deadline=None)
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["whole", "documents"])
 @pytest.mark.parametrize("case", CASES)
 @few
 @given(shapes, st.integers(0, 99))
-def test_attention_equals_the_oracle(small, case, shape, seed):
+def test_attention_equals_the_oracle(small, case, packed, shape, seed):
     model = small(**CASES[case], **shape.symbols).model
     layer = randomised(Attention(model), seed)
     torch.manual_seed(seed)
@@ -223,9 +229,10 @@ def test_attention_equals_the_oracle(small, case, shape, seed):
     if model.latent is not None:
         latent = shape.random(model.latent)
         context, inputs = Context(gate, latent), [x, gate, latent]
-    y, _, cache = layer(x, context, None)
+    starts = shape.documents if packed else None
+    y, _, cache = layer(x, context, None, starts)
     assert cache is None
-    assert_same([y], [attended(layer, model, x, context)[0]], layer, inputs)
+    assert_same([y], [attended(layer, model, x, context, starts)[0]], layer, inputs)
 
 
 CROSS = {"MLP_CROSS_TOKEN": "y", "MLP_CROSS_TOKEN_RANK": "6"}
@@ -259,7 +266,7 @@ MLP_CASES = {
 }
 
 
-def mlp_by_oracles(mlp, model, x, p, ck):
+def mlp_by_oracles(mlp, model, x, p, ck, starts=None):
     """(y, gate factor, what the next latent gets) composed from oracles."""
     options = model.mlp
     if options.kind == "swiglu":
@@ -273,12 +280,12 @@ def mlp_by_oracles(mlp, model, x, p, ck):
     if mlp.attn_gate is not None:
         gate = mlp.attn_gate
         gamma = mlp_oracle.attn_gate(
-            h, gate.down.weight, gate.up.weight, options.attn_gate_mean
+            h, gate.down.weight, gate.up.weight, options.attn_gate_mean, starts
         )
         factor = 1 - options.attn_gate_alpha + options.attn_gate_alpha * gamma
     if mlp.cross_token is not None:
         rows = p if options.cross_token_gradient else p.detach()
-        extra = {"window": model.attention.window}
+        extra = {"window": model.attention.window, "starts_BT": starts}
         if options.cross_token_k is not None:
             extra["k"] = options.cross_token_k
         if options.cross_token_tau is not None:
@@ -305,22 +312,25 @@ def mlp_by_oracles(mlp, model, x, p, ck):
     return linear(hidden, mlp.outer), factor, to_next
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["whole", "documents"])
 @pytest.mark.parametrize("case", MLP_CASES)
 @few
 @given(shapes, st.sampled_from([8, 24, 31]), st.integers(0, 99))
-def test_mlp_equals_the_oracle(small, case, shape, width, seed):
+def test_mlp_equals_the_oracle(small, case, packed, shape, width, seed):
     model = small(MLP_DIM=str(width), **MLP_CASES[case], **shape.symbols).model
     mlp = randomised(Mlp(model, last=False), seed)
     torch.manual_seed(seed)
     B, T, H, D = shape
     x, ck = shape.random(H * D), shape.random(8)
     scores = torch.randn(B, H, T, T, dtype=torch.float64, requires_grad=True)
-    p = oracle.softmax(scores, model.attention.window)
-    seen = torch.arange(1, T + 1).clamp(max=model.attention.window or T)
+    starts = shape.documents if packed else None
+    p = oracle.softmax(scores, model.attention.window, starts)
+    seen = torch.arange(1, T + 1) - (0 if starts is None else starts)
+    seen = seen.clamp(max=model.attention.window or T)
     side = Side(routing_BnS=p.mean(1), seen_n=seen, latent_BnL=ck)
-    y, context, cache = mlp(x, side, 0, None)
+    y, context, cache = mlp(x, side, 0, None, starts)
     assert cache is None
-    wanted, factor, to_next = mlp_by_oracles(mlp, model, x, p, ck)
+    wanted, factor, to_next = mlp_by_oracles(mlp, model, x, p, ck, starts)
     ours, theirs = [y], [wanted]
     for mine, other in ((context.gate_BnH, factor), (context.latent_BnL, to_next)):
         assert (mine is None) == (other is None)

@@ -79,33 +79,55 @@ def test_what_the_kernels_cannot_serve(number, symbols, says):
         settings(number, "triton", *symbols.items())
 
 
+@pytest.mark.parametrize("number", [0, 4, 18])
+def test_auto_takes_our_kernels_for_documents(number):
+    """sdpa would need a mask of B x T x T; it serves where they do not."""
+    apart = ("DOCUMENTS_APART", "y")
+    model, wide = settings(number, "auto", apart), ("GPT2_DROPOUT", "0.1")
+    assert resolve_attention(model, "cuda") == "triton"
+    plain = number in BY_SDPA
+    assert resolve_attention(model, "cpu") == ("sdpa" if plain else "reference")
+    dropping = settings(number, "auto", apart, wide)
+    assert resolve_attention(dropping, "cuda") == ("sdpa" if plain else "reference")
+
+
+@pytest.mark.parametrize("documents", [False, True])
 @pytest.mark.parametrize("number", STEPS)
-def test_no_graph_break(number):
+def test_no_graph_break(number, documents):
     with torch.device("meta"):
         model = GPT(settings(number, "triton"))
         tokens = torch.zeros(2, T, dtype=torch.long)
+        starts = torch.zeros(2, T, dtype=torch.int32) if documents else None
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="eager", dynamic=False)
-    compiled(tokens, tokens).backward()
+    compiled(tokens, tokens, starts).backward()
     assert all(p.grad is not None for p in model.parameters())
 
 
-def trained(number: int, impl: str) -> list[torch.Tensor]:
-    """The loss and every gradient of one step's model; run interpreted."""
+def trained(number: int, impl: str, documents: bool = False) -> list[torch.Tensor]:
+    """The loss and every gradient of one step's model, of three documents or of one;
+    run interpreted.
+    """
     torch.manual_seed(number)
     model = GPT(settings(number, impl))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     tokens = torch.randint(0, 257, (1, T + 1))
-    loss = model(tokens[:, :-1], tokens[:, 1:])
+    ends = torch.tensor([0, 7, 10, T], dtype=torch.int32)
+    starts = fused.document_starts(ends, T) if documents else None
+    loss = model(tokens[:, :-1], tokens[:, 1:], starts)
     return [loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))]
 
 
-@pytest.mark.parametrize("number", [16, 17, 18])
-def test_equal_to_the_reference(interpret, number):
+@pytest.mark.parametrize(
+    "number, documents",
+    [(16, False), (17, False), (18, False), (16, True), (17, True), (18, True)],
+)
+def test_equal_to_the_reference(interpret, number, documents):
     pytest.importorskip("triton")
-    ours = interpret(trained, number, "triton")
-    for mine, plain in zip(ours, trained(number, "reference"), strict=True):
+    ours = interpret(trained, number, "triton", documents)
+    theirs = trained(number, "reference", documents)
+    for mine, plain in zip(ours, theirs, strict=True):
         error, size = (mine - plain).norm().item(), plain.norm().item()
         assert error <= 2e-5 * size + 1e-7, (mine.shape, error, size)
 

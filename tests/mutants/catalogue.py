@@ -4,6 +4,7 @@ from tests.mutants import (
     attention,
     bench,
     claims,
+    documents,
     fleet,
     exports,
     evaluation,
@@ -24,6 +25,7 @@ from tests.mutants.mutant import Check, Mutant
 SECTIONS: dict[str, list[Mutant]] = {
     **attention.SECTIONS,
     **mlp.SECTIONS,
+    **documents.SECTIONS,
     **kernels.SECTIONS,
     **bench.SECTIONS,
     **claims.SECTIONS,

@@ -5,7 +5,8 @@ purpose: every number is a float64 scalar tensor, so autograd runs through all o
 
 Legend: B batch, T tokens, H query heads, G key/value heads, D head width; b, h, t, s
 index them; t is the query and s <= t the key. A window counts the query's own
-position: query t sees keys max(0, t - window + 1) … t.
+position: query t sees keys max(0, t - window + 1) … t, and with starts_BT none before
+starts_BT[b, t], where its document begins.
 """
 
 import math
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tests.oracles.projections import mla, output_gate, rmsnorm, rope
-from tests.oracles.scalars import sigmoid, stacked, visible
+from tests.oracles.scalars import first_of, sigmoid, stacked, visible
 
 __all__ = [
     *("scores", "softmax", "softpick", "statistic", "head_average", "gate"),
@@ -56,7 +57,9 @@ def scores(
     return stacked(S)
 
 
-def _by_row(scores_BHTT: Tensor, window: int | None, row) -> Tensor:
+def _by_row(
+    scores_BHTT: Tensor, window: int | None, starts_BT: Tensor | None, row
+) -> Tensor:
     """p_BHTT from row(list of visible scores) -> list of their weights; else 0."""
     B, H, T, _ = scores_BHTT.shape
     zero = scores_BHTT.new_zeros(())
@@ -64,14 +67,16 @@ def _by_row(scores_BHTT: Tensor, window: int | None, row) -> Tensor:
     for b in range(B):
         for h in range(H):
             for t in range(T):
-                keys = visible(t, window)
+                keys = visible(t, window, first_of(starts_BT, b, t))
                 weights = row([scores_BHTT[b, h, t, s] for s in keys])
                 for s, weight in zip(keys, weights, strict=True):
                     p[b][h][t][s] = weight
     return stacked(p)
 
 
-def softmax(scores_BHTT: Tensor, window: int | None = None) -> Tensor:
+def softmax(
+    scores_BHTT: Tensor, window: int | None = None, starts_BT: Tensor | None = None
+) -> Tensor:
     """p_s = e^{x_s} / Σ_j e^{x_j} over visible keys, 0 elsewhere."""
 
     def row(x: list[Tensor]) -> list[Tensor]:
@@ -80,7 +85,7 @@ def softmax(scores_BHTT: Tensor, window: int | None = None) -> Tensor:
         total = sum(exps)
         return [e / total for e in exps]
 
-    return _by_row(scores_BHTT, window, row)
+    return _by_row(scores_BHTT, window, starts_BT, row)
 
 
 def softpick(
@@ -88,6 +93,7 @@ def softpick(
     eps: float = 1e-6,
     safe: bool = True,
     window: int | None = None,
+    starts_BT: Tensor | None = None,
 ) -> Tensor:
     """p_s = relu(e^{x_s-m} - e^{-m}) / (Σ_j |e^{x_j-m} - e^{-m}| + ε), 2504.20966.
 
@@ -107,7 +113,7 @@ def softpick(
         total = sum(torch.abs(pick) for pick in picks) + eps
         return [torch.relu(pick) / total for pick in picks]
 
-    return _by_row(scores_BHTT, window, row)
+    return _by_row(scores_BHTT, window, starts_BT, row)
 
 
 def _statistic(p: list[Tensor], kind: str, k: int) -> Tensor:
@@ -128,19 +134,24 @@ def _statistic(p: list[Tensor], kind: str, k: int) -> Tensor:
 
 
 def statistic(
-    p_BHTT: Tensor, kind: str, k: int = 8, window: int | None = None
+    p_BHTT: Tensor,
+    kind: str,
+    k: int = 8,
+    window: int | None = None,
+    starts_BT: Tensor | None = None,
 ) -> Tensor:
     """RA-CT's statistic of each query's row over its n visible keys, stat_BHT.
 
     topk: mass of the min(k, n) largest; max; entropy: 1 - H(p)/ln(n), 0 where n = 1;
-    rms: √(Σp²/n). Without a window n = t+1.
+    rms: √(Σp²/n). Without a window n = t+1, less what lies before the document.
     """
     B, H, T, _ = p_BHTT.shape
     stats = [[[None] * T for _ in range(H)] for _ in range(B)]
     for b in range(B):
         for h in range(H):
             for t in range(T):
-                row = [p_BHTT[b, h, t, s] for s in visible(t, window)]
+                keys = visible(t, window, first_of(starts_BT, b, t))
+                row = [p_BHTT[b, h, t, s] for s in keys]
                 stats[b][h][t] = _statistic(row, kind, k)
     return stacked(stats)
 

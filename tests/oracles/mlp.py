@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tests.oracles.projections import rmsnorm
-from tests.oracles.scalars import linear, sigmoid, stacked, visible
+from tests.oracles.scalars import first_of, linear, sigmoid, stacked, visible
 
 __all__ = [
     *("gelu_tanh", "swiglu", "relu2", "attn_gate", "apply_gate", "routing"),
@@ -46,18 +46,24 @@ def relu2(x: Tensor) -> Tensor:
 
 
 def attn_gate(
-    h_BTF: Tensor, w_g: Tensor, w_h: Tensor, prefix_mean: bool = True
+    h_BTF: Tensor,
+    w_g: Tensor,
+    w_h: Tensor,
+    prefix_mean: bool = True,
+    starts_BT: Tensor | None = None,
 ) -> Tensor:
     """c_t = gelu(h_t W_g), c̄_t = mean_{s<=t} c_s, γ_t = σ(c̄_t W_h + 2); γ_BTH.
 
     w_g (r_g, F), w_h (H, r_g). Without prefix_mean c̄_t = c_t. gelu in its tanh form.
+    With starts_BT the mean begins at starts_BT[b, t], where t's document does.
     """
     B, T, _ = h_BTF.shape
     gamma = [[None] * T for _ in range(B)]
     for b in range(B):
         c = [gelu_tanh(linear(h_BTF[b, t], w_g)) for t in range(T)]
         for t in range(T):
-            mean = sum(c[s] for s in range(t + 1)) / (t + 1) if prefix_mean else c[t]
+            seen = visible(t, None, first_of(starts_BT, b, t))
+            mean = sum(c[s] for s in seen) / len(seen) if prefix_mean else c[t]
             gamma[b][t] = sigmoid(linear(mean, w_h) + 2)
     return stacked(gamma)
 
@@ -87,12 +93,17 @@ def _kept(row: list[float], mode: str, k: int, tau: float) -> list[int]:
 
 
 def routing(
-    p_BHTT: Tensor, mode: str, k: int = 8, tau: float = 0.5, window: int | None = None
+    p_BHTT: Tensor,
+    mode: str,
+    k: int = 8,
+    tau: float = 0.5,
+    window: int | None = None,
+    starts_BT: Tensor | None = None,
 ) -> Tensor:
     """P̄_ts = mean_h p_hts, cut by mode, each row then divided by its sum; P_BTT.
 
     none: all visible keys; topk: the min(k, n) largest; rms: P̄_ts >= τ √(mean_s P̄²),
-    the mean over visible s. A row that is all zero stays zero. The gradient reaches p
+    the mean over visible s (of t's document where starts_BT says so). A row that is all zero stays zero. The gradient reaches p
     (not which keys are kept): detach p for the default, routing without gradient.
     """
     B, H, T, _ = p_BHTT.shape
@@ -100,7 +111,7 @@ def routing(
     P = [[[zero] * T for _ in range(T)] for _ in range(B)]
     for b in range(B):
         for t in range(T):
-            keys = visible(t, window)
+            keys = visible(t, window, first_of(starts_BT, b, t))
             row = [sum(p_BHTT[b, h, t, s] for h in range(H)) / H for s in keys]
             kept = _kept([p.item() for p in row], mode, k, tau)
             total = sum(row[i] for i in kept)

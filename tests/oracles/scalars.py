@@ -4,10 +4,17 @@ import torch
 from torch import Tensor
 
 
-def visible(t: int, window: int | None) -> range:
-    """Keys that query t sees: max(0, t - window + 1) … t, without a window 0 … t."""
+def visible(t: int, window: int | None, first: int = 0) -> range:
+    """Keys that query t sees: max(first, t - window + 1) … t, without a window
+    first … t; first: where its document begins.
+    """
     assert window is None or window >= 1, window
-    return range(0 if window is None else max(0, t - window + 1), t + 1)
+    return range(first if window is None else max(first, t - window + 1), t + 1)
+
+
+def first_of(starts_BT: Tensor | None, b: int, t: int) -> int:
+    """Where the document of token t of sequence b begins; 0 without documents."""
+    return 0 if starts_BT is None else int(starts_BT[b, t])
 
 
 def stacked(values) -> Tensor:
