@@ -2,7 +2,7 @@
 
 A finished run is the planned cell itself when the parts of its identity are the
 same: every identity symbol with the seed, code, dataset and, on the CPU, threads.
-Nothing is copied (matrix/pointer.py).
+Nothing is copied (records/pointer.py).
 """
 
 from pathlib import Path

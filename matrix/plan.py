@@ -18,12 +18,13 @@ from kconf.arms import Excluded
 from kconf.dotconfig import config_paths, render
 from kconf.overrides import Overrides, from_environment
 from kconf.strict import DotConfig, Resolved, Tree
-from matrix import baseline, checks, pointer, stage
+from matrix import baseline, checks, stage
 from matrix import device as devices
 from matrix.checks import PlanError, Validate
 from matrix.reasons import Subject, explain_new
 from matrix.settings import StudySettings, study_settings
 from matrix.steps import Step, plan_steps
+from records import pointer
 from records.cell import read_status
 from records.codehash import hash_rooms
 from records.layout import CellDir, cell_path
@@ -45,7 +46,7 @@ class Cell:
     `fragment` the text that makes the difference, `arm` as in matrix.steps.Step;
     `model` is the hash of the symbols that shape the network. `dir` is where the run
     lies: `own`, the cell's own directory, or that of a control run of another study
-    (matrix/pointer.py).
+    (records/pointer.py).
     """
 
     study: str

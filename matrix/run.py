@@ -16,8 +16,7 @@ from typing import Callable, Mapping, Sequence
 from kconf.bind import SettingsError
 from kconf.overrides import from_environment
 from kconf.strict import ConfigError, Tree
-from matrix import again, device, estimate, facts, forecast, masks, place, pointer
-from matrix import units
+from matrix import again, device, estimate, facts, forecast, masks, place, units
 from matrix.checks import Validate
 from matrix.hostleases import LeaseDirectoryError
 from matrix.launch import slurm
@@ -29,7 +28,7 @@ from matrix.plan import Plan, PlanError, base_stages, make_plan
 from matrix.settings import study_settings
 from matrix.trackers.beside import mirrored
 from matrix.trackers.sink import TrackerError
-from records import provenance
+from records import pointer, provenance
 from records.codehash import snapshot
 from records.layout import RecordError
 from records.manifest import ManifestError, MissingDataset

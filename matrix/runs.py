@@ -15,8 +15,8 @@ from typing import Any, Collection, Iterable, Mapping, Sequence
 
 from kconf import config_py
 from kconf.syntax import ConfigError
-from matrix import energy, pointer, units
-from records import evaluations
+from matrix import energy, units
+from records import evaluations, pointer
 from records.cell import CellRecord, read_cell
 from records.layout import CellDir, RecordError
 
@@ -51,7 +51,7 @@ class Run:
     ran), energy (matrix/energy.py) and evaluations (name -> row); see `at`. `heads`
     are the rows of attention statistics, `sparsity` the (update, pruned share) at
     which the share changed.
-    A `reused` run is another study's, read where it lies (matrix/pointer.py).
+    A `reused` run is another study's, read where it lies (records/pointer.py).
     """
 
     step: str

@@ -13,9 +13,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from matrix import pointer, units
+from matrix import units
 from matrix.launch.tail import Tail
-from records import heartbeat
+from records import heartbeat, pointer
 from records.cell import CellStatus, read_status
 from records.layout import CellDir, RecordError
 

@@ -16,11 +16,11 @@ from gpt2.evaluation.text import evaluate_text, read, resolve_stride, sha256
 from gpt2.generate import GenerateError, Trained, load
 from kconf import config_py
 from kconf.syntax import ConfigError
-from records import evaluations, provenance
+from records import evaluations, pointer, provenance
 from records.cell import read_status
 from records.layout import CellDir, RecordError, read_record
 
-LOWER = "lower"
+LOWER, DONE = "lower", "done"
 # What a user can cause and mend.
 EXPECTED = (
     EvaluationError,
@@ -185,7 +185,8 @@ def told(row: dict[str, Any]) -> str:
 
 
 def evaluate_run(wanted: Wanted, directory: Path, say: Say = print) -> int:
-    """Evaluate one run; 0. Raises what EXPECTED lists."""
+    """Evaluate one run, where a reused one lies; 0. Raises what EXPECTED lists."""
+    directory = pointer.follow(CellDir(directory)).dir.path
     for row in Evaluator(wanted).evaluate(directory):
         say(told(row))
     say(f"{CellDir(directory).evaluations}")
@@ -193,28 +194,33 @@ def evaluate_run(wanted: Wanted, directory: Path, say: Say = print) -> int:
 
 
 def evaluate_study(wanted: Wanted, study: Path, say: Say = print) -> int:
-    """Evaluate every finished run below `study` that lacks these rows.
+    """Evaluate every finished run of `study` that lacks these rows; one that another
+    study trained, where it lies: that is where a report reads its rows.
 
     A run that cannot be evaluated does not stop the others; 1 when there was one.
-    Raises EvaluationError where no run has finished.
+    Raises EvaluationError where no run has finished, RecordError for a pointer to a
+    run that is gone.
     """
-    found = [path.parent for path in sorted(study.glob("*/seed-*/*/config.py"))]
-    finished = [path for path in found if read_status(CellDir(path)).state == "done"]
+    found = _cells(study)
+    finished = {
+        path: there for path, there in found.items() if read_status(there).state == DONE
+    }
     if not finished:
         raise EvaluationError(
             f"STUDY={study}: none of {len(found)} runs is finished (OUTPUT_DIR/STUDY)"
         )
     evaluator = Evaluator(wanted)
-    left = [path for path in finished if evaluator.missing(CellDir(path))]
+    left = [path for path, there in finished.items() if evaluator.missing(there)]
     say(
         f"{study}: {len(left)} runs to evaluate, {len(finished) - len(left)} are "
         f"evaluated already, {len(found) - len(finished)} not finished"
     )
     failed, began = 0, time.monotonic()
     for number, path in enumerate(left, start=1):
-        name = path.relative_to(study)
+        name, there = path.relative_to(study).as_posix(), finished[path].path
+        name += "" if there == path else f" (reused from {there})"
         try:
-            for row in evaluator.evaluate(path):
+            for row in evaluator.evaluate(there):
                 say(f"{name}: {told(row)}")
         except EXPECTED as error:
             failed += 1
@@ -222,3 +228,10 @@ def evaluate_study(wanted: Wanted, study: Path, say: Say = print) -> int:
         rest = (len(left) - number) * (time.monotonic() - began) / number
         say(f"{number} of {len(left)} runs, {rest:.0f} s left")
     return 1 if failed else 0
+
+
+def _cells(study: Path) -> dict[Path, CellDir]:
+    """Every cell's own directory and where its run lies. Raises RecordError."""
+    names = ("config.py", pointer.NAME)
+    own = {path.parent for name in names for path in study.glob(f"*/seed-*/*/{name}")}
+    return {path: pointer.follow(CellDir(path)).dir for path in sorted(own)}

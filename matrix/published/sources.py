@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Iterator
 
-from matrix import pointer
 from matrix.published import events
 from matrix.published.run import PublishedError, PublishedRun, missing, plain
 from matrix.runs import HASH_DIR
@@ -14,6 +13,7 @@ from matrix.trackers.content import flatten_summary
 from matrix.trackers.feed import FOLDER
 from matrix.trackers.session import state
 from matrix.trackers.sink import TrackerError, require_extra
+from records import pointer
 from records.jsonl import read_rows
 from records.layout import CellDir, RecordError, read_record
 

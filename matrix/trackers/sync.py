@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
-from matrix import gather, pointer
+from matrix import gather
 from matrix.evidence import Terms
 from matrix.metrics import METRICS
 from matrix.runs import HASH_DIR, ReportError, load
 from matrix.settings import study_settings
 from matrix.trackers.session import CURRENT, Session, state
 from matrix.trackers.sink import Target, TrackerError
+from records import pointer
 from records.layout import CellDir
 from records.lease import is_held
 

@@ -18,7 +18,7 @@ from gpt2.evaluation.progress import Countdown
 from gpt2.evaluation.scoring import Window, score
 from gpt2.evaluation.text import evaluate_text, windows
 from gpt2.generate import Trained
-from records import evaluations
+from records import evaluations, pointer
 from records.layout import CellDir, RecordError
 from scripts import eval as script
 from tests.gpt2.test_decode import ALL, awake
@@ -274,6 +274,31 @@ def test_a_study_goes_on_after_a_run_that_cannot_serve(copied, text):
     assert evaluate_study(Wanted(text), copied, lines.append) == 1
     assert any("seed-1" in line and "holds no weights" in line for line in lines)
     assert "held-out.txt" in evaluations.read(CellDir(run_of(copied, 2)))
+
+
+def test_a_control_of_another_study_is_evaluated_where_it_lies(copied, text, tmp_path):
+    """As `BASELINE=` leaves it: the cell's directory holds a pointer alone."""
+    study = tmp_path / "other"
+    for seed in (1, 2):
+        own = CellDir(study / "00-base" / f"seed-{seed}" / f"0000000{seed}")
+        pointer.point(own, CellDir(run_of(copied, seed)), [])
+    lines = []
+    assert evaluate_study(Wanted(text), study, lines.append) == 0
+    assert "2 runs to evaluate" in lines[0]
+    assert f"reused from {run_of(copied)}" in lines[1]
+    there = CellDir(run_of(copied))
+    assert "held-out.txt" in evaluations.read(there)
+    assert [path.name for path in (study / "00-base/seed-1").glob("*/*")] == [
+        pointer.NAME
+    ]
+    assert evaluate_study(Wanted(text), copied, lines.append) == 0
+    assert "0 runs to evaluate, 2 are evaluated already" in lines[-1]
+    own = study / "00-base" / "seed-1" / "00000001"
+    assert evaluate_run(Wanted(text, stride=4), own, lines.append) == 0
+    assert evaluations.read(there)["held-out.txt"]["settings"]["stride"] == 4
+    shutil.rmtree(run_of(copied))
+    with pytest.raises(RecordError, match="no finished run is any more"):
+        evaluate_study(Wanted(text), study, lines.append)
 
 
 def test_a_study_without_a_finished_run(copied, text, capsys):

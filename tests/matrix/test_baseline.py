@@ -7,14 +7,14 @@ import shutil
 
 import pytest
 
-from matrix import again, commands, pointer, report
+from matrix import again, commands, report
 from matrix import run as runner
 from matrix.plan import PlanError
 from matrix.runs import load
 from matrix.trackers.sink import TrackerError
 from matrix.trackers.sync import sync
 from matrix.watch import Watch
-from records import atomic
+from records import atomic, pointer
 from records.layout import CellDir, RecordError
 from tests.matrix.test_stage import run
 from tests.matrix.test_trackers import TARGET

@@ -58,6 +58,16 @@ EVALUATION = [
         Test(f"{TESTS}::test_a_study_is_evaluated_once"),
     ),
     Mutant(
+        "eval-reused-left",
+        "a control that a study reuses is not evaluated with it",
+        COMMAND,
+        'names = ("config.py", pointer.NAME)',
+        'names = ("config.py",)',
+        Test(
+            f"{TESTS}::test_a_control_of_another_study_is_evaluated_where_it_lies",
+        ),
+    ),
+    Mutant(
         "eval-first-counts",
         "of two rows of one name the first counts",
         RECORDS,
