@@ -1,7 +1,7 @@
 """The code of a cell: its hash, and the snapshot that cells run from.
 
 The hash covers the *.py files of the rooms that can change a result, by
-contents only (no times, no modes). Cells run from a snapshot, so editing the
+contents only (no times, no modes), less those that no training run imports. Cells run from a snapshot, so editing the
 checkout while a study runs changes nothing under way.
 """
 
@@ -13,6 +13,22 @@ from pathlib import Path
 from typing import Iterable
 
 IDENTITY_ROOMS = ("gpt2", "kernels")
+# Files, and folders that end in /, of those rooms that work on finished runs, measure
+# or compare. Training imports none of them (tests/records/test_codehash.py walks its
+# imports), so that editing them leaves a study's cells as they are.
+OUTSIDE = (
+    "gpt2/bench.py",
+    "gpt2/evaluation/",
+    "gpt2/export/",
+    "gpt2/generate.py",
+    "gpt2/measure/",
+    "gpt2/sampling.py",
+    "gpt2/textstream.py",
+    "kernels/attention/aot.py",
+    "kernels/attention/bench.py",
+    "kernels/attention/check.py",
+    "kernels/topk_routing/check.py",
+)
 SNAPSHOT_ROOMS = ("gpt2", "kernels", "kconf", "records")
 
 
@@ -31,16 +47,22 @@ def source_files(root: Path | str, rooms: Iterable[str]) -> list[Path]:
 
 
 def hash_rooms(
-    root: Path | str, rooms: Iterable[str] = IDENTITY_ROOMS
+    root: Path | str,
+    rooms: Iterable[str] = IDENTITY_ROOMS,
+    outside: tuple[str, ...] = OUTSIDE,
 ) -> tuple[str, dict[str, str]]:
     """(sha256 hex of the rooms' code, {relative path: sha256 hex of the file})."""
-    root = Path(root)
-    files = {
-        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in source_files(root, rooms)
-    }
+    files = {}
+    for path in source_files(root, rooms):
+        name = path.relative_to(root).as_posix()
+        if not any(name == left or _below(name, left) for left in outside):
+            files[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
     return hashlib.sha256(lines.encode()).hexdigest(), files
+
+
+def _below(name: str, folder: str) -> bool:
+    return folder.endswith("/") and name.startswith(folder)
 
 
 def snapshot(root: Path | str, dest_parent: Path | str) -> Path:
@@ -50,7 +72,7 @@ def snapshot(root: Path | str, dest_parent: Path | str) -> Path:
     the hash of what was copied, so a file edited meanwhile cannot mislabel it.
     """
     root, dest_parent = Path(root).resolve(), Path(dest_parent).resolve()
-    wanted, _ = hash_rooms(root, SNAPSHOT_ROOMS)
+    wanted, _ = hash_rooms(root, SNAPSHOT_ROOMS, ())
     if _intact(dest_parent / wanted[:16], wanted):
         return dest_parent / wanted[:16]
     dest_parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +82,7 @@ def snapshot(root: Path | str, dest_parent: Path | str) -> Path:
             copy = fresh / path.relative_to(root)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-        copied, _ = hash_rooms(fresh, SNAPSHOT_ROOMS)
+        copied, _ = hash_rooms(fresh, SNAPSHOT_ROOMS, ())
         _install(fresh, dest_parent / copied[:16], copied)
     finally:
         if fresh.exists():
@@ -70,7 +92,7 @@ def snapshot(root: Path | str, dest_parent: Path | str) -> Path:
 
 def _intact(path: Path, wanted: str) -> bool:
     rooms = all((path / room).is_dir() for room in SNAPSHOT_ROOMS)
-    return rooms and hash_rooms(path, SNAPSHOT_ROOMS)[0] == wanted
+    return rooms and hash_rooms(path, SNAPSHOT_ROOMS, ())[0] == wanted
 
 
 def _install(fresh: Path, target: Path, wanted: str) -> None:

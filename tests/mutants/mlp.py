@@ -39,8 +39,8 @@ CONTEXTS = [
         "mean-always",
         "CONFIG_MLP_ATTN_GATE_MEAN=n does not arrive",
         GATE,
-        "        if self.mean:\n",
-        "        if True:\n",
+        "        elif self.mean:\n",
+        "        elif True:\n",
         check("0", "decoding", MLP_ATTN_GATE="y", MLP_ATTN_GATE_MEAN="n"),
     ),
     Mutant(

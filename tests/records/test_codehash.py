@@ -1,11 +1,25 @@
 """The hash is that of the code, and a snapshot is that code."""
 
+import ast
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from records.codehash import SNAPSHOT_ROOMS, hash_rooms, snapshot
+from records.codehash import (
+    IDENTITY_ROOMS,
+    OUTSIDE,
+    SNAPSHOT_ROOMS,
+    hash_rooms,
+    snapshot,
+    source_files,
+)
+from tests.conftest import ROOT
+
+# What is started as a process when a cell trains: the cell itself, its ranks, and
+# what reads a corpus on the fly.
+ENTRIES = ("gpt2.train_ra_mla", "gpt2.torchrun", "gpt2.data.feeder")
 
 
 @pytest.fixture
@@ -37,6 +51,68 @@ def test_contents_and_names_count_and_nothing_else(root: Path):
     assert hash_rooms(root)[0] not in (before, edited)
 
 
+def test_what_no_run_imports_does_not_count(root: Path, tmp_path: Path):
+    before, first = hash_rooms(root)[0], snapshot(root, tmp_path / "store")
+    (root / "gpt2" / "export").mkdir()
+    for name in ("gpt2/export/gguf.py", "gpt2/generate.py"):
+        (root / name).write_text("x = 1\n")
+    assert hash_rooms(root)[0] == before
+    assert snapshot(root, tmp_path / "store") != first, "cells run what is there"
+    (root / "gpt2" / "exports.py").write_text("x = 1\n")
+    assert hash_rooms(root)[0] != before
+
+
+def module_file(name: str) -> Path | None:
+    """The file of a module of this project, None for any other."""
+    path = ROOT / name.replace(".", "/")
+    found = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in found if file.exists()), None)
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Every module that a file names in an import, wherever in it, and its parents."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+        else:
+            continue
+        for parts in (name.split(".") for name in names):
+            yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
+
+
+def reached() -> set[str]:
+    """The files that training can import, relative to the checkout."""
+    found, ahead = set(), list(ENTRIES)
+    while ahead:
+        file = module_file(ahead.pop())
+        if file is not None and file not in found:
+            found.add(file)
+            ahead += imports(file)
+    return {file.relative_to(ROOT).as_posix() for file in found}
+
+
+def test_training_imports_nothing_of_what_is_left_out():
+    run = reached()
+    assert len(run) > 100 and "kernels/attention/kernel_forward.py" in run
+    files = [
+        path.relative_to(ROOT).as_posix() for path in source_files(ROOT, IDENTITY_ROOMS)
+    ]
+    for left in OUTSIDE:
+        named = [name for name in files if name == left or name.startswith(left)]
+        assert named, f"{left} is not there"
+        assert not run & set(named), f"training imports {sorted(run & set(named))}"
+
+
+def test_nothing_that_training_imports_is_found_by_a_computed_name():
+    """The walk would not see it."""
+    for name in reached():
+        text = (ROOT / name).read_text()
+        for word in ("import_module", "__import__", "spec_from_file_location", "runpy"):
+            assert word not in text, f"{name}: {word}"
+
+
 def test_a_missing_room_is_an_error(root: Path, tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="elsewhere/gpt2"):
         hash_rooms(tmp_path / "elsewhere")
@@ -66,7 +142,7 @@ def test_a_damaged_snapshot_is_rebuilt(root: Path, tmp_path: Path, damage: str):
     else:
         victim.with_name("extra.py").write_text("x = 1\n")
     assert snapshot(root, store) == first
-    assert hash_rooms(first, SNAPSHOT_ROOMS) == hash_rooms(root, SNAPSHOT_ROOMS)
+    assert hash_rooms(first, SNAPSHOT_ROOMS, ()) == hash_rooms(root, SNAPSHOT_ROOMS, ())
     assert [path.name for path in store.iterdir()] == [first.name]
 
 
