@@ -1,6 +1,6 @@
 """Documents of files on this machine, and of several sources by weight.
 
-A file's name says what it holds: .jsonl, .jsonl.gz and .jsonl.zst one document
+A file's name, in either case, says what it holds: .jsonl, .jsonl.gz and .jsonl.zst one document
 a line, .parquet one a row, any other file is one document.
 """
 
@@ -37,9 +37,10 @@ def local_documents(
     except OSError as error:
         raise CorpusError(f"{symbol}={path}: {error.strerror}") from error
     for file in walk(path) if stat.S_ISDIR(mode) else [path]:
-        if file.suffix == ".parquet":
+        name = file.name.lower()
+        if name.endswith(".parquet"):
             yield from _parquet(file, field)
-        elif file.name.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
+        elif name.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
             yield from _jsonl(file, field)
         else:
             yield str(file), _text(file)
@@ -78,7 +79,7 @@ def _text(path: Path) -> bytes:
 
 def _jsonl(path: Path, field: str) -> Iterator[Document]:
     """One document a line; lines of nothing but blanks are skipped."""
-    opened = {".gz": gzip.open, ".zst": _zstd_lines}.get(path.suffix, iter)
+    opened = {".gz": gzip.open, ".zst": _zstd_lines}.get(path.suffix.lower(), iter)
     with open_file(path) as file:
         try:
             for number, line in enumerate(opened(file), 1):
@@ -156,10 +157,21 @@ def _parquet(path: Path, field: str) -> Iterator[Document]:
                 raise CorpusError(f"{path}: column {field!r} is {kind}, not string")
             number = 0
             for batch in table.iter_batches(batch_size=4096, columns=[field]):
-                for text in batch.column(0).to_pylist():
+                for value in batch.column(0):
                     number += 1
-                    if text is None:
-                        raise CorpusError(f"{path}:{number}: field {field!r} is null")
-                    yield f"{path}:{number}", text.encode("utf-8")
+                    where = f"{path}:{number}"
+                    yield where, _cell(value, field, where)
         except (arrow.ArrowException, OSError) as error:
             raise CorpusError(f"{path}: {error}") from error
+
+
+def _cell(value: "arrow.Scalar", field: str, where: str) -> bytes:
+    """The text of a row; parquet does not promise that its strings are UTF-8."""
+    if not value.is_valid:
+        raise CorpusError(f"{where}: field {field!r} is null")
+    text = value.as_buffer().to_pybytes()
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{where}: field {field!r}: {error}") from error
+    return text

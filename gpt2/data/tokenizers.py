@@ -4,11 +4,14 @@ A tokenizer has a name, a vocabulary, a separator and `encode`. It never sees
 more than one document; build.py places the separator (`eot`) between two.
 """
 
+import re
 from typing import Protocol
 
 import numpy as np
 
 BLANKS = b" \n"
+# The byte before a place where a text may be cut.
+PARTS = re.compile(rb"[0-9A-Za-z](?=[%s])" % BLANKS)
 
 
 class TokenizerError(Exception):
@@ -118,10 +121,8 @@ def cut(text: memoryview, limit: int) -> int:
     for place in range(limit, 0, -1):
         if _parts(raw, place):
             return place
-    for place in range(limit + 1, len(text)):
-        if _parts(text, place):
-            return place
-    return len(text)
+    found = PARTS.search(text, limit)
+    return len(text) if found is None else found.end()
 
 
 def _parts(text: bytes | memoryview, place: int) -> bool:

@@ -132,6 +132,15 @@ def test_a_cut_is_the_last_one_within_the_limit() -> None:
     assert cut(memoryview("é é é".encode()), 3) == 8
 
 
+def test_a_cut_behind_the_limit_is_the_first_one() -> None:
+    """Of a word of 50 MB as of a short one, in a blink."""
+    for length in (5, 50_000_000):
+        word = b"x" * length
+        assert cut(memoryview(word + b" a b"), 3) == length
+        assert cut(memoryview(word), 3) == length
+        assert cut(memoryview(word + b"\xc3 \n9\n8"), 3) == length + 4
+
+
 def test_training_does_not_depend_on_threads(vocabulary: bytes) -> None:
     program = (
         "import hashlib; from tests.data.test_bpe import *; "
@@ -307,6 +316,29 @@ def test_a_packed_corpus_reads_back(tmp_path, corpus, bpe_settings) -> None:
     assert manifest.vocab_size == 400 and manifest.tokenizer == "bpe"
     assert manifest.tokenizer_sha256 == sha256(directory / TOKENIZER)
     assert examine(bpe_settings, directory)[0] is None
+
+
+def test_killed_while_the_vocabulary_trains(
+    tmp_path, corpus, bpe_settings, monkeypatch
+) -> None:
+    """The build is started over and ends in the same bytes."""
+    wanted = prepare(bpe_settings, tmp_path / "whole", quiet)
+    directory, said = tmp_path / "set", []
+
+    def kill(*_):
+        raise KeyboardInterrupt  # leaves what kill -9 leaves
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gpt2.data.build.train", kill)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(bpe_settings, directory, quiet)
+    assert [path.name for path in (tmp_path / ".set.building").iterdir()] == [
+        "recipe.json"
+    ]
+    found = prepare(bpe_settings, directory, said.append)
+    assert any("started over" in line and TOKENIZER in line for line in said)
+    assert found.sha256 == wanted.sha256
+    assert found.tokenizer_sha256 == wanted.tokenizer_sha256
 
 
 def test_validation_text_does_not_train(tmp_path, corpus, bpe_settings) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,32 @@ def test_a_torn_parquet_file_is_an_error(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "p.parquet", TEXTS)
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(CorpusError, match="p.parquet: "):
+        texts_of(path)
+
+
+def test_a_parquet_row_that_is_no_utf8_is_named(tmp_path: Path) -> None:
+    """Arrow calls such bytes a string and parquet keeps them."""
+    rows, offsets = b"fineab\xff\xfe", struct.pack("<3i", 0, 4, 8)
+    column = pa.StringArray.from_buffers(2, pa.py_buffer(offsets), pa.py_buffer(rows))
+    path = tmp_path / "p.parquet"
+    pq.write_table(pa.table({"text": column}), path)
+    with pytest.raises(CorpusError, match="p.parquet:2: field 'text': .*byte 0xff"):
+        texts_of(path)
+
+
+@pytest.mark.parametrize("name", ["C.JSONL", "c.Jsonl.GZ", "c.jsonl.ZST", "C.Parquet"])
+def test_the_case_of_a_name_does_not_matter(tmp_path: Path, name: str) -> None:
+    """A .JSONL is no plain text of braces and quotes."""
+    WRITERS[name.lower()](tmp_path / name)
+    assert texts_of(tmp_path / name) == TEXTS
+
+
+def test_a_surrogate_pair_is_a_character_and_a_lone_one_is_named(tmp_path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "\\ud83d\\ude00"}\n')
+    assert texts_of(path) == ["\U0001f600"]
+    path.write_bytes(b'{"text": "fine"}\n\n{"text": "lone \\ud800 here"}\n')
+    with pytest.raises(CorpusError, match=r"a.jsonl:3: field 'text': .*\\ud800"):
         texts_of(path)
 
 

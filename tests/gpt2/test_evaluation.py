@@ -282,9 +282,10 @@ def test_a_control_of_another_study_is_evaluated_where_it_lies(copied, text, tmp
     for seed in (1, 2):
         own = CellDir(study / "00-base" / f"seed-{seed}" / f"0000000{seed}")
         pointer.point(own, CellDir(run_of(copied, seed)), [])
+    shutil.copytree(run_of(copied), study / "01-wide" / "seed-1" / "00000003")
     lines = []
     assert evaluate_study(Wanted(text), study, lines.append) == 0
-    assert "2 runs to evaluate" in lines[0]
+    assert "3 runs to evaluate" in lines[0]
     assert f"reused from {run_of(copied)}" in lines[1]
     there = CellDir(run_of(copied))
     assert "held-out.txt" in evaluations.read(there)

@@ -97,7 +97,7 @@ CONTEXTS = [
         "context-skips-a-block",
         "in training a block hears the one before the previous one",
         MODEL,
-        "            x_BTE, context, _ = block(x_BTE, context)\n",
+        "            x_BTE, context, _ = block(x_BTE, context, starts_BT=starts_BT)\n",
         "            x_BTE, told, _ = block("
         "x_BTE, Context() if block is self.h[0] else late)\n"
         "            late, context = context, told\n",
@@ -134,7 +134,7 @@ CROSS_TOKEN = [
         "route-over-padding",
         "the routing's rms counts masked keys",
         CROSS,
-        "keepdim=True) / seen_n[:, None]",
+        "keepdim=True) / seen_n[..., None]",
         "keepdim=True) / p_BnS.shape[-1]",
         check("0", "decoding", MLP_CROSS_TOKEN="y", MLP_CROSS_TOKEN_RMS="y"),
     ),

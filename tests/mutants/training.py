@@ -37,8 +37,8 @@ RUN = [
         "accumulation-sums",
         "micro-batches are added up, not averaged",
         TRAINER,
-        "self.replica.forward(tokens_BT, targets_BT) / len(batches)",
-        "self.replica.forward(tokens_BT, targets_BT)",
+        "self.replica.forward(*micro) / len(batches)",
+        "self.replica.forward(*micro)",
         Test(f"{RUNS}::test_accumulation_changes_nothing_but_rounding"),
     ),
     Mutant(
@@ -61,8 +61,8 @@ RUN = [
         "targets-not-shifted",
         "every token is its own target in training",
         CORPUS,
-        "(batch_BT[:, :-1], batch_BT[:, 1:])",
-        "(batch_BT[:, :-1], batch_BT[:, :-1])",
+        "tokens_BT, targets_BT = batch_BT[:, :-1], batch_BT[:, 1:]",
+        "tokens_BT, targets_BT = batch_BT[:, :-1], batch_BT[:, :-1]",
         Test(f"{LOOP_TESTS}::test_a_run_is_a_loop_of_torch"),
     ),
     Mutant(
@@ -77,8 +77,8 @@ RUN = [
         "evaluation-not-shifted",
         "every token is its own target in evaluation",
         EVALUATE,
-        "model(rows[:, :-1], rows[:, 1:])",
-        "model(rows[:, :-1], rows[:, :-1])",
+        "model(rows[:, :-1], rows[:, 1:], starts_BT)",
+        "model(rows[:, :-1], rows[:, :-1], starts_BT)",
         Test(f"{LOOP_TESTS}::test_evaluation_by_hand"),
     ),
     Mutant(
