@@ -100,7 +100,7 @@ def read(place: Path) -> Trained:
     gguf = _library()
     try:
         reader = gguf.GGUFReader(place)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, IndexError) as error:  # the last where it is cut
         raise ExportError(f"{place} cannot be read as GGUF: {error}") from error
     field = reader.get_field(PAPERS)
     papers = read_papers(place, field and field.contents())

@@ -117,7 +117,8 @@ def read(place: Path) -> Trained:
     """The model as ours, and its tokenizer. Raises ExportError, also for a folder
     whose config.json was changed: transformers would compute something else.
     """
-    papers = read_papers(place, _text(place / PAPERS))
+    there = (place / PAPERS).exists()
+    papers = read_papers(place, _text(place / PAPERS) if there else None)
     model = empty_model(place, papers)
     tokenizer = restore(papers["tokenizer"], _text(place / "tokenizer.json"))
     wanted = config(model.settings, tokenizer, papers["dtype"])

@@ -115,6 +115,12 @@ def test_files_that_are_refused(tmp_path):
     (tmp_path / "torn.gguf").write_bytes(b"GGUF\3\0")
     with pytest.raises(ExportError, match="cannot be read as GGUF"):
         load(tmp_path / "torn.gguf", "cpu")
+    left(tmp_path / "whole.gguf", LLAMA)
+    whole = (tmp_path / "whole.gguf").read_bytes()
+    for share in (0.01, 0.1, 0.5, 0.99):
+        (tmp_path / "torn.gguf").write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(ExportError, match="torn.gguf"):
+            load(tmp_path / "torn.gguf", "cpu")
     with pytest.raises(ExportError, match="llama.cpp's gpt2, .*\n  CONFIG_RA: "):
         left(tmp_path / "m.gguf", "gpt2-ratio-ablation/05-ra")
     assert not (tmp_path / "m.gguf").exists()

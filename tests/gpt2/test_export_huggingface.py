@@ -184,7 +184,7 @@ def test_folders_that_are_refused(folder, tmp_path):
     with pytest.raises(ExportError, match="config.json is not JSON"):
         load(place, "cpu")
     (place / "kablate.json").unlink()
-    with pytest.raises(ExportError, match="kablate.json: No such file"):
+    with pytest.raises(ExportError, match="not written by `make export`"):
         load(place, "cpu")
 
 
