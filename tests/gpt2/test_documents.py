@@ -187,3 +187,20 @@ def test_a_model_that_hears_one_document_decodes_as_before(small):
     with torch.no_grad():
         cached, _ = model.decode(tokens)
         torch.testing.assert_close(cached, model(tokens))
+
+
+@pytest.mark.parametrize(
+    "symbols", [{}, {"SLIDING": "y", "WINDOW": "3", "GQA": "y", "KV_HEADS": "2"}]
+)
+def test_flex_keeps_documents_apart(small, symbols):
+    """Forward alone: on a CPU torch's FlexAttention has no backward pass."""
+    flex = built(small(**symbols, ATTENTION_IMPL_FLEX="y"))
+    plain = built(small(**symbols, ATTENTION_IMPL_REFERENCE="y"))
+    plain.load_state_dict(flex.state_dict())
+    tokens = torch.randint(0, 256, (2, 16))
+    starts = torch.zeros(2, 16, dtype=torch.int32)
+    starts[0, 5:], starts[1, 2:9], starts[1, 9:] = 5, 2, 9
+    with torch.no_grad():
+        for given in (None, starts):
+            wanted = plain(tokens, None, given)
+            torch.testing.assert_close(flex(tokens, None, given), wanted)

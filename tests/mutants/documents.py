@@ -115,6 +115,14 @@ DOCUMENTS = [
         Test(f"{STEPS}::test_equal_to_the_reference[16-True]"),
     ),
     Mutant(
+        "documents-flex",
+        "FlexAttention sees the documents before",
+        "gpt2/attention/torchs.py",
+        "if starts_BT is not None:\n            inside",
+        "if False:\n            inside",
+        Test(f"{TESTS}::test_flex_keeps_documents_apart[symbols0]"),
+    ),
+    Mutant(
         "documents-separator",
         "the separator belongs to the document before it",
         "gpt2/data/documents.py",
