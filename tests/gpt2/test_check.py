@@ -30,7 +30,7 @@ def test_the_code_as_it_is_keeps_every_promise(verdicts):
 
 
 def test_a_dropped_causal_mask(verdicts, monkeypatch):
-    def leaky(self, q, k, v):
+    def leaky(self, q, k, v, starts):
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
@@ -106,8 +106,8 @@ def test_an_ignored_mlp_dim(verdicts, monkeypatch):
 def test_a_tensor_kept_between_forwards(verdicts, monkeypatch, where):
     plain, hoard = Block.forward, []
 
-    def keeping(self, *arguments):
-        result = plain(self, *arguments)
+    def keeping(self, *arguments, **named):
+        result = plain(self, *arguments, **named)
         if where == "module":
             self.last = result[0]
         else:
@@ -123,9 +123,9 @@ def test_a_tensor_kept_between_forwards(verdicts, monkeypatch, where):
 def test_state_that_leaks_into_the_next_batch(verdicts, monkeypatch):
     plain = GPT.forward
 
-    def counting(self, tokens, targets=None):
+    def counting(self, tokens, targets=None, starts=None):
         self.calls = getattr(self, "calls", 0) + 1
-        out = plain(self, tokens, targets)
+        out = plain(self, tokens, targets, starts)
         return out if targets is not None else out + 1e-6 * self.calls
 
     monkeypatch.setattr(GPT, "forward", counting)
@@ -138,7 +138,7 @@ def test_state_that_leaks_into_the_next_batch(verdicts, monkeypatch):
 def test_a_deaf_attention(verdicts, monkeypatch):
     """Only the last half of the context is heard."""
 
-    def deaf(self, q, k, v):
+    def deaf(self, q, k, v, starts):
         T = q.shape[1]
         mask = torch.ones(T, T, dtype=torch.bool).tril().triu(-(T // 8))
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
