@@ -18,14 +18,14 @@ from tests.conftest import ROOT
 PLAIN = GPT.forward, GPT.embed
 
 
-def summed(self, tokens_BT, targets_BT):
+def summed(self, tokens_BT, targets_BT, starts_BT):
     """The loss of a batch, not its mean."""
-    return PLAIN[0](self, tokens_BT, targets_BT) * tokens_BT.numel()
+    return PLAIN[0](self, tokens_BT, targets_BT, starts_BT) * tokens_BT.numel()
 
 
-def coupled(self, tokens_BT, start):
+def coupled(self, tokens_BT, start, starts_BT):
     """Every sequence hears the batch's mean embedding."""
-    x_BTE = PLAIN[1](self, tokens_BT, start)
+    x_BTE = PLAIN[1](self, tokens_BT, start, starts_BT)
     return x_BTE - 0.5 * x_BTE.mean(dim=0, keepdim=True)
 
 
