@@ -8,7 +8,58 @@ ROWS = "tests/kernels/test_attention_rows.py"
 STEPS = "tests/kernels/test_attention_steps.py"
 DECODES = "tests/kernels/test_decode.py"
 
+PACKED = "tests/kernels/test_attention_packed.py"
+GELU = "tests/kernels/test_gelu.py"
+
 ROW_MUTANTS = [
+    Mutant(
+        "packed-batch-stride",
+        "the gradient of a fused projection is written over that of the first batch",
+        f"{ATTENTION}/kernel_backward.py",
+        "DQ += b * stride_gb + h * D",
+        "DQ += h * D",
+        Test(f"{PACKED}::test_equal_to_its_parts[case0]"),
+    ),
+    Mutant(
+        "packed-values-first",
+        "keys and values of a fused projection change places",
+        f"{ATTENTION}/packed.py",
+        "into = launch.Gradients(*parts(dqkv, heads))",
+        "q, k, v = parts(dqkv, heads)\n    into = launch.Gradients(q, v, k)",
+        Test(f"{PACKED}::test_equal_to_its_parts[case0]"),
+    ),
+    Mutant(
+        "row-merge-short",
+        "what enters a list of largest scores is not sorted into it",
+        f"{ATTENTION}/kernel_statistics.py",
+        "for level in tl.static_range(5):",
+        "for level in tl.static_range(4):",
+        Test(f"{ROWS}::test_statistic_alone_and_twice[topk]"),
+    ),
+    Mutant(
+        "gelu-slope",
+        "the slope of GELU leaves out its cubic term",
+        "kernels/gelu/kernel.py",
+        "(SLOPE + BEND * x * x)",
+        "SLOPE",
+        Test(f"{GELU}::test_the_kernel_backward[64-256]"),
+    ),
+    Mutant(
+        "gelu-bias-of-a-step",
+        "the gradient of the bias holds the last rows of each program only",
+        "kernels/gelu/kernel.py",
+        "total += dx",
+        "total = dx",
+        Test(f"{GELU}::test_the_kernel_backward[64-256]"),
+    ),
+    Mutant(
+        "auto-slow-in-fp32",
+        "auto takes our kernels for plain attention in fp32 too",
+        "gpt2/attention/impl.py",
+        'faster = kind == "cuda" and half and _ours_is_faster(settings)',
+        'faster = kind == "cuda" and _ours_is_faster(settings)',
+        Test(f"{STEPS}::test_ours_for_plain_attention_where_it_is_faster"),
+    ),
     Mutant(
         "row-cut-at-the-last",
         "the gradient of the top-k mass leaves out the k-th key",
@@ -61,8 +112,8 @@ ROW_MUTANTS = [
         "auto-without-kernels",
         "auto takes the reference on a GPU",
         "gpt2/attention/impl.py",
-        'return kind == "cuda" and tiles',
-        "return False",
+        'return name == "sdpa" or kind == "cuda"',
+        'return name == "sdpa"',
         Test(f"{STEPS}::test_auto_takes_what_serves[5]"),
     ),
     Mutant(
