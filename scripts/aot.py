@@ -17,14 +17,15 @@ sys.path[0] = str(ROOT)
 from kernels.aot import TARGETS, Cost, cost  # noqa: E402
 from kernels.aot_cases import others  # noqa: E402
 from kernels.attention.aot import routes, shipped  # noqa: E402
+from kernels.decode.aot import cases as decoding  # noqa: E402
 
 PROCESSES = int(os.environ.get("JOBS") or len(os.sched_getaffinity(0)))
 
 
 def binaries(targets: tuple[str, ...]) -> list:
     """The cases of these targets, once for those whose source and options agree."""
-    found = {}
-    for case in chain(shipped(targets), routes(targets), others(targets)):
+    found, kinds = {}, (shipped, routes, decoding, others)
+    for case in chain.from_iterable(kind(targets) for kind in kinds):
         options = sorted(case.options.items())
         key = case.target, case.source().hash(), *options
         found.setdefault(key, case)

@@ -1,16 +1,13 @@
-"""Compile the decode kernels for a target that is not there, and read what they
-cost, as kernels/attention/aot.py does for its own.
-"""
+"""The binaries of the decode kernels, for `make aot`."""
 
 from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
 import torch
-import triton
 from triton.compiler import ASTSource
 
-from kernels.attention.aot import COMPILED, TYPES, Cost, _amd, _nvidia, gpu_target
+from kernels.attention.aot import COMPILED, TYPES
 from kernels.attention.configs import TARGETS, Tile
 from kernels.decode import kernel
 from kernels.decode.configs import MOST_PARTS, WIDEST, chunk, tile
@@ -42,7 +39,22 @@ class Case(NamedTuple):
         flags += "+rows" * self.several
         width = f"{'L' if self.latent else 'D'}{self.width}"
         dtype = TYPES[self.dtype]
-        return f"{self.target} decode_{self.kernel} {width} {dtype} {flags}"
+        return f"{self.target} decode.{self.kernel} {width} {dtype} {flags}"
+
+    @property
+    def choice(self) -> str:
+        """The tile and how a program runs."""
+        tile = self.tile
+        return f"{tile.m}x{tile.n} {tile.warps} warps {tile.stages} stages"
+
+    @property
+    def options(self) -> dict[str, int]:
+        """What the compiler is told."""
+        return self.tile.options
+
+    def source(self) -> ASTSource:
+        """The kernel specialised as a launch with aligned inputs would do it."""
+        return _source(self)
 
 
 def cases(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
@@ -61,8 +73,7 @@ def cases(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
             yield Case(target, "merge", WIDEST, dtype, *flags)
 
 
-def source(case: Case) -> ASTSource:
-    """The kernel specialised as a launch with aligned inputs would do it."""
+def _source(case: Case) -> ASTSource:
     fn, dtype = getattr(kernel, case.kernel), TYPES[case.dtype]
     D = 64 if case.latent else case.width
     constants = {
@@ -102,14 +113,3 @@ def source(case: Case) -> ASTSource:
             signature[name] = kind
     constants = {name: constants[name] for name in fn.arg_names if name in constants}
     return ASTSource(fn, signature, constants, attributes)
-
-
-def cost(case: Case) -> Cost:
-    """Compile one case and read its resources."""
-    compiled = triton.compile(
-        source(case), target=gpu_target(case.target), options=case.tile.options
-    )
-    shared = compiled.metadata.shared
-    if case.target.startswith("cuda"):
-        return Cost(*_nvidia(compiled.asm["cubin"]), shared)
-    return Cost(*_amd(compiled.asm["amdgcn"]), shared)
