@@ -214,8 +214,8 @@ def test_a_flag_that_never_reaches_the_model(verdicts, monkeypatch):
     """RA switched on, but the band term is not added: step 05 is the baseline."""
     plain = Attention.__init__
 
-    def deaf(self, settings):
-        plain(self, settings)
+    def deaf(self, settings, *given):
+        plain(self, settings, *given)
         if self.ra is not None:
             self.impl, self.ra.alpha_H = "sdpa", self.ra.alpha_H * 0
 

@@ -84,11 +84,15 @@ def test_auto_takes_our_kernels_for_documents(number):
     """sdpa would need a mask of B x T x T; it serves where they do not."""
     apart = ("DOCUMENTS_APART", "y")
     model, wide = settings(number, "auto", apart), ("GPT2_DROPOUT", "0.1")
-    assert resolve_attention(model, "cuda") == "triton"
+    assert resolve_attention(model, "cuda", half=True) == "triton"
     plain = number in BY_SDPA
-    assert resolve_attention(model, "cpu") == ("sdpa" if plain else "reference")
+    assert resolve_attention(model, "cpu", half=False) == (
+        "sdpa" if plain else "reference"
+    )
     dropping = settings(number, "auto", apart, wide)
-    assert resolve_attention(dropping, "cuda") == ("sdpa" if plain else "reference")
+    assert resolve_attention(dropping, "cuda", half=True) == (
+        "sdpa" if plain else "reference"
+    )
 
 
 @pytest.mark.parametrize("documents", [False, True])
