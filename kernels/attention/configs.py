@@ -89,7 +89,10 @@ HALF: dict[str, dict[str, list[Row]]] = {
             Row(64, True, None, Tile(64, 32, 4, 1)),
             Row(128, True, None, Tile(64, 32, 8, 1)),
         ],
-        "row": [Row(128, None, None, Tile(64, 32, 4, 2))],
+        "row": [
+            Row(64, True, None, Tile(64, 32, 8, 2)),
+            Row(128, None, None, Tile(64, 32, 4, 2)),
+        ],
         "column": [
             Row(64, None, None, Tile(32, 64, 4, 2)),
             Row(128, None, None, Tile(32, 64, 8, 1)),
@@ -132,6 +135,7 @@ GATHERING: dict[str, dict[str, list[Row]]] = {
         ],
     },
     "cuda:80": {
+        "row": [Row(128, None, None, Tile(64, 32, 4, 2))],
         "forward": [
             Row(64, None, None, Tile(64, 32, 4, 2)),
             Row(128, True, None, Tile(64, 32, 8, 2)),
@@ -157,7 +161,17 @@ ANY_SINGLE: dict[str, list[Row]] = {
 }
 SINGLE: dict[str, dict[str, list[Row]]] = {
     "cuda:90": ANY_SINGLE,
-    "cuda:80": ANY_SINGLE,
+    "cuda:80": ANY_SINGLE
+    | {
+        "forward": [
+            Row(16, True, None, Tile(32, 16, 4, 1)),
+            *ANY_SINGLE["forward"],
+        ],
+        "row": [
+            Row(64, False, True, Tile(16, 16, 4, 1)),
+            *ANY_SINGLE["row"],
+        ],
+    },
     "hip:gfx942": ANY_SINGLE,
     "hip:gfx1100": {
         "forward": [
