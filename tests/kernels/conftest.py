@@ -5,6 +5,15 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_out():
+    """The workers of pytest-xdist take the machine's GPUs in turn."""
+    if torch.cuda.is_available():
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+        torch.cuda.set_device(int(worker) % torch.cuda.device_count())
 
 
 def in_order() -> None:

@@ -10,6 +10,7 @@ import torch
 from kernels.attention.check import FLOOR, Case, _compare, _terms, inputs, packed
 from kernels.attention.check import poisoned, results
 from kernels.attention.fused import attention_fused
+from kernels.attention.packed import attention_packed
 from kernels.attention.reference import attention
 from tests.oracles.blockwise import blockwise
 
@@ -53,18 +54,27 @@ def test_blocks_of_queries_are_the_whole(normaliser, band, window):
 
 
 def ran(case: Case, given: tuple, starts) -> list[torch.Tensor]:
-    """Everything that a case computes: o, its statistic and every gradient."""
-    q, k, v, do, alpha = given
-    leaves = [q, k, v] if case.band is None else [q, k, v, alpha]
+    """Everything that a case computes: o, its statistic and every gradient; of q, k, v
+    or, where one tensor is given for them, of the fused projection.
+    """
+    *leaves, do, alpha = given
+    if case.band is not None:
+        leaves.append(alpha)
     upstream = [do]
     if case.statistic is not None:
-        upstream.append(torch.ones(case.B, case.H, case.T, device=q.device))
+        upstream.append(torch.ones(case.B, case.H, case.T, device=do.device))
 
-    def fused(q, k, v, alpha=None):
+    def fused(*leaves):
         named = () if case.statistic is None else (case.statistic,)
         options = {"window": case.window, "band": case.band, "starts": starts}
-        options |= {"statistics": named, "top": case.top, "alpha": alpha}
-        found = attention_fused(q, k, v, normaliser=case.normaliser, **options)
+        options |= {"statistics": named, "top": case.top}
+        options["normaliser"] = case.normaliser
+        if case.band is not None:
+            *leaves, options["alpha"] = leaves
+        if len(leaves) == 1:
+            found = attention_packed(*leaves, case.H, **options)
+        else:
+            found = attention_fused(*leaves, **options)
         return (found[0], *found[1].values()) if named else (found,)
 
     with poisoned():
@@ -97,6 +107,21 @@ def test_two_runs_agree_bit_for_bit(case):
     del held
     assert all(map(torch.equal, first, second))
     assert not any(x.isnan().any() for x in first)
+
+
+@gpu
+@pytest.mark.parametrize("case", twice(), ids=str)
+def test_fused_projections_agree_bit_for_bit(case):
+    """With attention on their parts, and twice."""
+    (q, k, v, *others), starts = inputs(case, "cuda"), packed(case, "cuda")
+    given = torch.cat([q, k, v], dim=2), *others
+    first, second = ran(case, given, starts), ran(case, given, starts)
+    assert all(map(torch.equal, first, second))
+    apart = ran(case, (q, k, v, *others), starts)
+    dalpha = [] if case.band is None else [apart.pop()]
+    *before, dq, dk, dv = apart
+    joined = [*before, torch.cat([dq, dk, dv], dim=2), *dalpha]
+    assert all(map(torch.equal, first, joined))
 
 
 @gpu
@@ -164,3 +189,19 @@ def test_more_elements_than_32_bits_count(normaliser, band):
         part = ran(case._replace(B=1), (q[one], k[one], v[one], do[one], alpha), None)
         for name, whole, mine in zip(NAMES[:4], everything, part):
             assert torch.equal(whole[one], mine), (b, name)
+
+
+@alone
+@pytest.mark.parametrize("normaliser, band", [("softmax", None), ("softmax", 64)])
+def test_a_projection_of_more_elements_than_32_bits_count(normaliser, band):
+    """Likewise where q, k and v are one tensor, and so are their gradients."""
+    need(58)
+    case = Case(2048, 16, 16, 64, BF16, normaliser, band, B=1025)
+    qkv = torch.randn(case.B, case.T, 3 * case.H, case.D, device="cuda", dtype=BF16)
+    do = torch.randn(case.B, case.T, case.H, case.D, device="cuda", dtype=BF16)
+    alpha = torch.randn(case.H, device="cuda")
+    o, dqkv, *_ = ran(case, (qkv, do, alpha), None)
+    for b in (0, case.B - 1):
+        one = slice(b, b + 1)
+        part = ran(case._replace(B=1), (qkv[one], do[one], alpha), None)
+        assert torch.equal(o[one], part[0]) and torch.equal(dqkv[one], part[1]), b
