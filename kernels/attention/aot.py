@@ -27,7 +27,7 @@ JITTED = {
 # fp16 takes what bf16 takes, and a window adds the same masks to both normalisers.
 COMPILED = (torch.bfloat16, torch.float32)
 FLOATS = {"L", "VALUE", "CUT", "DL", "RATE", "DELTA", "ALPHA", "DALPHA"}
-FLOATS |= {"LSE", "WEIGHT", "DQ_SUMS", "DK_SUMS", "DV_SUMS"}
+FLOATS |= {"LSE", "WEIGHT"}
 INTEGERS = {"CARE", "STARTS", "ENDS", "INDEX"}
 # What a statistic adds: beyond these nothing else that a launch can choose is heavier.
 GATHERED = ("mass", "entropy")
@@ -162,6 +162,8 @@ def _source(case: Case) -> ASTSource:
             integers.append(index)
             pointer = name.isupper() and name != "T"
             kind = "fp32" if name in FLOATS else "i32" if name in INTEGERS else dtype
+            if name == "L" and case.dtype == torch.float32:
+                kind = "fp64"  # rows.levels
             signature[name] = f"*{kind}" if pointer else "i32"
     constants = {name: constants[name] for name in fn.arg_names if name in constants}
     attributes = {(index,): [["tt.divisibility", 16]] for index in integers}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from kernels.attention.reference import NORMALISERS
-from kernels.attention.rows import per_row
+from kernels.attention.rows import levels, per_row
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 WIDEST = 128
@@ -102,7 +102,7 @@ def fakes(q: torch.Tensor, mixed: bool, statistic: str | None) -> tuple:
     o = q.new_empty(q.shape) if mixed else None
     value = None if statistic is None else per_row(q)
     cut = per_row(q) if statistic == "mass" else None
-    return filled(q, (o, per_row(q), value, cut))
+    return filled(q, (o, levels(q), value, cut))
 
 
 def dense(do: torch.Tensor | None) -> torch.Tensor | None:
@@ -231,7 +231,7 @@ class Options(NamedTuple):
         (L, value, _), found = rows, {}
         scale = 1 / math.sqrt(q.shape[3]) if self.scale is None else self.scale
         if "lse" in self.statistics:
-            found["lse"] = L * scale
+            found["lse"] = (L * scale).float()
         if self.concentration is not None:
             seen = _seen(q, self.window, starts)
             kind = self.concentration

@@ -19,13 +19,18 @@ import triton
 import triton.language as tl
 
 from kernels.attention.kernel_tiles import (
+    EPS,
     TILE,
     _any,
     _dot,
+    _floor,
     _key_ranges,
     _load,
+    _masked,
+    _minus_one,
     _needs_care,
     _place,
+    _power,
     _reach,
     _sees_few,
     _share,
@@ -200,17 +205,22 @@ def _summed_delta(
     scale,
     D: tl.constexpr,
     D_PAD: tl.constexpr,
+    BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BAND: tl.constexpr,
     WINDOW: tl.constexpr,
+    UNSAFE: tl.constexpr,
     EXACT: tl.constexpr,
 ):
     """Softpick's delta as sum_s p_ts dP_ts over the key blocks in [lo, hi). Where few
     keys are seen dP - delta cancels, and e^(s-L), which softpick does not bound by
-    1, magnifies what the rounding of o leaves in o · do.
+    1, magnifies what the rounding of o leaves in o · do; and what L's leaves in p, so
+    that p is divided by what it and the rest add up to.
     """
     rows, cols = tl.arange(0, BLOCK_N), tl.arange(0, D_PAD)
-    delta = tl.zeros_like(level)
+    delta = tl.zeros([BLOCK_M], tl.float32)
+    total = tl.zeros([BLOCK_M], tl.float32)
+    top = tl.zeros([BLOCK_M], tl.float32)
     for n0 in tl.range(lo, hi, BLOCK_N, num_stages=1):
         k = _load(K, n0, stride_k, rows, cols, T, D, True)
         v = _load(V, n0, stride_v, rows, cols, T, D, True)
@@ -219,13 +229,14 @@ def _summed_delta(
         if BAND:
             q_there = _load(Q, n0, stride_q, rows, cols, T, D, True)
             x += tl.where(back <= band, alpha * _dot(k_here, tl.trans(q_there)), 0.0)
-        x = tl.where(_visible(back, reach, WINDOW), x, float("-inf"))
-        dp = _dot(do, tl.trans(v))
-        twice_p, _ = _weights(
-            x, level[:, None], 0.0, dp, 0.0, 0.0, scale, 0, True, True, EXACT
-        )
-        delta += tl.sum(twice_p * dp, 1)
-    return delta * 0.5
+        x = _masked(x, _visible(back, reach, WINDOW), True)
+        e = _power(x, level[:, None], scale, True)
+        p = _minus_one(x, e, _floor(level, scale)[:, None], scale, True, EXACT)
+        total += tl.sum(tl.abs(p), 1)
+        top = tl.maximum(top, tl.max(x, 1))
+        delta += tl.sum(tl.maximum(p, 0.0) * _dot(do, tl.trans(v)), 1)
+    rest = _floor(level, scale) if UNSAFE else _power(top, level, scale, True)
+    return delta / (total + EPS * rest)
 
 
 @triton.jit
@@ -243,7 +254,8 @@ def backward_band(
     stride_vh, stride_ob, stride_ot, stride_oh, T, stride_l, H, window, band, scale,
     GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr, STRIPS: tl.constexpr, WINDOW: tl.constexpr,
-    PICK: tl.constexpr, EXACT: tl.constexpr, STATISTIC: tl.constexpr,
+    PICK: tl.constexpr, UNSAFE: tl.constexpr, EXACT: tl.constexpr,
+    STATISTIC: tl.constexpr,
 ):
     """delta_BHT, the strips of p and dS (0 where not visible), and this block's part
     of dalpha = scale sum dS_ts q_s · k_t, for one block of queries.
@@ -277,7 +289,7 @@ def backward_band(
             delta = _summed_delta(
                 q, do, k_here, level, lo, hi, t, alpha, Q, K, V,
                 stride_qt, stride_kt, stride_vt, T, reach, band, scale,
-                D, D_PAD, BLOCK_N, True, WINDOW, EXACT,
+                D, D_PAD, BLOCK_M, BLOCK_N, True, WINDOW, UNSAFE, EXACT,
             )
     if DL is not None:
         # L moves with e^(s-L), as delta enters dS with it.
@@ -294,15 +306,16 @@ def backward_band(
         q_there = _load(Q, n0, stride_qt, s_rows, cols, T, D, True)
         v = _load(V, n0, stride_vt, s_rows, cols, T, D, True)
         back = t[:, None] - (n0 + s_rows)[None, :]
-        r = tl.where(back <= band, _dot(k_here, tl.trans(q_there)), 0.0)
-        x = _dot(q, tl.trans(k)) + alpha * r
+        r = _dot(k_here, tl.trans(q_there))
+        # Rounded as in the forward pass: x - L has few digits where scores are large.
+        x = _dot(q, tl.trans(k)) + tl.where(back <= band, alpha * r, 0.0)
         x = tl.where(_visible(back, reach, WINDOW), x, float("-inf"))
         dp = _dot(do, tl.trans(v))
         p, ds = _weights(
             x, level[:, None], delta[:, None], dp, cut, rate, scale, STATISTIC, PICK,
             True, EXACT,
         )
-        dalpha += tl.sum(ds * r, 1)
+        dalpha += tl.sum(tl.where(back <= band, ds * r, 0.0), 1)
         inside = (t < T)[:, None]
         s = (n0 + s_rows)[None, :]
         tl.store(
@@ -369,8 +382,8 @@ def backward_row(
     stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh, stride_gb,
     stride_gt, T, stride_l, H, window, band, scale, GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, STRIPS: tl.constexpr,
-    AHEAD: tl.constexpr, WINDOW: tl.constexpr, PICK: tl.constexpr, EXACT: tl.constexpr,
-    STATISTIC: tl.constexpr,
+    AHEAD: tl.constexpr, WINDOW: tl.constexpr, PICK: tl.constexpr,
+    UNSAFE: tl.constexpr, EXACT: tl.constexpr, STATISTIC: tl.constexpr,
 ):
     """dQ_BTHD of one block of queries; without a band delta_BHT as well. Without a V
     there was no o: dP is what a statistic adds.
@@ -405,7 +418,7 @@ def backward_row(
         DO += b * stride_ob + tl.cast(h, tl.int64) * stride_oh
         do = _load(DO, m0, stride_ot, rows, cols, T, D, True)
     if STRIPS == 0:
-        delta = tl.zeros_like(level)
+        delta = tl.zeros([BLOCK_M], tl.float32)
         if V is not None:
             delta = _delta(O + own, DO, m0, stride_ot, T, H, rows, cols, D)
             if PICK:
@@ -413,7 +426,7 @@ def backward_row(
                     delta = _summed_delta(
                         q, do, q, level, lo, hi, t, 0.0, Q, K, V,
                         stride_qt, stride_kt, stride_vt, T, reach, band, scale,
-                        D, D_PAD, BLOCK_N, False, WINDOW, EXACT,
+                        D, D_PAD, BLOCK_M, BLOCK_N, False, WINDOW, UNSAFE, EXACT,
                     )
         if DL is not None:
             # L moves with e^(s-L), as delta enters dS with it.
@@ -613,7 +626,8 @@ def _query_ranges(
     if ENDS is not None:
         hi = tl.minimum(hi, tl.load(ENDS + tl.minimum(n0 + BLOCK_N, T) - 1))
         whole = tl.minimum(whole, tl.load(ENDS + n0))
-    near = tl.minimum(near, T)
+    # A multiple of BLOCK_M at any T, or the compiler takes rows one by one.
+    near = tl.minimum(near, tl.cdiv(T, BLOCK_M) * BLOCK_M)
     full = tl.maximum(whole // BLOCK_M * BLOCK_M, near)
     return lo, near, full, hi
 

@@ -237,7 +237,7 @@ def _forward_item(
         O += b * T * stride_ot + h * D
         _store(O, m0, stride_ot, rows, cols, T, D, acc / norm[:, None])
     lines = tl.cast(head, tl.int64) * stride_l + t
-    level = top + tl.log2(total) / (scale * LOG2E)
+    level = top.to(L.dtype.element_ty) + tl.log2(total) / (scale * LOG2E)
     tl.store(L + lines, level, mask=t < T)
     if STATISTIC > 0:
         value, cut = _finish(state, total, level, scale, STATISTIC, TOP, PICK, EXACT)

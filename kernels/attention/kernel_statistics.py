@@ -21,6 +21,7 @@ from kernels.attention.kernel_tiles import (
     LOWEST,
     MASS,
     SQUARES,
+    _floor,
     _minus_one,
     _power,
 )
@@ -166,7 +167,7 @@ def _finish(
             if place < TOP:
                 p = _power(best, level, scale, True)
                 if PICK:
-                    floor = tl.exp2(-level * (scale * LOG2E))
+                    floor = _floor(level, scale)
                     p = _minus_one(best, p, floor, scale, True, EXACT)
                     p = tl.maximum(p, 0.0)
                 value += p

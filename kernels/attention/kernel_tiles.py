@@ -128,13 +128,19 @@ def _masked(x, seen, PICK: tl.constexpr):
 
 @triton.jit
 def _power(x, level, scale, CAREFUL: tl.constexpr):
-    """e^(scale (x - level)): careful, the difference is taken first, so that equals
-    give 1; else one fused multiply-add, whose error grows with |scale level|.
+    """e^(scale (x - level)) in fp32: careful, the difference is taken first, so that
+    equals give 1; else one fused multiply-add, whose error grows with |scale level|.
     """
     unit = scale * LOG2E
     if CAREFUL:
-        return tl.exp2((x - level) * unit)
+        return tl.exp2((x - level).to(tl.float32) * unit)
     return tl.exp2(x * unit - level * unit)
+
+
+@triton.jit
+def _floor(level, scale):
+    """e^(-scale level)."""
+    return tl.exp2((-level * (scale * LOG2E)).to(tl.float32))
 
 
 @triton.jit
@@ -220,12 +226,12 @@ def _weights(
     if STATISTIC == MASS:
         dp += tl.where(x > cut, rate, 0.0)
     elif STATISTIC == ENTROPY:
-        dp += rate * tl.maximum((x - level) * scale, VANISHED)
+        dp += rate * tl.maximum((x - level).to(tl.float32) * scale, VANISHED)
     elif STATISTIC == SQUARES:
         dp += rate * e
     slope = dp - delta
     if PICK:
-        floor = tl.exp2(-level * (scale * LOG2E))
+        floor = _floor(level, scale)
         p = _minus_one(x, e, floor, scale, CAREFUL, EXACT)
         p = p + tl.abs(p)
         slope = tl.where(x > 0, slope, delta)

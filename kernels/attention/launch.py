@@ -14,7 +14,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from kernels.attention import kernel_backward, kernel_forward
 from kernels.attention.configs import WIDTHS, Tile, target_of, tile
 from kernels.attention.kernel_tiles import ENTROPY, MASS, SQUARES, TILE
-from kernels.attention.rows import per_row
+from kernels.attention.rows import levels, per_row
 
 # Statistic -> how it is compiled; its gradient per weight is a factor times its own
 # times 1 (above the cut), ln p or p; Euler's sum p d/dp is a factor times itself.
@@ -43,6 +43,11 @@ class Variant(NamedTuple):
     def pick(self) -> bool:
         """Softpick, safe or not."""
         return self.normaliser != "softmax"
+
+    @property
+    def unsafe(self) -> bool:
+        """Softpick without a row maximum: its eps is not relative to one."""
+        return self.normaliser == "softpick_unsafe"
 
     def strips(self, positions: int) -> int:
         """Tiles of keys per row that the band can touch; 0 without a band."""
@@ -133,7 +138,7 @@ def forward(
     o = None
     if v is not None:
         o = torch.empty(B, T, H, D, dtype=q.dtype, device=q.device)
-    L = per_row(q)
+    L = levels(q)
     value = None if variant.statistic is None else per_row(q)
     cut = per_row(q) if variant.statistic == "mass" else None
     shared = flags(q, k, starts, variant)
@@ -141,7 +146,6 @@ def forward(
     count = B * H * triton.cdiv(T, block.m)
     fast = variant.pick and q.dtype != torch.float32
     # m = 0 would leave fp16's range at scores above 10: there it is factored out.
-    unsafe = variant.normaliser == "softpick_unsafe"
     care = torch.empty(count, dtype=torch.int32, device=q.device) if fast else None
     for repair in (False, True) if fast else (False,):
         kernel_forward.forward[(min(count, REPAIRERS) if repair else count,)](
@@ -169,8 +173,8 @@ def forward(
             variant.scale,
             BLOCK_M=block.m,
             BLOCK_N=block.n,
-            SAFE=not unsafe or q.dtype == torch.float16,
-            UNSAFE=unsafe,
+            SAFE=not variant.unsafe or q.dtype == torch.float16,
+            UNSAFE=variant.unsafe,
             REPAIR=repair,
             CAREFUL=repair or not fast,
             TOP=variant.top,
@@ -270,6 +274,7 @@ def backward_band(
         variant.window or T,
         variant.band,
         variant.scale,
+        UNSAFE=variant.unsafe,
         BLOCK_M=block.m,
         BLOCK_N=block.n,
         **shared,
@@ -331,6 +336,7 @@ def backward_row(
         variant.window or T,
         variant.band or 0,
         variant.scale,
+        UNSAFE=variant.unsafe,
         AHEAD=block.ahead,
         BLOCK_M=block.m,
         BLOCK_N=block.n,

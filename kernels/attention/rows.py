@@ -6,7 +6,14 @@ Legend: B batch, T positions, H query heads.
 import torch
 
 
-def per_row(q: torch.Tensor) -> torch.Tensor:
-    """A new fp32 tensor [B, H, T] in which every head's rows start aligned."""
+def per_row(q: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """A new tensor [B, H, T] in which every head's rows start aligned."""
     B, T, H, _ = q.shape
-    return q.new_empty(B, H, -(-T // 32) * 32, dtype=torch.float32)[:, :, :T]
+    return q.new_empty(B, H, -(-T // 32) * 32, dtype=dtype)[:, :, :T]
+
+
+def levels(q: torch.Tensor) -> torch.Tensor:
+    """per_row for L: for fp32 inputs in fp64, as fp32 has no digit behind the point
+    for a score of 1e7, and p = e^(s - L).
+    """
+    return per_row(q, torch.float64 if q.dtype == torch.float32 else torch.float32)

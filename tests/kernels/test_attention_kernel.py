@@ -35,6 +35,8 @@ CASES = [
     (33, 1, 1, 16, F32, UNSAFE, 40, 20),
     (33, 1, 1, 16, F32, UNSAFE, None, 3),
     (80, 1, 1, 16, F32, PICK, 20),
+    (60, 2, 2, 64, F32, PICK, 8, 1),
+    (60, 4, 4, 64, F16, UNSAFE, None, 1),
     (33, 2, 1, 16, F16, SOFT, None, 9),
     (33, 1, 1, 24, F16, SOFT, 5, None, "head_first"),
     (33, 2, 1, 16, F16, PICK, 5),
@@ -42,6 +44,8 @@ CASES = [
     (20, 1, 1, 16, F32, SOFT, 5, None, "fused", 1e4),
     (20, 1, 1, 16, F32, PICK, 5, None, "fused", 1e-4),
     (20, 1, 1, 16, F32, PICK, None, None, "fused", 1e4),
+    (60, 4, 4, 64, F32, SOFT, 5, None, "fused", 1e2),
+    (60, 4, 4, 64, F32, PICK, None, None, "fused", 1e2),
     (20, 1, 1, 16, F16, PICK, 5, None, "fused", 1e-2),
     (20, 1, 1, 16, F16, SOFT, None, None, "fused", 1e2),
 ]
