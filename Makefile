@@ -155,9 +155,10 @@ chaos: | $(SETUP_TEST)	## 200 random faults over a tiny study, minutes to an hou
 test-mutants: | $(SETUP_TEST)	## Sabotage the source: every mutant must be caught (MUTANTS="ra-*")
 	$(Q)$(PY) -m tests.mutants.run
 
-gpu-test: | $(SETUP_TEST)	## Every shipped kernel configuration on this machine's GPU, against float64 (JOBS=8)
-	$(Q)$(PYTEST) -n $(or $(JOBS),8) --dist loadgroup -m gpu tests/kernels $(ARGS)
-	$(Q)$(PYTEST) -m gpu --ignore=tests/kernels $(ARGS)
+gpu-test: | $(SETUP_TEST)	## Every shipped kernel configuration on this machine's GPU, against float64 (JOBS=8, ARGS=tests/kernels/test_decode.py)
+	$(Q)$(PYTEST) -n $(or $(JOBS),8) -m 'gpu and not alone' $(or $(ARGS),tests/kernels)
+	$(Q)$(if $(ARGS),,$(PYTEST) -m 'gpu and alone' tests/kernels)
+	$(Q)$(if $(ARGS),,$(PYTEST) -m gpu --ignore=tests/kernels)
 
 aot: | $(SETUP_TEST)	## Compile every kernel configuration for every target, no GPU needed (TARGETS=cuda:90 JOBS=2)
 	$(Q)$(PY) scripts/aot.py $(TARGETS)

@@ -18,8 +18,7 @@ GPU = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
 ]
-# One worker at a time has the memory to itself.
-ALONE = [*GPU, pytest.mark.xdist_group("memory")]
+ALONE = [*GPU, pytest.mark.alone]
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
 NAMES = ("o", "dq", "dk", "dv", "dalpha")
 VARIANTS = list(product(("softmax", "softpick"), (None, 64)))
