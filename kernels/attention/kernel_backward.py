@@ -317,17 +317,9 @@ def backward_band(
         )
         dalpha += tl.sum(tl.where(back <= band, ds * r, 0.0), 1)
         inside = (t < T)[:, None]
-        s = (n0 + s_rows)[None, :]
-        tl.store(
-            _strip(P, width, t[:, None], s, STRIPS),
-            p.to(P.dtype.element_ty),
-            mask=inside,
-        )
-        tl.store(
-            _strip(DS, width, t[:, None], s, STRIPS),
-            ds.to(DS.dtype.element_ty),
-            mask=inside,
-        )
+        pairs = _strip(0, width, t[:, None], (n0 + s_rows)[None, :], STRIPS)
+        tl.store(P + pairs, p.to(P.dtype.element_ty), mask=inside)
+        tl.store(DS + pairs, ds.to(DS.dtype.element_ty), mask=inside)
     dalpha = tl.sum(tl.where(t < T, dalpha, 0.0), 0) * scale
     tl.store(DALPHA + tl.cast(head, tl.int64) * blocks + block, dalpha)
 # fmt: on
