@@ -33,13 +33,13 @@ class AttentionGate(nn.Module):
 
     def forward(
         self,
-        h_BnF: torch.Tensor,
+        heard_Bnr: torch.Tensor,
         start: int,
         total_Br: torch.Tensor | None,
         starts_BT: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(factor_BnH, the grown sum); tokens begin at `start`."""
-        c_Bnr = F.gelu(self.down(h_BnF), approximate="tanh")
+        """(factor_BnH, the grown sum) from h W_g; tokens begin at `start`."""
+        c_Bnr = F.gelu(heard_Bnr, approximate="tanh")
         if self.mean and starts_BT is not None:
             c_Bnr = document_mean(c_Bnr, starts_BT)
         elif self.mean:
@@ -53,10 +53,15 @@ class AttentionGate(nn.Module):
         gamma_BnH = torch.sigmoid(self.up(c_Bnr) + OPEN)
         return (1 - self.alpha) + self.alpha * gamma_BnH, total_Br
 
-    def empty_total(self, h_B0F: torch.Tensor) -> torch.Tensor | None:
+    def ear(self) -> torch.Tensor:
+        """W_g as (r, F)."""
+        return self.down.weight
+
+    def empty_total(self, heard_B0r: torch.Tensor) -> torch.Tensor | None:
         """The sum over no tokens, None where nothing is summed."""
-        c_B0r = self.down(h_B0F)
-        return c_B0r.to(_sum_dtype(c_B0r)).sum(dim=1) if self.mean else None
+        if not self.mean:
+            return None
+        return heard_B0r.to(_sum_dtype(heard_B0r)).sum(dim=1)
 
     def cache_constant(self) -> int:
         """Values a decode keeps whatever the length."""

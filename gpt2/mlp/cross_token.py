@@ -33,18 +33,17 @@ class CrossToken(nn.Module):
 
     def forward(
         self,
-        h_BnF: torch.Tensor,
+        new_Bnr: torch.Tensor,
         side: Side,
         mixed: Tape | None,
     ) -> tuple[torch.Tensor, Tape | None]:
-        """(what is added to h, the grown cache)."""
-        new_Bnr = self.down(h_BnF)
+        """(α r_Bnr, the grown cache) from h W_down."""
         if side.routed is not None:
             from kernels.topk_routing.op import routed_mix
 
             index_Bnk, weight_Bnk = side.routed
             r_Bnr = routed_mix(new_Bnr, index_Bnk, _renormalised(weight_Bnk))
-            return self.alpha * self.up(r_Bnr), None
+            return self.alpha * r_Bnr, None
         routing_BnS, all_BSr = side.routing_BnS, new_Bnr
         if mixed is not None:
             mixed = mixed.append(new_Bnr)
@@ -53,11 +52,19 @@ class CrossToken(nn.Module):
             routing_BnS = routing_BnS.detach()
         weights_BnS = route(routing_BnS, side.seen_n, self.mode, self.k, self.tau)
         r_Bnr = weights_BnS.to(all_BSr.dtype) @ all_BSr
-        return self.alpha * self.up(r_Bnr), mixed
+        return self.alpha * r_Bnr, mixed
 
-    def empty_mixed(self, h_B0F: torch.Tensor) -> Tape:
+    def ear(self) -> torch.Tensor:
+        """W_down as (r, F)."""
+        return self.down.weight
+
+    def mouth(self) -> torch.Tensor:
+        """W_up as (F, r)."""
+        return self.up.weight
+
+    def empty_mixed(self, new_B0r: torch.Tensor) -> Tape:
         """The cache of no tokens."""
-        return Tape.of(self.down(h_B0F), self.longest)
+        return Tape.of(new_B0r, self.longest)
 
     def cache_per_token(self) -> int:
         """Values a decode caches per token and layer."""

@@ -38,20 +38,28 @@ class ReciprocalLatent(nn.Module):
         self.write_FL = nn.Parameter(torch.empty(F, L)) if untied else None
 
     def read(self, latent_BnL: torch.Tensor) -> torch.Tensor:
-        """What is added to h_BnF."""
+        """α c^k_BnL, or α a ⊙ c^k: what h hears of it."""
         if self.tying == "per_head_scalar":
-            scaled_BnL = self.read_H[self.head_L] * latent_BnL
-            return self.alpha * nn.functional.linear(scaled_BnL, self.basis_FL)
-        return self.alpha * nn.functional.linear(latent_BnL, self.read_FL)
+            latent_BnL = self.read_H[self.head_L] * latent_BnL
+        return self.alpha * latent_BnL
 
-    def write(self, h_BnF: torch.Tensor) -> torch.Tensor | None:
-        """What is added to the next block's c^k_BnL; None in the last block."""
+    def write(self, heard_BnL: torch.Tensor) -> torch.Tensor:
+        """What is added to the next block's c^k_BnL, from h W_w or h Q."""
+        if self.tying == "per_head_scalar":
+            heard_BnL = self.write_H[self.head_L] * heard_BnL
+        return self.alpha * heard_BnL
+
+    def ear(self) -> torch.Tensor | None:
+        """W_w or Q as (L, F); None in the last block, which writes nothing."""
         if not self.writes:
             return None
-        if self.tying == "per_head_scalar":
-            return self.alpha * self.write_H[self.head_L] * (h_BnF @ self.basis_FL)
-        matrix_FL = self.read_FL if self.write_FL is None else self.write_FL
-        return self.alpha * (h_BnF @ matrix_FL)
+        if self.tying == "untied":
+            return self.write_FL.T
+        return self.mouth().T
+
+    def mouth(self) -> torch.Tensor:
+        """W_r or Q as (F, L)."""
+        return self.basis_FL if self.tying == "per_head_scalar" else self.read_FL
 
     def matrices(self, prefix: str) -> Iterator[Matrix]:
         """Those that are learned."""

@@ -16,7 +16,7 @@ from gpt2.mlp.attn_gate import AttentionGate
 from gpt2.mlp.cross_token import CrossToken
 from gpt2.mlp.latent import ReciprocalLatent
 from gpt2.settings import ModelSettings
-from kernels.gelu import gelu, linear_gelu
+from kernels.gelu import linear_gelu
 
 
 class Mlp(nn.Module):
@@ -26,6 +26,10 @@ class Mlp(nn.Module):
     The reciprocal mechanisms all read this h, the hidden layer right after the
     activation, and what they add to it adds up; so their order does not matter.
     The first block has nobody to hear, the last block tells nobody.
+
+    A mechanism hears h by a matrix and adds a product to it: what it hears is
+    h W_ear, what it says is r W_mouth^T. So a whole sequence needs h once, and never
+    what h becomes: [y', heard] = h [W_out, W_ear], y = y' + r (W_out W_mouth)^T.
     """
 
     def __init__(self, settings: ModelSettings, last: bool):
@@ -45,8 +49,6 @@ class Mlp(nn.Module):
             else None
         )
         self.out_std = residual_std(settings.layers)
-        readers = self.attn_gate, self.cross_token, self.latent
-        self.read_once = all(reader is None for reader in readers)
 
     def forward(
         self,
@@ -57,38 +59,70 @@ class Mlp(nn.Module):
         starts_BT: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, Context, MlpCache | None]:
         """y_BnE, what the next block hears, and the grown cache (None without)."""
-        h_BnF = self._activation(x_BnE)
+        h_BnF, whole = self._activation(x_BnE), cache is None
+        y_BnE, heard = self._hear(h_BnF) if whole else (None, self._heard(h_BnF))
         total_Br, mixed = cache or MlpCache(None, None)
-        hidden_BnF, context = h_BnF, Context()
+        said, context = [], Context()
         if self.attn_gate is not None:
-            gate_BnH, total_Br = self.attn_gate(h_BnF, start, total_Br, starts_BT)
+            found = self.attn_gate(heard["gate"], start, total_Br, starts_BT)
+            gate_BnH, total_Br = found
             context = context._replace(gate_BnH=gate_BnH)
         if self.cross_token is not None:
-            added_BnF, mixed = self.cross_token(h_BnF, side, mixed)
-            hidden_BnF = hidden_BnF + added_BnF
+            r_Bnr, mixed = self.cross_token(heard["cross"], side, mixed)
+            said.append((r_Bnr, self.cross_token.mouth()))
         if self.latent is not None:
-            hidden_BnF = hidden_BnF + self.latent.read(side.latent_BnL)
-            context = context._replace(latent_BnL=self.latent.write(h_BnF))
-        cache = None if cache is None else MlpCache(total_Br, mixed)
-        return self.outer(hidden_BnF), context, cache
+            said.append((self.latent.read(side.latent_BnL), self.latent.mouth()))
+            if "latent" in heard:
+                told_BnL = self.latent.write(heard["latent"])
+                context = context._replace(latent_BnL=told_BnL)
+        if whole:
+            for r_Bnr, mouth_Fr in said:
+                y_BnE = y_BnE + F.linear(r_Bnr, self.outer.weight @ mouth_Fr)
+            return y_BnE, context, None
+        for r_Bnr, mouth_Fr in said:
+            h_BnF = h_BnF + F.linear(r_Bnr, mouth_Fr)
+        return self.outer(h_BnF), context, MlpCache(total_Br, mixed)
+
+    @property
+    def _ears(self) -> dict[str, torch.Tensor]:
+        """What each mechanism hears h by."""
+        parts = {"gate": self.attn_gate, "cross": self.cross_token}
+        parts |= {"latent": self.latent}
+        ears = {name: part.ear() for name, part in parts.items() if part is not None}
+        return {name: ear_rF for name, ear_rF in ears.items() if ear_rF is not None}
+
+    def _heard(self, h_BnF: torch.Tensor) -> dict[str, torch.Tensor]:
+        """h W_ear of each mechanism."""
+        return {name: F.linear(h_BnF, W) for name, W in self._ears.items()}
+
+    def _hear(self, h_BnF: torch.Tensor) -> tuple[torch.Tensor, dict]:
+        """(h W_out + b_out, h W_ear of each mechanism) by one product."""
+        ears = self._ears
+        if not ears:
+            return self.outer(h_BnF), {}
+        weight_NF, bias_N = torch.cat([self.outer.weight, *ears.values()]), None
+        E, N = len(self.outer.weight), len(weight_NF)
+        if self.outer.bias is not None:
+            bias_N = F.pad(self.outer.bias, (0, N - E))
+        z_BnN = F.linear(h_BnF, weight_NF, bias_N)
+        y_BnE, *heard = z_BnN.split([E, *map(len, ears.values())], dim=-1)
+        return y_BnE, dict(zip(ears, heard))
 
     def _activation(self, x_BnE: torch.Tensor) -> torch.Tensor:
-        if self.kind == "gelu" and self.read_once:
+        if self.kind == "gelu":
             return linear_gelu(x_BnE, self.inner.weight, self.inner.bias)
         h_BnF = self.inner(x_BnE)
         if self.kind == "swiglu":
             return F.silu(self.gate(x_BnE)) * h_BnF
-        if self.kind == "relu2":
-            return h_BnF.relu().square()
-        return gelu(h_BnF)
+        return h_BnF.relu().square()
 
     def empty_cache(self, x_BnE: torch.Tensor) -> MlpCache:
         """A cache of no tokens, shaped for x."""
-        h_B0F = self._activation(x_BnE[:, :0])
+        heard = self._heard(self._activation(x_BnE[:, :0]))
         gate, cross = self.attn_gate, self.cross_token
         return MlpCache(
-            None if gate is None else gate.empty_total(h_B0F),
-            None if cross is None else cross.empty_mixed(h_B0F),
+            None if gate is None else gate.empty_total(heard["gate"]),
+            None if cross is None else cross.empty_mixed(heard["cross"]),
         )
 
     def cache_per_token(self) -> int:

@@ -29,9 +29,9 @@ def linear_gelu(
 
     On a GPU in 16 bits the backward pass of the activation gives the gradient of b,
     the sum of its result over rows, while it has the values in registers; a sum of
-    its own reads them once more (0.145 ms for 65,536 x 3072 on an H100). For an
-    activation that several modules read, `gelu` is faster: a compiler adds up their
-    gradients within its backward pass.
+    its own reads them once more (0.145 ms for 65,536 x 3072 on an H100). This
+    is for an activation that one product reads: of several a compiler adds up the
+    gradients within the backward pass of `gelu`.
     """
     dtype = x.dtype
     if x.is_cuda and torch.is_autocast_enabled("cuda"):

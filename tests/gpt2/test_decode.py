@@ -94,14 +94,14 @@ def test_every_ratio_step_decodes(tree, number):
 def test_the_running_sum_is_fp32(small):
     """bf16 holds 256 + 1 as 256; the mean of many equal contexts must not sag."""
     gate = AttentionGate(small(**GATE).model).bfloat16()
-    h_BtF = torch.ones(1, 1, 64, dtype=torch.bfloat16)
-    total, first = gate.empty_total(h_BtF[:, :0]), None
+    heard_Btr = gate.down(torch.ones(1, 1, 64, dtype=torch.bfloat16))
+    total, first = gate.empty_total(heard_Btr[:, :0]), None
     for t in range(600):
-        factor, total = gate(h_BtF, t, total)
+        factor, total = gate(heard_Btr, t, total)
         first = factor if first is None else first
     assert total.dtype == torch.float32
     assert torch.equal(factor, first)
-    assert torch.equal(gate(h_BtF.expand(-1, 600, -1), 0, None)[0][:, -1:], first)
+    assert torch.equal(gate(heard_Btr.expand(-1, 600, -1), 0, None)[0][:, -1:], first)
 
 
 @pytest.mark.parametrize("case", ["three layers of all", "attention gqa-ra"])

@@ -47,8 +47,8 @@ CONTEXTS = [
         "attn-gate-linear",
         "the gate's context has no non-linearity",
         GATE,
-        'F.gelu(self.down(h_BnF), approximate="tanh")',
-        "self.down(h_BnF)",
+        'F.gelu(heard_Bnr, approximate="tanh")',
+        "heard_Bnr",
         check("3", "formulas"),
     ),
     Mutant(
@@ -177,11 +177,20 @@ CROSS_TOKEN = [
         check("4", "initial values"),
     ),
     Mutant(
+        "said-detached",
+        "W_out does not learn from what the mechanisms add to h",
+        MLP,
+        "self.outer.weight @ mouth_Fr",
+        "self.outer.weight.detach() @ mouth_Fr",
+        check("4", "formulas"),
+    ),
+    Mutant(
         "latent-reads-added",
         "the latent hears the hidden layer after what was added to it",
         MLP,
-        "self.latent.write(h_BnF)",
-        "self.latent.write(hidden_BnF)",
+        'self.latent.write(heard["latent"])',
+        'self.latent.write(heard["latent"] + F.linear(said[-1][0],'
+        " self.latent.ear() @ said[-1][1]))",
         check("0", "formulas", **RECIPROCAL),
     ),
     Mutant(
