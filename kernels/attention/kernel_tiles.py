@@ -133,8 +133,10 @@ def _power(x, level, scale, CAREFUL: tl.constexpr):
     """
     unit = scale * LOG2E
     if CAREFUL:
-        return tl.exp2((x - level).to(tl.float32) * unit)
-    return tl.exp2(x * unit - level * unit)
+        above = (x - level).to(tl.float32) * unit
+    else:
+        above = x * unit - level * unit
+    return tl.exp2(above)
 
 
 @triton.jit
