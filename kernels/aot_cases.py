@@ -62,7 +62,8 @@ def _loss() -> Iterator[tuple]:
 
 def _mix() -> Iterator[tuple]:
     for kind in ("*bf16", "*fp32"):
-        types = {"M": kind, "INDEX": "*i32", "WEIGHT": "*fp32", "OUT": kind, "T": "i32"}
+        types = {"M": kind, "INDEX": "*i32", "WEIGHT": "*fp32", "OUT": kind}
+        types |= {"stride": "i32", "T": "i32"}
         yield "topk_routing.kernel:mix", types, {"R": 96, "R_PAD": 128, "TOP": 8}, 4
 
 

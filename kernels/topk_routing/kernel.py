@@ -220,9 +220,19 @@ def routing(
 
 @triton.jit
 def mix(
-    M, INDEX, WEIGHT, OUT, T, R: tl.constexpr, R_PAD: tl.constexpr, TOP: tl.constexpr
+    M,
+    INDEX,
+    WEIGHT,
+    OUT,
+    stride,
+    T,
+    R: tl.constexpr,
+    R_PAD: tl.constexpr,
+    TOP: tl.constexpr,
 ):
-    """OUT_t = sum_j WEIGHT_tj M_INDEX_tj of one query, rows of R; all contiguous."""
+    """OUT_t = sum_j WEIGHT_tj M_INDEX_tj of one query, rows of R; M's rows of all
+    sequences lie `stride` apart, the rest is contiguous.
+    """
     row = tl.program_id(0).to(tl.int64)
     base = row // T * T
     cols = tl.arange(0, R_PAD)
@@ -230,7 +240,7 @@ def mix(
     for j in tl.static_range(TOP):
         weight = tl.load(WEIGHT + row * TOP + j)
         source = base + tl.load(INDEX + row * TOP + j)
-        m = tl.load(M + source * R + cols, mask=cols < R, other=0.0)
+        m = tl.load(M + source * stride + cols, mask=cols < R, other=0.0)
         total += weight * m.to(tl.float32)
     tl.store(OUT + row * R + cols, total.to(OUT.dtype.element_ty), mask=cols < R)
 

@@ -84,12 +84,16 @@ def routing(
 
 
 def mix(m: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """r_BTr of contiguous tensors."""
+    """r_BTr; the rows of m may be parts of longer ones."""
     B, T, r = m.shape
-    out = torch.empty_like(m)
+    if m.stride() != (T * m.stride(1), m.stride(1), 1):
+        m = m.contiguous()
+    out = torch.empty_like(m, memory_format=torch.contiguous_format)
     width = triton.next_power_of_2(r)
     top = index.shape[2]
-    kernel.mix[(B * T,)](m, index, weight, out, T, R=r, R_PAD=width, TOP=top)
+    kernel.mix[(B * T,)](
+        m, index, weight, out, m.stride(1), T, R=r, R_PAD=width, TOP=top
+    )
     return out
 
 

@@ -79,7 +79,7 @@ def routed_mix(
     from kernels.topk_routing import launch
 
     require(m_BTr.device)
-    return launch.mix(m_BTr.contiguous(), index_BTk, weight_BTk)
+    return launch.mix(m_BTr, index_BTk, weight_BTk)
 
 
 @routed_mix.register_fake

@@ -61,6 +61,23 @@ def test_operators(interpret):
     interpret(checked)
 
 
+def views() -> list[torch.Tensor]:
+    """A mix of columns of wider rows, of a transposed tensor, and of their copies."""
+    m = torch.randn(2, 9, 20)
+    index, weight = torch.randint(0, 9, (2, 9, 3)).int(), torch.rand(2, 9, 3)
+    parts = m[..., 5:13], torch.randn(9, 2, 8).transpose(0, 1)
+    return [
+        routed_mix(x, index, weight)
+        for part in parts
+        for x in (part, part.clone(memory_format=torch.contiguous_format))
+    ]
+
+
+def test_what_is_mixed_may_be_part_of_longer_rows(interpret):
+    columns, copied, transposed, straight = interpret(views)
+    assert torch.equal(columns, copied) and torch.equal(transposed, straight)
+
+
 @pytest.mark.parametrize(
     "options, error, says",
     [
