@@ -100,12 +100,11 @@ class Mlp(nn.Module):
         ears = self._ears
         if not ears:
             return self.outer(h_BnF), {}
-        weight_NF, bias_N = torch.cat([self.outer.weight, *ears.values()]), None
-        E, N = len(self.outer.weight), len(weight_NF)
+        matrices = [self.outer.weight, *ears.values()]
+        z_BnN = F.linear(h_BnF, torch.cat(matrices))
+        y_BnE, *heard = z_BnN.split([len(matrix) for matrix in matrices], dim=-1)
         if self.outer.bias is not None:
-            bias_N = F.pad(self.outer.bias, (0, N - E))
-        z_BnN = F.linear(h_BnF, weight_NF, bias_N)
-        y_BnE, *heard = z_BnN.split([E, *map(len, ears.values())], dim=-1)
+            y_BnE = y_BnE + self.outer.bias.to(y_BnE.dtype)
         return y_BnE, dict(zip(ears, heard))
 
     def _activation(self, x_BnE: torch.Tensor) -> torch.Tensor:
