@@ -94,33 +94,25 @@ def test_the_copy_follows_a_step(resolve):
         assert torch.equal(p.to(q.dtype), q)
 
 
-@pytest.mark.slow
-def test_the_same_curve_to_bf16_noise(resolve):
-    """200 steps: the distance to the fp32-residual path under autocast is no more
-    than a few times what autocast itself is away from fp32.
-    """
-    curves = {}
-    for name, extra in (("fp32", {}), ("cast", {"DTYPE_BF16": "y"}), ("copy", BF16)):
-        chosen = settings(resolve, extra, LEARNING_RATE="1e-3")
-        model, weights = built(chosen)
-        optimizer = optim.build(model, chosen.optim)
-        losses = []
-        for step in range(200):
-            with torch.autocast("cpu", torch.bfloat16, enabled=name != "fp32"):
-                loss = weights.model(*batch(chosen, step))
-            loss.backward()
-            weights.collect()
-            optimizer.step()
-            optimizer.zero_grad()
-            weights.refresh()
-            losses.append(loss.item())
-        curves[name] = torch.tensor(losses)
-    assert curves["fp32"][-1] < curves["fp32"][0] - 0.3
-    noise = (curves["cast"] - curves["fp32"]).square().mean().sqrt()
-    distance = (curves["copy"] - curves["fp32"]).square().mean().sqrt()
-    assert distance < 4 * noise + 1e-3
-    tail = slice(150, None)
-    assert abs(curves["copy"][tail].mean() - curves["fp32"][tail].mean()) < 0.01
+def curve(chosen, kind, dtype):
+    """Losses of 200 steps."""
+    model = GPT(chosen.model)
+    initialise(model, 1, "")
+    model.to(kind)
+    weights = precision.build(model, chosen.system.param_dtype)
+    optimizer = optim.build(model, chosen.optim)
+    losses = []
+    for step in range(200):
+        rows = batch(chosen, step).to(kind)
+        with torch.autocast(kind, torch.bfloat16, enabled=dtype != "fp32"):
+            loss = weights.model(rows[:, :-1], rows[:, 1:])
+        loss.backward()
+        weights.collect()
+        optimizer.step()
+        optimizer.zero_grad()
+        weights.refresh()
+        losses.append(loss.detach())
+    return torch.stack(losses).cpu()
 
 
 def batch(chosen, step):
@@ -128,8 +120,53 @@ def batch(chosen, step):
     stream = torch.Generator().manual_seed(step)
     start = torch.randint(0, 64, (8, 1), generator=stream)
     stride = torch.randint(1, 4, (8, 1), generator=stream)
-    rows = (start + stride * torch.arange(chosen.model.block_size + 1)) % 64
-    return rows[:, :-1], rows[:, 1:]
+    return (start + stride * torch.arange(chosen.model.block_size + 1)) % 64
+
+
+def the_same(fp32, cast, copy):
+    """The distance of `copy` to fp32 is no more than a few times what autocast's is."""
+    assert fp32[-1] < fp32[0] - 0.3
+    noise = (cast - fp32).square().mean().sqrt()
+    distance = (copy - fp32).square().mean().sqrt()
+    assert distance < 4 * noise + 1e-3, (distance, noise)
+    tail = slice(150, None)
+    assert abs(copy[tail].mean() - fp32[tail].mean()) < 0.01
+
+
+@pytest.mark.slow
+def test_the_same_curve_to_bf16_noise(resolve):
+    curves = [
+        curve(settings(resolve, extra, LEARNING_RATE="1e-3"), "cpu", name)
+        for name, extra in (("fp32", {}), ("cast", {"DTYPE_BF16": "y"}), ("copy", BF16))
+    ]
+    the_same(*curves)
+
+
+LARGER = {"GPT2_WIDTH": "256", "GPT2_BLOCK_SIZE": "200", "MLP_DIM": "1024"}
+LARGER |= {"GPT2_LAYERS": "4", "LEARNING_RATE": "1e-3"}
+PLAINLY = {"ATTENTION_IMPL_REFERENCE": "y", "LOSS_PLAIN": "y"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(
+    "mechanisms",
+    [{}, {"RA": "y", "MLP_CROSS_TOKEN": "y"}, {"MLA": "y", "SOFTPICK": "y"}],
+    ids=lambda mechanisms: "-".join(mechanisms) or "plain",
+)
+def test_the_same_curve_by_the_kernels(resolve, mechanisms):
+    """The fp32 residual stream and the plain formulas against everything that is
+    fast: attention, GELU, the loss and the bf16 residual stream.
+    """
+    curves = [
+        curve(settings(resolve, LARGER, mechanisms, extra), "cuda", name)
+        for name, extra in (
+            ("fp32", PLAINLY),
+            ("cast", PLAINLY | {"DTYPE_BF16": "y"}),
+            ("copy", BF16),
+        )
+    ]
+    the_same(*curves)
 
 
 def test_it_needs_bf16_products(resolve):
