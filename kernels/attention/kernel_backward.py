@@ -498,12 +498,13 @@ def _column_blocks(
             m0 = tl.where(block < first, m0, full + (block - first) * BLOCK_M)
         t = m0 + rows
         q = _stream(Q_TILES, q_row, q_column, Q, m0, stride_q, rows, cols, T, D, CHECK)
+        # Rows are stored up to a multiple of every block: a mask here, of a T that 16
+        # does not divide, would take them one by one.
+        level = tl.load(L + t)
+        delta = tl.load(DELTA + t)
         if CHECK:
-            level = tl.load(L + t, mask=t < T, other=0.0)
-            delta = tl.load(DELTA + t, mask=t < T, other=0.0)
-        else:
-            level = tl.load(L + t)
-            delta = tl.load(DELTA + t)
+            level = tl.where(t < T, level, 0.0)
+            delta = tl.where(t < T, delta, 0.0)
         x = _dot(k, tl.trans(q))
         if CHECK:
             reach = _reach(STARTS, t[None, :], T, window)

@@ -5,11 +5,16 @@ Legend: B batch, T positions, H query heads.
 
 import torch
 
+# A multiple of every tile's block of queries.
+BLOCK = 128
+
 
 def per_row(q: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """A new tensor [B, H, T] in which every head's rows start aligned."""
+    """A new tensor [B, H, T] in which every head's rows are stored up to a multiple
+    of BLOCK: kernels read whole blocks of it.
+    """
     B, T, H, _ = q.shape
-    return q.new_empty(B, H, -(-T // 32) * 32, dtype=dtype)[:, :, :T]
+    return q.new_empty(B, H, -(-T // BLOCK) * BLOCK, dtype=dtype)[:, :, :T]
 
 
 def levels(q: torch.Tensor) -> torch.Tensor:

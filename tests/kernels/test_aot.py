@@ -12,6 +12,7 @@ from kernels import aot  # noqa: E402
 from kernels.aot_cases import others  # noqa: E402
 from kernels.attention import configs  # noqa: E402
 from kernels.attention.aot import COMPILED, routes, shipped  # noqa: E402
+from kernels.attention.rows import BLOCK  # noqa: E402
 from kernels.topk_routing import launch as routing  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
 
@@ -30,6 +31,10 @@ def test_every_tile_that_a_launch_can_take_is_compiled():
                 for row in rows:
                     assert (target, kernel, dtype, row.tile) in compiled
     assert aot.TARGETS == configs.TARGETS
+
+
+def test_rows_are_stored_in_whole_blocks():
+    assert all(BLOCK % case.tile.m == 0 for case in shipped())
 
 
 def test_every_kernel_of_the_repository_is_compiled():
