@@ -3,44 +3,77 @@
 import torch
 import triton
 
-from kernels.attention.configs import INTERPRETER, Tile, target_of
+from kernels.attention.configs import INTERPRETER, Row, Tile, target_of
 from kernels.attention.launch import Variant, flags, strides
 from kernels.topk_routing import kernel
 
-# By target; SMALL where a band meets heads wider than 64; fp32 takes SINGLE.
-TILES = {
-    "cuda:90": Tile(64, 64, 4, 3),
-    "cuda:80": Tile(64, 32, 8, 1),
-    "hip:gfx942": Tile(64, 32, 8, 1),
-    "hip:gfx1100": Tile(32, 32, 8, 1),
+SMALL = Row(128, True, None, Tile(64, 16, 8, 1))
+# fp16 and bf16, by target: the first row that matches serves.
+HALF: dict[str, list[Row]] = {
+    "cuda:90": [
+        Row(64, False, None, Tile(64, 64, 4, 3)),
+        Row(64, True, None, Tile(64, 32, 4, 3)),
+        Row(128, False, None, Tile(64, 64, 4, 2)),
+        SMALL,
+    ],
+    "cuda:80": [
+        Row(64, None, None, Tile(64, 32, 8, 1)),
+        Row(128, False, None, Tile(64, 32, 8, 1, registers=255)),
+        SMALL,
+    ],
+    "hip:gfx942": [
+        Row(64, True, None, Tile(64, 32, 8, 1)),
+        Row(128, False, None, Tile(64, 32, 8, 1)),
+        SMALL,
+    ],
+    "hip:gfx1100": [
+        Row(64, None, None, Tile(32, 32, 8, 1)),
+    ],
 }
-SMALL = Tile(64, 16, 8, 1)
-SINGLE = Tile(16, 16, 8, 1)
+ANY_SINGLE = Row(128, None, None, Tile(16, 16, 8, 1))
+# fp32; the cap as in attention.configs. On gfx1100 every tile from 16 x 16 up spills
+# where a band meets heads wider than 32.
+SINGLE: dict[str, list[Row]] = {
+    "cuda:90": [ANY_SINGLE],
+    "cuda:80": [
+        Row(64, True, None, Tile(16, 16, 8, 1, registers=128)),
+        ANY_SINGLE,
+    ],
+    "hip:gfx942": [ANY_SINGLE],
+    "hip:gfx1100": [
+        Row(32, True, None, Tile(16, 16, 8, 1)),
+        Row(64, False, None, Tile(16, 16, 8, 1)),
+    ],
+}
 BACK = Tile(64, 32, 4, 1)
 
 
+def _first(target: str, width: int, band: bool, dtype: torch.dtype) -> Tile | None:
+    """The tile that serves; None where none does."""
+    for row in (SINGLE if dtype == torch.float32 else HALF)[target]:
+        if width <= row.width and row.band in (None, band):
+            return row.tile
+    return None
+
+
 def served(target: str, width: int, band: bool, dtype: torch.dtype) -> bool:
-    """Whether `routing` has a tile: on gfx1100 in fp32 every one from 16 x 16 up
-    spills where a band meets heads wider than 32.
-    """
-    single = dtype == torch.float32
-    return not (single and target == "hip:gfx1100" and band and width > 32)
+    """Whether `routing` has a tile that does not spill."""
+    return _first(target, width, band, dtype) is not None
 
 
 def tile(target: str, width: int, band: bool, dtype: torch.dtype) -> Tile:
     """The tile of `routing`; NotImplementedError where there is none."""
     if target == INTERPRETER:
         return Tile(32, 16, 4, 1)
-    if target not in TILES:
-        raise NotImplementedError(f"no tiles for {target}: {', '.join(TILES)}")
-    if not served(target, width, band, dtype):
+    if target not in HALF:
+        raise NotImplementedError(f"no tiles for {target}: {', '.join(HALF)}")
+    found = _first(target, width, band, dtype)
+    if found is None:
         raise NotImplementedError(
             f"routing of heads of width {width} with a band in {dtype} on {target}: no "
             "tile fits its registers; use CONFIG_ATTENTION_IMPL_REFERENCE"
         )
-    if dtype == torch.float32:
-        return SINGLE
-    return SMALL if band and width > 64 else TILES[target]
+    return found
 
 
 def routing(

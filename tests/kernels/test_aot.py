@@ -37,6 +37,20 @@ def test_rows_are_stored_in_whole_blocks():
     assert all(BLOCK % case.tile.m == 0 for case in shipped())
 
 
+def test_every_tile_of_the_routing_is_compiled():
+    compiled = {(c.target, c.dtype, c.tile) for c in routes()}
+    for dtype, tiles in ((BF16, routing.HALF), (F32, routing.SINGLE)):
+        assert set(tiles) == set(aot.TARGETS)
+        for target, rows in tiles.items():
+            assert all((target, dtype, row.tile) in compiled for row in rows)
+
+
+def test_no_cap_on_registers_where_the_compiler_knows_none():
+    """HIP's has no maxnreg: a launch would refuse it, compiling ahead does not."""
+    tiles = [case for case in (*shipped(), *routes()) if case.tile.registers]
+    assert tiles and all(case.target.startswith("cuda") for case in tiles)
+
+
 def test_every_kernel_of_the_repository_is_compiled():
     """All that is jitted and launched: each belongs to a case."""
     found = {case.kernel.partition(":")[0] for case in others()}
