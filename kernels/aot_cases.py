@@ -6,6 +6,8 @@ only add work, all of them together and none.
 from collections.abc import Iterator
 from itertools import product
 
+import torch
+
 from kernels.adamw import kernel as adamw
 from kernels.aot import TARGETS, Plain
 from kernels.gelu import kernel as gelu
@@ -16,6 +18,8 @@ from kernels.pruning.reference import SCORES
 LAYOUT = {"table": "*i64", "tensors": "i32", "tensor_C": "*i64", "start_C": "*i64"}
 LAYOUT |= {"sizes_N": "*i64"}
 BOOLS = (False, True)
+HALF = {"*bf16": torch.bfloat16, "*fp16": torch.float16}
+FLOATS = HALF | {"*fp32": torch.float32}
 
 
 def others(targets: tuple[str, ...] = TARGETS) -> Iterator[Plain]:
@@ -24,7 +28,7 @@ def others(targets: tuple[str, ...] = TARGETS) -> Iterator[Plain]:
         for kernel, types, constants, warps in (
             *_adamw(),
             *_gelu(),
-            *_loss(),
+            *_loss(target),
             *_mix(),
             *_pruning(),
         ):
@@ -43,21 +47,24 @@ def _adamw() -> Iterator[tuple]:
 
 
 def _gelu() -> Iterator[tuple]:
-    for kind in ("*bf16", "*fp16"):
+    for kind, dtype in HALF.items():
         types = {"x_ptr": kind, "y_ptr": kind, "size": "i32"}
-        yield "gelu.kernel:_forward", types, {"BLOCK": gelu.BLOCK}, gelu.WARPS
+        warps = gelu.forward_warps(dtype)
+        yield "gelu.kernel:_forward", types, {"BLOCK": gelu.BLOCK}, warps
         types = dict.fromkeys(("dy_ptr", "x_ptr", "dx_ptr"), kind)
         types |= {"sums_ptr": "*fp32", "N": "i32", "F": "i32"}
         fixed = {"COLUMNS": gelu.COLUMNS, "ROWS": gelu.ROWS, "STEP": gelu.STEP}
         yield "gelu.kernel:_backward", types, fixed, gelu.WARPS
 
 
-def _loss() -> Iterator[tuple]:
-    for kind, gradient in product(("*bf16", "*fp16", "*fp32"), BOOLS):
+def _loss(target: str) -> Iterator[tuple]:
+    for (kind, dtype), gradient in product(FLOATS.items(), BOOLS):
         types = {"logits_ptr": kind, "target_ptr": "*i64", "loss_ptr": "*fp32"}
         types |= {"stride": "i32", "V": "i32", "scale": "fp32"}
         fixed = {"BLOCK": loss.BLOCK, "GRADIENT": gradient}
-        yield "linear_cross_entropy.kernel:_row", types, fixed, loss.WARPS
+        yield "linear_cross_entropy.kernel:_row", types, fixed, loss.warps(
+            target, dtype
+        )
 
 
 def _mix() -> Iterator[tuple]:

@@ -7,9 +7,13 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.attention.configs import target_of
+
 # The fastest of 4096 to 16384 x 8 to 32 warps on an H200 at V = 50,304.
 BLOCK = 8192
 WARPS = 8
+# On Ampere in 16 bits, where eight spill.
+AMPERE_WARPS = 16
 
 
 @triton.jit
@@ -51,6 +55,12 @@ def _row(
             )
 
 
+def warps(target: str, dtype: torch.dtype) -> int:
+    """Warps of a program."""
+    ampere = target == "cuda:80" and dtype != torch.float32
+    return AMPERE_WARPS if ampere else WARPS
+
+
 def rows(
     logits_nV: torch.Tensor, target_n: torch.Tensor, scale: float, gradient: bool
 ) -> torch.Tensor:
@@ -68,6 +78,6 @@ def rows(
         scale,
         BLOCK=min(BLOCK, triton.next_power_of_2(V)),
         GRADIENT=gradient,
-        num_warps=WARPS,
+        num_warps=warps(target_of(logits_nV.device), logits_nV.dtype),
     )
     return loss_n
