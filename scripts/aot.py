@@ -52,9 +52,10 @@ def main() -> int:
             print(f"{number:4}/{len(cases)} {line(case, found)}", flush=True)
             if not found.fits(case.target):
                 bad.append(line(case, found))
-    print(*bad, sep="\n")
     seconds = time.monotonic() - began
-    print(f"{len(bad)} of {len(cases)} do not fit their target; {seconds:.0f} s")
+    print("", *bad, sep="\n")
+    fit = len(cases) - len(bad)
+    print(f"{fit} of {len(cases)} binaries fit their target; {seconds:.0f} s")
     return 1 if bad else 0
 
 

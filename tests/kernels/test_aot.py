@@ -146,6 +146,7 @@ def test_the_command_fails_where_something_does_not_fit(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["aot.py", W7900])
     assert script.main() == 1
     out = capsys.readouterr().out
-    assert "1 of 2 do not fit" in out and out.count("does not fit") == 2
+    assert "\n1 of 2 binaries fit" in out and out.count("does not fit") == 2
     costs[cases[1]] = aot.Cost(99, 0, 0)
     assert script.main() == 0
+    assert "\n2 of 2 binaries fit" in capsys.readouterr().out
