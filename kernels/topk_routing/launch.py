@@ -45,7 +45,7 @@ SINGLE: dict[str, list[Row]] = {
         Row(64, False, None, Tile(16, 16, 8, 1)),
     ],
 }
-BACK = Tile(64, 32, 4, 1)
+BACK = Tile(32, 64, 4, 3)
 
 
 def _first(target: str, width: int, band: bool, dtype: torch.dtype) -> Tile | None:
