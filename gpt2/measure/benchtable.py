@@ -110,9 +110,8 @@ def _line(*cells: str) -> str:
 
 
 def _commands(calls: list[dict[str, Any]]) -> list[str]:
-    words = [
-        f"`{call['command']}`{'' if call['complete'] else ' (not finished)'}"
+    return [
+        f"- `{call['command']}`{'' if call['complete'] else ' (not finished)'}"
         f": {call['about']}"
         for call in calls
     ]
-    return ["  \n".join(words)]

@@ -214,7 +214,9 @@ def cases() -> Iterator[Case]:
     for dtype, normaliser, band in product(FLOOR, NORMALISERS[:2], (None, 64)):
         shape = {"dtype": dtype, "normaliser": normaliser, "band": band}
         for size in (1e-4, 1e-2, 10.0, 1e2, 1e4):
-            yield Case(T=200, H=2, G=2, D=64, size=size, **shape)
+            # Of large scores few rows have two keys that count, and these decide
+            # both errors: many sequences, or chance compares them.
+            yield Case(T=200, H=2, G=2, D=64, size=size, B=8, **shape)
 
 
 def row_cases() -> Iterator[Case]:
