@@ -498,8 +498,7 @@ def _column_blocks(
             m0 = tl.where(block < first, m0, full + (block - first) * BLOCK_M)
         t = m0 + rows
         q = _stream(Q_TILES, q_row, q_column, Q, m0, stride_q, rows, cols, T, D, CHECK)
-        # Rows are stored up to a multiple of every block: a mask here, of a T that 16
-        # does not divide, would take them one by one.
+        # Unmasked: by a mask of a T that 16 does not divide they come one by one.
         level = tl.load(L + t)
         delta = tl.load(DELTA + t)
         if CHECK:
