@@ -145,7 +145,6 @@ def forward(
     block = block or chosen("forward", q, shared, variant)
     count = B * H * triton.cdiv(T, block.m)
     fast = variant.pick and q.dtype != torch.float32
-    # m = 0 would leave fp16's range at scores above 10: there it is factored out.
     care = torch.empty(count, dtype=torch.int32, device=q.device) if fast else None
     for repair in (False, True) if fast else (False,):
         kernel_forward.forward[(min(count, REPAIRERS) if repair else count,)](
@@ -173,6 +172,7 @@ def forward(
             variant.scale,
             BLOCK_M=block.m,
             BLOCK_N=block.n,
+            # m = 0 would leave fp16's range at scores above 10: there m is factored out.
             SAFE=not variant.unsafe or q.dtype == torch.float16,
             UNSAFE=variant.unsafe,
             REPAIR=repair,
