@@ -10,7 +10,7 @@ import torch
 import triton
 from triton.compiler import ASTSource
 
-from kernels.attention import kernel_backward, kernel_forward
+from kernels.attention import kernel_backward, kernel_column, kernel_forward
 from kernels.attention.configs import KERNELS, TARGETS, WIDTHS, Tile, served, tile
 from kernels.attention.launch import GATHERED as GATHERING
 from kernels.topk_routing import launch as routing
@@ -20,13 +20,13 @@ JITTED = {
     "forward": kernel_forward.forward,
     "band": kernel_backward.backward_band,
     "row": kernel_backward.backward_row,
-    "column": kernel_backward.backward_column,
+    "column": kernel_column.backward_column,
     "routing": routing.kernel.routing,
     "mix_back": routing.kernel.mix_back,
 }
 # fp16 takes what bf16 takes, and a window adds the same masks to both normalisers.
 COMPILED = (torch.bfloat16, torch.float32)
-FLOATS = {"L", "VALUE", "CUT", "DL", "RATE", "DELTA", "ALPHA", "DALPHA"}
+FLOATS = {"L", "VALUE", "CUT", "DL", "RATE", "DELTA", "FLOOR", "ALPHA", "DALPHA"}
 FLOATS |= {"LSE", "WEIGHT"}
 INTEGERS = {"CARE", "STARTS", "ENDS", "INDEX"}
 # What a statistic adds: beyond these nothing else that a launch can choose is heavier.
@@ -49,12 +49,14 @@ class Case(NamedTuple):
     tile: Tile
     statistic: str | None = None
     packed: bool = False
+    short: bool = False
 
     @property
     def name(self) -> str:
         """target kernel width dtype flags."""
         flags = ("softpick" if self.pick else "softmax") + ("+ra" * self.band)
         flags += "+window" * self.window + "+packed" * self.packed
+        flags += "+short" * self.short
         flags += f"+{self.statistic}" if self.statistic else ""
         dtype = TYPES[self.dtype]
         return f"{self.target} {self.kernel} D{self.width} {dtype} {flags}"
@@ -84,17 +86,27 @@ def shipped(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
                 continue
             if not served(target, dtype, width, band, pick):
                 continue
-            choice = tile(target, name, width, band, pick, dtype)
-            case = Case(target, name, width, dtype, band, pick, window, choice)
-            yield case
-            if width < 64:
+            shape = target, name, width, band, pick, dtype
+            for choice, short in _choices(*shape, None):
+                case = Case(target, name, width, dtype, band, pick, window, choice)
+                case = case._replace(short=short)
+                yield case
+                if window and width >= 64:
+                    yield case._replace(packed=True)
+            if window or pick or width < 64:
                 continue
-            if window:
-                yield case._replace(packed=True)
-            elif not pick:
-                for statistic in GATHERED:
-                    gathered = tile(target, name, width, band, pick, dtype, statistic)
-                    yield case._replace(statistic=statistic, tile=gathered)
+            for statistic in GATHERED:
+                for choice, short in _choices(*shape, statistic):
+                    gathers = {"statistic": statistic, "tile": choice, "short": short}
+                    yield case._replace(**gathers)
+
+
+def _choices(*asked) -> Iterator[tuple[Tile, bool]]:
+    """(tile, False) for long rows, (tile, True) where short ones have another."""
+    long = tile(*asked, short=False)
+    yield long, False
+    if tile(*asked, short=True) != long:
+        yield tile(*asked, short=True), True
 
 
 def routes(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
@@ -136,6 +148,8 @@ def _source(case: Case) -> ASTSource:
         "R_PAD": triton.next_power_of_2(MIXED),
     }
     absent = set() if case.band else {"ALPHA", "P", "DS"}
+    if not case.pick:
+        absent.add("FLOOR")
     if case.statistic is None:
         absent |= {"DL", "VALUE", "RATE"}
     if case.statistic != "mass":

@@ -1,7 +1,7 @@
 """Which tile each kernel runs with: one table per target, no tuning at run time.
 
-A tile is chosen by target, kernel, padded head width and variant; the first row
-that matches serves. `make aot` compiles every choice without a GPU and refuses
+A tile is chosen by target, kernel, padded head width, variant and whether rows are
+short; the first row that matches serves. `make aot` compiles every choice without a GPU and refuses
 spills, so a faster tile that spills is not here. cuda:90 was measured on an H100
 and an H200 (results/bench); the others are the largest that fit.
 """
@@ -13,6 +13,8 @@ import torch
 KERNELS = ("forward", "band", "row", "column")
 WIDTHS = (16, 32, 64, 128)
 INTERPRETER = "interpreter"
+# Rows of up to so many tokens are short.
+SHORT = 2048
 TARGETS = ("cuda:80", "cuda:90", "hip:gfx942", "hip:gfx1100")
 
 
@@ -42,24 +44,25 @@ class Tile(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Serves heads up to `width` wide; band and pick (softpick): True, False or
-    None for both.
+    """Serves heads up to `width` wide; band, pick (softpick) and short: True, False
+    or None for both.
     """
 
     width: int
     band: bool | None
     pick: bool | None
     tile: Tile
+    short: bool | None = None
 
 
 # fp16 and bf16.
 HALF: dict[str, dict[str, list[Row]]] = {
     "cuda:90": {
         "forward": [
-            Row(64, True, False, Tile(128, 64, 8, 3)),
-            Row(64, True, True, Tile(64, 64, 4, 2)),
-            Row(64, False, True, Tile(64, 64, 4, 3)),
-            Row(64, False, False, Tile(64, 64, 4, 3, descriptors=True)),
+            Row(64, True, False, Tile(128, 64, 8, 3), short=False),
+            Row(64, True, None, Tile(64, 64, 4, 2, descriptors=True)),
+            Row(64, False, True, Tile(64, 64, 4, 3), short=True),
+            Row(64, False, None, Tile(64, 64, 4, 3, descriptors=True)),
             Row(128, None, None, Tile(64, 32, 4, 3, descriptors=True)),
         ],
         "band": [
@@ -69,19 +72,25 @@ HALF: dict[str, dict[str, list[Row]]] = {
         ],
         "row": [
             Row(64, True, False, Tile(64, 64, 4, 2, descriptors=True)),
-            Row(64, True, True, Tile(64, 64, 4, 2)),
+            Row(64, True, True, Tile(64, 64, 4, 2), short=True),
+            Row(64, True, True, Tile(64, 64, 4, 3, descriptors=True, ahead=2)),
             Row(64, False, None, Tile(64, 64, 4, 3, descriptors=True)),
-            Row(128, True, None, Tile(64, 64, 4, 2, descriptors=True, ahead=2)),
+            Row(128, True, None, Tile(64, 64, 4, 2, descriptors=True, ahead=3)),
             Row(128, False, False, Tile(64, 32, 4, 3, descriptors=True)),
-            Row(128, False, True, Tile(64, 32, 4, 4, descriptors=True)),
+            Row(128, False, True, Tile(64, 32, 4, 2, descriptors=True)),
         ],
         "column": [
-            Row(64, True, False, Tile(32, 64, 4, 3)),
-            Row(64, True, True, Tile(64, 64, 4, 3, ahead=2)),
+            Row(
+                64,
+                True,
+                None,
+                Tile(32, 64, 4, 3, descriptors=True, ahead=3),
+                short=True,
+            ),
+            Row(64, True, None, Tile(64, 64, 4, 3, ahead=3)),
             Row(64, False, None, Tile(64, 64, 4, 3)),
-            Row(128, True, None, Tile(32, 64, 4, 3, descriptors=True)),
-            Row(128, False, False, Tile(32, 64, 4, 3)),
-            Row(128, False, True, Tile(32, 64, 4, 3, descriptors=True)),
+            Row(128, True, None, Tile(32, 64, 4, 3, descriptors=True, ahead=3)),
+            Row(128, False, None, Tile(32, 64, 4, 3)),
         ],
     },
     "cuda:80": {
@@ -129,9 +138,9 @@ GATHERING: dict[str, dict[str, list[Row]]] = {
             Row(128, None, None, Tile(64, 32, 4, 2)),
         ],
         "column": [
-            Row(64, True, None, Tile(64, 64, 4, 3)),
-            Row(64, False, None, Tile(32, 64, 4, 2)),
-            Row(128, True, None, Tile(32, 64, 4, 3, descriptors=True)),
+            Row(64, True, None, Tile(64, 64, 4, 3, ahead=3)),
+            Row(64, False, None, Tile(64, 64, 4, 3)),
+            Row(128, True, None, Tile(32, 64, 4, 3, descriptors=True, ahead=3)),
             Row(128, False, None, Tile(32, 64, 4, 2)),
         ],
     },
@@ -221,13 +230,17 @@ def served(target: str, dtype: torch.dtype, width: int, band: bool, pick: bool) 
     """Whether every kernel that a variant runs has a tile for this width."""
     kernels = [kernel for kernel in KERNELS if band or kernel != "band"]
     rows = table(target, dtype)
-    return all(_first(rows[kernel], width, band, pick) for kernel in kernels)
+    return all(_first(rows[kernel], width, band, pick, False) for kernel in kernels)
 
 
-def _first(rows: list[Row], width: int, band: bool, pick: bool) -> Row | None:
+def _first(
+    rows: list[Row], width: int, band: bool, pick: bool, short: bool
+) -> Row | None:
     """The row that serves, None where none does."""
+    asked = band, pick, short
     for row in rows:
-        if width <= row.width and row.band in (None, band) and row.pick in (None, pick):
+        flags = zip((row.band, row.pick, row.short), asked)
+        if width <= row.width and all(flag in (None, value) for flag, value in flags):
             return row
     return None
 
@@ -240,6 +253,7 @@ def tile(
     pick: bool,
     dtype: torch.dtype,
     statistic: str | None = None,
+    short: bool = False,
 ) -> Tile:
     """The tile of a kernel; NotImplementedError where none was found to serve."""
     if target == INTERPRETER:
@@ -252,7 +266,7 @@ def tile(
     rows = table(target, dtype)[kernel]
     if statistic is not None and dtype != torch.float32:
         rows = GATHERING[target].get(kernel, rows)
-    row = _first(rows, width, band, pick)
+    row = _first(rows, width, band, pick, short)
     if row is None:
         variant = ("softpick" if pick else "softmax") + " with a band" * band
         raise NotImplementedError(

@@ -56,6 +56,15 @@ def _halves(x):
 
 
 @triton.jit
+def _eighths(x):
+    """A tile's columns in FOLD parts, from left to right."""
+    left, right = _halves(x)
+    a, b = _halves(left)
+    c, d = _halves(right)
+    return _halves(a) + _halves(b) + _halves(c) + _halves(d)
+
+
+@triton.jit
 def _compare(x, i: tl.constexpr, j: tl.constexpr, COUNT: tl.constexpr):
     """The tuple of COUNT tensors with the larger of places i < j in i."""
     out = ()
@@ -125,11 +134,7 @@ def _gather(
     the sum so far relative to top, shrink what both lose by the new maximum.
     """
     if STATISTIC == MASS:
-        left, right = _halves(x)
-        a, b = _halves(left)
-        c, d = _halves(right)
-        eight = _halves(a) + _halves(b) + _halves(c) + _halves(d)
-        state = _merged(state, _sorted(eight), TOP + 1)
+        state = _merged(state, _sorted(_eighths(x)), TOP + 1)
     elif STATISTIC == ENTROPY:
         before = shrink * (state[0] + (top - new_top) * total)
         terms = e * tl.maximum(x - new_top[:, None], LOWEST)

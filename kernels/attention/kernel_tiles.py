@@ -205,6 +205,7 @@ def _share(count):
 def _weights(
     x,
     level,
+    floor,
     delta,
     dp,
     cut,
@@ -216,8 +217,8 @@ def _weights(
     EXACT: tl.constexpr,
 ):
     """p (softpick: 2p, as d + |d| is cheaper than max(d, 0)) and dS of a tile from
-    L, delta = o · do and dP, which broadcast. Softpick: dS = e^(s-L) (step(s) dP -
-    sign(s) delta), at s = 0 as from below.
+    L, softpick's floor = e^-L, delta = o · do and dP, which broadcast. Softpick: dS =
+    e^(s-L) (step(s) dP - sign(s) delta), at s = 0 as from below.
 
     A statistic of the row adds to dP, `rate` being its gradient per row: MASS rate
     where x lies above `cut`, ENTROPY rate ln p, SQUARES rate p; and what that adds
@@ -225,15 +226,15 @@ def _weights(
     """
     e = _power(x, level, scale, CAREFUL)
     p = e
+    lost = delta
     if STATISTIC == MASS:
-        dp += tl.where(x > cut, rate, 0.0)
+        lost = tl.where(x > cut, delta - rate, delta)
     elif STATISTIC == ENTROPY:
         dp += rate * tl.maximum((x - level).to(tl.float32) * scale, VANISHED)
     elif STATISTIC == SQUARES:
         dp += rate * e
-    slope = dp - delta
+    slope = dp - lost
     if PICK:
-        floor = _floor(level, scale)
         p = _minus_one(x, e, floor, scale, CAREFUL, EXACT)
         p = p + tl.abs(p)
         slope = tl.where(x > 0, slope, delta)
@@ -269,3 +270,23 @@ def _key_ranges(
         edge = tl.maximum(last + 1 - _reach(STARTS, last, T, window), 0)
         full = tl.minimum(tl.cdiv(edge, BLOCK_N) * BLOCK_N, near)
     return lo, full, near, hi
+
+
+@triton.jit
+def _statistic(CUT, RATE, lines):
+    """(cut, rate) of rows, as _weights takes them; 0 where there is none. Beyond the
+    last row there is memory, but no number.
+    """
+    cut, rate = 0.0, 0.0
+    if CUT is not None:
+        cut = tl.load(CUT + lines)
+    if RATE is not None:
+        rate = tl.load(RATE + lines)
+    return cut, rate
+
+
+@triton.jit
+def _strip(base, width, t, s, STRIPS: tl.constexpr):
+    """Where the pair (t, s) of a band tile lies in a head's strips."""
+    column = s - (t // TILE - (STRIPS - 1)) * TILE
+    return base + t.to(tl.int64) * width + column

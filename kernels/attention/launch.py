@@ -11,8 +11,8 @@ import torch
 import triton
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from kernels.attention import kernel_backward, kernel_forward
-from kernels.attention.configs import WIDTHS, Tile, target_of, tile
+from kernels.attention import kernel_backward, kernel_column, kernel_forward
+from kernels.attention.configs import SHORT, WIDTHS, Tile, target_of, tile
 from kernels.attention.kernel_tiles import ENTROPY, MASS, SQUARES, TILE
 from kernels.attention.rows import levels, per_row
 
@@ -93,6 +93,7 @@ def chosen(name: str, q: torch.Tensor, shared: dict, variant: Variant) -> Tile:
         shared["PICK"],
         q.dtype,
         variant.statistic,
+        q.shape[1] <= SHORT,
     )
 
 
@@ -218,6 +219,20 @@ class Rows(NamedTuple):
     rate: torch.Tensor | None
 
 
+class Summed(NamedTuple):
+    """Of every row, fp32 [B, H, T]: delta = o · do less what statistics add, and
+    softpick's e^-L. The first backward kernel writes them.
+    """
+
+    delta: torch.Tensor
+    floor: torch.Tensor | None
+
+    @classmethod
+    def empty(cls, q: torch.Tensor, variant: Variant) -> "Summed":
+        """Room for both."""
+        return cls(per_row(q), per_row(q) if variant.pick else None)
+
+
 class Band(NamedTuple):
     """What the band kernel leaves: p and dS of the band's tiles [B, H, T, columns],
     dalpha per head and block of queries.
@@ -240,13 +255,13 @@ def backward_band(
     starts: torch.Tensor | None,
     variant: Variant,
     block: Tile | None = None,
-) -> tuple[torch.Tensor, Band]:
-    """delta_BHT and the band's tiles: the first backward kernel where there is one."""
+) -> tuple[Summed, Band]:
+    """The band's tiles and the sums: the first backward kernel where there is one."""
     B, T, H, D = q.shape
     shared = flags(q, k, starts, variant)
     block = block or chosen("band", q, shared, variant)
     blocks = triton.cdiv(T, block.m)
-    delta = per_row(q)
+    summed = Summed.empty(q, variant)
     columns = shared["STRIPS"] * TILE.value
     p, ds = torch.empty(2, B, H, T, columns, dtype=q.dtype, device=q.device)
     dalpha = torch.empty(B, H, blocks, dtype=torch.float32, device=q.device)
@@ -258,7 +273,7 @@ def backward_band(
         do,
         L,
         *rows,
-        delta,
+        *summed,
         alpha,
         starts,
         p,
@@ -280,7 +295,7 @@ def backward_band(
         **shared,
         **block.options,
     )
-    return delta, Band(p, ds, dalpha)
+    return summed, Band(p, ds, dalpha)
 
 
 def backward_row(
@@ -291,7 +306,7 @@ def backward_row(
     v: torch.Tensor | None,
     o: torch.Tensor | None,
     L: torch.Tensor,
-    delta: torch.Tensor,
+    summed: Summed,
     alpha: torch.Tensor | None,
     starts: torch.Tensor | None,
     band: Band | None,
@@ -299,7 +314,7 @@ def backward_row(
     dq: torch.Tensor,
     block: Tile | None = None,
 ) -> torch.Tensor | None:
-    """Writes dq and, where there is no band, delta; returns, where column is fast,
+    """Writes dq and, where there is no band, the sums; returns, where column is fast,
     which blocks of queries need careful arithmetic.
     """
     B, T, H, _ = q.shape
@@ -317,7 +332,7 @@ def backward_row(
         do,
         L,
         *rows,
-        delta,
+        *summed,
         alpha,
         starts,
         band and band.ds,
@@ -353,7 +368,7 @@ def backward_column(
     k: torch.Tensor,
     v: torch.Tensor | None,
     L: torch.Tensor,
-    delta: torch.Tensor,
+    summed: Summed,
     alpha: torch.Tensor | None,
     starts: torch.Tensor | None,
     band: Band | None,
@@ -376,7 +391,7 @@ def backward_column(
         1 if care is None else triton.next_power_of_2(triton.cdiv(T, care.shape[2]))
     )
     for repair in (False,) if care is None else (False, True):
-        kernel_backward.backward_column[(min(count, REPAIRERS) if repair else count,)](
+        kernel_column.backward_column[(min(count, REPAIRERS) if repair else count,)](
             q,
             k,
             v,
@@ -384,7 +399,7 @@ def backward_column(
             L,
             rows.cut,
             rows.rate,
-            delta,
+            *summed,
             alpha,
             starts,
             ends,
@@ -459,12 +474,12 @@ def backward(
     rows = statistic_rows(q, dL, dvalue, value, cut, variant)
     given = alpha, starts
     if alpha is None:
-        delta, band = per_row(q), None
+        summed, band = Summed.empty(q, variant), None
     else:
-        delta, band = backward_band(do, rows, q, k, v, o, L, *given, variant)
+        summed, band = backward_band(do, rows, q, k, v, o, L, *given, variant)
     given = *given, band
-    care = backward_row(do, rows, q, k, v, o, L, delta, *given, variant, into.dq)
+    care = backward_row(do, rows, q, k, v, o, L, summed, *given, variant, into.dq)
     backward_column(
-        do, rows, q, k, v, L, delta, *given, care, variant, into.dk, into.dv
+        do, rows, q, k, v, L, summed, *given, care, variant, into.dk, into.dv
     )
     return None if band is None else band.dalpha.sum(dim=(0, 2))

@@ -15,7 +15,7 @@ K counts the keys that are kept and R is the width of what is mixed.
 import triton
 import triton.language as tl
 
-from kernels.attention.kernel_statistics import _halves
+from kernels.attention.kernel_statistics import FOLD, _eighths
 from kernels.attention.kernel_tiles import (
     LOG2E,
     _dot,
@@ -28,8 +28,6 @@ from kernels.attention.kernel_tiles import (
     _visible,
 )
 
-# A tile is folded twice: four columns share a list.
-FOLD = tl.constexpr(4)
 # Above every place.
 NOWHERE = tl.constexpr(2**31 - 1)
 
@@ -135,8 +133,8 @@ def _routing_blocks(
     TOP: tl.constexpr,
 ):
     """The lists after the key blocks in [lo, hi)."""
-    quarter: tl.constexpr = BLOCK_N // FOLD
-    first = tl.arange(0, quarter)[None, :]
+    part: tl.constexpr = BLOCK_N // FOLD
+    first = tl.arange(0, part)[None, :]
     for n0 in range(lo, hi, BLOCK_N):
         # fmt: off
         p = _mean_tile(
@@ -146,14 +144,10 @@ def _routing_blocks(
         # fmt: on
         back = t[:, None] - (n0 + tl.arange(0, BLOCK_N))[None, :]
         p = tl.where(_visible(back, reach, WINDOW), p / H, 0.0)
-        left, right = _halves(p)
-        a, b = _halves(left)
-        c, d = _halves(right)
-        place = tl.broadcast_to(n0 + first, [BLOCK_M, quarter])
-        values, places = _enter(a, place, values, places, TOP)
-        values, places = _enter(b, place + quarter, values, places, TOP)
-        values, places = _enter(c, place + 2 * quarter, values, places, TOP)
-        values, places = _enter(d, place + 3 * quarter, values, places, TOP)
+        parts = _eighths(p)
+        for i in tl.static_range(FOLD):
+            place = tl.broadcast_to(first + n0 + i * part, [BLOCK_M, part])
+            values, places = _enter(parts[i], place, values, places, TOP)
     return values, places
 
 

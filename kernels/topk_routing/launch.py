@@ -11,8 +11,7 @@ SMALL = Row(128, True, None, Tile(64, 16, 8, 1))
 # fp16 and bf16, by target: the first row that matches serves.
 HALF: dict[str, list[Row]] = {
     "cuda:90": [
-        Row(64, False, None, Tile(64, 64, 4, 3)),
-        Row(64, True, None, Tile(64, 32, 4, 3)),
+        Row(64, None, None, Tile(64, 64, 4, 3)),
         Row(128, False, None, Tile(64, 64, 4, 2)),
         SMALL,
     ],
