@@ -4,6 +4,7 @@ from tests.mutants.mutant import Mutant, Test
 
 ATTENTION, ROUTING = "kernels/attention", "kernels/topk_routing"
 DECODE = "kernels/decode"
+KERNEL = "tests/kernels/test_attention_kernel.py"
 ROWS = "tests/kernels/test_attention_rows.py"
 STEPS = "tests/kernels/test_attention_steps.py"
 DECODES = "tests/kernels/test_decode.py"
@@ -99,6 +100,30 @@ ROW_MUTANTS = [
         "torch.searchsorted(starts, starts, right=True, out_int32=True)",
         "torch.searchsorted(starts, starts, right=False, out_int32=True)",
         Test(f"{ROWS}::test_documents_are_apart"),
+    ),
+    Mutant(
+        "band-without-an-edge",
+        "keys get the transposed score's gradient from all that the strips hold",
+        f"{ATTENTION}/kernel_column.py",
+        "part = _dot(tl.where(back <= band, ds, 0.0), q, part)",
+        "part = _dot(ds, q, part)",
+        Test(f"{KERNEL}::test_close_to_float64[33-2-1-16-float32-softmax-5]"),
+    ),
+    Mutant(
+        "softpick-floor-of-another-row",
+        "the keys' gradient takes e^-L from the row before",
+        f"{ATTENTION}/kernel_column.py",
+        "floor = tl.load(FLOOR + t)",
+        "floor = tl.load(FLOOR + tl.maximum(t - 1, 0))",
+        Test(f"{KERNEL}::test_close_to_float64[96-2-1-16-float16-softpick]"),
+    ),
+    Mutant(
+        "routing-first-eighth",
+        "a key of a tile is taken for the one of its first eighth",
+        f"{ROUTING}/kernel.py",
+        "tl.broadcast_to(first + n0 + i * part, [BLOCK_M, part])",
+        "tl.broadcast_to(first + n0, [BLOCK_M, part])",
+        Test("tests/kernels/test_topk_routing.py::test_of_equals_the_earlier"),
     ),
     Mutant(
         "routing-ties-last",
