@@ -17,12 +17,14 @@ from typing import NamedTuple
 
 import torch
 
+from kernels.attention.configs import SHORT
 from kernels.attention.fused import attention_fused
 from kernels.attention.reference import NORMALISERS, attention, statistic, visible
 
 # Fractions of the result that are allowed beside twice the plain error: half a unit
 # in the last place; for fp32 some, as exp2 is approximate and sums are long.
 FLOOR = {torch.float32: 2e-6, torch.float16: 2**-11, torch.bfloat16: 2**-8}
+HALF = (torch.float16, torch.bfloat16)
 # Inputs of this size leave softmax one key: then the terms are those of one.
 ONE_KEY = 100.0
 LAYOUTS = ("fused", "contiguous", "head_first")
@@ -211,12 +213,23 @@ def cases() -> Iterator[Case]:
         for band in (0, 5, 100, 1000):
             yield Case(H=3, G=1, window=33, band=band, **shape)
     yield from row_cases()
+    yield from long_cases()
     for dtype, normaliser, band in product(FLOOR, NORMALISERS[:2], (None, 64)):
         shape = {"dtype": dtype, "normaliser": normaliser, "band": band}
         for size in (1e-4, 1e-2, 10.0, 1e2, 1e4):
             # Of large scores few rows have two keys that count, and these decide
             # both errors: many sequences, or chance compares them.
             yield Case(T=200, H=2, G=2, D=64, size=size, B=8, **shape)
+
+
+def long_cases() -> Iterator[Case]:
+    """Where tiles are not those of short rows; fp32 has the same."""
+    for dtype, normaliser, band in product(HALF, NORMALISERS[:2], (None, 64)):
+        shape = {"H": 2, "G": 1, "D": 64, "normaliser": normaliser, "band": band}
+        yield Case(T=SHORT + 64, dtype=dtype, **shape)
+        yield Case(T=SHORT + 7, window=300, dtype=dtype, **shape)
+        yield Case(T=SHORT + 7, document=700, dtype=dtype, **shape)
+        yield Case(T=SHORT + 7, statistic="topk", top=8, dtype=dtype, **shape)
 
 
 def row_cases() -> Iterator[Case]:
