@@ -1,9 +1,9 @@
 """Which tile each kernel runs with: one table per target, no tuning at run time.
 
 A tile is chosen by target, kernel, padded head width, variant and whether rows are
-short; the first row that matches serves. `make aot` compiles every choice without a GPU and refuses
-spills, so a faster tile that spills is not here. cuda:90 was measured on an H100
-and an H200 (results/bench); the others are the largest that fit.
+short; the first row that matches serves. `make aot` compiles every choice without a
+GPU and refuses spills, so a faster tile that spills is not here. cuda:90 was measured
+on an H100 and an H200 (results/bench); the others are the largest that fit.
 """
 
 from typing import NamedTuple

@@ -226,14 +226,13 @@ def _weights(
     """
     e = _power(x, level, scale, CAREFUL)
     p = e
-    lost = delta
     if STATISTIC == MASS:
-        lost = tl.where(x > cut, delta - rate, delta)
+        dp += tl.where(x > cut, rate, 0.0)
     elif STATISTIC == ENTROPY:
         dp += rate * tl.maximum((x - level).to(tl.float32) * scale, VANISHED)
     elif STATISTIC == SQUARES:
         dp += rate * e
-    slope = dp - lost
+    slope = dp - delta
     if PICK:
         p = _minus_one(x, e, floor, scale, CAREFUL, EXACT)
         p = p + tl.abs(p)
