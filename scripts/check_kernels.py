@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Every shipped configuration of attention and routing on this machine's GPU against
 float64, in parallel, and how much of its budget the worst of each kind takes.
-`make gpu-test` tests the same and more, case by case. `rows`: only those of
-statistics, packed documents and routing.
+`make gpu-test` tests the same and more, case by case, always with the same inputs;
+here they are new ones every time. `rows`: only those of statistics, packed documents
+and routing.
 """
 
 import argparse
 import multiprocessing
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -23,13 +25,13 @@ from kernels.topk_routing import check as routing  # noqa: E402
 PROCESSES = min(16, len(os.sched_getaffinity(0)))
 
 
-def checked(rows: bool) -> Iterator[tuple[check.Case, list[check.Error]]]:
+def checked(rows: bool, seed: int) -> Iterator[tuple[check.Case, list[check.Error]]]:
     """Every case with its errors, in order; rows: only what knows of rows."""
     cases = [(check, case) for case in (check.row_cases if rows else check.cases)()]
     cases += [(routing, case) for case in routing.cases()]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
-        found = [pool.submit(its.errors, case, "cuda") for its, case in cases]
+        found = [pool.submit(its.errors, case, "cuda", seed) for its, case in cases]
         for (_, case), future in zip(cases, found):
             yield case, future.result()
 
@@ -38,9 +40,12 @@ def main() -> int:
     """Print what lies outside its budget and the worst of the rest; 1 on failure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("which", nargs="?", default="all", choices=("all", "rows"))
-    rows = parser.parse_args().which == "rows"
+    parser.add_argument("--seed", type=int, help="of an earlier run, to repeat it")
+    given = parser.parse_args()
+    seed = secrets.randbits(32) if given.seed is None else given.seed
+    print(f"seed {seed}", flush=True)
     worst, bad, count = {}, 0, 0
-    for case, errors in checked(rows):
+    for case, errors in checked(given.which == "rows", seed):
         count += 1
         for error in errors:
             if not error.ok:
