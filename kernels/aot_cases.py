@@ -9,7 +9,8 @@ from itertools import product
 import torch
 
 from kernels.adamw import kernel as adamw
-from kernels.aot import TARGETS, Plain
+from kernels.aot import Plain
+from kernels.targets import TARGETS
 from kernels.gelu import kernel as gelu
 from kernels.linear_cross_entropy import kernel as loss
 from kernels.pruning import kernel as pruning

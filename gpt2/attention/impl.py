@@ -5,7 +5,8 @@ what the model asks for (`ModelSettings.obstacle`).
 import torch
 
 from gpt2.settings import ModelSettings
-from kernels.attention.configs import serves, target_of
+from kernels.attention.configs import serves
+from kernels.targets import target_of
 
 # Up to so many tokens our kernels outrun torch's plain attention in 16 bits, where q,
 # k and v come from one product: the join of their gradients, 0.2 ms per layer at 65,536

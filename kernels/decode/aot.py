@@ -8,7 +8,8 @@ import torch
 from triton.compiler import ASTSource
 
 from kernels.attention.aot import COMPILED, TYPES
-from kernels.attention.configs import TARGETS, Tile
+from kernels.attention.configs import Tile
+from kernels.targets import TARGETS
 from kernels.decode import kernel
 from kernels.decode.configs import MOST_PARTS, WIDEST, chunk, tile
 from kernels.decode.launch import STEP

@@ -5,7 +5,8 @@ A tile's m are rows (new tokens of the heads that share a key head), its n keys.
 
 import torch
 
-from kernels.attention.configs import INTERPRETER, TARGETS, Tile, target_of
+from kernels.attention.configs import Tile
+from kernels.targets import INTERPRETER, TARGETS, target_of
 
 WIDEST = 512
 # Heads as the band multiplies them.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 import triton
 
-from kernels.attention.configs import target_of
+from kernels.targets import target_of
 from kernels.attention.launch import require, strides
 from kernels.decode import kernel
 from kernels.decode.configs import MOST_PARTS, chunk, tile

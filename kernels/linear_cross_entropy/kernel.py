@@ -7,7 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.attention.configs import target_of
+from kernels.targets import target_of
 
 # The fastest of 4096 to 16384 x 8 to 32 warps on an H200 at V = 50,304.
 BLOCK = 8192

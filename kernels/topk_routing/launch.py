@@ -3,8 +3,9 @@
 import torch
 import triton
 
-from kernels.attention.configs import INTERPRETER, Row, Tile, target_of
+from kernels.attention.configs import Row, Tile
 from kernels.attention.launch import Variant, flags, strides
+from kernels.targets import INTERPRETER, target_of
 from kernels.topk_routing import kernel
 
 SMALL = Row(128, True, None, Tile(64, 16, 8, 1))
