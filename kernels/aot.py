@@ -15,14 +15,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-# Shared memory that one program may take, bytes.
-SHARED = {
-    "cuda:80": 99 * 1024,
-    "cuda:90": 227 * 1024,
-    "hip:gfx942": 64 * 1024,
-    "hip:gfx1100": 64 * 1024,
-}
-TARGETS = tuple(SHARED)
+from kernels.targets import SHARED
 
 
 class Cost(NamedTuple):

@@ -7,17 +7,18 @@ import multiprocessing
 import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from kernels.aot import TARGETS, Cost, cost  # noqa: E402
+from kernels.aot import Cost, cost  # noqa: E402
 from kernels.aot_cases import others  # noqa: E402
 from kernels.attention.aot import routes, shipped  # noqa: E402
 from kernels.decode.aot import cases as decoding  # noqa: E402
+from kernels.targets import TARGETS  # noqa: E402
 
 PROCESSES = int(os.environ.get("JOBS") or len(os.sched_getaffinity(0)))
 
@@ -30,6 +31,15 @@ def binaries(targets: tuple[str, ...]) -> list:
         key = case.target, case.source().hash(), *options
         found.setdefault(key, case)
     return list(found.values())
+
+
+def compiled(case, future: Future) -> Cost:
+    """What a case takes; an error of the compiler says of which."""
+    try:
+        return future.result()
+    except Exception as error:
+        error.add_note(f"while compiling {case.name}, {case.choice}")
+        raise
 
 
 def line(case, found: Cost) -> str:
@@ -48,7 +58,9 @@ def main() -> int:
     print(f"{len(cases)} binaries, {PROCESSES} processes: registers, spills, shared")
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
-        for number, (case, found) in enumerate(zip(cases, pool.map(cost, cases)), 1):
+        costs = [pool.submit(cost, case) for case in cases]
+        for number, (case, future) in enumerate(zip(cases, costs), 1):
+            found = compiled(case, future)
             print(f"{number:4}/{len(cases)} {line(case, found)}", flush=True)
             if not found.fits(case.target):
                 bad.append(line(case, found))

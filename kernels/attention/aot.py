@@ -10,9 +10,10 @@ import torch
 import triton
 from triton.compiler import ASTSource
 
-from kernels.attention import kernel_backward, kernel_column, kernel_forward
-from kernels.attention.configs import KERNELS, TARGETS, WIDTHS, Tile, served, tile
-from kernels.attention.launch import GATHERED as GATHERING
+from kernels.attention import kernel_backward, kernel_column, kernel_forward, launch
+from kernels.attention.configs import KERNELS, WIDTHS, Tile, served, tile
+from kernels.attention.fused import OF_SOFTMAX
+from kernels.targets import TARGETS
 from kernels.topk_routing import launch as routing
 
 TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
@@ -24,20 +25,26 @@ JITTED = {
     "routing": routing.kernel.routing,
     "mix_back": routing.kernel.mix_back,
 }
-# fp16 takes what bf16 takes, and a window adds the same masks to both normalisers.
+# fp16 takes what bf16 takes.
 COMPILED = (torch.bfloat16, torch.float32)
+BOOLS = (False, True)
 FLOATS = {"L", "VALUE", "CUT", "DL", "RATE", "DELTA", "FLOOR", "ALPHA", "DALPHA"}
 FLOATS |= {"LSE", "WEIGHT"}
 INTEGERS = {"CARE", "STARTS", "ENDS", "INDEX"}
-# What a statistic adds: beyond these nothing else that a launch can choose is heavier.
+# What a statistic adds: nothing else that a launch can choose is heavier.
 GATHERED = ("mass", "entropy")
 TOP = 8
+# What the rows' shape adds: a T that the blocks divide, one that they do not, a
+# window, documents.
+ROWS = ("", "ragged", "window", "packed")
+# Kernels that are launched again for the blocks that need care.
+REPAIRED = ("forward", "column")
 # What the routing mixes.
 MIXED = 96
 
 
 class Case(NamedTuple):
-    """One binary."""
+    """One binary; rows is one of ROWS."""
 
     target: str
     kernel: str
@@ -45,21 +52,34 @@ class Case(NamedTuple):
     dtype: torch.dtype
     band: bool
     pick: bool
-    window: bool
     tile: Tile
     statistic: str | None = None
-    packed: bool = False
+    rows: str = ""
     short: bool = False
+    repair: bool = False
 
     @property
     def name(self) -> str:
         """target kernel width dtype flags."""
-        flags = ("softpick" if self.pick else "softmax") + ("+ra" * self.band)
-        flags += "+window" * self.window + "+packed" * self.packed
-        flags += "+short" * self.short
-        flags += f"+{self.statistic}" if self.statistic else ""
-        dtype = TYPES[self.dtype]
-        return f"{self.target} {self.kernel} D{self.width} {dtype} {flags}"
+        flags = ["softpick" if self.pick else "softmax", "ra" * self.band, self.rows]
+        flags += ["short" * self.short, "repair" * self.repair, self.statistic]
+        told = "+".join(flag for flag in flags if flag)
+        return f"{self.target} {self.kernel} D{self.width} {TYPES[self.dtype]} {told}"
+
+    @property
+    def masked(self) -> bool:
+        """Whether keys are hidden that the order of positions would show."""
+        return self.rows in ("window", "packed")
+
+    @property
+    def careful(self) -> bool:
+        """Whether all arithmetic is."""
+        return self.repair or not self.fast
+
+    @property
+    def fast(self) -> bool:
+        """Whether there is a fast arithmetic, and with it a repair."""
+        return self.pick and self.dtype != torch.float32
 
     @property
     def choice(self) -> str:
@@ -79,52 +99,55 @@ class Case(NamedTuple):
 
 def shipped(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
     """Every tile that a launch can choose, per target, in its variants."""
-    bools = (False, True)
     for target, dtype, name in product(targets, COMPILED, KERNELS):
-        for width, band, pick, window in product(WIDTHS, bools, bools, bools):
-            if name == "band" and not band or window and pick:
+        for width, band, pick in product(WIDTHS, BOOLS, BOOLS):
+            if name == "band" and not band:
                 continue
             if not served(target, dtype, width, band, pick):
                 continue
-            shape = target, name, width, band, pick, dtype
-            for choice, short in _choices(*shape, None):
-                case = Case(target, name, width, dtype, band, pick, window, choice)
-                case = case._replace(short=short)
-                yield case
-                if window and width >= 64:
-                    yield case._replace(packed=True)
-            if window or pick or width < 64:
-                continue
-            for statistic in GATHERED:
-                for choice, short in _choices(*shape, statistic):
-                    gathers = {"statistic": statistic, "tile": choice, "short": short}
-                    yield case._replace(**gathers)
+            shape = target, name, width, dtype, band, pick
+            for statistic in (None, *GATHERED):
+                if not pick or statistic not in OF_SOFTMAX:
+                    yield from _launched(shape, statistic)
 
 
-def _choices(*asked) -> Iterator[tuple[Tile, bool]]:
-    """(tile, False) for long rows, (tile, True) where short ones have another."""
-    long = tile(*asked, short=False)
-    yield long, False
-    if tile(*asked, short=True) != long:
-        yield tile(*asked, short=True), True
+def _launched(shape: tuple, statistic: str | None) -> Iterator[Case]:
+    """What the rows make of a kernel, and its repair. Of heads that take the tile of
+    wider ones the plain case alone: all others need fewer registers than there.
+    """
+    target, name, width, dtype, band, pick = shape
+    repairs = BOOLS if name in REPAIRED else (False,)
+    for repair, rows, short in product(repairs, ROWS, BOOLS):
+        kind = {"short": short, "tail": rows != "", "repair": repair}
+        choice = tile(target, name, width, band, pick, dtype, statistic, **kind)
+        case = Case(*shape, choice, statistic, rows, short, repair)
+        plain = statistic is None and rows == "" and not repair
+        if repair and not case.fast:
+            continue
+        wider = 2 * width
+        if plain or wider > WIDTHS[-1] or not served(target, dtype, wider, band, pick):
+            yield case
+        elif choice != tile(target, name, wider, band, pick, dtype, statistic, **kind):
+            yield case
 
 
 def routes(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
     """The kernels of topk_routing likewise."""
     for target in targets:
-        for dtype, band, width in product(COMPILED, (False, True), (64, 128)):
-            if served(target, dtype, width, band, False):
-                if routing.served(target, width, band, dtype):
-                    choice = routing.tile(target, width, band, dtype)
-                    shape = target, "routing", width, dtype
-                    yield Case(*shape, band, False, False, choice)
+        for dtype, band, width in product(COMPILED, BOOLS, (64, 128)):
+            if not routing.served(target, width, band, dtype):
+                continue
+            choice = routing.tile(target, width, band, dtype)
+            for pick, rows in product(BOOLS, ROWS):
+                if served(target, dtype, width, band, pick):
+                    shape = target, "routing", width, dtype, band, pick
+                    yield Case(*shape, choice, rows=rows)
         shape = target, "mix_back", MIXED, torch.bfloat16
-        yield Case(*shape, False, False, False, routing.BACK)
+        yield Case(*shape, False, False, routing.BACK)
 
 
 def _source(case: Case) -> ASTSource:
     fn, dtype = JITTED[case.kernel], TYPES[case.dtype]
-    careful = not case.pick or case.dtype == torch.float32
     constants = {
         "GROUP": 1,
         "D": case.width,
@@ -132,17 +155,17 @@ def _source(case: Case) -> ASTSource:
         "BLOCK_M": case.tile.m,
         "BLOCK_N": case.tile.n,
         "STRIPS": 2 if case.band else 0,
-        "WINDOW": case.window,
+        "WINDOW": case.masked,
         "PICK": case.pick,
         "SAFE": True,
         "UNSAFE": False,
         "ROW_BLOCK": 64,
         "AHEAD": case.tile.ahead,
-        "REPAIR": False,
-        "CAREFUL": careful,
-        "TAIL": case.window,
+        "REPAIR": case.repair,
+        "CAREFUL": case.careful,
+        "TAIL": case.rows != "",
         "EXACT": case.dtype == torch.float32,
-        "STATISTIC": GATHERING[case.statistic][0],
+        "STATISTIC": launch.GATHERED[case.statistic][0],
         "TOP": TOP if case.statistic == "mass" or case.kernel not in KERNELS else 0,
         "R": MIXED,
         "R_PAD": triton.next_power_of_2(MIXED),
@@ -154,9 +177,9 @@ def _source(case: Case) -> ASTSource:
         absent |= {"DL", "VALUE", "RATE"}
     if case.statistic != "mass":
         absent.add("CUT")
-    if not case.packed:
+    if case.rows != "packed":
         absent |= {"STARTS", "ENDS"}
-    if careful:
+    if not case.fast:
         absent.add("CARE")
     if not case.tile.descriptors:
         absent |= {name for name in fn.arg_names if name.endswith("_TILES")}
@@ -173,7 +196,8 @@ def _source(case: Case) -> ASTSource:
         elif name in ("H", "G", "count", "window", "band"):
             signature[name] = "i32"
         else:
-            integers.append(index)
+            if name != "T" or case.rows != "ragged":
+                integers.append(index)
             pointer = name.isupper() and name != "T"
             kind = "fp32" if name in FLOATS else "i32" if name in INTEGERS else dtype
             if name == "L" and case.dtype == torch.float32:

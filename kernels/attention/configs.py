@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import torch
 
+from kernels.targets import INTERPRETER, TARGETS, target_of
+
 KERNELS = ("forward", "band", "row", "column")
 WIDTHS = (16, 32, 64, 128)
-INTERPRETER = "interpreter"
 # Rows of up to so many tokens are short.
 SHORT = 2048
-TARGETS = ("cuda:80", "cuda:90", "hip:gfx942", "hip:gfx1100")
 
 
 class Tile(NamedTuple):
@@ -44,8 +44,8 @@ class Tile(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Serves heads up to `width` wide; band, pick (softpick) and short: True, False
-    or None for both.
+    """Serves heads up to `width` wide; band, pick (softpick), short and tail: True,
+    False or None for both.
     """
 
     width: int
@@ -53,8 +53,12 @@ class Row(NamedTuple):
     pick: bool | None
     tile: Tile
     short: bool | None = None
+    tail: bool | None = None
 
 
+# Of heads of 128 with softpick and masks at the end, four warps spill.
+WIDE = Tile(32, 64, 8, 3)
+WIDE_BAND = Tile(32, 64, 8, 3, descriptors=True, ahead=3)
 # fp16 and bf16.
 HALF: dict[str, dict[str, list[Row]]] = {
     "cuda:90": {
@@ -89,7 +93,11 @@ HALF: dict[str, dict[str, list[Row]]] = {
             ),
             Row(64, True, None, Tile(64, 64, 4, 3, ahead=3)),
             Row(64, False, None, Tile(64, 64, 4, 3)),
+            Row(128, True, True, WIDE_BAND, tail=True),
+            Row(128, True, False, Tile(32, 64, 4, 2, ahead=2), tail=True),
             Row(128, True, None, Tile(32, 64, 4, 3, descriptors=True, ahead=3)),
+            Row(128, False, True, WIDE, tail=True),
+            Row(128, False, False, Tile(32, 64, 4, 2), tail=True),
             Row(128, False, None, Tile(32, 64, 4, 3)),
         ],
     },
@@ -101,7 +109,7 @@ HALF: dict[str, dict[str, list[Row]]] = {
         ],
         "row": [
             Row(64, True, None, Tile(64, 32, 8, 2)),
-            Row(128, None, None, Tile(64, 32, 4, 2)),
+            Row(128, None, None, Tile(64, 32, 4, 2, registers=255)),
         ],
         "column": [
             Row(64, None, None, Tile(32, 64, 4, 2)),
@@ -125,7 +133,10 @@ HALF: dict[str, dict[str, list[Row]]] = {
             Row(64, None, False, Tile(64, 32, 16, 1)),
             Row(64, None, True, Tile(64, 32, 8, 1)),
         ],
-        "column": [Row(64, None, None, Tile(16, 32, 4, 1))],
+        "column": [
+            Row(64, True, True, Tile(16, 32, 8, 1), tail=True),
+            Row(64, None, None, Tile(16, 32, 4, 1)),
+        ],
     },
 }
 # Where a statistic of the rows is gathered, or its gradient spread; other kernels
@@ -138,27 +149,67 @@ GATHERING: dict[str, dict[str, list[Row]]] = {
             Row(128, None, None, Tile(64, 32, 4, 2)),
         ],
         "column": [
+            Row(
+                64,
+                True,
+                None,
+                Tile(32, 64, 4, 3, descriptors=True, ahead=3),
+                tail=True,
+            ),
             Row(64, True, None, Tile(64, 64, 4, 3, ahead=3)),
-            Row(64, False, None, Tile(64, 64, 4, 3)),
+            Row(64, False, False, Tile(64, 64, 4, 3), tail=False),
+            Row(64, False, None, Tile(32, 64, 4, 3)),
+            Row(128, True, None, WIDE_BAND, tail=True),
             Row(128, True, None, Tile(32, 64, 4, 3, descriptors=True, ahead=3)),
-            Row(128, False, None, Tile(32, 64, 4, 2)),
+            Row(128, False, True, WIDE),
+            Row(128, False, False, Tile(32, 64, 4, 2)),
         ],
     },
     "cuda:80": {
-        "row": [Row(128, None, None, Tile(64, 32, 4, 2))],
+        "row": [Row(128, None, None, Tile(64, 32, 4, 2, registers=255))],
         "forward": [
             Row(64, None, None, Tile(64, 32, 4, 2)),
-            Row(128, True, None, Tile(64, 32, 8, 2)),
-            Row(128, False, None, Tile(64, 32, 4, 2)),
+            Row(128, False, False, Tile(64, 32, 4, 2)),
+            Row(128, None, None, Tile(64, 32, 8, 2)),
         ],
     },
     "hip:gfx942": {},
     "hip:gfx1100": {
         "forward": [Row(64, None, None, Tile(64, 16, 4, 1))],
+        "band": [Row(64, True, None, Tile(32, 32, 8, 1))],
         "column": [
-            Row(64, True, None, Tile(16, 32, 4, 1)),
-            Row(64, False, None, Tile(16, 32, 8, 1)),
+            Row(64, True, False, Tile(16, 32, 4, 1)),
+            Row(64, None, None, Tile(16, 32, 8, 1)),
         ],
+    },
+}
+# Softpick's blocks that are done again, with arithmetic that takes more registers; a
+# forward pass keeps its m.
+REPAIRING: dict[str, dict[str, list[Row]]] = {
+    "cuda:90": {
+        "forward": [
+            Row(64, None, None, Tile(64, 32, 4, 2)),
+            Row(128, None, None, Tile(64, 32, 8, 2)),
+        ],
+        "column": [
+            Row(64, None, None, Tile(32, 64, 4, 3)),
+            Row(128, None, None, Tile(16, 64, 8, 2)),
+        ],
+    },
+    "cuda:80": {
+        "forward": [
+            Row(64, None, None, Tile(64, 32, 4, 2, registers=255)),
+            Row(128, None, None, Tile(64, 32, 8, 2)),
+        ],
+        "column": [
+            Row(64, None, None, Tile(16, 64, 4, 2)),
+            Row(128, None, None, Tile(32, 64, 8, 1)),
+        ],
+    },
+    "hip:gfx942": {},
+    "hip:gfx1100": {
+        "forward": [Row(64, None, None, Tile(64, 16, 4, 1))],
+        "column": [Row(64, None, None, Tile(16, 32, 8, 1))],
     },
 }
 # fp32: its products run on the scalar units. On gfx1100 no tile was found that does
@@ -175,6 +226,7 @@ CAPPED = Row(64, None, None, Tile(16, 16, 8, 1, registers=255))
 SINGLE: dict[str, dict[str, list[Row]]] = {
     "cuda:90": ANY_SINGLE
     | {
+        "forward": [Row(128, None, None, Tile(32, 16, 8, 1, registers=255))],
         "row": [CAPPED, *ANY_SINGLE["row"]],
         "column": [CAPPED, *ANY_SINGLE["column"]],
     },
@@ -184,10 +236,7 @@ SINGLE: dict[str, dict[str, list[Row]]] = {
             Row(16, True, None, Tile(32, 16, 4, 1)),
             *ANY_SINGLE["forward"],
         ],
-        "row": [
-            Row(64, False, True, Tile(16, 16, 4, 1)),
-            *ANY_SINGLE["row"],
-        ],
+        "row": [Row(64, False, True, CAPPED.tile), *ANY_SINGLE["row"]],
         "column": [CAPPED, *ANY_SINGLE["column"]],
     },
     "hip:gfx942": ANY_SINGLE,
@@ -201,16 +250,6 @@ SINGLE: dict[str, dict[str, list[Row]]] = {
         "column": [Row(64, None, None, Tile(16, 32, 16, 1))],
     },
 }
-
-
-def target_of(device: torch.device) -> str:
-    """The target whose tiles a device takes; whether there are any, `serves` says."""
-    if device.type == "cpu":
-        return INTERPRETER
-    properties = torch.cuda.get_device_properties(device)
-    if torch.version.hip:
-        return f"hip:{properties.gcnArchName.partition(':')[0]}"
-    return "cuda:90" if properties.major == 9 else f"cuda:{properties.major}0"
 
 
 def serves(
@@ -230,16 +269,14 @@ def served(target: str, dtype: torch.dtype, width: int, band: bool, pick: bool) 
     """Whether every kernel that a variant runs has a tile for this width."""
     kernels = [kernel for kernel in KERNELS if band or kernel != "band"]
     rows = table(target, dtype)
-    return all(_first(rows[kernel], width, band, pick, False) for kernel in kernels)
+    shape = width, band, pick, False, False
+    return all(_first(rows[kernel], *shape) for kernel in kernels)
 
 
-def _first(
-    rows: list[Row], width: int, band: bool, pick: bool, short: bool
-) -> Row | None:
-    """The row that serves, None where none does."""
-    asked = band, pick, short
+def _first(rows: list[Row], width: int, *asked: bool) -> Row | None:
+    """The row that serves (band, pick, short, tail), None where none does."""
     for row in rows:
-        flags = zip((row.band, row.pick, row.short), asked)
+        flags = zip((row.band, row.pick, row.short, row.tail), asked, strict=True)
         if width <= row.width and all(flag in (None, value) for flag, value in flags):
             return row
     return None
@@ -253,9 +290,15 @@ def tile(
     pick: bool,
     dtype: torch.dtype,
     statistic: str | None = None,
+    *,
     short: bool = False,
+    tail: bool = False,
+    repair: bool = False,
 ) -> Tile:
-    """The tile of a kernel; NotImplementedError where none was found to serve."""
+    """The tile of a kernel; NotImplementedError where none was found to serve. tail:
+    masks lie elsewhere than along the diagonal alone; repair: for the launch that
+    does softpick's blocks again.
+    """
     if target == INTERPRETER:
         return Tile(32, 16, 4, 1)
     if target not in HALF:
@@ -266,7 +309,9 @@ def tile(
     rows = table(target, dtype)[kernel]
     if statistic is not None and dtype != torch.float32:
         rows = GATHERING[target].get(kernel, rows)
-    row = _first(rows, width, band, pick, short)
+    if repair:
+        rows = REPAIRING[target].get(kernel, rows)
+    row = _first(rows, width, band, pick, short, tail)
     if row is None:
         variant = ("softpick" if pick else "softmax") + " with a band" * band
         raise NotImplementedError(

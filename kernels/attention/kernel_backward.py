@@ -175,6 +175,14 @@ def _delta(O, DO, m0, stride_o, T, H, rows, cols, D: tl.constexpr):
 
 
 @triton.jit
+def _store_sums(DELTA, FLOOR, lines, delta, floor, t, T):
+    """Both, and 0 beyond T: the column kernel reads whole blocks."""
+    tl.store(DELTA + lines, tl.where(t < T, delta, 0.0))
+    if FLOOR is not None:
+        tl.store(FLOOR + lines, tl.where(t < T, floor, 0.0))
+
+
+@triton.jit
 def _summed_delta(
     q,
     do,
@@ -278,10 +286,8 @@ def backward_band(
     if DL is not None:
         # L moves with e^(s-L), as delta enters dS with it.
         delta -= tl.load(DL + lines, mask=t < T, other=0.0) / scale
-    tl.store(DELTA + lines, delta, mask=t < T)
     floor = _floor(level, scale)
-    if FLOOR is not None:
-        tl.store(FLOOR + lines, floor, mask=t < T)
+    _store_sums(DELTA, FLOOR, lines, delta, floor, t, T)
     cut, rate = _statistic(CUT, RATE, lines[:, None])
     width: tl.constexpr = STRIPS * TILE
     P += tl.cast(head, tl.int64) * T * width
@@ -413,9 +419,7 @@ def backward_row(
         if DL is not None:
             # L moves with e^(s-L), as delta enters dS with it.
             delta -= tl.load(DL + lines, mask=t < T, other=0.0) / scale
-        tl.store(DELTA + lines, delta, mask=t < T)
-        if FLOOR is not None:
-            tl.store(FLOOR + lines, floor, mask=t < T)
+        _store_sums(DELTA, FLOOR, lines, delta, floor, t, T)
     else:
         delta = tl.load(DELTA + lines, mask=t < T, other=0.0)
         dq = _row_strips(

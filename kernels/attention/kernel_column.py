@@ -26,7 +26,8 @@ from kernels.attention.kernel_tiles import (
 
 @triton.jit
 def _sums(L, DELTA, FLOOR, t, T, PICK: tl.constexpr, OVER: tl.constexpr):
-    """(L, e^-L, delta) of the queries t; OVER: 0 beyond T. Softmax has no use for e^-L.
+    """(L, e^-L, delta) of the queries t, 0 beyond T, where only L holds no number
+    (OVER). Softmax has no use for e^-L.
 
     Unmasked: by a mask of a T that 16 does not divide they come one by one.
     """
@@ -37,8 +38,6 @@ def _sums(L, DELTA, FLOOR, t, T, PICK: tl.constexpr, OVER: tl.constexpr):
         floor = tl.load(FLOOR + t)
     if OVER:
         level = tl.where(t < T, level, 0.0)
-        floor = tl.where(t < T, floor, 0.0)
-        delta = tl.where(t < T, delta, 0.0)
     return level, floor, delta
 
 
@@ -85,7 +84,8 @@ def _column_blocks(
     STATISTIC: tl.constexpr,
 ):
     """dK and dV over the query blocks in [lo, near) and then [full, hi). Tiles are
-    [N, M]: keys are rows.
+    [N, M]: keys are rows. Queries beyond T need no mask of their own: q, dO, L, delta
+    and rate are 0 there, and so is what they add.
     """
     rows, cols = tl.arange(0, BLOCK_M), tl.arange(0, D_PAD)
     OVER: tl.constexpr = CHECK and TAIL  # A block can lie beyond T.
@@ -102,8 +102,6 @@ def _column_blocks(
         if CHECK:
             reach = _reach(STARTS, t[None, :], T, window)
             seen = _visible(t[None, :] - s[:, None], reach, WINDOW)
-            if OVER:
-                seen = seen & (t < T)[None, :]
             x = tl.where(seen, x, float("-inf"))
         dp = tl.zeros_like(x)
         # fmt: off
@@ -112,8 +110,6 @@ def _column_blocks(
                 DO_TILES, do_row, do_column, DO, m0, stride_o, rows, cols, T, D, OVER)
             dp = _dot(v, tl.trans(do))
         cut, rate = _statistic(CUT, RATE, lines + t[None, :])
-        if OVER:
-            rate = tl.where((t < T)[None, :], rate, 0.0)
         p, ds = _weights(
             x, level[None, :], floor[None, :], delta[None, :], dp, cut, rate, scale,
             STATISTIC, PICK, CAREFUL or CHECK, EXACT,
@@ -224,6 +220,14 @@ def _query_ranges(
 
 
 @triton.jit
+def _pairs(places, inside, TAIL: tl.constexpr):
+    """What a strip holds; TAIL: 0 beyond T."""
+    if TAIL:
+        return tl.load(places, mask=inside, other=0.0)
+    return tl.load(places)
+
+
+@triton.jit
 def _column_strips(
     dk,
     dv,
@@ -246,6 +250,7 @@ def _column_strips(
     BLOCK_N: tl.constexpr,
     STRIPS: tl.constexpr,
     AHEAD: tl.constexpr,
+    TAIL: tl.constexpr,
 ):
     """dK and dV from the strips: alpha times what the block's positions are as
     queries, then what they are as keys over the query blocks in [lo, near).
@@ -257,19 +262,19 @@ def _column_strips(
     start = tl.maximum((n0 // TILE - STRIPS + 1) * TILE, 0)
     for m0 in tl.range(start, end, BLOCK_M, num_stages=AHEAD):
         # Here the block's positions are queries, and m0 is one of keys.
-        q = _load(Q, m0, stride_q, other, cols, T, D, True)
+        q = _load(Q, m0, stride_q, other, cols, T, D, TAIL)
         back = s[:, None] - (m0 + other)[None, :]
         pairs = _strip(DS, width, s[:, None], (m0 + other)[None, :], STRIPS)
-        ds = tl.load(pairs, mask=(s < T)[:, None], other=0.0)
+        ds = _pairs(pairs, (s < T)[:, None], TAIL)
         part = _dot(tl.where(back <= band, ds, 0.0), q, part)
     dk += part * alpha
     for m0 in tl.range(lo, near, BLOCK_M, num_stages=AHEAD):
-        q = _load(Q, m0, stride_q, other, cols, T, D, True)
-        do = _load(DO, m0, stride_o, other, cols, T, D, True)
+        q = _load(Q, m0, stride_q, other, cols, T, D, TAIL)
+        do = _load(DO, m0, stride_o, other, cols, T, D, TAIL)
         t = (m0 + other)[None, :]
         pairs = _strip(0, width, t, s[:, None], STRIPS)
-        p = tl.load(P + pairs, mask=t < T, other=0.0)
-        ds = tl.load(DS + pairs, mask=t < T, other=0.0)
+        p = _pairs(P + pairs, t < T, TAIL)
+        ds = _pairs(DS + pairs, t < T, TAIL)
         dv = _dot(p, do, dv)
         dk = _dot(ds, q, dk)
     return dk, dv
@@ -304,7 +309,9 @@ def _column_item(
         n0, T, ENDS, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW
     )
     H = G * GROUP
-    for h in range(g * GROUP, g * GROUP + GROUP):
+    # What is hoisted takes registers that heads of 64, and fp32, then lack.
+    ANEW: tl.constexpr = D_PAD <= 64 or EXACT
+    for h in tl.range(g * GROUP, g * GROUP + GROUP, disable_licm=ANEW):
         q_start = b * stride_qb + tl.cast(h, tl.int64) * stride_qh
         do_start = b * stride_ob + tl.cast(h, tl.int64) * stride_oh
         q_row, q_column = _place(q_start, stride_qt)
@@ -322,7 +329,7 @@ def _column_item(
             dk, dv = _column_strips(
                 dk, dv, n0, s, lo, near, Q_h, DO_h, P + strips, DS + strips,
                 tl.load(ALPHA + h).to(tl.float32), stride_qt, stride_ot, T, band,
-                D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, AHEAD,
+                D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, AHEAD, TAIL,
             )
         k = _load(K, n0, stride_kt, rows, cols, T, D, True)
         v = k
@@ -359,7 +366,7 @@ def backward_column(
     CAREFUL: tl.constexpr, EXACT: tl.constexpr, STATISTIC: tl.constexpr,
 ):
     """dK_BTGD and dV_BTGD, a program per block of keys. TAIL: query blocks past the
-    diagonal need a mask (a window, or T % BLOCK_M). REPAIR: a few programs share
+    diagonal need a mask (a window, or T % TILE). REPAIR: a few programs share
     all `count` blocks and do again those that see a row which needs care.
     """
     if REPAIR:
@@ -368,7 +375,8 @@ def backward_column(
         row_blocks = tl.cdiv(T, ROW_BLOCK)
         heads = GROUP * row_blocks
         if _any(CARE, lo // blocks * heads, tl.cdiv(hi, blocks) * heads) > 0:
-            for item in range(lo, hi):
+            # Nothing is hoisted: it would take the registers that care needs.
+            for item in tl.range(lo, hi, disable_licm=True):
                 first = item % blocks * BLOCK_N // ROW_BLOCK
                 care = 0
                 for head in range(item // blocks * GROUP, (item // blocks + 1) * GROUP):

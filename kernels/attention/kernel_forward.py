@@ -269,7 +269,8 @@ def forward(
     if REPAIR:
         lo, hi = _share(count)
         if _any(CARE, lo, hi) > 0:
-            for item in range(lo, hi):
+            # Nothing is hoisted: it would take the registers that care needs.
+            for item in tl.range(lo, hi, disable_licm=True):
                 if tl.load(CARE + item) > 0:
                     _forward_item(
                         item, Q, K, V, O, L, VALUE, CUT, ALPHA, STARTS, CARE, K_TILES,

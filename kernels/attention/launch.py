@@ -12,9 +12,10 @@ import triton
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.attention import kernel_backward, kernel_column, kernel_forward
-from kernels.attention.configs import SHORT, WIDTHS, Tile, target_of, tile
+from kernels.attention.configs import SHORT, WIDTHS, Tile, tile
 from kernels.attention.kernel_tiles import ENTROPY, MASS, SQUARES, TILE
 from kernels.attention.rows import levels, per_row
+from kernels.targets import target_of
 
 # Statistic -> how it is compiled; its gradient per weight is a factor times its own
 # times 1 (above the cut), ln p or p; Euler's sum p d/dp is a factor times itself.
@@ -83,7 +84,14 @@ def flags(
     }
 
 
-def chosen(name: str, q: torch.Tensor, shared: dict, variant: Variant) -> Tile:
+def has_tail(q: torch.Tensor, shared: dict) -> bool:
+    """Whether blocks need masks elsewhere than along the diagonal."""
+    return shared["WINDOW"] or q.shape[1] % TILE.value != 0
+
+
+def chosen(
+    name: str, q: torch.Tensor, shared: dict, variant: Variant, repair: bool = False
+) -> Tile:
     """The tile of a kernel for these tensors."""
     return tile(
         target_of(q.device),
@@ -93,7 +101,9 @@ def chosen(name: str, q: torch.Tensor, shared: dict, variant: Variant) -> Tile:
         shared["PICK"],
         q.dtype,
         variant.statistic,
-        q.shape[1] <= SHORT,
+        short=q.shape[1] <= SHORT,
+        tail=has_tail(q, shared),
+        repair=repair,
     )
 
 
@@ -130,7 +140,6 @@ def forward(
     alpha: torch.Tensor | None,
     starts: torch.Tensor | None,
     variant: Variant,
-    block: Tile | None = None,
 ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """o_BTHD where there is a v, L_BHT (dot units); the statistic and its cut_BHT
     where there are any.
@@ -143,11 +152,12 @@ def forward(
     value = None if variant.statistic is None else per_row(q)
     cut = per_row(q) if variant.statistic == "mass" else None
     shared = flags(q, k, starts, variant)
-    block = block or chosen("forward", q, shared, variant)
+    block = chosen("forward", q, shared, variant)
     count = B * H * triton.cdiv(T, block.m)
     fast = variant.pick and q.dtype != torch.float32
     care = torch.empty(count, dtype=torch.int32, device=q.device) if fast else None
     for repair in (False, True) if fast else (False,):
+        block = chosen("forward", q, shared, variant, repair)
         kernel_forward.forward[(min(count, REPAIRERS) if repair else count,)](
             q,
             k,
@@ -221,7 +231,7 @@ class Rows(NamedTuple):
 
 class Summed(NamedTuple):
     """Of every row, fp32 [B, H, T]: delta = o · do less what statistics add, and
-    softpick's e^-L. The first backward kernel writes them.
+    softpick's e^-L. The first backward kernel writes them, and 0 behind them.
     """
 
     delta: torch.Tensor
@@ -254,12 +264,11 @@ def backward_band(
     alpha: torch.Tensor,
     starts: torch.Tensor | None,
     variant: Variant,
-    block: Tile | None = None,
 ) -> tuple[Summed, Band]:
     """The band's tiles and the sums: the first backward kernel where there is one."""
     B, T, H, D = q.shape
     shared = flags(q, k, starts, variant)
-    block = block or chosen("band", q, shared, variant)
+    block = chosen("band", q, shared, variant)
     blocks = triton.cdiv(T, block.m)
     summed = Summed.empty(q, variant)
     columns = shared["STRIPS"] * TILE.value
@@ -312,14 +321,13 @@ def backward_row(
     band: Band | None,
     variant: Variant,
     dq: torch.Tensor,
-    block: Tile | None = None,
 ) -> torch.Tensor | None:
     """Writes dq and, where there is no band, the sums; returns, where column is fast,
     which blocks of queries need careful arithmetic.
     """
     B, T, H, _ = q.shape
     shared = flags(q, k, starts, variant)
-    block = block or chosen("row", q, shared, variant)
+    block = chosen("row", q, shared, variant)
     blocks = triton.cdiv(T, block.m)
     care = None
     if variant.pick and q.dtype != torch.float32:
@@ -376,21 +384,20 @@ def backward_column(
     variant: Variant,
     dk: torch.Tensor,
     dv: torch.Tensor | None,
-    block: Tile | None = None,
 ) -> None:
     """Writes dk and dv."""
     B, T, G, _ = k.shape
     shared = flags(q, k, starts, variant)
-    block = block or chosen("column", q, shared, variant)
     ends = None
     if starts is not None:
         ends = torch.searchsorted(starts, starts, right=True, out_int32=True)
-    count = B * G * triton.cdiv(T, block.n)
     # The row kernel's block, which divides T into as many as there are flags.
     flagged = (
         1 if care is None else triton.next_power_of_2(triton.cdiv(T, care.shape[2]))
     )
     for repair in (False,) if care is None else (False, True):
+        block = chosen("column", q, shared, variant, repair)
+        count = B * G * triton.cdiv(T, block.n)
         kernel_column.backward_column[(min(count, REPAIRERS) if repair else count,)](
             q,
             k,
@@ -428,7 +435,7 @@ def backward_column(
             ROW_BLOCK=flagged,
             REPAIR=repair,
             CAREFUL=repair or care is None,
-            TAIL=shared["WINDOW"] or T % block.m != 0,
+            TAIL=has_tail(q, shared),
             **shared,
             **block.options,
         )
@@ -448,7 +455,7 @@ def statistic_rows(
     _, slope, degree = GATHERED[variant.statistic]
     whole = dvalue * value * (-degree * variant.scale)
     whole = whole if dL is None else whole + dL
-    rate = per_row(q).copy_(slope * dvalue)
+    rate = per_row(q, zero=True).copy_(slope * dvalue)
     return Rows(per_row(q).copy_(whole), cut, rate)
 
 

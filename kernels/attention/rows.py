@@ -9,12 +9,17 @@ import torch
 BLOCK = 128
 
 
-def per_row(q: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def per_row(
+    q: torch.Tensor, dtype: torch.dtype = torch.float32, zero: bool = False
+) -> torch.Tensor:
     """A new tensor [B, H, T] in which every head's rows are stored up to a multiple
-    of BLOCK: kernels read whole blocks of it.
+    of BLOCK: kernels read whole blocks of it. zero: what lies behind T is 0.
     """
     B, T, H, _ = q.shape
-    return q.new_empty(B, H, -(-T // BLOCK) * BLOCK, dtype=dtype)[:, :, :T]
+    rows = q.new_empty(B, H, -(-T // BLOCK) * BLOCK, dtype=dtype)
+    if zero:
+        rows[:, :, T:].zero_()
+    return rows[:, :, :T]
 
 
 def levels(q: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """make aot: what it compiles, and that it refuses what does not fit."""
 
 import sys
+from concurrent.futures import Future
 from itertools import product
 
 import pytest
@@ -13,6 +14,7 @@ from kernels.aot_cases import others  # noqa: E402
 from kernels.attention import configs  # noqa: E402
 from kernels.attention.aot import COMPILED, routes, shipped  # noqa: E402
 from kernels.attention.rows import BLOCK  # noqa: E402
+from kernels.targets import TARGETS  # noqa: E402
 from kernels.topk_routing import launch as routing  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
 
@@ -22,25 +24,46 @@ W7900 = "hip:gfx1100"
 
 def test_every_tile_that_a_launch_can_take_is_compiled():
     compiled = {(c.target, c.kernel, c.dtype, c.tile) for c in shipped()}
-    for target, dtype in product(configs.TARGETS, COMPILED):
+    for target, dtype in product(TARGETS, COMPILED):
         tables = [configs.table(target, dtype)]
         if dtype == BF16:
-            tables.append(configs.GATHERING[target])
+            tables += [configs.GATHERING[target], configs.REPAIRING[target]]
         for table in tables:
             for kernel, rows in table.items():
                 for row in rows:
                     assert (target, kernel, dtype, row.tile) in compiled
-    assert aot.TARGETS == configs.TARGETS
 
 
 def test_rows_are_stored_in_whole_blocks():
     assert all(BLOCK % case.tile.m == 0 for case in shipped())
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_tiles_of_one_call_fit_together(target):
+    """A repair reads flags that the first launch wrote per block of queries; the
+    column kernel reads whole blocks of what the kernel before it wrote in whole ones.
+    """
+    shapes = product((BF16, F32), configs.WIDTHS, *[(False, True)] * 4, (None, "mass"))
+    for dtype, width, band, pick, short, tail, statistic in shapes:
+        if not configs.served(target, dtype, width, band, pick):
+            continue
+
+        def side(kernel, repair=False):
+            kind = {"short": short, "tail": tail, "repair": repair}
+            asked = target, kernel, width, band, pick, dtype, statistic
+            return configs.tile(*asked, **kind).m
+
+        repairs = (False, True) if pick and dtype == BF16 else (False,)
+        first = side("band" if band else "row")
+        for repair in repairs:
+            assert side("forward", repair) == side("forward")
+            assert first % side("column", repair) == 0
+
+
 def test_every_tile_of_the_routing_is_compiled():
     compiled = {(c.target, c.dtype, c.tile) for c in routes()}
     for dtype, tiles in ((BF16, routing.HALF), (F32, routing.SINGLE)):
-        assert set(tiles) == set(aot.TARGETS)
+        assert set(tiles) == set(TARGETS)
         for target, rows in tiles.items():
             assert all((target, dtype, row.tile) in compiled for row in rows)
 
@@ -113,7 +136,7 @@ def test_a_spill_or_too_much_shared_memory_does_not_fit():
     assert not aot.Cost(32, 0, 100 * 1024).fits("cuda:80")
 
 
-@pytest.mark.parametrize("target", aot.TARGETS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_one_kernel_per_target_is_compiled(target):
     case = next(c for c in others((target,)) if "gelu" in c.kernel)
     found = aot.cost(case)
@@ -136,13 +159,19 @@ def test_the_command_fails_where_something_does_not_fit(monkeypatch, capsys):
         def __exit__(self, *_):
             return None
 
-        map = staticmethod(map)
+        def submit(self, function, case):
+            done = Future()
+            try:
+                done.set_result(function(case))
+            except KeyError as error:
+                done.set_exception(error)
+            return done
 
     cases = [c for c in shipped((W7900,)) if c.kernel == "band"][:2]
     costs = dict(zip(cases, (aot.Cost(99, 0, 0), aot.Cost(99, 8, 0))))
     monkeypatch.setattr(script, "ProcessPoolExecutor", Alone)
     monkeypatch.setattr(script, "binaries", lambda targets: cases)
-    monkeypatch.setattr(script, "cost", costs.get)
+    monkeypatch.setattr(script, "cost", costs.__getitem__)
     monkeypatch.setattr(sys, "argv", ["aot.py", W7900])
     assert script.main() == 1
     out = capsys.readouterr().out
@@ -150,3 +179,7 @@ def test_the_command_fails_where_something_does_not_fit(monkeypatch, capsys):
     costs[cases[1]] = aot.Cost(99, 0, 0)
     assert script.main() == 0
     assert "\n2 of 2 binaries fit" in capsys.readouterr().out
+    del costs[cases[1]]
+    with pytest.raises(KeyError) as failed:
+        script.main()
+    assert cases[1].name in failed.value.__notes__[0]

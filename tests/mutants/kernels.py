@@ -115,7 +115,37 @@ ROW_MUTANTS = [
         f"{ATTENTION}/kernel_column.py",
         "floor = tl.load(FLOOR + t)",
         "floor = tl.load(FLOOR + tl.maximum(t - 1, 0))",
-        Test(f"{KERNEL}::test_close_to_float64[96-2-1-16-float16-softpick]"),
+        Test(f"{KERNEL}::test_close_to_float64[64-2-1-16-float16-softpick]"),
+    ),
+    Mutant(
+        "rows-behind-the-last",
+        "keys hear from rows behind the last, where L holds no number",
+        f"{ATTENTION}/kernel_column.py",
+        "level = tl.where(t < T, level, 0.0)",
+        "level += 0.0",
+        Test(f"{KERNEL}::test_close_to_float64[33-2-2-16-float32-softpick]"),
+    ),
+    Mutant(
+        "rate-behind-the-last",
+        "a statistic's gradient holds no number behind the last row",
+        f"{ATTENTION}/launch.py",
+        "rate = per_row(q, zero=True)",
+        "rate = per_row(q)",
+        Test(
+            f"{ROWS}::test_close_to_float64[T=33 H=2 D=16 dtype=float32 "
+            "normaliser=softmax window=7 layout=fused statistic=entropy]"
+        ),
+    ),
+    Mutant(
+        "level-in-fp32",
+        "L of fp32 rows is kept in fp32, which has no digit left at large scores",
+        f"{ATTENTION}/rows.py",
+        "torch.float64 if q.dtype == torch.float32 else torch.float32",
+        "torch.float32",
+        Test(
+            f"{KERNEL}::test_close_to_float64"
+            "[60-4-4-16-float32-softmax-None-None-fused-100.0-4]"
+        ),
     ),
     Mutant(
         "routing-first-eighth",
