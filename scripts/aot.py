@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """`make aot`: every kernel for every target, without a GPU. Fails on spills and on
-shared memory that is not there. Takes target names to keep to.
+shared memory that is not there. Of attention's variants those that may need more than
+their neighbours, with --full all.
 """
 
+import argparse
 import multiprocessing
 import os
 import sys
@@ -16,17 +18,17 @@ sys.path[0] = str(ROOT)
 
 from kernels.aot import Cost, cost  # noqa: E402
 from kernels.aot_cases import others  # noqa: E402
-from kernels.attention.aot import routes, shipped  # noqa: E402
+from kernels.attention.aot import cases as attention  # noqa: E402
 from kernels.decode.aot import cases as decoding  # noqa: E402
 from kernels.targets import TARGETS  # noqa: E402
 
 PROCESSES = int(os.environ.get("JOBS") or len(os.sched_getaffinity(0)))
 
 
-def binaries(targets: tuple[str, ...]) -> list:
+def binaries(targets: tuple[str, ...], full: bool) -> list:
     """The cases of these targets, once for those whose source and options agree."""
-    found, kinds = {}, (shipped, routes, decoding, others)
-    for case in chain.from_iterable(kind(targets) for kind in kinds):
+    found, kinds = {}, (attention(targets, full), decoding(targets), others(targets))
+    for case in chain.from_iterable(kinds):
         options = sorted(case.options.items())
         key = case.target, case.source().hash(), *options
         found.setdefault(key, case)
@@ -51,10 +53,14 @@ def line(case, found: Cost) -> str:
 
 def main() -> int:
     """Print a line per configuration; 1 when one does not fit its target."""
-    targets = tuple(sys.argv[1:]) or TARGETS
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("targets", nargs="*", help=f"of {', '.join(TARGETS)}")
+    parser.add_argument("--full", action="store_true", help="all variants: an hour")
+    given = parser.parse_args()
+    targets = tuple(given.targets) or TARGETS
     if unknown := set(targets) - set(TARGETS):
-        sys.exit(f"unknown targets {sorted(unknown)}: {', '.join(TARGETS)}")
-    cases, bad, began = binaries(targets), [], time.monotonic()
+        parser.error(f"unknown targets {sorted(unknown)}: {', '.join(TARGETS)}")
+    cases, bad, began = binaries(targets, given.full), [], time.monotonic()
     print(f"{len(cases)} binaries, {PROCESSES} processes: registers, spills, shared")
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
@@ -64,9 +70,8 @@ def main() -> int:
             print(f"{number:4}/{len(cases)} {line(case, found)}", flush=True)
             if not found.fits(case.target):
                 bad.append(line(case, found))
-    seconds = time.monotonic() - began
+    fit, seconds = len(cases) - len(bad), time.monotonic() - began
     print("", *bad, sep="\n")
-    fit = len(cases) - len(bad)
     print(f"{fit} of {len(cases)} binaries fit their target; {seconds:.0f} s")
     return 1 if bad else 0
 

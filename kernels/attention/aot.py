@@ -3,7 +3,7 @@ dtype and flags decide a binary.
 """
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import chain, product
 from typing import NamedTuple
 
 import torch
@@ -92,9 +92,30 @@ class Case(NamedTuple):
         """What the compiler is told."""
         return self.tile.options
 
+    @property
+    def telling(self) -> bool:
+        """Whether it may need more than its neighbours: statistics weigh most with
+        documents, repairs too; of fp32 documents stand for all masks.
+        """
+        whole, packed = self.rows == "", self.rows == "packed"
+        if self.repair:
+            return packed
+        if self.statistic == "entropy":
+            return whole
+        if self.dtype == torch.float32 or self.kernel == "routing":
+            return packed or whole and self.statistic is None
+        return packed or whole or self.statistic is None
+
     def source(self) -> ASTSource:
         """The kernel specialised as a launch with aligned inputs would do it."""
         return _source(self)
+
+
+def cases(targets: tuple[str, ...], full: bool) -> Iterator[Case]:
+    """Both kinds below; without full the telling ones."""
+    for case in chain(shipped(targets), routes(targets)):
+        if full or case.telling:
+            yield case
 
 
 def shipped(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
