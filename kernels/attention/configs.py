@@ -202,7 +202,7 @@ REPAIRING: dict[str, dict[str, list[Row]]] = {
             Row(128, None, None, Tile(64, 32, 8, 2)),
         ],
         "column": [
-            Row(64, None, None, Tile(16, 64, 4, 2)),
+            Row(64, None, None, Tile(16, 64, 4, 2, registers=255)),
             Row(128, None, None, Tile(32, 64, 8, 1)),
         ],
     },
@@ -237,7 +237,7 @@ SINGLE: dict[str, dict[str, list[Row]]] = {
             *ANY_SINGLE["forward"],
         ],
         "row": [Row(64, False, True, CAPPED.tile), *ANY_SINGLE["row"]],
-        "column": [CAPPED, *ANY_SINGLE["column"]],
+        "column": [CAPPED, Row(128, None, None, Tile(16, 16, 8, 2, registers=255))],
     },
     "hip:gfx942": ANY_SINGLE,
     "hip:gfx1100": {
