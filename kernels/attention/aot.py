@@ -158,10 +158,11 @@ def routes(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
         for dtype, band, width in product(COMPILED, BOOLS, (64, 128)):
             if not routing.served(target, width, band, dtype):
                 continue
-            choice = routing.tile(target, width, band, dtype)
             for pick, rows in product(BOOLS, ROWS):
                 if served(target, dtype, width, band, pick):
                     shape = target, "routing", width, dtype, band, pick
+                    tail = rows in ("window", "packed")
+                    choice = routing.tile(target, width, band, dtype, pick, tail)
                     yield Case(*shape, choice, rows=rows)
         shape = target, "mix_back", MIXED, torch.bfloat16
         yield Case(*shape, False, False, routing.BACK)

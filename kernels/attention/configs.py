@@ -206,7 +206,12 @@ REPAIRING: dict[str, dict[str, list[Row]]] = {
             Row(128, None, None, Tile(32, 64, 8, 1)),
         ],
     },
-    "hip:gfx942": {},
+    "hip:gfx942": {
+        "column": [
+            Row(64, None, None, Tile(32, 64, 4, 1)),
+            Row(128, None, None, Tile(16, 64, 4, 1)),
+        ],
+    },
     "hip:gfx1100": {
         "forward": [Row(64, None, None, Tile(64, 16, 4, 1))],
         "column": [Row(64, None, None, Tile(16, 32, 8, 1))],

@@ -12,7 +12,9 @@ SMALL = Row(128, True, None, Tile(64, 16, 8, 1))
 # fp16 and bf16, by target: the first row that matches serves.
 HALF: dict[str, list[Row]] = {
     "cuda:90": [
-        Row(64, None, None, Tile(64, 64, 4, 3)),
+        Row(64, False, None, Tile(64, 64, 4, 3)),
+        Row(64, True, False, Tile(64, 64, 4, 3), tail=False),
+        Row(64, True, None, Tile(64, 32, 4, 3)),
         Row(128, False, None, Tile(64, 64, 4, 2)),
         SMALL,
     ],
@@ -48,26 +50,38 @@ SINGLE: dict[str, list[Row]] = {
 BACK = Tile(32, 64, 4, 3)
 
 
-def _first(target: str, width: int, band: bool, dtype: torch.dtype) -> Tile | None:
-    """The tile that serves; None where none does."""
+def _first(
+    target: str, width: int, band: bool, dtype: torch.dtype, *asked: bool
+) -> Tile | None:
+    """The tile that serves (pick, tail); None where none does."""
     for row in (SINGLE if dtype == torch.float32 else HALF)[target]:
-        if width <= row.width and row.band in (None, band):
+        flags = zip((row.band, row.pick, row.tail), (band, *asked), strict=True)
+        if width <= row.width and all(flag in (None, value) for flag, value in flags):
             return row.tile
     return None
 
 
 def served(target: str, width: int, band: bool, dtype: torch.dtype) -> bool:
     """Whether `routing` has a tile that does not spill."""
-    return _first(target, width, band, dtype) is not None
+    return _first(target, width, band, dtype, False, False) is not None
 
 
-def tile(target: str, width: int, band: bool, dtype: torch.dtype) -> Tile:
-    """The tile of `routing`; NotImplementedError where there is none."""
+def tile(
+    target: str,
+    width: int,
+    band: bool,
+    dtype: torch.dtype,
+    pick: bool = False,
+    tail: bool = False,
+) -> Tile:
+    """The tile of `routing`; NotImplementedError where there is none. tail: a window
+    or documents.
+    """
     if target == INTERPRETER:
         return Tile(32, 16, 4, 1)
     if target not in HALF:
         raise NotImplementedError(f"no tiles for {target}: {', '.join(HALF)}")
-    found = _first(target, width, band, dtype)
+    found = _first(target, width, band, dtype, pick, tail)
     if found is None:
         raise NotImplementedError(
             f"routing of heads of width {width} with a band in {dtype} on {target}: no "
@@ -91,7 +105,8 @@ def routing(
     shared = flags(q, k, starts, variant)
     del shared["STATISTIC"]
     band = shared["STRIPS"] > 0
-    block = tile(target_of(q.device), shared["D_PAD"], band, q.dtype)
+    asked = shared["D_PAD"], band, q.dtype, variant.pick, shared["WINDOW"]
+    block = tile(target_of(q.device), *asked)
     kernel.routing[(B * triton.cdiv(T, block.m),)](
         q,
         k,
