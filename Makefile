@@ -160,7 +160,7 @@ gpu-test: | $(SETUP_TEST)	## Every shipped kernel configuration on this machine'
 	$(Q)$(if $(ARGS),,$(PYTEST) -m 'gpu and alone' tests/kernels)
 	$(Q)$(if $(ARGS),,$(PYTEST) -m gpu --ignore=tests/kernels)
 
-aot: | $(SETUP_TEST)	## Compile every kernel configuration for every target, no GPU needed (TARGETS=cuda:90 JOBS=2 FULL=y)
+aot: | $(SETUP_TEST)	## Compile every kernel's tiles for every target, no GPU needed; FULL=y in all variants (TARGETS=cuda:90 JOBS=2)
 	$(Q)$(PY) scripts/aot.py $(TARGETS) $(if $(filter y,$(FULL)),--full)
 
 style: | $(SETUP_TEST)	## black, whitespace, imports, commit messages: check only

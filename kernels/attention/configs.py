@@ -1,9 +1,10 @@
 """Which tile each kernel runs with: one table per target, no tuning at run time.
 
 A tile is chosen by target, kernel, padded head width, variant and whether rows are
-short; the first row that matches serves. `make aot` compiles every choice without a
-GPU and refuses spills, so a faster tile that spills is not here. cuda:90 was measured
-on an H100 and an H200 (results/bench); the others are the largest that fit.
+short or have a tail; the first row that matches serves. `make aot` compiles every tile
+without a GPU and refuses spills, so a faster tile that spills is not here. cuda:90 was
+measured on an H100 and an H200 (results/bench), except for tails and repairs; the
+others are the largest that fit.
 """
 
 from typing import NamedTuple
@@ -54,6 +55,19 @@ class Row(NamedTuple):
     tile: Tile
     short: bool | None = None
     tail: bool | None = None
+
+    def matches(
+        self,
+        width: int,
+        band: bool,
+        pick: bool,
+        short: bool = False,
+        tail: bool = False,
+    ) -> bool:
+        """Whether it serves this."""
+        asked = band, pick, short, tail
+        flags = zip((self.band, self.pick, self.short, self.tail), asked)
+        return width <= self.width and all(flag in (None, is_) for flag, is_ in flags)
 
 
 # Of heads of 128 with softpick and masks at the end, four warps spill.
@@ -274,17 +288,8 @@ def served(target: str, dtype: torch.dtype, width: int, band: bool, pick: bool) 
     """Whether every kernel that a variant runs has a tile for this width."""
     kernels = [kernel for kernel in KERNELS if band or kernel != "band"]
     rows = table(target, dtype)
-    shape = width, band, pick, False, False
-    return all(_first(rows[kernel], *shape) for kernel in kernels)
-
-
-def _first(rows: list[Row], width: int, *asked: bool) -> Row | None:
-    """The row that serves (band, pick, short, tail), None where none does."""
-    for row in rows:
-        flags = zip((row.band, row.pick, row.short, row.tail), asked, strict=True)
-        if width <= row.width and all(flag in (None, value) for flag, value in flags):
-            return row
-    return None
+    shape = width, band, pick
+    return all(any(row.matches(*shape) for row in rows[kernel]) for kernel in kernels)
 
 
 def tile(
@@ -316,7 +321,8 @@ def tile(
         rows = GATHERING[target].get(kernel, rows)
     if repair:
         rows = REPAIRING[target].get(kernel, rows)
-    row = _first(rows, width, band, pick, short, tail)
+    shape = width, band, pick, short, tail
+    row = next((row for row in rows if row.matches(*shape)), None)
     if row is None:
         variant = ("softpick" if pick else "softmax") + " with a band" * band
         raise NotImplementedError(

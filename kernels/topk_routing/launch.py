@@ -51,14 +51,12 @@ BACK = Tile(32, 64, 4, 3)
 
 
 def _first(
-    target: str, width: int, band: bool, dtype: torch.dtype, *asked: bool
+    target: str, width: int, band: bool, dtype: torch.dtype, pick: bool, tail: bool
 ) -> Tile | None:
-    """The tile that serves (pick, tail); None where none does."""
-    for row in (SINGLE if dtype == torch.float32 else HALF)[target]:
-        flags = zip((row.band, row.pick, row.tail), (band, *asked), strict=True)
-        if width <= row.width and all(flag in (None, value) for flag, value in flags):
-            return row.tile
-    return None
+    """The tile that serves; None where none does."""
+    rows = (SINGLE if dtype == torch.float32 else HALF)[target]
+    matching = (row.tile for row in rows if row.matches(width, band, pick, tail=tail))
+    return next(matching, None)
 
 
 def served(target: str, width: int, band: bool, dtype: torch.dtype) -> bool:
