@@ -78,10 +78,11 @@ HALF: dict[str, dict[str, list[Row]]] = {
     "cuda:90": {
         "forward": [
             Row(64, True, False, Tile(128, 64, 8, 3), short=False),
+            Row(64, None, True, Tile(64, 32, 4, 3, descriptors=True), short=True),
             Row(64, True, None, Tile(64, 64, 4, 2, descriptors=True)),
-            Row(64, False, True, Tile(64, 64, 4, 3), short=True),
             Row(64, False, None, Tile(64, 64, 4, 3, descriptors=True)),
-            Row(128, None, None, Tile(64, 32, 4, 3, descriptors=True)),
+            Row(128, True, None, Tile(64, 32, 4, 3)),
+            Row(128, False, None, Tile(64, 32, 4, 3, descriptors=True)),
         ],
         "band": [
             Row(64, True, None, Tile(64, 32, 4, 1)),

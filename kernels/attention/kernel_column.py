@@ -344,8 +344,6 @@ def _column_item(
             D, D_PAD, BLOCK_M, STRIPS, WINDOW, TAIL, PICK, CAREFUL, EXACT,
             STATISTIC,
         )
-    if PICK:
-        dv = dv * 0.5
     own = b * stride_gb + g * D
     _store(DK + own, n0, stride_gt, rows, cols, T, D, dk * scale)
     if V is not None:

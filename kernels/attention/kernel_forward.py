@@ -81,17 +81,19 @@ def _forward_blocks(
             x += tl.where(back <= band, alpha * _dot(k_here, tl.trans(q_there)), 0.0)
         if CHECK:
             x = _masked(x, _visible(back, reach, WINDOW), PICK)
-        new_top, shrink, before = top, 1.0, total
+        new_top, shrink, before, floor = top, 1.0, total, 1.0
         if SAFE:
             new_top = tl.maximum(top, tl.max(x, 1))
             shrink = tl.exp2((top - new_top) * unit)
             total = total * shrink
             if V is not None:
                 acc = acc * shrink[:, None]
-        e = _power(x, new_top[:, None], scale, CAREFUL or CHECK)
+            floor = tl.exp2(-new_top * unit)[:, None]
+            e = _power(x, new_top[:, None], scale, CAREFUL or CHECK)
+        else:
+            e = tl.exp2(x * unit)
         if PICK:
-            floor = tl.exp2(-new_top * unit)
-            e = _minus_one(x, e, floor[:, None], scale, CAREFUL or CHECK, EXACT)
+            e = _minus_one(x, e, floor, scale, CAREFUL or CHECK, EXACT)
             total += tl.sum(tl.abs(e), 1)
             e = e + tl.abs(e)
         else:

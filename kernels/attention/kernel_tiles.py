@@ -25,13 +25,16 @@ TILE = tl.constexpr(64)
 # Below every finite score, and finite: the difference of two is no NaN.
 LOWEST = tl.constexpr(-1e38)
 # Softpick's fast arithmetic serves rows with |log2 of the sum| up to LOUD and a mean
-# |e^s - 1| of at least QUIET: there it is right to 2^-11, half's rounding. Blocks
-# with another row are repaired by a second launch with the careful form. Masked
-# tiles are always careful: rows that see few keys lie there, whose gradient is what
-# 1 - p leaves.
-LOUD = tl.constexpr(1024.0)
+# |e^s - 1| of at least QUIET: there no e^s leaves the range of bf16, and all is right
+# to 2^-11, half's rounding. Blocks with another row are repaired by a second launch
+# with the careful form. Masked tiles are always careful: rows that see few keys lie
+# there, whose gradient is what 1 - p leaves.
+LOUD = tl.constexpr(64.0)
 QUIET = tl.constexpr(0.001)
-# Rows with fewer visible keys get softpick's delta summed, not from the rounded o.
+# step(x) is x times this within [0, 1]: one multiplication, no predicate.
+STEEP = tl.constexpr(1e38)
+# Rows with fewer visible keys get softpick's delta summed, not from the rounded o, and
+# lie in masked tiles alone: no block has fewer keys.
 FEW = tl.constexpr(16)
 # What is gathered of every row beside its sum (STATISTIC): the mass of its TOP
 # largest weights, the entropy -sum p ln p, or sum p^2. `kind` in launch.py.
@@ -161,15 +164,23 @@ def _minus_one(x, e, floor, scale, CAREFUL: tl.constexpr, EXACT: tl.constexpr):
 
 
 @triton.jit
+def _clamped(x):
+    """x within [0, 1]: what computes x saturates, so that this costs nothing."""
+    return tl.clamp(x, 0.0, 1.0)
+
+
+@triton.jit
 def _needs_care(level, t, T, reach, scale, WINDOW: tl.constexpr):
     """1 where a row of this block has scores so large that a fused multiply-add
-    rounds visibly, or mostly so small that e^s - 1 cancels; else 0.
+    rounds visibly, or, in tiles without a mask, mostly so small that e^s - 1 cancels;
+    else 0.
     """
     log_sum = level * (scale * LOG2E)
     seen = t + 1
     if WINDOW:
         seen = tl.minimum(seen, reach)
-    care = (tl.abs(log_sum) > LOUD) | (tl.exp2(log_sum) < seen * QUIET)
+    quiet = (seen >= FEW) & (tl.exp2(log_sum) < seen * QUIET)
+    care = (tl.abs(log_sum) > LOUD) | quiet
     return tl.max(tl.where(care & (t < T), 1, 0), 0)
 
 
@@ -216,9 +227,9 @@ def _weights(
     CAREFUL: tl.constexpr,
     EXACT: tl.constexpr,
 ):
-    """p (softpick: 2p, as d + |d| is cheaper than max(d, 0)) and dS of a tile from
-    L, softpick's floor = e^-L, delta = o · do and dP, which broadcast. Softpick: dS =
-    e^(s-L) (step(s) dP - sign(s) delta), at s = 0 as from below.
+    """p and dS of a tile from L, softpick's floor = e^-L, delta = o · do and dP, which
+    broadcast. Softpick: dS = e^(s-L) (step(s) dP - sign(s) delta), at s = 0 as from
+    below; p is at most 1, so that one clamp serves as max(p, 0).
 
     A statistic of the row adds to dP, `rate` being its gradient per row: MASS rate
     where x lies above `cut`, ENTROPY rate ln p, SQUARES rate p; and what that adds
@@ -234,9 +245,11 @@ def _weights(
         dp += rate * e
     slope = dp - delta
     if PICK:
-        p = _minus_one(x, e, floor, scale, CAREFUL, EXACT)
-        p = p + tl.abs(p)
-        slope = tl.where(x > 0, slope, delta)
+        p = _clamped(_minus_one(x, e, floor, scale, CAREFUL, EXACT))
+        if CAREFUL:
+            slope = tl.where(x > 0, slope, delta)
+        else:
+            slope = _clamped(x * STEEP) * (dp - 2 * delta) + delta
     return p, e * slope
 
 

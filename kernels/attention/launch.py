@@ -183,8 +183,9 @@ def forward(
             variant.scale,
             BLOCK_M=block.m,
             BLOCK_N=block.n,
-            # m = 0 would leave fp16's range at scores above 10: there m is factored out.
-            SAFE=not variant.unsafe or q.dtype == torch.float16,
+            # Fast softpick takes m = 0, but in fp16, whose range ends at scores of 11.
+            SAFE=q.dtype == torch.float16
+            or not (variant.unsafe or (fast and not repair)),
             UNSAFE=variant.unsafe,
             REPAIR=repair,
             CAREFUL=repair or not fast,

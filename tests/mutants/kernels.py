@@ -118,6 +118,22 @@ ROW_MUTANTS = [
         Test(f"{KERNEL}::test_close_to_float64[64-2-1-16-float16-softpick]"),
     ),
     Mutant(
+        "softpick-quiet-rows-left",
+        "rows whose scores are all small keep what e^s - 1 cancelled to",
+        f"{ATTENTION}/kernel_tiles.py",
+        "care = (tl.abs(log_sum) > LOUD) | quiet",
+        "care = tl.abs(log_sum) > LOUD",
+        Test(f"{KERNEL}::test_softpick_keeps_small_scores"),
+    ),
+    Mutant(
+        "softpick-delta-once",
+        "where softpick's score is positive, dS lacks -delta",
+        f"{ATTENTION}/kernel_tiles.py",
+        "(dp - 2 * delta) + delta",
+        "(dp - delta) + delta",
+        Test(f"{KERNEL}::test_close_to_float64[64-2-1-16-float16-softpick]"),
+    ),
+    Mutant(
         "rows-behind-the-last",
         "keys hear from rows behind the last, where L holds no number",
         f"{ATTENTION}/kernel_column.py",
