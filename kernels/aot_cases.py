@@ -53,6 +53,8 @@ def _gelu() -> Iterator[tuple]:
         warps = gelu.forward_warps(dtype)
         yield "gelu.kernel:_forward", types, {"BLOCK": gelu.BLOCK}, warps
         types = dict.fromkeys(("dy_ptr", "x_ptr", "dx_ptr"), kind)
+        alone = types | {"size": "i32"}, {"BLOCK": gelu.BLOCK}, gelu.ALONE_WARPS
+        yield "gelu.kernel:_backward_alone", *alone
         types |= {"sums_ptr": "*fp32", "N": "i32", "F": "i32"}
         fixed = {"COLUMNS": gelu.COLUMNS, "ROWS": gelu.ROWS, "STEP": gelu.STEP}
         yield "gelu.kernel:_backward", types, fixed, gelu.WARPS

@@ -77,9 +77,10 @@ WIDE_BAND = Tile(32, 64, 8, 3, descriptors=True, ahead=3)
 HALF: dict[str, dict[str, list[Row]]] = {
     "cuda:90": {
         "forward": [
-            Row(64, True, False, Tile(128, 64, 8, 3), short=False),
+            Row(64, True, False, Tile(128, 64, 8, 3, descriptors=True), short=False),
             Row(64, None, True, Tile(64, 32, 4, 3, descriptors=True), short=True),
             Row(64, True, None, Tile(64, 64, 4, 2, descriptors=True)),
+            Row(64, False, False, Tile(64, 64, 4, 3), short=True),
             Row(64, False, None, Tile(64, 64, 4, 3, descriptors=True)),
             Row(128, True, None, Tile(64, 32, 4, 3)),
             Row(128, False, None, Tile(64, 32, 4, 3, descriptors=True)),
@@ -107,6 +108,8 @@ HALF: dict[str, dict[str, list[Row]]] = {
                 short=True,
             ),
             Row(64, True, None, Tile(64, 64, 4, 3, ahead=3)),
+            Row(64, False, False, Tile(32, 64, 4, 3), short=True),
+            Row(64, False, True, Tile(64, 64, 4, 2), tail=True),
             Row(64, False, None, Tile(64, 64, 4, 3)),
             Row(128, True, True, WIDE_BAND, tail=True),
             Row(128, True, False, Tile(32, 64, 4, 2, ahead=2), tail=True),
@@ -172,12 +175,12 @@ GATHERING: dict[str, dict[str, list[Row]]] = {
                 tail=True,
             ),
             Row(64, True, None, Tile(64, 64, 4, 3, ahead=3)),
-            Row(64, False, False, Tile(64, 64, 4, 3), tail=False),
+            Row(64, False, False, Tile(64, 64, 4, 2), tail=False),
             Row(64, False, None, Tile(32, 64, 4, 3)),
             Row(128, True, None, WIDE_BAND, tail=True),
             Row(128, True, None, Tile(32, 64, 4, 3, descriptors=True, ahead=3)),
-            Row(128, False, True, WIDE),
-            Row(128, False, False, Tile(32, 64, 4, 2)),
+            Row(128, False, False, Tile(32, 64, 4, 2), tail=False),
+            Row(128, False, None, WIDE),
         ],
     },
     "cuda:80": {

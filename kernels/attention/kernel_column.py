@@ -89,6 +89,8 @@ def _column_blocks(
     """
     rows, cols = tl.arange(0, BLOCK_M), tl.arange(0, D_PAD)
     OVER: tl.constexpr = CHECK and TAIL  # A block can lie beyond T.
+    # Of heads of 128 the loop with masks has no register left for it.
+    CLAMP: tl.constexpr = not CHECK or (PICK and D_PAD <= 64)
     first = tl.cdiv(near - lo, BLOCK_M)
     count = first + tl.cdiv(tl.maximum(hi - full, 0), BLOCK_M)
     for block in range(0, count):
@@ -112,7 +114,7 @@ def _column_blocks(
         cut, rate = _statistic(CUT, RATE, lines + t[None, :])
         p, ds = _weights(
             x, level[None, :], floor[None, :], delta[None, :], dp, cut, rate, scale,
-            STATISTIC, PICK, CAREFUL or CHECK, EXACT,
+            STATISTIC, PICK, CAREFUL or CHECK, EXACT, CLAMP,
         )
         # fmt: on
         if DO is not None:

@@ -29,10 +29,59 @@ from kernels.attention.kernel_tiles import (
 
 
 @triton.jit
+def _rounded(top, unit):
+    """top * unit, rounded before another term meets it, and no infinity."""
+    return tl.maximum(tl.fma(top, tl.zeros_like(top) + unit, 0.0), LOWEST)
+
+
+@triton.jit
+def _remainder(top, unit, base):
+    """top * unit - base, exact."""
+    return tl.fma(top, tl.zeros_like(top) + unit, -base)
+
+
+@triton.jit
+def _powers(
+    x,
+    top,
+    base,
+    scale,
+    SAFE: tl.constexpr,
+    FUSED: tl.constexpr,
+    CAREFUL: tl.constexpr,
+):
+    """(e, floor, shrink, top, base): e^s and e^0 of a tile over e^m, m its rows' maximum
+    so far, what sums over the maximum before shrink by, and both of m. Not SAFE: m = 0.
+
+    FUSED they are over 2^base: m in powers of two, rounded once, so that x * unit -
+    base is one multiply-add and right to its own rounding. Where scores are huge the
+    largest e is off 1 by what base was rounded by, up to 2^16: more than fp16 holds.
+    """
+    unit = scale * LOG2E
+    floor, shrink = 1.0, 1.0
+    if SAFE:
+        new_top = tl.maximum(top, tl.max(x, 1))
+        if FUSED:
+            new_base = _rounded(new_top, unit)
+            shrink = tl.exp2(base - new_base)
+            e = tl.exp2(x * unit - new_base[:, None])
+            base = new_base
+        else:
+            shrink = tl.exp2((top - new_top) * unit)
+            floor = tl.exp2(-new_top * unit)[:, None]
+            e = _power(x, new_top[:, None], scale, CAREFUL)
+        top = new_top
+    else:
+        e = tl.exp2(x * unit)
+    return e, floor, shrink, top, base
+
+
+@triton.jit
 def _forward_blocks(
     acc,
     total,
     top,
+    base,
     state,
     q,
     k_here,
@@ -64,6 +113,7 @@ def _forward_blocks(
     WINDOW: tl.constexpr,
     PICK: tl.constexpr,
     SAFE: tl.constexpr,
+    FUSED: tl.constexpr,
     CAREFUL: tl.constexpr,
     EXACT: tl.constexpr,
     STATISTIC: tl.constexpr,
@@ -71,7 +121,6 @@ def _forward_blocks(
 ):
     """Online sums over the key blocks in [lo, hi)."""
     rows, cols = tl.arange(0, BLOCK_N), tl.arange(0, D_PAD)
-    unit = scale * LOG2E
     for n0 in range(lo, hi, BLOCK_N):
         k = _stream(K_TILES, k_row, k_column, K, n0, stride_k, rows, cols, T, D, CHECK)
         x = _dot(q, tl.trans(k))
@@ -81,17 +130,14 @@ def _forward_blocks(
             x += tl.where(back <= band, alpha * _dot(k_here, tl.trans(q_there)), 0.0)
         if CHECK:
             x = _masked(x, _visible(back, reach, WINDOW), PICK)
-        new_top, shrink, before, floor = top, 1.0, total, 1.0
+        before = total
+        e, floor, shrink, new_top, base = _powers(
+            x, top, base, scale, SAFE, FUSED, CAREFUL or CHECK
+        )
         if SAFE:
-            new_top = tl.maximum(top, tl.max(x, 1))
-            shrink = tl.exp2((top - new_top) * unit)
             total = total * shrink
             if V is not None:
                 acc = acc * shrink[:, None]
-            floor = tl.exp2(-new_top * unit)[:, None]
-            e = _power(x, new_top[:, None], scale, CAREFUL or CHECK)
-        else:
-            e = tl.exp2(x * unit)
         if PICK:
             e = _minus_one(x, e, floor, scale, CAREFUL or CHECK, EXACT)
             total += tl.sum(tl.abs(e), 1)
@@ -106,7 +152,7 @@ def _forward_blocks(
             # fmt: on
             acc = _dot(e.to(v.dtype), v, acc)
         top = new_top
-    return acc, total, top, state
+    return acc, total, top, base, state
 
 
 @triton.jit
@@ -141,19 +187,22 @@ def _forward_rows(
     WINDOW: tl.constexpr,
     PICK: tl.constexpr,
     SAFE: tl.constexpr,
+    FUSED: tl.constexpr,
     CAREFUL: tl.constexpr,
     EXACT: tl.constexpr,
     STATISTIC: tl.constexpr,
     TOP: tl.constexpr,
 ):
     """The sums of one block of queries: sum e v (softpick: twice that), sum |e|,
-    the row maximum they are relative to and what was gathered.
+    the row maximum they are relative to, that times the unit as it was used, and what
+    was gathered.
     """
     acc = tl.zeros([BLOCK_M, D_PAD], tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     top = tl.zeros([BLOCK_M], tl.float32)
     if not PICK:
         top += LOWEST
+    base = top
     lo, full, near, hi = _key_ranges(
         m0, T, STARTS, window, BLOCK_M, BLOCK_N, STRIPS, WINDOW
     )
@@ -161,29 +210,29 @@ def _forward_rows(
     state = _begin(BLOCK_M, BLOCK_N, STATISTIC, TOP)
     # fmt: off
     if WINDOW:
-        acc, total, top, state = _forward_blocks(
-            acc, total, top, state, q, k_here, lo, full, t, alpha, Q, K, V,
+        acc, total, top, base, state = _forward_blocks(
+            acc, total, top, base, state, q, k_here, lo, full, t, alpha, Q, K, V,
             K_TILES, V_TILES, k_row, k_column, v_row, v_column,
             stride_q, stride_k, stride_v, T, reach, band, scale,
-            D, D_PAD, BLOCK_N, True, False, WINDOW, PICK, SAFE, CAREFUL, EXACT,
+            D, D_PAD, BLOCK_N, True, False, WINDOW, PICK, SAFE, FUSED, CAREFUL, EXACT,
             STATISTIC, TOP,
         )
-    acc, total, top, state = _forward_blocks(
-        acc, total, top, state, q, k_here, full, near, t, alpha, Q, K, V,
+    acc, total, top, base, state = _forward_blocks(
+        acc, total, top, base, state, q, k_here, full, near, t, alpha, Q, K, V,
         K_TILES, V_TILES, k_row, k_column, v_row, v_column,
         stride_q, stride_k, stride_v, T, reach, band, scale,
-        D, D_PAD, BLOCK_N, False, False, WINDOW, PICK, SAFE, CAREFUL, EXACT,
+        D, D_PAD, BLOCK_N, False, False, WINDOW, PICK, SAFE, FUSED, CAREFUL, EXACT,
         STATISTIC, TOP,
     )
-    acc, total, top, state = _forward_blocks(
-        acc, total, top, state, q, k_here, near, hi, t, alpha, Q, K, V,
+    acc, total, top, base, state = _forward_blocks(
+        acc, total, top, base, state, q, k_here, near, hi, t, alpha, Q, K, V,
         K_TILES, V_TILES, k_row, k_column, v_row, v_column,
         stride_q, stride_k, stride_v, T, reach, band, scale,
-        D, D_PAD, BLOCK_N, True, STRIPS > 0, WINDOW, PICK, SAFE, CAREFUL, EXACT,
+        D, D_PAD, BLOCK_N, True, STRIPS > 0, WINDOW, PICK, SAFE, FUSED, CAREFUL, EXACT,
         STATISTIC, TOP,
     )
     # fmt: on
-    return acc, total, top, state
+    return acc, total, top, base, state
 
 
 # fmt: off
@@ -219,11 +268,12 @@ def _forward_item(
     if STRIPS > 0:
         k_here = _load(K, m0, stride_kt, rows, cols, T, D, True)
         alpha = tl.load(ALPHA + h).to(tl.float32)
-    acc, total, top, state = _forward_rows(
+    FUSED: tl.constexpr = not PICK and q.dtype != tl.float16
+    acc, total, top, base, state = _forward_rows(
         m0, q, k_here, t, alpha, Q, K, V,
         K_TILES, V_TILES, k_row, k_column, v_row, v_column,
         stride_qt, stride_kt, stride_vt, T, STARTS, window, band, scale,
-        D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, WINDOW, PICK, SAFE, CAREFUL, EXACT,
+        D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, WINDOW, PICK, SAFE, FUSED, CAREFUL, EXACT,
         STATISTIC, TOP,
     )
     norm = total
@@ -239,10 +289,14 @@ def _forward_item(
         O += b * T * stride_ot + h * D
         _store(O, m0, stride_ot, rows, cols, T, D, acc / norm[:, None])
     lines = tl.cast(head, tl.int64) * stride_l + t
-    level = top.to(L.dtype.element_ty) + tl.log2(total) / (scale * LOG2E)
+    log_sum = tl.log2(total)
+    if FUSED:
+        log_sum -= _remainder(top, scale * LOG2E, base)
+    level = top.to(L.dtype.element_ty) + log_sum / (scale * LOG2E)
     tl.store(L + lines, level, mask=t < T)
     if STATISTIC > 0:
-        value, cut = _finish(state, total, level, scale, STATISTIC, TOP, PICK, EXACT)
+        value, cut = _finish(
+            state, total, log_sum, level, scale, STATISTIC, TOP, PICK, EXACT)
         tl.store(VALUE + lines, value, mask=t < T)
         if CUT is not None:
             tl.store(CUT + lines, cut, mask=t < T)

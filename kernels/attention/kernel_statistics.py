@@ -18,6 +18,7 @@ import triton.language as tl
 from kernels.attention.kernel_tiles import (
     ENTROPY,
     LOG2E,
+    LOW,
     LOWEST,
     MASS,
     SQUARES,
@@ -148,6 +149,7 @@ def _gather(
 def _finish(
     state,
     total,
+    log_sum,
     level,
     scale,
     STATISTIC: tl.constexpr,
@@ -155,12 +157,12 @@ def _finish(
     PICK: tl.constexpr,
     EXACT: tl.constexpr,
 ):
-    """(statistic, cut) of every row; the cut is LOWEST but for MASS."""
+    """(statistic, cut) of every row; the cut is LOW but for MASS."""
     value = tl.zeros_like(total)
-    cut = value + LOWEST
+    cut = value + LOW
     if STATISTIC == MASS:
         classes = tl.arange(0, state[0].shape[1])[None, :]
-        lists, best = state, cut
+        lists, best = state, value + LOWEST
         for place in tl.static_range(TOP + 1):
             before = best
             best, where = tl.max(lists[0], 1, return_indices=True)
@@ -177,9 +179,9 @@ def _finish(
                     p = tl.maximum(p, 0.0)
                 value += p
             else:
-                cut = 0.5 * best + 0.5 * before
+                cut = tl.maximum(0.5 * best + 0.5 * before, LOW)
     elif STATISTIC == ENTROPY:
-        value = tl.log(total) - scale * state[0] / total
+        value = log_sum / LOG2E - scale * state[0] / total
     elif STATISTIC == SQUARES:
         value = state[0] / (total * total)
     return value, cut

@@ -24,6 +24,8 @@ EPS = tl.constexpr(1e-6)
 TILE = tl.constexpr(64)
 # Below every finite score, and finite: the difference of two is no NaN.
 LOWEST = tl.constexpr(-1e38)
+# Likewise, and a number also times STEEP.
+LOW = tl.constexpr(-1e18)
 # Softpick's fast arithmetic serves rows with |log2 of the sum| up to LOUD and a mean
 # |e^s - 1| of at least QUIET: there no e^s leaves the range of bf16, and all is right
 # to 2^-11, half's rounding. Blocks with another row are repaired by a second launch
@@ -31,8 +33,8 @@ LOWEST = tl.constexpr(-1e38)
 # there, whose gradient is what 1 - p leaves.
 LOUD = tl.constexpr(64.0)
 QUIET = tl.constexpr(0.001)
-# step(x) is x times this within [0, 1]: one multiplication, no predicate.
-STEEP = tl.constexpr(1e38)
+# step(x) is x times this within [0, 1], a power of 2: one multiplication.
+STEEP = tl.constexpr(2.0**60)
 # Rows with fewer visible keys get softpick's delta summed, not from the rounded o, and
 # lie in masked tiles alone: no block has fewer keys.
 FEW = tl.constexpr(16)
@@ -226,6 +228,7 @@ def _weights(
     PICK: tl.constexpr,
     CAREFUL: tl.constexpr,
     EXACT: tl.constexpr,
+    CLAMP: tl.constexpr = False,
 ):
     """p and dS of a tile from L, softpick's floor = e^-L, delta = o · do and dP, which
     broadcast. Softpick: dS = e^(s-L) (step(s) dP - sign(s) delta), at s = 0 as from
@@ -233,23 +236,34 @@ def _weights(
 
     A statistic of the row adds to dP, `rate` being its gradient per row: MASS rate
     where x lies above `cut`, ENTROPY rate ln p, SQUARES rate p; and what that adds
-    to sum p dP is part of delta.
+    to sum p dP is part of delta. CLAMP: steps by a clamp, which is faster where there
+    are more comparisons than other units hide.
     """
     e = _power(x, level, scale, CAREFUL)
     p = e
     if STATISTIC == MASS:
-        dp += tl.where(x > cut, rate, 0.0)
+        if CLAMP:
+            term = rate * _clamped(x * STEEP - cut * STEEP)
+        else:
+            term = tl.where(x > cut, rate, 0.0)
     elif STATISTIC == ENTROPY:
-        dp += rate * tl.maximum((x - level).to(tl.float32) * scale, VANISHED)
+        term = rate * tl.maximum((x - level).to(tl.float32) * scale, VANISHED)
     elif STATISTIC == SQUARES:
-        dp += rate * e
-    slope = dp - delta
+        term = rate * e
+    if STATISTIC > 0:
+        if not CLAMP:
+            dp += term
+    slope = dp - (2 * delta if PICK and CLAMP else delta)
+    if STATISTIC > 0:
+        if CLAMP:
+            # Not to dP, or its product is compiled to wait for what it starts from.
+            slope += term
     if PICK:
         p = _clamped(_minus_one(x, e, floor, scale, CAREFUL, EXACT))
-        if CAREFUL:
-            slope = tl.where(x > 0, slope, delta)
+        if CLAMP:
+            slope = _clamped(x * STEEP) * slope + delta
         else:
-            slope = _clamped(x * STEEP) * (dp - 2 * delta) + delta
+            slope = tl.where(x > 0, slope, delta)
     return p, e * slope
 
 
@@ -286,8 +300,8 @@ def _key_ranges(
 
 @triton.jit
 def _statistic(CUT, RATE, lines):
-    """(cut, rate) of rows, as _weights takes them; 0 where there is none. Beyond the
-    last row there is memory, but no number.
+    """(cut, rate) of rows, as _weights takes them; 0 where there is none. Behind the
+    last row there is memory, and 0.
     """
     cut, rate = 0.0, 0.0
     if CUT is not None:

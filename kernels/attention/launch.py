@@ -150,7 +150,7 @@ def forward(
         o = torch.empty(B, T, H, D, dtype=q.dtype, device=q.device)
     L = levels(q)
     value = None if variant.statistic is None else per_row(q)
-    cut = per_row(q) if variant.statistic == "mass" else None
+    cut = per_row(q, zero=True) if variant.statistic == "mass" else None
     shared = flags(q, k, starts, variant)
     block = chosen("forward", q, shared, variant)
     count = B * H * triton.cdiv(T, block.m)

@@ -55,6 +55,37 @@ def test_the_kernel_backward(interpret, rows, columns):
     assert (total - wanted.sum(dim=0)).abs().max() < 2e-5 * rows**0.5
 
 
+def backward_alone(dy: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    from kernels.attention.check import poisoned
+    from kernels.gelu.kernel import backward_alone
+
+    with poisoned():
+        return backward_alone(dy, x)
+
+
+def test_the_kernel_backward_alone(interpret):
+    x, dy = 3 * torch.randn(3, 2049), torch.randn(3, 2049)
+    leaf = x.double().requires_grad_()
+    (wanted,) = torch.autograd.grad(plain(leaf), leaf, dy.double())
+    dx = interpret(backward_alone, dy, x)
+    assert ((dx - wanted).norm() / wanted.norm()).item() < 2e-6
+
+
+def test_the_op_without_a_bias(monkeypatch):
+    """Likewise."""
+
+    def slope(upstream, x):
+        return torch.ops.aten.gelu_backward(upstream, x, approximate="tanh")
+
+    monkeypatch.setattr(op, "_kernel", plain)
+    monkeypatch.setattr("kernels.gelu.kernel.backward_alone", slope)
+    x = torch.randn(4, 5, 6, requires_grad=True)
+    torch.library.opcheck(op._alone, (x,))
+    ours = torch.autograd.grad(op._alone(x).sin().sum(), x)
+    wanted = torch.autograd.grad(plain(x).sin().sum(), x)
+    torch.testing.assert_close(ours, wanted)
+
+
 def test_the_op_with_a_bias(monkeypatch):
     """Gradients and fake tensors, with definitions in the kernels' places."""
 

@@ -153,6 +153,17 @@ ROW_MUTANTS = [
         ),
     ),
     Mutant(
+        "cut-behind-the-last",
+        "where the largest weights end holds no number behind the last row",
+        f"{ATTENTION}/launch.py",
+        "cut = per_row(q, zero=True)",
+        "cut = per_row(q)",
+        Test(
+            f"{ROWS}::test_close_to_float64[T=33 H=2 D=16 dtype=float16 "
+            "normaliser=softmax layout=contiguous statistic=topk]"
+        ),
+    ),
+    Mutant(
         "level-in-fp32",
         "L of fp32 rows is kept in fp32, which has no digit left at large scores",
         f"{ATTENTION}/rows.py",
