@@ -25,18 +25,18 @@ JITTED = {
     "routing": routing.kernel.routing,
     "mix_back": routing.kernel.mix_back,
 }
-# fp16 takes what bf16 takes.
+# fp16 takes what bf16 takes, but in the forward pass.
 COMPILED = (torch.bfloat16, torch.float32)
 BOOLS = (False, True)
 FLOATS = {"L", "VALUE", "CUT", "DL", "RATE", "DELTA", "FLOOR", "ALPHA", "DALPHA"}
-FLOATS |= {"LSE", "WEIGHT"}
+FLOATS |= {"LEVEL", "LSE", "WEIGHT"}
 INTEGERS = {"CARE", "STARTS", "ENDS", "INDEX"}
 # What a statistic adds: nothing else that a launch can choose is heavier.
 GATHERED = ("mass", "entropy")
 TOP = 8
 # What the rows' shape adds: a T that the blocks divide, one that they do not, a
 # window, documents.
-ROWS = ("", "ragged", "window", "packed")
+ROWS = ("", "ragged", "window", "ragged window", "packed", "ragged packed")
 # Kernels that are launched again for the blocks that need care.
 REPAIRED = ("forward", "column")
 # What the routing mixes.
@@ -69,7 +69,7 @@ class Case(NamedTuple):
     @property
     def masked(self) -> bool:
         """Whether keys are hidden that the order of positions would show."""
-        return self.rows in ("window", "packed")
+        return self.rows.removeprefix("ragged ") in ("window", "packed")
 
     @property
     def careful(self) -> bool:
@@ -95,9 +95,15 @@ class Case(NamedTuple):
     @property
     def telling(self) -> bool:
         """Whether it may need more than its neighbours: statistics weigh most with
-        documents, repairs too; of fp32 documents stand for all masks.
+        documents, repairs too, and both where rows are ragged; of fp32 documents
+        stand for all masks. What RAGGED leaves out is in the column kernel.
         """
-        whole, packed = self.rows == "", self.rows == "packed"
+        whole, packed = self.rows == "", self.rows == "ragged packed"
+        plain = self.statistic is None and not self.repair
+        if self.masked and not packed and self.rows != "ragged window":
+            return plain and self.kernel == "column" and self.dtype != torch.float32
+        if self.dtype == torch.float16:
+            return plain and (packed or whole)
         if self.repair:
             return packed
         if self.statistic == "entropy":
@@ -120,7 +126,8 @@ def cases(targets: tuple[str, ...], full: bool) -> Iterator[Case]:
 
 def shipped(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
     """Every tile that a launch can choose, per target, in its variants."""
-    for target, dtype, name in product(targets, COMPILED, KERNELS):
+    kinds = *product(COMPILED, KERNELS), (torch.float16, "forward")
+    for target, (dtype, name) in product(targets, kinds):
         for width, band, pick in product(WIDTHS, BOOLS, BOOLS):
             if name == "band" and not band:
                 continue
@@ -139,7 +146,8 @@ def _launched(shape: tuple, statistic: str | None) -> Iterator[Case]:
     target, name, width, dtype, band, pick = shape
     repairs = BOOLS if name in REPAIRED else (False,)
     for repair, rows, short in product(repairs, ROWS, BOOLS):
-        kind = {"short": short, "tail": rows != "", "repair": repair}
+        tail, ragged = rows not in ("", "ragged"), "ragged" in rows
+        kind = {"short": short, "tail": tail, "ragged": ragged, "repair": repair}
         choice = tile(target, name, width, band, pick, dtype, statistic, **kind)
         case = Case(*shape, choice, statistic, rows, short, repair)
         plain = statistic is None and rows == "" and not repair
@@ -161,7 +169,7 @@ def routes(targets: tuple[str, ...] = TARGETS) -> Iterator[Case]:
             for pick, rows in product(BOOLS, ROWS):
                 if served(target, dtype, width, band, pick):
                     shape = target, "routing", width, dtype, band, pick
-                    tail = rows in ("window", "packed")
+                    tail = rows not in ("", "ragged")
                     choice = routing.tile(target, width, band, dtype, pick, tail)
                     yield Case(*shape, choice, rows=rows)
         shape = target, "mix_back", MIXED, torch.bfloat16
@@ -179,13 +187,13 @@ def _source(case: Case) -> ASTSource:
         "STRIPS": 2 if case.band else 0,
         "WINDOW": case.masked,
         "PICK": case.pick,
-        "SAFE": True,
+        "SAFE": case.dtype == torch.float16 or not case.fast or case.repair,
         "UNSAFE": False,
         "ROW_BLOCK": 64,
         "AHEAD": case.tile.ahead,
         "REPAIR": case.repair,
         "CAREFUL": case.careful,
-        "TAIL": case.rows != "",
+        "RAGGED": "ragged" in case.rows,
         "EXACT": case.dtype == torch.float32,
         "STATISTIC": launch.GATHERED[case.statistic][0],
         "TOP": TOP if case.statistic == "mass" or case.kernel not in KERNELS else 0,
@@ -199,7 +207,7 @@ def _source(case: Case) -> ASTSource:
         absent |= {"DL", "VALUE", "RATE"}
     if case.statistic != "mass":
         absent.add("CUT")
-    if case.rows != "packed":
+    if "packed" not in case.rows:
         absent |= {"STARTS", "ENDS"}
     if not case.fast:
         absent.add("CARE")
@@ -222,7 +230,7 @@ def _source(case: Case) -> ASTSource:
                 integers.append(index)
             pointer = name.isupper() and name != "T"
             kind = "fp32" if name in FLOATS else "i32" if name in INTEGERS else dtype
-            if name == "L" and case.dtype == torch.float32:
+            if name in ("L", "LEVEL") and case.dtype == torch.float32:
                 kind = "fp64"  # rows.levels
             signature[name] = f"*{kind}" if pointer else "i32"
     constants = {name: constants[name] for name in fn.arg_names if name in constants}

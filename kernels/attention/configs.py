@@ -1,10 +1,10 @@
 """Which tile each kernel runs with: one table per target, no tuning at run time.
 
 A tile is chosen by target, kernel, padded head width, variant and whether rows are
-short or have a tail; the first row that matches serves. `make aot` compiles every tile
-without a GPU and refuses spills, so a faster tile that spills is not here. cuda:90 was
-measured on an H100 and an H200 (results/bench), except for tails and repairs; the
-others are the largest that fit.
+short, ragged or have a tail; the first row that matches serves. `make aot` compiles
+every tile without a GPU and refuses spills, so a faster tile that spills is not here.
+cuda:90 was measured on an H100 and an H200 (results/bench), except for ragged rows, tails and
+repairs; the others are the largest that fit.
 """
 
 from typing import NamedTuple
@@ -45,8 +45,8 @@ class Tile(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Serves heads up to `width` wide; band, pick (softpick), short and tail: True,
-    False or None for both.
+    """Serves heads up to `width` wide; band, pick (softpick), short, tail and ragged:
+    True, False or None for both.
     """
 
     width: int
@@ -55,6 +55,7 @@ class Row(NamedTuple):
     tile: Tile
     short: bool | None = None
     tail: bool | None = None
+    ragged: bool | None = None
 
     def matches(
         self,
@@ -63,16 +64,21 @@ class Row(NamedTuple):
         pick: bool,
         short: bool = False,
         tail: bool = False,
+        ragged: bool = False,
     ) -> bool:
         """Whether it serves this."""
-        asked = band, pick, short, tail
-        flags = zip((self.band, self.pick, self.short, self.tail), asked)
+        own = self.band, self.pick, self.short, self.tail, self.ragged
+        flags = zip(own, (band, pick, short, tail, ragged))
         return width <= self.width and all(flag in (None, is_) for flag, is_ in flags)
 
 
 # Of heads of 128 with softpick and masks at the end, four warps spill.
 WIDE = Tile(32, 64, 8, 3)
 WIDE_BAND = Tile(32, 64, 8, 3, descriptors=True, ahead=3)
+# Where four warps fit with two stages alone.
+NARROW = Tile(32, 64, 4, 2, descriptors=True)
+# With a statistic.
+GATHERING_BAND = Tile(32, 64, 4, 3, descriptors=True, ahead=3)
 # fp16 and bf16.
 HALF: dict[str, dict[str, list[Row]]] = {
     "cuda:90": {
@@ -112,10 +118,11 @@ HALF: dict[str, dict[str, list[Row]]] = {
             Row(64, False, True, Tile(64, 64, 4, 2), tail=True),
             Row(64, False, None, Tile(64, 64, 4, 3)),
             Row(128, True, True, WIDE_BAND, tail=True),
-            Row(128, True, False, Tile(32, 64, 4, 2, ahead=2), tail=True),
             Row(128, True, None, Tile(32, 64, 4, 3, descriptors=True, ahead=3)),
             Row(128, False, True, WIDE, tail=True),
-            Row(128, False, False, Tile(32, 64, 4, 2), tail=True),
+            Row(128, False, True, Tile(32, 64, 4, 3, descriptors=True), ragged=True),
+            Row(128, False, False, NARROW, tail=True),
+            Row(128, False, False, NARROW, ragged=True),
             Row(128, False, None, Tile(32, 64, 4, 3)),
         ],
     },
@@ -130,6 +137,7 @@ HALF: dict[str, dict[str, list[Row]]] = {
             Row(128, None, None, Tile(64, 32, 4, 2, registers=255)),
         ],
         "column": [
+            Row(64, False, True, Tile(16, 64, 4, 2), tail=False, ragged=True),
             Row(64, None, None, Tile(32, 64, 4, 2)),
             Row(128, None, None, Tile(32, 64, 8, 1)),
         ],
@@ -153,6 +161,7 @@ HALF: dict[str, dict[str, list[Row]]] = {
         ],
         "column": [
             Row(64, True, True, Tile(16, 32, 8, 1), tail=True),
+            Row(64, True, True, Tile(16, 32, 8, 1), ragged=True),
             Row(64, None, None, Tile(16, 32, 4, 1)),
         ],
     },
@@ -167,20 +176,17 @@ GATHERING: dict[str, dict[str, list[Row]]] = {
             Row(128, None, None, Tile(64, 32, 4, 2)),
         ],
         "column": [
-            Row(
-                64,
-                True,
-                None,
-                Tile(32, 64, 4, 3, descriptors=True, ahead=3),
-                tail=True,
-            ),
+            Row(64, True, None, GATHERING_BAND, tail=True),
+            Row(64, True, None, GATHERING_BAND, ragged=True),
             Row(64, True, None, Tile(64, 64, 4, 3, ahead=3)),
-            Row(64, False, False, Tile(64, 64, 4, 2), tail=False),
+            Row(64, False, False, Tile(64, 64, 4, 2), tail=False, ragged=False),
             Row(64, False, None, Tile(32, 64, 4, 3)),
             Row(128, True, None, WIDE_BAND, tail=True),
-            Row(128, True, None, Tile(32, 64, 4, 3, descriptors=True, ahead=3)),
-            Row(128, False, False, Tile(32, 64, 4, 2), tail=False),
-            Row(128, False, None, WIDE),
+            Row(128, True, None, GATHERING_BAND),
+            Row(128, False, True, WIDE),
+            Row(128, False, False, WIDE, tail=True),
+            Row(128, False, False, Tile(32, 64, 4, 3, descriptors=True), ragged=True),
+            Row(128, False, False, NARROW),
         ],
     },
     "cuda:80": {
@@ -307,11 +313,12 @@ def tile(
     *,
     short: bool = False,
     tail: bool = False,
+    ragged: bool = False,
     repair: bool = False,
 ) -> Tile:
     """The tile of a kernel; NotImplementedError where none was found to serve. tail:
-    masks lie elsewhere than along the diagonal alone; repair: for the launch that
-    does softpick's blocks again.
+    masks lie elsewhere than along the diagonal alone; ragged: the last block is not
+    full; repair: for the launch that does softpick's blocks again.
     """
     if target == INTERPRETER:
         return Tile(32, 16, 4, 1)
@@ -325,7 +332,7 @@ def tile(
         rows = GATHERING[target].get(kernel, rows)
     if repair:
         rows = REPAIRING[target].get(kernel, rows)
-    shape = width, band, pick, short, tail
+    shape = width, band, pick, short, tail, ragged
     row = next((row for row in rows if row.matches(*shape)), None)
     if row is None:
         variant = ("softpick" if pick else "softmax") + " with a band" * band

@@ -20,6 +20,7 @@ import triton.language as tl
 
 from kernels.attention.kernel_tiles import (
     EPS,
+    HIGH,
     TILE,
     _dot,
     _floor,
@@ -175,8 +176,9 @@ def _delta(O, DO, m0, stride_o, T, H, rows, cols, D: tl.constexpr):
 
 
 @triton.jit
-def _store_sums(DELTA, FLOOR, lines, delta, floor, t, T):
-    """Both, and 0 beyond T: the column kernel reads whole blocks."""
+def _store_sums(LEVEL, DELTA, FLOOR, lines, level, delta, floor, t, T):
+    """What the column kernel reads by whole blocks: beyond T there is no weight."""
+    tl.store(LEVEL + lines, tl.where(t < T, level, HIGH))
     tl.store(DELTA + lines, tl.where(t < T, delta, 0.0))
     if FLOOR is not None:
         tl.store(FLOOR + lines, tl.where(t < T, floor, 0.0))
@@ -241,7 +243,7 @@ def _summed_delta(
 # fmt: off
 @triton.jit
 def backward_band(
-    Q, K, V, O, DO, L, DL, CUT, RATE, DELTA, FLOOR, ALPHA, STARTS, P, DS, DALPHA,
+    Q, K, V, O, DO, L, DL, CUT, RATE, LEVEL, DELTA, FLOOR, ALPHA, STARTS, P, DS, DALPHA,
     stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh, stride_vb,
     stride_vt, stride_vh, stride_ob, stride_ot, stride_oh, T, stride_l, H, window, band,
     scale, GROUP: tl.constexpr, D: tl.constexpr, D_PAD: tl.constexpr,
@@ -249,8 +251,8 @@ def backward_band(
     WINDOW: tl.constexpr, PICK: tl.constexpr, UNSAFE: tl.constexpr, EXACT: tl.constexpr,
     STATISTIC: tl.constexpr,
 ):
-    """delta_BHT and floor_BHT, the strips of p and dS (0 where not visible), and this
-    block's part of dalpha = scale sum dS_ts q_s · k_t, for one block of queries.
+    """level_, delta_ and floor_BHT, the strips of p and dS (0 where not visible), and
+    this block's part of dalpha = scale sum dS_ts q_s · k_t, for one block of queries.
     """
     blocks = tl.cdiv(T, BLOCK_M)
     head = tl.program_id(0) // blocks
@@ -287,7 +289,7 @@ def backward_band(
         # L moves with e^(s-L), as delta enters dS with it.
         delta -= tl.load(DL + lines, mask=t < T, other=0.0) / scale
     floor = _floor(level, scale)
-    _store_sums(DELTA, FLOOR, lines, delta, floor, t, T)
+    _store_sums(LEVEL, DELTA, FLOOR, lines, level, delta, floor, t, T)
     cut, rate = _statistic(CUT, RATE, lines[:, None])
     width: tl.constexpr = STRIPS * TILE
     P += tl.cast(head, tl.int64) * T * width
@@ -363,7 +365,7 @@ def _row_strips(
 # fmt: off
 @triton.jit
 def backward_row(
-    Q, K, V, O, DO, L, DL, CUT, RATE, DELTA, FLOOR, ALPHA, STARTS, DS, CARE, DQ,
+    Q, K, V, O, DO, L, DL, CUT, RATE, LEVEL, DELTA, FLOOR, ALPHA, STARTS, DS, CARE, DQ,
     K_TILES, V_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
     stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh, stride_gb,
     stride_gt, T, stride_l, H, window, band, scale, GROUP: tl.constexpr,
@@ -371,9 +373,9 @@ def backward_row(
     STRIPS: tl.constexpr, AHEAD: tl.constexpr, WINDOW: tl.constexpr, PICK: tl.constexpr,
     UNSAFE: tl.constexpr, EXACT: tl.constexpr, STATISTIC: tl.constexpr,
 ):
-    """dQ_BTHD of one block of queries; without a band delta_BHT and floor_BHT as well,
-    which column reads. Without a V
-    there was no o: dP is what a statistic adds.
+    """dQ_BTHD of one block of queries; without a band also level_, delta_ and
+    floor_BHT, which column reads. Without a V there was no o: dP is what a statistic
+    adds.
     """
     blocks = tl.cdiv(T, BLOCK_M)
     head = tl.program_id(0) // blocks
@@ -419,7 +421,7 @@ def backward_row(
         if DL is not None:
             # L moves with e^(s-L), as delta enters dS with it.
             delta -= tl.load(DL + lines, mask=t < T, other=0.0) / scale
-        _store_sums(DELTA, FLOOR, lines, delta, floor, t, T)
+        _store_sums(LEVEL, DELTA, FLOOR, lines, level, delta, floor, t, T)
     else:
         delta = tl.load(DELTA + lines, mask=t < T, other=0.0)
         dq = _row_strips(

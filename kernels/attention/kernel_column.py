@@ -25,19 +25,13 @@ from kernels.attention.kernel_tiles import (
 
 
 @triton.jit
-def _sums(L, DELTA, FLOOR, t, T, PICK: tl.constexpr, OVER: tl.constexpr):
-    """(L, e^-L, delta) of the queries t, 0 beyond T, where only L holds no number
-    (OVER). Softmax has no use for e^-L.
-
-    Unmasked: by a mask of a T that 16 does not divide they come one by one.
-    """
-    level = tl.load(L + t)
+def _sums(LEVEL, DELTA, FLOOR, t, PICK: tl.constexpr):
+    """(L, e^-L, delta) of the queries t. Softmax has no use for e^-L."""
+    level = tl.load(LEVEL + t)
     delta = tl.load(DELTA + t)
     floor = delta
     if PICK:
         floor = tl.load(FLOOR + t)
-    if OVER:
-        level = tl.where(t < T, level, 0.0)
     return level, floor, delta
 
 
@@ -54,7 +48,7 @@ def _column_blocks(
     s,
     Q,
     DO,
-    L,
+    LEVEL,
     DELTA,
     FLOOR,
     lines,
@@ -77,18 +71,21 @@ def _column_blocks(
     BLOCK_M: tl.constexpr,
     CHECK: tl.constexpr,
     WINDOW: tl.constexpr,
-    TAIL: tl.constexpr,
+    RAGGED: tl.constexpr,
     PICK: tl.constexpr,
     CAREFUL: tl.constexpr,
     EXACT: tl.constexpr,
     STATISTIC: tl.constexpr,
 ):
     """dK and dV over the query blocks in [lo, near) and then [full, hi). Tiles are
-    [N, M]: keys are rows. Queries beyond T need no mask of their own: q, dO, L, delta
-    and rate are 0 there, and so is what they add.
+    [N, M]: keys are rows. Queries beyond T (RAGGED) need no mask but where they are
+    loaded: L is HIGH there, so that p is 0, and delta and rate are 0.
     """
     rows, cols = tl.arange(0, BLOCK_M), tl.arange(0, D_PAD)
-    OVER: tl.constexpr = CHECK and TAIL  # A block can lie beyond T.
+    # A descriptor brings what lies behind T: rows of another batch or head, or 0. Their
+    # weight is 0, but a NaN among them is one here too.
+    Q_OVER: tl.constexpr = RAGGED and (CHECK or Q_TILES is None)
+    DO_OVER: tl.constexpr = RAGGED and (CHECK or DO_TILES is None)
     # Of heads of 128 the loop with masks has no register left for it.
     CLAMP: tl.constexpr = not CHECK or (PICK and D_PAD <= 64)
     first = tl.cdiv(near - lo, BLOCK_M)
@@ -98,8 +95,8 @@ def _column_blocks(
         if CHECK:
             m0 = tl.where(block < first, m0, full + (block - first) * BLOCK_M)
         t = m0 + rows
-        q = _stream(Q_TILES, q_row, q_column, Q, m0, stride_q, rows, cols, T, D, OVER)
-        level, floor, delta = _sums(L, DELTA, FLOOR, t, T, PICK, OVER)
+        q = _stream(Q_TILES, q_row, q_column, Q, m0, stride_q, rows, cols, T, D, Q_OVER)
+        level, floor, delta = _sums(LEVEL, DELTA, FLOOR, t, PICK)
         x = _dot(k, tl.trans(q))
         if CHECK:
             reach = _reach(STARTS, t[None, :], T, window)
@@ -109,7 +106,8 @@ def _column_blocks(
         # fmt: off
         if DO is not None:
             do = _stream(
-                DO_TILES, do_row, do_column, DO, m0, stride_o, rows, cols, T, D, OVER)
+                DO_TILES, do_row, do_column, DO, m0, stride_o, rows, cols, T, D,
+                DO_OVER)
             dp = _dot(v, tl.trans(do))
         cut, rate = _statistic(CUT, RATE, lines + t[None, :])
         p, ds = _weights(
@@ -136,7 +134,7 @@ def _column_all(
     s,
     Q,
     DO,
-    L,
+    LEVEL,
     DELTA,
     FLOOR,
     lines,
@@ -159,31 +157,31 @@ def _column_all(
     BLOCK_M: tl.constexpr,
     STRIPS: tl.constexpr,
     WINDOW: tl.constexpr,
-    TAIL: tl.constexpr,
+    RAGGED: tl.constexpr,
     PICK: tl.constexpr,
     CAREFUL: tl.constexpr,
     EXACT: tl.constexpr,
     STATISTIC: tl.constexpr,
 ):
     """dK and dV over every block that no strip holds: those that need a mask (near
-    the diagonal and, TAIL, at the end), then the rest.
+    the diagonal and, WINDOW, at the end), then the rest.
     """
     # fmt: off
-    if TAIL or STRIPS == 0:
+    if WINDOW or STRIPS == 0:
         start = near if STRIPS > 0 else lo
         dk, dv = _column_blocks(
-            dk, dv, k, v, start, near, full, hi, s, Q, DO, L, DELTA, FLOOR, lines, CUT,
-            RATE, STARTS,
+            dk, dv, k, v, start, near, full, hi, s, Q, DO, LEVEL, DELTA, FLOOR, lines,
+            CUT, RATE, STARTS,
             Q_TILES, DO_TILES, q_row, q_column, do_row, do_column,
             stride_q, stride_o, T, window, scale,
-            D, D_PAD, BLOCK_M, True, WINDOW, TAIL, PICK, CAREFUL, EXACT, STATISTIC,
+            D, D_PAD, BLOCK_M, True, WINDOW, RAGGED, PICK, CAREFUL, EXACT, STATISTIC,
         )
     dk, dv = _column_blocks(
-        dk, dv, k, v, near, full, hi, hi, s, Q, DO, L, DELTA, FLOOR, lines, CUT,
-            RATE, STARTS,
+        dk, dv, k, v, near, full, hi, hi, s, Q, DO, LEVEL, DELTA, FLOOR, lines, CUT,
+        RATE, STARTS,
         Q_TILES, DO_TILES, q_row, q_column, do_row, do_column,
         stride_q, stride_o, T, window, scale,
-        D, D_PAD, BLOCK_M, False, WINDOW, TAIL, PICK, CAREFUL, EXACT, STATISTIC,
+        D, D_PAD, BLOCK_M, False, WINDOW, RAGGED, PICK, CAREFUL, EXACT, STATISTIC,
     )
     # fmt: on
     return dk, dv
@@ -201,11 +199,12 @@ def _query_ranges(
     WINDOW: tl.constexpr,
 ):
     """(lo, near, full, hi) of a key block, multiples of BLOCK_M but for hi: masks or
-    the strips in [lo, near), none in [near, full), masks in [full, hi).
+    the strips in [lo, near), none in [near, full), masks in [full, hi), where there
+    is a WINDOW. Blocks may reach beyond T.
     """
     lo = n0 // BLOCK_M * BLOCK_M
-    hi = T
-    whole = T
+    hi = tl.cdiv(T, BLOCK_M) * BLOCK_M
+    whole = hi
     near = tl.cdiv(n0 + BLOCK_N - 1, BLOCK_M) * BLOCK_M
     if STRIPS > 0:
         near = (n0 // TILE + STRIPS) * TILE
@@ -222,9 +221,9 @@ def _query_ranges(
 
 
 @triton.jit
-def _pairs(places, inside, TAIL: tl.constexpr):
-    """What a strip holds; TAIL: 0 beyond T."""
-    if TAIL:
+def _pairs(places, inside, RAGGED: tl.constexpr):
+    """What a strip holds; RAGGED: 0 beyond T."""
+    if RAGGED:
         return tl.load(places, mask=inside, other=0.0)
     return tl.load(places)
 
@@ -252,7 +251,7 @@ def _column_strips(
     BLOCK_N: tl.constexpr,
     STRIPS: tl.constexpr,
     AHEAD: tl.constexpr,
-    TAIL: tl.constexpr,
+    RAGGED: tl.constexpr,
 ):
     """dK and dV from the strips: alpha times what the block's positions are as
     queries, then what they are as keys over the query blocks in [lo, near).
@@ -264,19 +263,19 @@ def _column_strips(
     start = tl.maximum((n0 // TILE - STRIPS + 1) * TILE, 0)
     for m0 in tl.range(start, end, BLOCK_M, num_stages=AHEAD):
         # Here the block's positions are queries, and m0 is one of keys.
-        q = _load(Q, m0, stride_q, other, cols, T, D, TAIL)
+        q = _load(Q, m0, stride_q, other, cols, T, D, RAGGED)
         back = s[:, None] - (m0 + other)[None, :]
         pairs = _strip(DS, width, s[:, None], (m0 + other)[None, :], STRIPS)
-        ds = _pairs(pairs, (s < T)[:, None], TAIL)
+        ds = _pairs(pairs, (s < T)[:, None], RAGGED)
         part = _dot(tl.where(back <= band, ds, 0.0), q, part)
     dk += part * alpha
     for m0 in tl.range(lo, near, BLOCK_M, num_stages=AHEAD):
-        q = _load(Q, m0, stride_q, other, cols, T, D, TAIL)
-        do = _load(DO, m0, stride_o, other, cols, T, D, TAIL)
+        q = _load(Q, m0, stride_q, other, cols, T, D, RAGGED)
+        do = _load(DO, m0, stride_o, other, cols, T, D, RAGGED)
         t = (m0 + other)[None, :]
         pairs = _strip(0, width, t, s[:, None], STRIPS)
-        p = _pairs(P + pairs, t < T, TAIL)
-        ds = _pairs(DS + pairs, t < T, TAIL)
+        p = _pairs(P + pairs, t < T, RAGGED)
+        ds = _pairs(DS + pairs, t < T, RAGGED)
         dv = _dot(p, do, dv)
         dk = _dot(ds, q, dk)
     return dk, dv
@@ -285,14 +284,14 @@ def _column_strips(
 # fmt: off
 @triton.jit
 def _column_item(
-    item, Q, K, V, DO, L, CUT, RATE, DELTA, FLOOR, ALPHA, STARTS, ENDS, P, DS, DK, DV,
-    Q_TILES, DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
-    stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh, stride_gb,
-    stride_gt, T, stride_l, G, window, band, scale, GROUP: tl.constexpr,
+    item, Q, K, V, DO, CUT, RATE, LEVEL, DELTA, FLOOR, ALPHA, STARTS, ENDS, P, DS, DK,
+    DV, Q_TILES, DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt,
+    stride_kh, stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh,
+    stride_gb, stride_gt, T, stride_l, G, window, band, scale, GROUP: tl.constexpr,
     D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    STRIPS: tl.constexpr, AHEAD: tl.constexpr, WINDOW: tl.constexpr, TAIL: tl.constexpr,
-    PICK: tl.constexpr, CAREFUL: tl.constexpr, EXACT: tl.constexpr,
-    STATISTIC: tl.constexpr,
+    STRIPS: tl.constexpr, AHEAD: tl.constexpr, WINDOW: tl.constexpr,
+    RAGGED: tl.constexpr, PICK: tl.constexpr, CAREFUL: tl.constexpr,
+    EXACT: tl.constexpr, STATISTIC: tl.constexpr,
 ):
     """dK and dV of one block of keys, over the GROUP heads that read it."""
     blocks = tl.cdiv(T, BLOCK_N)
@@ -331,7 +330,7 @@ def _column_item(
             dk, dv = _column_strips(
                 dk, dv, n0, s, lo, near, Q_h, DO_h, P + strips, DS + strips,
                 tl.load(ALPHA + h).to(tl.float32), stride_qt, stride_ot, T, band,
-                D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, AHEAD, TAIL,
+                D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, AHEAD, RAGGED,
             )
         k = _load(K, n0, stride_kt, rows, cols, T, D, True)
         v = k
@@ -339,11 +338,11 @@ def _column_item(
             V_g = V + b * stride_vb + tl.cast(g, tl.int64) * stride_vh
             v = _load(V_g, n0, stride_vt, rows, cols, T, D, True)
         dk, dv = _column_all(
-            dk, dv, k, v, lo, near, full, hi, s, Q_h, DO_h, L + lines, DELTA + lines,
-            floors, lines, CUT, RATE, STARTS,
+            dk, dv, k, v, lo, near, full, hi, s, Q_h, DO_h, LEVEL + lines,
+            DELTA + lines, floors, lines, CUT, RATE, STARTS,
             Q_TILES, DO_TILES, q_row, q_column, do_row, do_column,
             stride_qt, stride_ot, T, window, scale,
-            D, D_PAD, BLOCK_M, STRIPS, WINDOW, TAIL, PICK, CAREFUL, EXACT,
+            D, D_PAD, BLOCK_M, STRIPS, WINDOW, RAGGED, PICK, CAREFUL, EXACT,
             STATISTIC,
         )
     own = b * stride_gb + g * D
@@ -356,18 +355,20 @@ def _column_item(
 # fmt: off
 @triton.jit
 def backward_column(
-    Q, K, V, DO, L, CUT, RATE, DELTA, FLOOR, ALPHA, STARTS, ENDS, P, DS, CARE, DK, DV,
-    Q_TILES, DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
-    stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh, stride_gb,
-    stride_gt, T, stride_l, G, count, window, band, scale, GROUP: tl.constexpr,
+    Q, K, V, DO, CUT, RATE, LEVEL, DELTA, FLOOR, ALPHA, STARTS, ENDS, P, DS, CARE, DK,
+    DV, Q_TILES, DO_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt,
+    stride_kh, stride_vb, stride_vt, stride_vh, stride_ob, stride_ot, stride_oh,
+    stride_gb, stride_gt, T, stride_l, G, count, window, band, scale,
+    GROUP: tl.constexpr,
     D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     STRIPS: tl.constexpr, AHEAD: tl.constexpr, ROW_BLOCK: tl.constexpr,
-    WINDOW: tl.constexpr, TAIL: tl.constexpr, PICK: tl.constexpr, REPAIR: tl.constexpr,
-    CAREFUL: tl.constexpr, EXACT: tl.constexpr, STATISTIC: tl.constexpr,
+    WINDOW: tl.constexpr, RAGGED: tl.constexpr, PICK: tl.constexpr,
+    REPAIR: tl.constexpr, CAREFUL: tl.constexpr, EXACT: tl.constexpr,
+    STATISTIC: tl.constexpr,
 ):
-    """dK_BTGD and dV_BTGD, a program per block of keys. TAIL: query blocks past the
-    diagonal need a mask (a window, or T % TILE). REPAIR: a few programs share
-    all `count` blocks and do again those that see a row which needs care.
+    """dK_BTGD and dV_BTGD, a program per block of keys. RAGGED: TILE does not divide T.
+    REPAIR: a few programs share all `count` blocks and do again those that see a row
+    which needs care.
     """
     if REPAIR:
         lo, hi = _share(count)
@@ -384,21 +385,21 @@ def backward_column(
                     care = tl.maximum(care, _any(flags, first, row_blocks))
                 if care > 0:
                     _column_item(
-                        item, Q, K, V, DO, L, CUT, RATE, DELTA, FLOOR, ALPHA, STARTS,
-                        ENDS, P, DS, DK, DV, Q_TILES, DO_TILES, stride_qb, stride_qt,
-                        stride_qh, stride_kb, stride_kt, stride_kh, stride_vb,
-                        stride_vt, stride_vh, stride_ob, stride_ot, stride_oh,
-                        stride_gb, stride_gt, T, stride_l, G, window, band, scale,
-                        GROUP, D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, AHEAD, WINDOW, TAIL,
-                        PICK, CAREFUL, EXACT, STATISTIC,
+                        item, Q, K, V, DO, CUT, RATE, LEVEL, DELTA, FLOOR, ALPHA,
+                        STARTS, ENDS, P, DS, DK, DV, Q_TILES, DO_TILES, stride_qb,
+                        stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
+                        stride_vb, stride_vt, stride_vh, stride_ob, stride_ot,
+                        stride_oh, stride_gb, stride_gt, T, stride_l, G, window, band,
+                        scale, GROUP, D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, AHEAD, WINDOW,
+                        RAGGED, PICK, CAREFUL, EXACT, STATISTIC,
                     )
     else:
         _column_item(
-            tl.program_id(0), Q, K, V, DO, L, CUT, RATE, DELTA, FLOOR, ALPHA, STARTS,
-            ENDS, P, DS, DK, DV, Q_TILES, DO_TILES, stride_qb, stride_qt, stride_qh,
-            stride_kb, stride_kt, stride_kh, stride_vb, stride_vt, stride_vh, stride_ob,
-            stride_ot, stride_oh, stride_gb, stride_gt, T, stride_l, G, window, band,
-            scale, GROUP, D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, AHEAD, WINDOW, TAIL, PICK,
-            CAREFUL, EXACT, STATISTIC,
+            tl.program_id(0), Q, K, V, DO, CUT, RATE, LEVEL, DELTA, FLOOR, ALPHA,
+            STARTS, ENDS, P, DS, DK, DV, Q_TILES, DO_TILES, stride_qb, stride_qt,
+            stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt, stride_vh,
+            stride_ob, stride_ot, stride_oh, stride_gb, stride_gt, T, stride_l, G,
+            window, band, scale, GROUP, D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, AHEAD,
+            WINDOW, RAGGED, PICK, CAREFUL, EXACT, STATISTIC,
         )
 # fmt: on

@@ -50,12 +50,14 @@ def _powers(
     FUSED: tl.constexpr,
     CAREFUL: tl.constexpr,
 ):
-    """(e, floor, shrink, top, base): e^s and e^0 of a tile over e^m, m its rows' maximum
-    so far, what sums over the maximum before shrink by, and both of m. Not SAFE: m = 0.
+    """(e, floor, shrink, top, base): e^s and e^0 of a tile over e^m, m the maximum of
+    its rows so far, what sums over the maximum before shrink by, and both of m. Not
+    SAFE: m = 0.
 
     FUSED they are over 2^base: m in powers of two, rounded once, so that x * unit -
-    base is one multiply-add and right to its own rounding. Where scores are huge the
-    largest e is off 1 by what base was rounded by, up to 2^16: more than fp16 holds.
+    base is one multiply-add and right to its own rounding. The largest e is off 1 by
+    what base was rounded by: 2^32 at a score of 5e8, which fp16 has no room for, and
+    more than fp32 has from 1.5e9 on.
     """
     unit = scale * LOG2E
     floor, shrink = 1.0, 1.0

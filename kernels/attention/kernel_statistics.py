@@ -6,8 +6,9 @@ keeps the TOP + 1 largest scores: FOLD columns of a tile share a list, which is 
 sorted. Their scores are sorted by Batcher's network of 19 comparisons and merged
 into the list, whose smallest drop out: nine comparisons of two per score where
 entering them one by one takes TOP + 1 each. No thread asks another one; the lists
-of a row meet once, at the end. The score after the last that counts makes the cut, half way between
-the two: backward computes scores anew, to rounding, and must split them alike.
+of a row meet once, at the end. The score after the last that counts makes the cut,
+half way between the two: backward computes scores anew, to rounding, and must split
+them alike.
 
 kernel_tiles.py has the formulas, the units and the legend.
 """

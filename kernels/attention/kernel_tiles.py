@@ -24,7 +24,9 @@ EPS = tl.constexpr(1e-6)
 TILE = tl.constexpr(64)
 # Below every finite score, and finite: the difference of two is no NaN.
 LOWEST = tl.constexpr(-1e38)
-# Likewise, and a number also times STEEP.
+# The L of no row: e^(s - L) is 0.
+HIGH = tl.constexpr(1e38)
+# Far below every score, and a number also times STEEP.
 LOW = tl.constexpr(-1e18)
 # Softpick's fast arithmetic serves rows with |log2 of the sum| up to LOUD and a mean
 # |e^s - 1| of at least QUIET: there no e^s leaves the range of bf16, and all is right

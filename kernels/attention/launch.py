@@ -14,7 +14,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from kernels.attention import kernel_backward, kernel_column, kernel_forward
 from kernels.attention.configs import SHORT, WIDTHS, Tile, tile
 from kernels.attention.kernel_tiles import ENTROPY, MASS, SQUARES, TILE
-from kernels.attention.rows import levels, per_row
+from kernels.attention.rows import levels, per_row, whole
 from kernels.targets import target_of
 
 # Statistic -> how it is compiled; its gradient per weight is a factor times its own
@@ -84,9 +84,9 @@ def flags(
     }
 
 
-def has_tail(q: torch.Tensor, shared: dict) -> bool:
-    """Whether blocks need masks elsewhere than along the diagonal."""
-    return shared["WINDOW"] or q.shape[1] % TILE.value != 0
+def is_ragged(q: torch.Tensor) -> bool:
+    """Whether the last block is not full."""
+    return q.shape[1] % TILE.value != 0
 
 
 def chosen(
@@ -102,7 +102,8 @@ def chosen(
         q.dtype,
         variant.statistic,
         short=q.shape[1] <= SHORT,
-        tail=has_tail(q, shared),
+        tail=shared["WINDOW"],
+        ragged=is_ragged(q),
         repair=repair,
     )
 
@@ -112,9 +113,12 @@ def strides(x: torch.Tensor | None) -> tuple[int, int, int]:
     return (0, 1, 0) if x is None else (x.stride(0), x.stride(1), x.stride(2))
 
 
-def descriptor(x_BTHD: torch.Tensor | None, rows: int, wanted: bool):
+def descriptor(
+    x_BTHD: torch.Tensor | None, rows: int, wanted: bool, beyond: bool = False
+):
     """Memory as rows of x's position stride, read `rows` positions at a time; None
-    where not wanted or where a head is no aligned column range of such rows.
+    where not wanted or where a head is no aligned column range of such rows. beyond:
+    it will read behind T, where there have to be rows of another batch or head.
     """
     if x_BTHD is None:
         return None
@@ -128,6 +132,9 @@ def descriptor(x_BTHD: torch.Tensor | None, rows: int, wanted: bool):
     last = (B - 1) * batch + (H - 1) * head
     width = max(h * head % position for h in range(H)) + D
     if width > position or (B > 1 and batch % position != 0):
+        return None
+    starts = batch * (B > 1), *(h * head for h in range(H))
+    if beyond and any(start // position % T != 0 for start in starts):
         return None
     shape, steps = [last // position + T, width], [position, 1]
     return TensorDescriptor(x_BTHD, shape, steps, [rows, D])
@@ -231,17 +238,18 @@ class Rows(NamedTuple):
 
 
 class Summed(NamedTuple):
-    """Of every row, fp32 [B, H, T]: delta = o · do less what statistics add, and
-    softpick's e^-L. The first backward kernel writes them, and 0 behind them.
+    """Of every row [B, H, T]: L, delta = o · do less what statistics add, softpick's
+    e^-L. The first backward kernel writes them, and what weighs nothing behind them.
     """
 
+    level: torch.Tensor
     delta: torch.Tensor
     floor: torch.Tensor | None
 
     @classmethod
     def empty(cls, q: torch.Tensor, variant: Variant) -> "Summed":
-        """Room for both."""
-        return cls(per_row(q), per_row(q) if variant.pick else None)
+        """Room for them."""
+        return cls(levels(q), per_row(q), per_row(q) if variant.pick else None)
 
 
 class Band(NamedTuple):
@@ -376,7 +384,6 @@ def backward_column(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor | None,
-    L: torch.Tensor,
     summed: Summed,
     alpha: torch.Tensor | None,
     starts: torch.Tensor | None,
@@ -404,7 +411,6 @@ def backward_column(
             k,
             v,
             do,
-            L,
             rows.cut,
             rows.rate,
             *summed,
@@ -416,15 +422,15 @@ def backward_column(
             care,
             dk,
             dv,
-            descriptor(q, block.m, block.descriptors),
-            descriptor(do, block.m, block.descriptors),
+            descriptor(q, block.m, block.descriptors, is_ragged(q)),
+            descriptor(do, block.m, block.descriptors, is_ragged(q)),
             *strides(q),
             *strides(k),
             *strides(v),
             *strides(do),
             *strides(dk)[:2],
             T,
-            L.stride(1),
+            summed.level.stride(1),
             G,
             count,
             variant.window or T,
@@ -436,7 +442,7 @@ def backward_column(
             ROW_BLOCK=flagged,
             REPAIR=repair,
             CAREFUL=repair or care is None,
-            TAIL=has_tail(q, shared),
+            RAGGED=is_ragged(q),
             **shared,
             **block.options,
         )
@@ -479,6 +485,7 @@ def backward(
     """Writes the gradients of q, k and v; returns dalpha_H where there is an alpha."""
     if dvalue is None:
         variant = variant._replace(statistic=None)
+    L, cut = whole(L, q), whole(cut, q)
     rows = statistic_rows(q, dL, dvalue, value, cut, variant)
     given = alpha, starts
     if alpha is None:
@@ -487,7 +494,5 @@ def backward(
         summed, band = backward_band(do, rows, q, k, v, o, L, *given, variant)
     given = *given, band
     care = backward_row(do, rows, q, k, v, o, L, summed, *given, variant, into.dq)
-    backward_column(
-        do, rows, q, k, v, L, summed, *given, care, variant, into.dk, into.dv
-    )
+    backward_column(do, rows, q, k, v, summed, *given, care, variant, into.dk, into.dv)
     return None if band is None else band.dalpha.sum(dim=(0, 2))

@@ -22,6 +22,19 @@ def per_row(
     return rows[:, :, :T]
 
 
+def whole(x_BHT: torch.Tensor | None, q: torch.Tensor) -> torch.Tensor | None:
+    """x stored as per_row does, 0 behind T: a copy where something between the passes
+    has made it dense, as hooks on saved tensors do.
+    """
+    if x_BHT is None:
+        return None
+    _, T, H, _ = q.shape
+    side = -(-T // BLOCK) * BLOCK
+    if x_BHT.stride() == (H * side, side, 1):
+        return x_BHT
+    return per_row(q, x_BHT.dtype, zero=True).copy_(x_BHT)
+
+
 def levels(q: torch.Tensor) -> torch.Tensor:
     """per_row for L: for fp32 inputs in fp64, as fp32 has no digit behind the point
     for a score of 1e7, and p = e^(s - L).

@@ -44,13 +44,13 @@ def test_tiles_of_one_call_fit_together(target):
     """A repair reads flags that the first launch wrote per block of queries; the
     column kernel reads whole blocks of what the kernel before it wrote in whole ones.
     """
-    shapes = product((BF16, F32), configs.WIDTHS, *[(False, True)] * 4, (None, "mass"))
-    for dtype, width, band, pick, short, tail, statistic in shapes:
+    shapes = product((BF16, F32), configs.WIDTHS, *[(False, True)] * 5, (None, "mass"))
+    for dtype, width, band, pick, short, tail, ragged, statistic in shapes:
         if not configs.served(target, dtype, width, band, pick):
             continue
 
         def side(kernel, repair=False):
-            kind = {"short": short, "tail": tail, "repair": repair}
+            kind = {"short": short, "tail": tail, "ragged": ragged, "repair": repair}
             asked = target, kernel, width, band, pick, dtype, statistic
             return configs.tile(*asked, **kind).m
 

@@ -15,6 +15,7 @@ import torch
 pytest.importorskip("triton")
 
 from kernels.attention import attention_fused, check, launch  # noqa: E402
+from kernels.attention.configs import Tile, tile  # noqa: E402
 from kernels.attention.reference import attention  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,6 +100,45 @@ def name(case: tuple) -> str:
 def test_close_to_float64(interpret, case):
     errors = interpret(check.errors, check.Case(*case))
     assert all(error.ok for error in errors), errors
+
+
+def described(case: tuple) -> list[check.Error]:
+    """Errors where tiles come through descriptors, which bring what lies behind T."""
+    launch.tile = lambda *_, **__: Tile(32, 16, 4, 1, descriptors=True)
+    return check.errors(check.Case(*case))
+
+
+@pytest.mark.parametrize("layout", check.LAYOUTS)
+@pytest.mark.parametrize("normaliser", (SOFT, PICK))
+def test_descriptors_at_a_ragged_end(interpret, normaliser, layout):
+    case = (81, 4, 2, 16, F16, normaliser, None, None, layout, 1.0, 2)
+    try:
+        errors = interpret(described, case)
+    finally:
+        interpret(reload_tiles)
+    assert all(error.ok for error in errors), errors
+
+
+def reload_tiles() -> None:
+    launch.tile = tile
+
+
+def dense() -> list[bool]:
+    """Whether gradients stay when a hook makes what is saved dense."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 80, 1, 16).half().requires_grad_() for _ in range(3))
+
+    def gradients():
+        o = attention_fused(q, k, v, normaliser=PICK)
+        return torch.autograd.grad(o.float().sin().sum(), (q, k, v))
+
+    kept = gradients()
+    with torch.autograd.graph.saved_tensors_hooks(torch.clone, lambda x: x):
+        return [torch.equal(*pair) for pair in zip(kept, gradients())]
+
+
+def test_hooks_on_saved_tensors(interpret):
+    assert all(interpret(dense))
 
 
 def small_scores() -> list[float]:

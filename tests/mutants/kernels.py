@@ -129,17 +129,17 @@ ROW_MUTANTS = [
         "softpick-delta-once",
         "where softpick's score is positive, dS lacks -delta",
         f"{ATTENTION}/kernel_tiles.py",
-        "(dp - 2 * delta) + delta",
-        "(dp - delta) + delta",
+        "slope = dp - (2 * delta if PICK and CLAMP else delta)",
+        "slope = dp - delta",
         Test(f"{KERNEL}::test_close_to_float64[64-2-1-16-float16-softpick]"),
     ),
     Mutant(
         "rows-behind-the-last",
-        "keys hear from rows behind the last, where L holds no number",
-        f"{ATTENTION}/kernel_column.py",
-        "level = tl.where(t < T, level, 0.0)",
-        "level += 0.0",
-        Test(f"{KERNEL}::test_close_to_float64[33-2-2-16-float32-softpick]"),
+        "keys hear from rows behind the last",
+        f"{ATTENTION}/kernel_backward.py",
+        "tl.where(t < T, level, HIGH)",
+        "tl.where(t < T, level, 0.0)",
+        Test(f"{KERNEL}::test_descriptors_at_a_ragged_end[softpick-fused]"),
     ),
     Mutant(
         "rate-behind-the-last",
@@ -151,6 +151,14 @@ ROW_MUTANTS = [
             f"{ROWS}::test_close_to_float64[T=33 H=2 D=16 dtype=float32 "
             "normaliser=softmax window=7 layout=fused statistic=entropy]"
         ),
+    ),
+    Mutant(
+        "saved-rows-dense",
+        "backward takes L for padded where a hook on saved tensors made it dense",
+        f"{ATTENTION}/launch.py",
+        "L, cut = whole(L, q), whole(cut, q)",
+        "L, cut = L, cut",
+        Test(f"{KERNEL}::test_hooks_on_saved_tensors"),
     ),
     Mutant(
         "cut-behind-the-last",
