@@ -238,7 +238,10 @@ REPAIRING: dict[str, dict[str, list[Row]]] = {
     },
     "hip:gfx1100": {
         "forward": [Row(64, None, None, Tile(64, 16, 4, 1))],
-        "column": [Row(64, None, None, Tile(16, 32, 8, 1))],
+        "column": [
+            Row(64, True, None, Tile(16, 16, 4, 1)),
+            Row(64, None, None, Tile(16, 32, 8, 1)),
+        ],
     },
 }
 # fp32: its products run on the scalar units. On gfx1100 no tile was found that does
@@ -276,7 +279,10 @@ SINGLE: dict[str, dict[str, list[Row]]] = {
             Row(32, True, True, Tile(16, 32, 16, 1)),
         ],
         "row": [Row(64, None, None, Tile(32, 16, 16, 1))],
-        "column": [Row(64, None, None, Tile(16, 32, 16, 1))],
+        "column": [
+            Row(64, True, False, Tile(16, 16, 16, 1)),
+            Row(64, None, None, Tile(16, 32, 16, 1)),
+        ],
     },
 }
 
