@@ -78,15 +78,13 @@ def _column_blocks(
     STATISTIC: tl.constexpr,
 ):
     """dK and dV over the query blocks in [lo, near) and then [full, hi). Tiles are
-    [N, M]: keys are rows. Queries beyond T (RAGGED) need no mask but where they are
-    loaded: L is HIGH there, so that p is 0, and delta and rate are 0.
+    [N, M]: keys are rows. Beyond T (RAGGED) L is HIGH, so that p is 0, delta and rate
+    are 0; q and dO are 0 or, by a descriptor, rows of another batch or head.
     """
     rows, cols = tl.arange(0, BLOCK_M), tl.arange(0, D_PAD)
-    # A descriptor brings what lies behind T: rows of another batch or head, or 0. Their
-    # weight is 0, but a NaN among them is one here too.
     Q_OVER: tl.constexpr = RAGGED and (CHECK or Q_TILES is None)
-    DO_OVER: tl.constexpr = RAGGED and (CHECK or DO_TILES is None)
-    # Of heads of 128 the loop with masks has no register left for it.
+    O_OVER: tl.constexpr = RAGGED and (CHECK or DO_TILES is None)
+    # The masked loop of heads of 128 has no register left for it.
     CLAMP: tl.constexpr = not CHECK or (PICK and D_PAD <= 64)
     first = tl.cdiv(near - lo, BLOCK_M)
     count = first + tl.cdiv(tl.maximum(hi - full, 0), BLOCK_M)
@@ -106,8 +104,7 @@ def _column_blocks(
         # fmt: off
         if DO is not None:
             do = _stream(
-                DO_TILES, do_row, do_column, DO, m0, stride_o, rows, cols, T, D,
-                DO_OVER)
+                DO_TILES, do_row, do_column, DO, m0, stride_o, rows, cols, T, D, O_OVER)
             dp = _dot(v, tl.trans(do))
         cut, rate = _statistic(CUT, RATE, lines + t[None, :])
         p, ds = _weights(

@@ -118,7 +118,8 @@ def descriptor(
 ):
     """Memory as rows of x's position stride, read `rows` positions at a time; None
     where not wanted or where a head is no aligned column range of such rows. beyond:
-    it will read behind T, where there have to be rows of another batch or head.
+    it will read behind T, where there have to be rows of another batch or head. Their
+    weight is 0, but a NaN among them is one in this head too.
     """
     if x_BTHD is None:
         return None
