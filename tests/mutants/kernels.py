@@ -65,7 +65,7 @@ ROW_MUTANTS = [
         "row-cut-at-the-last",
         "the gradient of the top-k mass leaves out the k-th key",
         f"{ATTENTION}/kernel_statistics.py",
-        "cut = 0.5 * best + 0.5 * before",
+        "cut = tl.maximum(0.5 * best + 0.5 * before, LOW)",
         "cut = before",
         Test(f"{ROWS}::test_statistic_alone_and_twice[topk]"),
     ),
