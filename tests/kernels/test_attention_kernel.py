@@ -15,7 +15,7 @@ import torch
 pytest.importorskip("triton")
 
 from kernels.attention import attention_fused, check, launch  # noqa: E402
-from kernels.attention.configs import Tile, tile  # noqa: E402
+from kernels.attention.configs import Tile  # noqa: E402
 from kernels.attention.reference import attention  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,23 +104,18 @@ def test_close_to_float64(interpret, case):
 
 def described(case: tuple) -> list[check.Error]:
     """Errors where tiles come through descriptors, which bring what lies behind T."""
-    launch.tile = lambda *_, **__: Tile(32, 16, 4, 1, descriptors=True)
-    return check.errors(check.Case(*case))
+    with pytest.MonkeyPatch.context() as patch:
+        described = Tile(32, 16, 4, 1, descriptors=True)
+        patch.setattr(launch, "tile", lambda *_, **__: described)
+        return check.errors(check.Case(*case))
 
 
 @pytest.mark.parametrize("layout", check.LAYOUTS)
 @pytest.mark.parametrize("normaliser", (SOFT, PICK))
 def test_descriptors_at_a_ragged_end(interpret, normaliser, layout):
     case = (81, 4, 2, 16, F16, normaliser, None, None, layout, 1.0, 2)
-    try:
-        errors = interpret(described, case)
-    finally:
-        interpret(reload_tiles)
+    errors = interpret(described, case)
     assert all(error.ok for error in errors), errors
-
-
-def reload_tiles() -> None:
-    launch.tile = tile
 
 
 def dense() -> list[bool]:
