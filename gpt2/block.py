@@ -10,7 +10,7 @@ from gpt2.attention.attention import Attention
 from gpt2.context import Context, LayerCache
 from gpt2.init import Matrix
 from gpt2.mlp.mlp import Mlp
-from gpt2.norm import build_norm
+from gpt2.norm import added, build_norm
 from gpt2.settings import ModelSettings
 
 
@@ -42,14 +42,30 @@ class Block(nn.Module):
         starts_BT: the first token of every token's document, None where a sequence
         is one; not with a cache.
         """
-        attention, mlp = cache or (None, None)
-        y_BnE, side, attention = self.attn(
-            self.norm1(x_BnE), context, attention, starts_BT
+        x_BnE, y_BnE, context, cache = self.apart(
+            x_BnE, None, context, start, cache, starts_BT
         )
-        x_BnE = x_BnE + self._drop(y_BnE)
-        y_BnE, context, mlp = self.mlp(self.norm2(x_BnE), side, start, mlp, starts_BT)
-        x_BnE = x_BnE + self._drop(y_BnE)
-        return x_BnE, context, None if cache is None else LayerCache(attention, mlp)
+        return x_BnE + y_BnE, context, cache
+
+    def apart(
+        self,
+        x_BnE: torch.Tensor,
+        y_BnE: torch.Tensor | None,
+        context: Context,
+        start: int = 0,
+        cache: LayerCache | None = None,
+        starts_BT: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, Context, LayerCache | None]:
+        """forward with the residual stream in two terms, read and told: what the last
+        branch adds waits for the norm that comes next, which adds it on its way.
+        """
+        attention, mlp = cache or (None, None)
+        x_BnE, normed_BnE = added(self.norm1, x_BnE, y_BnE)
+        y_BnE, side, attention = self.attn(normed_BnE, context, attention, starts_BT)
+        x_BnE, normed_BnE = added(self.norm2, x_BnE, self._drop(y_BnE))
+        y_BnE, context, mlp = self.mlp(normed_BnE, side, start, mlp, starts_BT)
+        cache = None if cache is None else LayerCache(attention, mlp)
+        return x_BnE, self._drop(y_BnE), context, cache
 
     def _drop(self, x_BnE: torch.Tensor) -> torch.Tensor:
         return F.dropout(x_BnE, self.dropout, self.training)

@@ -62,12 +62,18 @@ class GPT(nn.Module):
 
         Raises ValueError when T exceeds the context length.
         """
-        x_BTE, context = self.embed(tokens_BT, 0, starts_BT), Context()
+        x_BTE, y_BTE = self.embed(tokens_BT, 0, starts_BT), None
+        context = Context()
         for block in self.h:
-            x_BTE, context, _ = block(x_BTE, context, starts_BT=starts_BT)
+            x_BTE, y_BTE, context, _ = block.apart(
+                x_BTE, y_BTE, context, starts_BT=starts_BT
+            )
+        # Not `added`: the compiler of torch 2.11 prints what the loss reads when it
+        # meets that op, kernels with all they read, twice as long after each norm.
+        x_BTE = self.norm_f(x_BTE + y_BTE)
         if targets_BT is None:
-            return self._head(x_BTE)
-        x_NE, target_N = self.norm_f(x_BTE).flatten(0, 1), targets_BT.flatten()
+            return F.linear(x_BTE, self.wte.weight)
+        x_NE, target_N = x_BTE.flatten(0, 1), targets_BT.flatten()
         chunked = resolve_loss(self.settings.loss, x_NE.device.type) == "chunked"
         loss = linear_cross_entropy if chunked else plain
         return loss(x_NE, self.wte.weight, target_N)
@@ -89,7 +95,7 @@ class GPT(nn.Module):
             x_BnE, context, layer = block(x_BnE, context, start, layer)
             layers.append(layer)
         grown = Cache(start + tokens_Bn.shape[1], tuple(layers))
-        return self._head(x_BnE), grown
+        return F.linear(self.norm_f(x_BnE), self.wte.weight), grown
 
     def embed(
         self,
@@ -113,9 +119,6 @@ class GPT(nn.Module):
             place_n = place_n if starts_BT is None else place_n - starts_BT
             x_BnE = x_BnE + self.wpe(place_n)
         return F.dropout(x_BnE, self.settings.dropout, self.training)
-
-    def _head(self, x_BnE: torch.Tensor) -> torch.Tensor:
-        return F.linear(self.norm_f(x_BnE), self.wte.weight)
 
     def matrices(self) -> Iterator[Matrix]:
         """Every logical matrix, for initial values and for counting."""

@@ -1,8 +1,10 @@
 """The norm slot."""
 
+import torch
 from torch import nn
 
 from gpt2.settings import ModelSettings
+from kernels.norm import add_norm
 
 EPS = 1e-5
 
@@ -14,3 +16,14 @@ def build_norm(settings: ModelSettings) -> nn.Module:
     if settings.norm == "rmsnorm":
         return nn.RMSNorm(settings.embed, eps=EPS)
     return nn.LayerNorm(settings.embed, eps=EPS, bias=settings.bias)
+
+
+def added(
+    norm: nn.Module, x_BnE: torch.Tensor, y_BnE: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """s = x + y and norm(s), in one pass where a kernel serves; None adds nothing."""
+    if y_BnE is None:
+        return x_BnE, norm(x_BnE)
+    centred = isinstance(norm, nn.LayerNorm)
+    bias_E = norm.bias if centred else None
+    return add_norm(x_BnE, y_BnE, norm.weight, bias_E, EPS, centred)

@@ -53,8 +53,9 @@ class Plain(NamedTuple):
             for key, value in self.constants.items()
             if value is not False and value is not None
         ]
-        kinds = sorted({x for x in self.types.values() if x in ("*bf16", "*fp16")})
-        parts = [*(kind[1:] for kind in kinds), *flags]
+        kinds = {x for x in self.types.values() if x in ("*bf16", "*fp16")}
+        kinds |= {x for x in list(self.types.values())[:1] if x == "*fp32"}
+        parts = [*sorted(kind[1:] for kind in kinds), *flags]
         return f"{self.target} {room}.{function.strip('_')} {' '.join(parts)}"
 
     @property

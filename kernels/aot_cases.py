@@ -13,6 +13,8 @@ from kernels.aot import Plain
 from kernels.targets import TARGETS
 from kernels.gelu import kernel as gelu
 from kernels.linear_cross_entropy import kernel as loss
+from kernels.norm import kernel as norm
+from kernels.norm.op import WIDEST
 from kernels.pruning import kernel as pruning
 from kernels.pruning.reference import SCORES
 
@@ -21,6 +23,8 @@ LAYOUT |= {"sizes_N": "*i64"}
 BOOLS = (False, True)
 HALF = {"*bf16": torch.bfloat16, "*fp16": torch.float16}
 FLOATS = HALF | {"*fp32": torch.float32}
+# Width of GPT-2's residual stream, and the widest that the norm's kernels serve.
+WIDTHS = (768, WIDEST)
 
 
 def others(targets: tuple[str, ...] = TARGETS) -> Iterator[Plain]:
@@ -31,6 +35,7 @@ def others(targets: tuple[str, ...] = TARGETS) -> Iterator[Plain]:
             *_gelu(),
             *_loss(target),
             *_mix(),
+            *_norm(target),
             *_pruning(),
         ):
             yield Plain(target, f"kernels.{kernel}", types, constants, warps)
@@ -75,6 +80,25 @@ def _mix() -> Iterator[tuple]:
         types = {"M": kind, "INDEX": "*i32", "WEIGHT": "*fp32", "OUT": kind}
         types |= {"stride": "i32", "T": "i32"}
         yield "topk_routing.kernel:mix", types, {"R": 96, "R_PAD": 128, "TOP": 8}, 4
+
+
+def _norm(target: str) -> Iterator[tuple]:
+    streams = [(kind, x) for kind in HALF for x in (kind, "*fp32")]
+    for (kind, x), E in product(streams, WIDTHS):
+        block, warps = norm.shape(target, E)
+        fixed = {"E": E, "BLOCK": block, "CENTRED": True}
+        rows = dict.fromkeys(("weight_ptr", "mean_ptr", "rate_ptr"), "*fp32")
+        types = {"x_ptr": x, "y_ptr": kind, "sum_ptr": x, "out_ptr": kind}
+        types |= rows | {"bias_ptr": "*fp32", "eps": "fp32"}
+        yield "norm.kernel:_forward", types, fixed, warps
+        types = {"dsum_ptr": x, "dout_ptr": kind, "sum_ptr": x, "dx_ptr": x}
+        types |= rows | {"lines_ptr": "*fp32", "N": "i32"}
+        fixed = {**fixed, "BIAS": True, "STAGES": norm.stages(block)}
+        if x == kind:
+            fixed["dy_ptr"] = None
+        else:
+            types["dy_ptr"] = kind
+        yield "norm.kernel:_backward", types, fixed, warps
 
 
 def _pruning() -> Iterator[tuple]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gpt2 import optim, precision
+from gpt2.block import Block
 from gpt2.init import initialise
 from gpt2.model import GPT
 from gpt2.settings import run_settings
@@ -53,11 +54,16 @@ def test_what_is_copied(resolve):
     assert all(p.dtype == torch.float32 for p in masters.values())
 
 
-def test_the_residual_stream_is_bf16(resolve):
+def test_the_residual_stream_is_bf16(resolve, monkeypatch):
     _, weights = built(settings(resolve, BF16, EVERYTHING))
-    seen = []
-    for block in weights.model.h:
-        block.register_forward_hook(lambda m, a, out: seen.append(out[0].dtype))
+    seen, apart = [], Block.apart
+
+    def watched(*given, **named):
+        out = apart(*given, **named)
+        seen.extend(term.dtype for term in out[:2])
+        return out
+
+    monkeypatch.setattr(Block, "apart", watched)
     loss_of(weights, settings(resolve, BF16, EVERYTHING), 0)
     assert set(seen) == {torch.bfloat16}
 

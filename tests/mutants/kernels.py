@@ -11,6 +11,7 @@ DECODES = "tests/kernels/test_decode.py"
 
 PACKED = "tests/kernels/test_attention_packed.py"
 GELU = "tests/kernels/test_gelu.py"
+NORM = "tests/kernels/test_norm.py"
 
 ROW_MUTANTS = [
     Mutant(
@@ -52,6 +53,38 @@ ROW_MUTANTS = [
         "total += dx",
         "total = dx",
         Test(f"{GELU}::test_the_kernel_backward[64-256]"),
+    ),
+    Mutant(
+        "norm-uncentred-gradient",
+        "the gradient of a LayerNorm is that of an RMSNorm",
+        "kernels/norm/kernel.py",
+        "dx -= tl.sum(g, 0) / E",
+        "pass",
+        Test(f"{NORM}::test_the_kernels[True-True-True-3-96]"),
+    ),
+    Mutant(
+        "norm-stream-cut",
+        "the gradient of the residual stream ends at a norm",
+        "kernels/norm/kernel.py",
+        "if dsum_ptr is not None:",
+        "if False:",
+        Test(f"{NORM}::test_the_kernels[True-True-True-3-96]"),
+    ),
+    Mutant(
+        "norm-last-row",
+        "the gradient of a norm's weight holds the last row of each program only",
+        "kernels/norm/kernel.py",
+        "dweight += dout * hat",
+        "dweight = dout * hat",
+        Test(f"{NORM}::test_a_program_takes_several_rows"),
+    ),
+    Mutant(
+        "norm-of-the-stream",
+        "the norm leaves out what the branch adds",
+        "kernels/norm/op.py",
+        "return s, F.layer_norm(s,",
+        "return s, F.layer_norm(x,",
+        Test(f"{NORM}::test_off_the_gpu_it_is_torchs_own"),
     ),
     Mutant(
         "auto-slow-in-fp32",
@@ -212,7 +245,7 @@ ROW_MUTANTS = [
         "gpt2/attention/attention.py",
         "q_BTHD = (_per_query(gate.factor(rows[gate.kind])) * q_BTHD).to(q_BTHD)",
         "q_BTHD = q_BTHD + 0.0 * _per_query(gate.factor(rows[gate.kind]))",
-        Test(f"{STEPS}::test_equal_to_the_reference[17]"),
+        Test(f"{STEPS}::test_equal_to_the_reference[17-False]"),
     ),
 ]
 

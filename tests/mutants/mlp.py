@@ -97,9 +97,11 @@ CONTEXTS = [
         "context-skips-a-block",
         "in training a block hears the one before the previous one",
         MODEL,
-        "            x_BTE, context, _ = block(x_BTE, context, starts_BT=starts_BT)\n",
-        "            x_BTE, told, _ = block("
-        "x_BTE, Context() if block is self.h[0] else late)\n"
+        "            x_BTE, y_BTE, context, _ = block.apart(\n"
+        "                x_BTE, y_BTE, context, starts_BT=starts_BT\n"
+        "            )\n",
+        "            x_BTE, y_BTE, told, _ = block.apart("
+        "x_BTE, y_BTE, Context() if block is self.h[0] else late)\n"
         "            late, context = context, told\n",
         check("3", "gradients"),
     ),
@@ -278,6 +280,22 @@ NETWORK = [
         check("0", "formulas"),
     ),
     Mutant(
+        "last-branch-lost",
+        "the head does not see what the last MLP adds",
+        MODEL,
+        "self.norm_f(x_BTE + y_BTE)",
+        "self.norm_f(x_BTE)",
+        check("0", "gradients"),
+    ),
+    Mutant(
+        "branch-twice",
+        "the MLP's input counts what attention adds twice",
+        BLOCK,
+        "added(self.norm2, x_BnE, self._drop(y_BnE))",
+        "added(self.norm2, x_BnE + y_BnE, self._drop(y_BnE))",
+        check("0", "formulas"),
+    ),
+    Mutant(
         "head-untied",
         "the head has weights of its own",
         MODEL,
@@ -314,8 +332,8 @@ NETWORK = [
         "post-norm",
         "the MLP reads the stream without its norm",
         BLOCK,
-        "self.mlp(self.norm2(x_BnE), side",
-        "self.mlp(x_BnE + 0 * self.norm2(x_BnE), side",
+        "self.mlp(normed_BnE, side",
+        "self.mlp(x_BnE + 0 * normed_BnE, side",
         check("0", "gradients"),
     ),
 ]

@@ -1,0 +1,133 @@
+"""The op: a kernel on a GPU in 16 bits, torch's formula elsewhere."""
+
+import torch
+import torch.nn.functional as F
+
+HALF = (torch.bfloat16, torch.float16)
+# A row has to fit the registers of a program.
+WIDEST = 8192
+
+
+def add_norm(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    weight_E: torch.Tensor,
+    bias_E: torch.Tensor | None,
+    eps: float,
+    centred: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """s = x + y [..., E] and its LayerNorm (`centred`) or RMSNorm, as reference.py
+    defines them: a residual sum and the norm that the next branch reads.
+
+    Where the kernels serve, both passes read and write every tensor once; a compiler
+    adds up as many as five branches anew and casts gradients apart. There is no second
+    derivative there.
+    """
+    if serves(x, y):
+        return _add_norm(x, y, weight_E, bias_E, eps, centred)[:2]
+    s = x + y
+    if centred:
+        return s, F.layer_norm(s, weight_E.shape, weight_E, bias_E, eps)
+    normed = F.rms_norm(s, weight_E.shape, weight_E, eps)
+    return s, normed if bias_E is None else normed + bias_E
+
+
+def serves(x: torch.Tensor, y: torch.Tensor) -> bool:
+    """Whether the kernels compute this: on a GPU, rows that registers hold, y in 16
+    bits, which are autocast's where that is on, and x in the same, or in fp32 under
+    autocast: the norm is then in y's 16 bits, which its reader would round it to.
+    """
+    if not x.is_cuda or y.dtype not in HALF or x.shape[-1] > WIDEST:
+        return False
+    if torch.is_autocast_enabled("cuda"):
+        same = torch.get_autocast_dtype("cuda") == y.dtype
+        return same and x.dtype in (y.dtype, torch.float32)
+    return x.dtype == y.dtype
+
+
+@torch.library.custom_op("kablate::add_norm", mutates_args=())
+def _add_norm(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    weight_E: torch.Tensor,
+    bias_E: torch.Tensor | None,
+    eps: float,
+    centred: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    from kernels.norm.kernel import forward
+
+    rows = (t.contiguous().view(-1, t.shape[-1]) for t in (x, y))
+    s, normed, mean_N, rate_N = forward(*rows, weight_E, bias_E, eps, centred)
+    return s.view(x.shape), normed.view(x.shape), mean_N, rate_N
+
+
+@_add_norm.register_fake
+def _(x, y, weight_E, bias_E, eps, centred):
+    N = x.numel() // x.shape[-1]
+    s, normed = (
+        torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, y)
+    )
+    mean_N = x.new_empty(N if centred else 0, dtype=torch.float32)
+    return s, normed, mean_N, x.new_empty(N, dtype=torch.float32)
+
+
+@torch.library.custom_op("kablate::add_norm_backward", mutates_args=())
+def _add_norm_backward(
+    ds: torch.Tensor | None,
+    dnormed: torch.Tensor,
+    s: torch.Tensor,
+    weight_E: torch.Tensor,
+    mean_N: torch.Tensor,
+    rate_N: torch.Tensor,
+    centred: bool,
+    bias: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """dx, dy (empty where it is dx) and the sums."""
+    from kernels.norm.kernel import backward
+
+    E = s.shape[-1]
+    ds, dnormed, s_NE = (
+        None if t is None else t.contiguous().view(-1, E) for t in (ds, dnormed, s)
+    )
+    dx, dy, sums = backward(ds, dnormed, s_NE, weight_E, mean_N, rate_N, centred, bias)
+    dy = dnormed.new_empty(0) if dy is None else dy.view(s.shape)
+    return dx.view(s.shape), dy, sums
+
+
+@_add_norm_backward.register_fake
+def _(ds, dnormed, s, weight_E, mean_N, rate_N, centred, bias):
+    dx, dy = (
+        torch.empty_like(t, memory_format=torch.contiguous_format) for t in (s, dnormed)
+    )
+    dy = dy.new_empty(0) if dy.dtype == dx.dtype else dy
+    return dx, dy, rate_N.new_empty(s.shape[-1] * (1 + bias))
+
+
+def _save(ctx, inputs, output) -> None:
+    _, y, weight_E, bias_E, _, ctx.centred = inputs
+    ctx.dtype, ctx.bias = y.dtype, None if bias_E is None else bias_E.dtype
+    ctx.set_materialize_grads(False)
+    s, _, mean_N, rate_N = output
+    ctx.save_for_backward(s, weight_E, mean_N, rate_N)
+
+
+def _backward(ctx, ds, dnormed, *_):
+    s, weight_E, *rest = ctx.saved_tensors
+    if dnormed is None:
+        return ds, ds.to(ctx.dtype), None, None, None, None
+    bias = ctx.bias is not None
+    dx, dy, sums = _add_norm_backward(
+        ds, dnormed, s, weight_E, *rest, ctx.centred, bias
+    )
+    E = s.shape[-1]
+    return (
+        dx,
+        dx if ctx.dtype == s.dtype else dy,
+        sums[:E].to(weight_E.dtype),
+        sums[E:].to(ctx.bias) if bias else None,
+        None,
+        None,
+    )
+
+
+_add_norm.register_autograd(_backward, setup_context=_save)
