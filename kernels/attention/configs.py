@@ -24,7 +24,8 @@ class Tile(NamedTuple):
 
     descriptors: stream unmasked blocks through tensor descriptors where the
     layout allows them (the values are the same). ahead: stages of the loops over
-    a band's tiles.
+    a band's tiles; of the forward pass, whose loop reads three tiles, they decide how
+    much shared memory a program takes.
     """
 
     m: int
@@ -83,12 +84,13 @@ GATHERING_BAND = Tile(32, 64, 4, 3, descriptors=True, ahead=3)
 HALF: dict[str, dict[str, list[Row]]] = {
     "cuda:90": {
         "forward": [
-            Row(64, True, False, Tile(128, 64, 8, 3, descriptors=True), short=False),
-            Row(64, None, True, Tile(64, 32, 4, 3, descriptors=True), short=True),
-            Row(64, True, None, Tile(64, 64, 4, 2, descriptors=True)),
+            Row(64, True, None, Tile(64, 64, 4, 3, descriptors=True, ahead=2)),
+            Row(64, False, True, Tile(64, 32, 4, 3, descriptors=True), short=True),
             Row(64, False, False, Tile(64, 64, 4, 3), short=True),
             Row(64, False, None, Tile(64, 64, 4, 3, descriptors=True)),
-            Row(128, True, None, Tile(64, 32, 4, 3)),
+            Row(128, True, None, Tile(64, 32, 4, 3, descriptors=True), tail=True),
+            # Three programs per processor: 168 registers, and little shared memory.
+            Row(128, True, None, Tile(64, 32, 4, 3, 168, descriptors=True)),
             Row(128, False, None, Tile(64, 32, 4, 3, descriptors=True)),
         ],
         "band": [
@@ -103,6 +105,8 @@ HALF: dict[str, dict[str, list[Row]]] = {
             Row(64, False, None, Tile(64, 64, 4, 3, descriptors=True)),
             Row(128, True, None, Tile(64, 64, 4, 2, descriptors=True, ahead=3)),
             Row(128, False, False, Tile(64, 32, 4, 3, descriptors=True)),
+            Row(128, False, True, Tile(64, 64, 4, 2, descriptors=True), tail=True),
+            Row(128, False, True, Tile(64, 64, 4, 2, descriptors=True), ragged=True),
             Row(128, False, True, Tile(64, 32, 4, 2, descriptors=True)),
         ],
         "column": [
@@ -127,7 +131,7 @@ HALF: dict[str, dict[str, list[Row]]] = {
         ],
     },
     "cuda:80": {
-        "forward": [Row(128, None, None, Tile(64, 32, 4, 2))],
+        "forward": [Row(128, None, None, Tile(64, 32, 4, 2, ahead=2))],
         "band": [
             Row(64, True, None, Tile(64, 32, 4, 1)),
             Row(128, True, None, Tile(64, 32, 8, 1)),
@@ -166,14 +170,14 @@ HALF: dict[str, dict[str, list[Row]]] = {
         ],
     },
 }
-# Where a statistic of the rows is gathered, or its gradient spread; other kernels
-# take what they take without.
+# Where a statistic of the rows is gathered, or its gradient spread; what is not here
+# takes what it takes without.
 GATHERING: dict[str, dict[str, list[Row]]] = {
     "cuda:90": {
         "forward": [
-            Row(64, True, None, Tile(64, 64, 4, 3)),
+            Row(64, True, None, Tile(64, 64, 4, 3, ahead=3)),
             Row(64, False, None, Tile(64, 64, 4, 3, descriptors=True)),
-            Row(128, None, None, Tile(64, 32, 4, 2)),
+            Row(128, None, None, Tile(64, 32, 4, 2, ahead=2)),
         ],
         "column": [
             Row(64, True, None, GATHERING_BAND, tail=True),
@@ -188,13 +192,15 @@ GATHERING: dict[str, dict[str, list[Row]]] = {
             Row(128, False, False, Tile(32, 64, 4, 3, descriptors=True), ragged=True),
             Row(128, False, False, NARROW),
         ],
+        # A tile of 64 keys spills.
+        "row": [Row(128, False, True, Tile(64, 32, 4, 2, descriptors=True))],
     },
     "cuda:80": {
         "row": [Row(128, None, None, Tile(64, 32, 4, 2, registers=255))],
         "forward": [
-            Row(64, None, None, Tile(64, 32, 4, 2)),
+            Row(64, None, None, Tile(64, 32, 4, 2, ahead=2)),
             Row(128, False, False, Tile(64, 32, 4, 2)),
-            Row(128, None, None, Tile(64, 32, 8, 2)),
+            Row(128, None, None, Tile(64, 32, 8, 2, ahead=2)),
         ],
     },
     "hip:gfx942": {},
@@ -212,8 +218,8 @@ GATHERING: dict[str, dict[str, list[Row]]] = {
 REPAIRING: dict[str, dict[str, list[Row]]] = {
     "cuda:90": {
         "forward": [
-            Row(64, None, None, Tile(64, 32, 4, 2)),
-            Row(128, None, None, Tile(64, 32, 8, 2)),
+            Row(64, None, None, Tile(64, 32, 4, 2, ahead=2)),
+            Row(128, None, None, Tile(64, 32, 8, 2, ahead=2)),
         ],
         "column": [
             Row(64, None, None, Tile(32, 64, 4, 3)),
@@ -222,8 +228,8 @@ REPAIRING: dict[str, dict[str, list[Row]]] = {
     },
     "cuda:80": {
         "forward": [
-            Row(64, None, None, Tile(64, 32, 4, 2, registers=255)),
-            Row(128, None, None, Tile(64, 32, 8, 2)),
+            Row(64, None, None, Tile(64, 32, 4, 2, registers=255, ahead=2)),
+            Row(128, None, None, Tile(64, 32, 8, 2, ahead=2)),
         ],
         "column": [
             Row(64, None, None, Tile(16, 64, 4, 2, registers=255)),
@@ -335,7 +341,7 @@ def tile(
         )
     rows = table(target, dtype)[kernel]
     if statistic is not None and dtype != torch.float32:
-        rows = GATHERING[target].get(kernel, rows)
+        rows = GATHERING[target].get(kernel, []) + rows
     if repair:
         rows = REPAIRING[target].get(kernel, rows)
     shape = width, band, pick, short, tail, ragged

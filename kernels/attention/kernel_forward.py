@@ -120,10 +120,12 @@ def _forward_blocks(
     EXACT: tl.constexpr,
     STATISTIC: tl.constexpr,
     TOP: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):
     """Online sums over the key blocks in [lo, hi)."""
     rows, cols = tl.arange(0, BLOCK_N), tl.arange(0, D_PAD)
-    for n0 in range(lo, hi, BLOCK_N):
+    STAGES: tl.constexpr = AHEAD if BAND else None
+    for n0 in tl.range(lo, hi, BLOCK_N, num_stages=STAGES):
         k = _stream(K_TILES, k_row, k_column, K, n0, stride_k, rows, cols, T, D, CHECK)
         x = _dot(q, tl.trans(k))
         back = t[:, None] - (n0 + rows)[None, :]
@@ -161,7 +163,6 @@ def _forward_blocks(
 def _forward_rows(
     m0,
     q,
-    k_here,
     t,
     alpha,
     Q,
@@ -194,6 +195,7 @@ def _forward_rows(
     EXACT: tl.constexpr,
     STATISTIC: tl.constexpr,
     TOP: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):
     """The sums of one block of queries: sum e v (softpick: twice that), sum |e|,
     the row maximum they are relative to, that times the unit as it was used, and what
@@ -213,25 +215,30 @@ def _forward_rows(
     # fmt: off
     if WINDOW:
         acc, total, top, base, state = _forward_blocks(
-            acc, total, top, base, state, q, k_here, lo, full, t, alpha, Q, K, V,
+            acc, total, top, base, state, q, q, lo, full, t, alpha, Q, K, V,
             K_TILES, V_TILES, k_row, k_column, v_row, v_column,
             stride_q, stride_k, stride_v, T, reach, band, scale,
             D, D_PAD, BLOCK_N, True, False, WINDOW, PICK, SAFE, FUSED, CAREFUL, EXACT,
-            STATISTIC, TOP,
+            STATISTIC, TOP, AHEAD,
         )
     acc, total, top, base, state = _forward_blocks(
-        acc, total, top, base, state, q, k_here, full, near, t, alpha, Q, K, V,
+        acc, total, top, base, state, q, q, full, near, t, alpha, Q, K, V,
         K_TILES, V_TILES, k_row, k_column, v_row, v_column,
         stride_q, stride_k, stride_v, T, reach, band, scale,
         D, D_PAD, BLOCK_N, False, False, WINDOW, PICK, SAFE, FUSED, CAREFUL, EXACT,
-        STATISTIC, TOP,
+        STATISTIC, TOP, AHEAD,
     )
+    k_here = q
+    if STRIPS > 0:
+        # Not before: the loops above have use for its shared memory.
+        rows, cols = tl.arange(0, BLOCK_M), tl.arange(0, D_PAD)
+        k_here = _load(K, m0, stride_k, rows, cols, T, D, True)
     acc, total, top, base, state = _forward_blocks(
         acc, total, top, base, state, q, k_here, near, hi, t, alpha, Q, K, V,
         K_TILES, V_TILES, k_row, k_column, v_row, v_column,
         stride_q, stride_k, stride_v, T, reach, band, scale,
         D, D_PAD, BLOCK_N, True, STRIPS > 0, WINDOW, PICK, SAFE, FUSED, CAREFUL, EXACT,
-        STATISTIC, TOP,
+        STATISTIC, TOP, AHEAD,
     )
     # fmt: on
     return acc, total, top, base, state
@@ -246,7 +253,7 @@ def _forward_item(
     D: tl.constexpr, D_PAD: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     STRIPS: tl.constexpr, WINDOW: tl.constexpr, PICK: tl.constexpr, SAFE: tl.constexpr,
     UNSAFE: tl.constexpr, CAREFUL: tl.constexpr, EXACT: tl.constexpr,
-    STATISTIC: tl.constexpr, TOP: tl.constexpr,
+    STATISTIC: tl.constexpr, TOP: tl.constexpr, AHEAD: tl.constexpr,
 ):
     """o, L and a statistic of one block of queries of one head."""
     blocks = tl.cdiv(T, BLOCK_M)
@@ -266,17 +273,16 @@ def _forward_item(
     rows, cols = tl.arange(0, BLOCK_M), tl.arange(0, D_PAD)
     t = m0 + rows
     q = _load(Q, m0, stride_qt, rows, cols, T, D, True)
-    k_here, alpha = q, 0.0
+    alpha = 0.0
     if STRIPS > 0:
-        k_here = _load(K, m0, stride_kt, rows, cols, T, D, True)
         alpha = tl.load(ALPHA + h).to(tl.float32)
     FUSED: tl.constexpr = not PICK and q.dtype != tl.float16
     acc, total, top, base, state = _forward_rows(
-        m0, q, k_here, t, alpha, Q, K, V,
+        m0, q, t, alpha, Q, K, V,
         K_TILES, V_TILES, k_row, k_column, v_row, v_column,
         stride_qt, stride_kt, stride_vt, T, STARTS, window, band, scale,
         D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, WINDOW, PICK, SAFE, FUSED, CAREFUL, EXACT,
-        STATISTIC, TOP,
+        STATISTIC, TOP, AHEAD,
     )
     norm = total
     if PICK:
@@ -318,6 +324,7 @@ def forward(
     STRIPS: tl.constexpr, WINDOW: tl.constexpr, PICK: tl.constexpr, SAFE: tl.constexpr,
     UNSAFE: tl.constexpr, REPAIR: tl.constexpr, CAREFUL: tl.constexpr,
     EXACT: tl.constexpr, STATISTIC: tl.constexpr, TOP: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):
     """o_BTHD (where there is a V), L_BHT (dot units) and, where STATISTIC asks for
     one, its value and cut_BHT, a program per block. Fast programs (not CAREFUL)
@@ -336,6 +343,7 @@ def forward(
                         stride_kh, stride_vb, stride_vt, stride_vh, T, stride_l, H,
                         window, band, scale, GROUP, D, D_PAD, BLOCK_M, BLOCK_N, STRIPS,
                         WINDOW, PICK, SAFE, UNSAFE, CAREFUL, EXACT, STATISTIC, TOP,
+                        AHEAD,
                     )
     else:
         _forward_item(
@@ -343,6 +351,6 @@ def forward(
             V_TILES, stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh,
             stride_vb, stride_vt, stride_vh, T, stride_l, H, window, band, scale, GROUP,
             D, D_PAD, BLOCK_M, BLOCK_N, STRIPS, WINDOW, PICK, SAFE, UNSAFE, CAREFUL,
-            EXACT, STATISTIC, TOP,
+            EXACT, STATISTIC, TOP, AHEAD,
         )
 # fmt: on

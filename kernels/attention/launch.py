@@ -198,6 +198,7 @@ def forward(
             REPAIR=repair,
             CAREFUL=repair or not fast,
             TOP=variant.top,
+            AHEAD=block.ahead,
             **shared,
             **block.options,
         )
