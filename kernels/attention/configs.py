@@ -198,7 +198,7 @@ GATHERING: dict[str, dict[str, list[Row]]] = {
     "cuda:80": {
         "row": [Row(128, None, None, Tile(64, 32, 4, 2, registers=255))],
         "forward": [
-            Row(64, None, None, Tile(64, 32, 4, 2, ahead=2)),
+            Row(64, None, None, Tile(64, 32, 4, 2, registers=255, ahead=2)),
             Row(128, False, False, Tile(64, 32, 4, 2)),
             Row(128, None, None, Tile(64, 32, 8, 2, ahead=2)),
         ],
