@@ -86,7 +86,7 @@ def _forward_blocks(
     base,
     state,
     q,
-    k_here,
+    m0,
     lo,
     hi,
     t,
@@ -124,8 +124,10 @@ def _forward_blocks(
 ):
     """Online sums over the key blocks in [lo, hi)."""
     rows, cols = tl.arange(0, BLOCK_N), tl.arange(0, D_PAD)
-    STAGES: tl.constexpr = AHEAD if BAND else None
-    for n0 in tl.range(lo, hi, BLOCK_N, num_stages=STAGES):
+    if BAND:
+        # Not earlier: the loops before this one have use for its shared memory.
+        k_here = _load(K, m0, stride_k, tl.arange(0, q.shape[0]), cols, T, D, True)
+    for n0 in tl.range(lo, hi, BLOCK_N, num_stages=AHEAD if BAND else None):
         k = _stream(K_TILES, k_row, k_column, K, n0, stride_k, rows, cols, T, D, CHECK)
         x = _dot(q, tl.trans(k))
         back = t[:, None] - (n0 + rows)[None, :]
@@ -215,26 +217,21 @@ def _forward_rows(
     # fmt: off
     if WINDOW:
         acc, total, top, base, state = _forward_blocks(
-            acc, total, top, base, state, q, q, lo, full, t, alpha, Q, K, V,
+            acc, total, top, base, state, q, m0, lo, full, t, alpha, Q, K, V,
             K_TILES, V_TILES, k_row, k_column, v_row, v_column,
             stride_q, stride_k, stride_v, T, reach, band, scale,
             D, D_PAD, BLOCK_N, True, False, WINDOW, PICK, SAFE, FUSED, CAREFUL, EXACT,
             STATISTIC, TOP, AHEAD,
         )
     acc, total, top, base, state = _forward_blocks(
-        acc, total, top, base, state, q, q, full, near, t, alpha, Q, K, V,
+        acc, total, top, base, state, q, m0, full, near, t, alpha, Q, K, V,
         K_TILES, V_TILES, k_row, k_column, v_row, v_column,
         stride_q, stride_k, stride_v, T, reach, band, scale,
         D, D_PAD, BLOCK_N, False, False, WINDOW, PICK, SAFE, FUSED, CAREFUL, EXACT,
         STATISTIC, TOP, AHEAD,
     )
-    k_here = q
-    if STRIPS > 0:
-        # Not before: the loops above have use for its shared memory.
-        rows, cols = tl.arange(0, BLOCK_M), tl.arange(0, D_PAD)
-        k_here = _load(K, m0, stride_k, rows, cols, T, D, True)
     acc, total, top, base, state = _forward_blocks(
-        acc, total, top, base, state, q, k_here, near, hi, t, alpha, Q, K, V,
+        acc, total, top, base, state, q, m0, near, hi, t, alpha, Q, K, V,
         K_TILES, V_TILES, k_row, k_column, v_row, v_column,
         stride_q, stride_k, stride_v, T, reach, band, scale,
         D, D_PAD, BLOCK_N, True, STRIPS > 0, WINDOW, PICK, SAFE, FUSED, CAREFUL, EXACT,
