@@ -56,8 +56,8 @@ class Block(nn.Module):
         cache: LayerCache | None = None,
         starts_BT: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, Context, LayerCache | None]:
-        """forward with the residual stream in two terms, read and told: what the last
-        branch adds waits for the norm that comes next, which adds it on its way.
+        """forward with the stream as x + y on the way in and out: y is what the last
+        branch adds (None before the first block), and the next norm adds it.
         """
         attention, mlp = cache or (None, None)
         x_BnE, normed_BnE = added(self.norm1, x_BnE, y_BnE)

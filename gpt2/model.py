@@ -68,8 +68,8 @@ class GPT(nn.Module):
             x_BTE, y_BTE, context, _ = block.apart(
                 x_BTE, y_BTE, context, starts_BT=starts_BT
             )
-        # Not `added`: the compiler of torch 2.11 prints what the loss reads when it
-        # meets that op, kernels with all they read, twice as long after each norm.
+        # Not `added`: torch 2.11's compiler prints the arguments of an op that is new to
+        # it, here the loss; between kernels alone the text doubles with every norm.
         x_BTE = self.norm_f(x_BTE + y_BTE)
         if targets_BT is None:
             return F.linear(x_BTE, self.wte.weight)

@@ -26,4 +26,4 @@ def added(
         return x_BnE, norm(x_BnE)
     centred = isinstance(norm, nn.LayerNorm)
     bias_E = norm.bias if centred else None
-    return add_norm(x_BnE, y_BnE, norm.weight, bias_E, EPS, centred)
+    return add_norm(x_BnE, y_BnE, norm.weight, bias_E, norm.eps, centred)

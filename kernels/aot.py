@@ -54,6 +54,7 @@ class Plain(NamedTuple):
             if value is not False and value is not None
         ]
         kinds = {x for x in self.types.values() if x in ("*bf16", "*fp16")}
+        # Most kernels have fp32 arguments; what the first one is tells them apart.
         kinds |= {x for x in list(self.types.values())[:1] if x == "*fp32"}
         parts = [*sorted(kind[1:] for kind in kinds), *flags]
         return f"{self.target} {room}.{function.strip('_')} {' '.join(parts)}"

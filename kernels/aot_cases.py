@@ -23,8 +23,8 @@ LAYOUT |= {"sizes_N": "*i64"}
 BOOLS = (False, True)
 HALF = {"*bf16": torch.bfloat16, "*fp16": torch.float16}
 FLOATS = HALF | {"*fp32": torch.float32}
-# Width of GPT-2's residual stream, and the widest that the norm's kernels serve.
-WIDTHS = (768, WIDEST)
+# GPT-2's residual stream, and the widest with as many stages and at all.
+WIDTHS = (768, norm.STAGED, WIDEST)
 
 
 def others(targets: tuple[str, ...] = TARGETS) -> Iterator[Plain]:
@@ -84,21 +84,27 @@ def _mix() -> Iterator[tuple]:
 
 def _norm(target: str) -> Iterator[tuple]:
     streams = [(kind, x) for kind in HALF for x in (kind, "*fp32")]
-    for (kind, x), E in product(streams, WIDTHS):
+    for (kind, x), E, more in product(streams, WIDTHS, BOOLS):
         block, warps = norm.shape(target, E)
-        fixed = {"E": E, "BLOCK": block, "CENTRED": True}
+        fixed = {"E": E, "BLOCK": block, "CENTRED": more}
         rows = dict.fromkeys(("weight_ptr", "mean_ptr", "rate_ptr"), "*fp32")
         types = {"x_ptr": x, "y_ptr": kind, "sum_ptr": x, "out_ptr": kind}
-        types |= rows | {"bias_ptr": "*fp32", "eps": "fp32"}
-        yield "norm.kernel:_forward", types, fixed, warps
-        types = {"dsum_ptr": x, "dout_ptr": kind, "sum_ptr": x, "dx_ptr": x}
-        types |= rows | {"lines_ptr": "*fp32", "N": "i32"}
-        fixed = {**fixed, "BIAS": True, "STAGES": norm.stages(block)}
-        if x == kind:
-            fixed["dy_ptr"] = None
-        else:
-            types["dy_ptr"] = kind
-        yield "norm.kernel:_backward", types, fixed, warps
+        types |= rows | {"eps": "fp32"}
+        given = _given({"bias_ptr": "*fp32"}, types, fixed, more)
+        yield "norm.kernel:_forward", *given, warps
+        types = {"sum_ptr": x, "dout_ptr": kind, "dx_ptr": x, **rows}
+        types |= {"lines_ptr": "*fp32", "N": "i32"}
+        fixed = {**fixed, "BIAS": more, "STAGES": norm.stages(block)}
+        types, fixed = _given({"dsum_ptr": x}, types, fixed, more)
+        given = _given({"dy_ptr": kind}, types, fixed, x != kind)
+        yield "norm.kernel:_backward", *given, warps
+
+
+def _given(more: dict, types: dict, fixed: dict, given: bool) -> tuple[dict, dict]:
+    """(types, constants) with one more argument, which is None where not `given`."""
+    if given:
+        return types | more, fixed
+    return types, fixed | dict.fromkeys(more)
 
 
 def _pruning() -> Iterator[tuple]:

@@ -90,7 +90,7 @@ HALF: dict[str, dict[str, list[Row]]] = {
             Row(64, False, None, Tile(64, 64, 4, 3, descriptors=True)),
             Row(128, True, None, Tile(64, 32, 4, 3, descriptors=True), tail=True),
             # Three programs per processor: 168 registers, and little shared memory.
-            Row(128, True, None, Tile(64, 32, 4, 3, 168, descriptors=True)),
+            Row(128, True, None, Tile(64, 32, 4, 3, registers=168, descriptors=True)),
             Row(128, False, None, Tile(64, 32, 4, 3, descriptors=True)),
         ],
         "band": [

@@ -92,7 +92,9 @@ def _backward(
     lines_ptr, N, E: tl.constexpr, BLOCK: tl.constexpr, CENTRED: tl.constexpr,
     BIAS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """dx = r (g − x̂ mean(g x̂) − mean g) + dsum, g = dout ⊙ w, of a share of the rows."""
+    """dx = rate (g − x̂ mean(g x̂) − mean g) + dsum, g = dout ⊙ w, of a share of the rows;
+    without mean g where no mean was subtracted.
+    """
     column = tl.arange(0, BLOCK)
     inside = column < E
     weight = tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)

@@ -19,9 +19,10 @@ def add_norm(
     """s = x + y [..., E] and its LayerNorm (`centred`) or RMSNorm, as reference.py
     defines them: a residual sum and the norm that the next branch reads.
 
-    Where the kernels serve, both passes read and write every tensor once; a compiler
-    adds up as many as five branches anew and casts gradients apart. There is no second
-    derivative there.
+    Where the kernels serve, both passes read and write every tensor once (after a copy
+    of what is not contiguous); inductor sums up to five earlier branches anew at each
+    norm, and casts the gradient of the branch in a kernel of its own. There is no
+    second derivative there.
     """
     if serves(x, y):
         return _add_norm(x, y, weight_E, bias_E, eps, centred)[:2]
@@ -35,7 +36,8 @@ def add_norm(
 def serves(x: torch.Tensor, y: torch.Tensor) -> bool:
     """Whether the kernels compute this: on a GPU, rows that registers hold, y in 16
     bits, which are autocast's where that is on, and x in the same, or in fp32 under
-    autocast: the norm is then in y's 16 bits, which its reader would round it to.
+    autocast. The norm is in y's 16 bits, as every product that reads it would round
+    it; what several readers send back is added up in them.
     """
     if not x.is_cuda or y.dtype not in HALF or x.shape[-1] > WIDEST:
         return False
@@ -105,7 +107,7 @@ def _(ds, dnormed, s, weight_E, mean_N, rate_N, centred, bias):
 
 def _save(ctx, inputs, output) -> None:
     _, y, weight_E, bias_E, _, ctx.centred = inputs
-    ctx.dtype, ctx.bias = y.dtype, None if bias_E is None else bias_E.dtype
+    ctx.y_dtype, ctx.bias_dtype = y.dtype, None if bias_E is None else bias_E.dtype
     ctx.set_materialize_grads(False)
     s, _, mean_N, rate_N = output
     ctx.save_for_backward(s, weight_E, mean_N, rate_N)
@@ -114,17 +116,17 @@ def _save(ctx, inputs, output) -> None:
 def _backward(ctx, ds, dnormed, *_):
     s, weight_E, *rest = ctx.saved_tensors
     if dnormed is None:
-        return ds, ds.to(ctx.dtype), None, None, None, None
-    bias = ctx.bias is not None
+        return ds, ds.to(ctx.y_dtype), None, None, None, None
+    bias = ctx.bias_dtype is not None
     dx, dy, sums = _add_norm_backward(
         ds, dnormed, s, weight_E, *rest, ctx.centred, bias
     )
     E = s.shape[-1]
     return (
         dx,
-        dx if ctx.dtype == s.dtype else dy,
+        dx if ctx.y_dtype == s.dtype else dy,
         sums[:E].to(weight_E.dtype),
-        sums[E:].to(ctx.bias) if bias else None,
+        sums[E:].to(ctx.bias_dtype) if bias else None,
         None,
         None,
     )

@@ -161,8 +161,8 @@ PLAINLY = {"ATTENTION_IMPL_REFERENCE": "y", "LOSS_PLAIN": "y"}
     ids=lambda mechanisms: "-".join(mechanisms) or "plain",
 )
 def test_the_same_curve_by_the_kernels(resolve, mechanisms):
-    """The fp32 residual stream and the plain formulas against everything that is
-    fast: attention, GELU, the loss and the bf16 residual stream.
+    """Everything in fp32 by plain formulas; bf16 from fp32 weights, where norms and
+    GELU are kernels; and with attention, the loss and the stream fast as well.
     """
     curves = [
         curve(settings(resolve, LARGER, mechanisms, extra), "cuda", name)

@@ -79,6 +79,31 @@ ROW_MUTANTS = [
         Test(f"{NORM}::test_a_program_takes_several_rows"),
     ),
     Mutant(
+        "norm-half-a-stream",
+        "the gradient of an fp32 residual stream is rounded to 16 bits",
+        "kernels/norm/kernel.py",
+        "tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)",
+        "dx = dx.to(tl.float16).to(tl.float32)\n"
+        "        tl.store(dx_ptr + at, dx, mask=inside)",
+        Test(f"{NORM}::test_an_fp32_stream"),
+    ),
+    Mutant(
+        "norm-never-served",
+        "under autocast the norm's kernels are never taken",
+        "kernels/norm/op.py",
+        "return same and x.dtype in",
+        "return False and x.dtype in",
+        Test(f"{NORM}::test_what_the_kernels_serve"),
+    ),
+    Mutant(
+        "norm-of-a-slice",
+        "a branch that is a slice is read as if it were dense",
+        "kernels/norm/op.py",
+        "(t.contiguous().view(-1, t.shape[-1]) for t in (x, y))",
+        "(t.view(-1, t.shape[-1]) for t in (x, y))",
+        Test(f"{NORM}::test_the_op[both-branch0-True-True]"),
+    ),
+    Mutant(
         "norm-of-the-stream",
         "the norm leaves out what the branch adds",
         "kernels/norm/op.py",
