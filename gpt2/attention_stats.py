@@ -86,7 +86,8 @@ def _walk(
     for block in model.h:
         normed_BTE = block.norm1(x_BTE)
         found = _head_sums(block.attn, normed_BTE, context, model.settings, starts_BT)
-        x_BTE, context, _ = block(x_BTE, context, starts_BT=starts_BT)
+        x_BTE, y_BTE, context, _ = block(x_BTE, None, context, starts_BT=starts_BT)
+        x_BTE = x_BTE + y_BTE
         layers.append(found | {"kurtosis": _powers(x_BTE)})
     return layers
 

@@ -32,32 +32,18 @@ class Block(nn.Module):
     def forward(
         self,
         x_BnE: torch.Tensor,
-        context: Context,
-        start: int = 0,
-        cache: LayerCache | None = None,
-        starts_BT: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, Context, LayerCache | None]:
-        """The residual stream, the context for the next block, the grown cache.
-
-        starts_BT: the first token of every token's document, None where a sequence
-        is one; not with a cache.
-        """
-        x_BnE, y_BnE, context, cache = self.apart(
-            x_BnE, None, context, start, cache, starts_BT
-        )
-        return x_BnE + y_BnE, context, cache
-
-    def apart(
-        self,
-        x_BnE: torch.Tensor,
         y_BnE: torch.Tensor | None,
         context: Context,
         start: int = 0,
         cache: LayerCache | None = None,
         starts_BT: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, Context, LayerCache | None]:
-        """forward with the stream as x + y on the way in and out: y is what the last
-        branch adds (None before the first block), and the next norm adds it.
+        """The residual stream, the context for the next block, the grown cache.
+
+        The stream is x + y, on the way in and out: y is what the last branch adds
+        (None: nothing yet), and the next norm reads both in the pass that adds them.
+        starts_BT: the first token of every token's document, None where a sequence
+        is one; not with a cache.
         """
         attention, mlp = cache or (None, None)
         x_BnE, normed_BnE = added(self.norm1, x_BnE, y_BnE)

@@ -65,9 +65,7 @@ class GPT(nn.Module):
         x_BTE, y_BTE = self.embed(tokens_BT, 0, starts_BT), None
         context = Context()
         for block in self.h:
-            x_BTE, y_BTE, context, _ = block.apart(
-                x_BTE, y_BTE, context, starts_BT=starts_BT
-            )
+            x_BTE, y_BTE, context, _ = block(x_BTE, y_BTE, context, starts_BT=starts_BT)
         # Not `added`: torch 2.11's compiler prints the arguments of an op that is new to
         # it, here the loss; between kernels alone the text doubles with every norm.
         x_BTE = self.norm_f(x_BTE + y_BTE)
@@ -88,14 +86,14 @@ class GPT(nn.Module):
         begins a text. Raises ValueError when the context length is exceeded.
         """
         start = cache.length if cache else 0
-        x_BnE, context = self.embed(tokens_Bn, start), Context()
+        x_BnE, y_BnE, context = self.embed(tokens_Bn, start), None, Context()
         kept = cache.layers if cache else [b.empty_cache(x_BnE) for b in self.h]
         layers = []
         for block, layer in zip(self.h, kept):
-            x_BnE, context, layer = block(x_BnE, context, start, layer)
+            x_BnE, y_BnE, context, layer = block(x_BnE, y_BnE, context, start, layer)
             layers.append(layer)
         grown = Cache(start + tokens_Bn.shape[1], tuple(layers))
-        return F.linear(self.norm_f(x_BnE), self.wte.weight), grown
+        return F.linear(self.norm_f(x_BnE + y_BnE), self.wte.weight), grown
 
     def embed(
         self,

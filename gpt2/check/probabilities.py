@@ -37,4 +37,5 @@ def probabilities(subject: Subject) -> None:
                 kept,
                 f"rows of h.{i} sum to {low:.6f}..{high:.6f} ({options.normaliser})",
             )
-            x_BTE, context, _ = block(x_BTE, context)
+            x_BTE, y_BTE, context, _ = block(x_BTE, None, context)
+            x_BTE = x_BTE + y_BTE

@@ -131,7 +131,8 @@ def wanted(model, settings, tokens):
             h = block.mlp._activation(block.norm2(x + y))
             weights = gate.down.weight, gate.up.weight
             gamma = [mlp_oracle.attn_gate(h, *weights).transpose(1, 2)]
-        x, context, _ = block(x, context)
+        x, y, context, _ = block(x, None, context)
+        x = x + y
         layers.append(found | {"kurtosis": kurtosis(x)})
     return {name: [layer[name] for layer in layers] for name in layers[0]}
 

@@ -104,7 +104,7 @@ def test_an_ignored_mlp_dim(verdicts, monkeypatch):
 
 @pytest.mark.parametrize("where", ["module", "global"])
 def test_a_tensor_kept_between_forwards(verdicts, monkeypatch, where):
-    plain, hoard = Block.apart, []
+    plain, hoard = Block.forward, []
 
     def keeping(self, *arguments, **named):
         result = plain(self, *arguments, **named)
@@ -114,7 +114,7 @@ def test_a_tensor_kept_between_forwards(verdicts, monkeypatch, where):
             hoard.append(result[0])
         return result
 
-    monkeypatch.setattr(Block, "apart", keeping)
+    monkeypatch.setattr(Block, "forward", keeping)
     found = verdicts("0")
     assert broken(found) == {"00-baseline": "no state"}
     assert "outlive the forward pass" in found[0].found

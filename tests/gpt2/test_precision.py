@@ -56,14 +56,14 @@ def test_what_is_copied(resolve):
 
 def test_the_residual_stream_is_bf16(resolve, monkeypatch):
     _, weights = built(settings(resolve, BF16, EVERYTHING))
-    seen, apart = [], Block.apart
+    seen, forward = [], Block.forward
 
     def watched(*given, **named):
-        out = apart(*given, **named)
+        out = forward(*given, **named)
         seen.extend(term.dtype for term in out[:2])
         return out
 
-    monkeypatch.setattr(Block, "apart", watched)
+    monkeypatch.setattr(Block, "forward", watched)
     loss_of(weights, settings(resolve, BF16, EVERYTHING), 0)
     assert set(seen) == {torch.bfloat16}
 

@@ -89,18 +89,18 @@ CONTEXTS = [
         "context-lost-in-decode",
         "a decode gives every block an empty context",
         MODEL,
-        "block(x_BnE, context, start, layer)",
-        "block(x_BnE, Context(), start, layer)",
+        "block(x_BnE, y_BnE, context, start, layer)",
+        "block(x_BnE, y_BnE, Context(), start, layer)",
         check("3", "decoding"),
     ),
     Mutant(
         "context-skips-a-block",
         "in training a block hears the one before the previous one",
         MODEL,
-        "            x_BTE, y_BTE, context, _ = block.apart(\n"
+        "            x_BTE, y_BTE, context, _ = block(\n"
         "                x_BTE, y_BTE, context, starts_BT=starts_BT\n"
         "            )\n",
-        "            x_BTE, y_BTE, told, _ = block.apart("
+        "            x_BTE, y_BTE, told, _ = block("
         "x_BTE, y_BTE, Context() if block is self.h[0] else late)\n"
         "            late, context = context, told\n",
         check("3", "gradients"),
