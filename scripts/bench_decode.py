@@ -7,6 +7,7 @@ bench_decode.py --out results/bench/NAME.json [--steps 0,5,8,11] [--prompt 64]
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,7 +51,8 @@ def main(arguments: list[str]) -> int:
     command = " ".join([Path(__file__).name, *arguments])
     counts = options.prompt, options.tokens, options.rounds
     kind = device.resolve(options.device)
-    record = decoding.measure(wanted, kind, *counts, command)
+    say = partial(print, file=sys.stderr, flush=True)
+    record = decoding.measure(wanted, kind, *counts, command, say)
     atomic.write_json(options.out, record)
     text = decoding.table(record)
     options.out.with_suffix(".md").write_text(text)

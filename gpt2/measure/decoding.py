@@ -7,7 +7,7 @@ token, so that a step is as slow as a user sees it.
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -29,14 +29,16 @@ def measure(
     tokens: int,
     rounds: int,
     command: str,
+    say: Callable[[str], None],
 ) -> dict:
     """A record: a row per model and decoder, each the median of `rounds` rounds of
     `tokens` steps after `prompt` tokens. `far`: the largest difference of a logit
     from the reference's over the largest logit. A decoder that cannot serve has the
-    reason instead.
+    reason instead. say hears of every model before it is timed.
     """
     rows = []
-    for name, settings in wanted:
+    for i, (name, settings) in enumerate(wanted, 1):
+        say(f"{i} of {len(wanted)}: {name}")
         torch.manual_seed(1)
         text_1T = torch.randint(0, settings.vocab_size, (1, prompt + tokens))
         rows += _raced(name, settings, text_1T.to(kind), kind, prompt, rounds)

@@ -89,7 +89,11 @@ def test_a_gpu_computes_the_same_with_half_the_weights(resolve):
 
 def test_decoders_are_timed_where_they_serve(small):
     wanted = [("plain", small().model), ("mla", small(MLA="y", RA="y").model)]
-    found = decoding.measure(wanted, "cpu", prompt=4, tokens=12, rounds=2, command="it")
+    said: list[str] = []
+    found = decoding.measure(
+        wanted, "cpu", prompt=4, tokens=12, rounds=2, command="it", say=said.append
+    )
+    assert said == ["1 of 2: plain", "2 of 2: mla"]
     ours = {"decoder": "triton", "obstacle": "run on cpu"}
     assert found["rows"][1::2] == [{"name": name, **ours} for name, _ in wanted]
     for row in found["rows"][::2]:
