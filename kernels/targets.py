@@ -1,5 +1,7 @@
 """The GPUs that kernels are compiled for, and which of them a device is."""
 
+from functools import cache
+
 import torch
 
 # What a device without a GPU runs as: Triton's interpreter.
@@ -18,7 +20,13 @@ def target_of(device: torch.device) -> str:
     """The target that a device is, one of TARGETS where kernels were made for it."""
     if device.type == "cpu":
         return INTERPRETER
-    properties = torch.cuda.get_device_properties(device)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return _target(index)
+
+
+@cache
+def _target(index: int) -> str:
+    properties = torch.cuda.get_device_properties(index)
     if torch.version.hip:
         return f"hip:{properties.gcnArchName.partition(':')[0]}"
     return "cuda:90" if properties.major == 9 else f"cuda:{properties.major}0"

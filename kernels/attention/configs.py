@@ -7,6 +7,7 @@ cuda:90 was measured on an H100 and an H200 (results/bench), except for ragged r
 repairs; the others are the largest that fit.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -314,6 +315,7 @@ def served(target: str, dtype: torch.dtype, width: int, band: bool, pick: bool) 
     return all(any(row.matches(*shape) for row in rows[kernel]) for kernel in kernels)
 
 
+@cache
 def tile(
     target: str,
     kernel: str,

@@ -12,6 +12,7 @@ import torch
 
 from kernels.attention.reference import NORMALISERS
 from kernels.attention.rows import levels, per_row
+from kernels.operators import differentiable, fake, operator
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 WIDEST = 128
@@ -24,7 +25,7 @@ OF_SOFTMAX = ("entropy", "rms")
 MOST = 16
 
 
-@torch.library.custom_op("kablate::attention", mutates_args=())
+@operator("attention")
 def _attention(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -48,12 +49,12 @@ def _attention(
     return filled(q, launch.forward(q, k, v, alpha, starts, variant))
 
 
-@_attention.register_fake
+@fake(_attention)
 def _(q, k, v, alpha, starts, normaliser, band, window, scale, statistic, top):
     return fakes(q, v is not None, statistic)
 
 
-@torch.library.custom_op("kablate::attention_backward", mutates_args=())
+@operator("attention_backward")
 def _attention_backward(
     do: torch.Tensor | None,
     dL: torch.Tensor | None,
@@ -85,7 +86,7 @@ def _attention_backward(
     return filled(q, (*into, dalpha))
 
 
-@_attention_backward.register_fake
+@fake(_attention_backward)
 def _(do, dL, dvalue, q, k, v, o, L, value, cut, alpha, *_):
     dqkv = (None if x is None else x.new_empty(x.shape) for x in (q, k, v))
     return filled(q, (*dqkv, None if alpha is None else alpha.new_empty(alpha.shape)))
@@ -93,8 +94,7 @@ def _(do, dL, dvalue, q, k, v, o, L, value, cut, alpha, *_):
 
 def filled(q: torch.Tensor, found: tuple) -> tuple[torch.Tensor, ...]:
     """What an operator returns: an empty tensor for every None."""
-    nothing = (q.new_empty(0, dtype=torch.float32) for _ in found)
-    return tuple(n if x is None else x for n, x in zip(nothing, found))
+    return tuple(q.new_empty(0, dtype=torch.float32) if x is None else x for x in found)
 
 
 def fakes(q: torch.Tensor, mixed: bool, statistic: str | None) -> tuple:
@@ -128,7 +128,7 @@ def _backward(ctx, do, dL, dvalue, _):
     return dq, dk, dv, None if alpha is None else dalpha, *(None,) * 7
 
 
-_attention.register_autograd(_backward, setup_context=_setup)
+differentiable(_attention, _backward, _setup)
 
 
 def attention_fused(

@@ -5,6 +5,9 @@ q_BTHD, k_BTGD, v_BTGD have unit stride in D and any other strides; what is
 made here is contiguous.
 """
 
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -15,6 +18,7 @@ from kernels.attention import kernel_backward, kernel_column, kernel_forward
 from kernels.attention.configs import SHORT, WIDTHS, Tile, tile
 from kernels.attention.kernel_tiles import ENTROPY, MASS, SQUARES, TILE
 from kernels.attention.rows import levels, per_row, whole
+from kernels.launching import blocks_of, launch
 from kernels.targets import target_of
 
 # Statistic -> how it is compiled; its gradient per weight is a factor times its own
@@ -55,7 +59,7 @@ class Variant(NamedTuple):
         if self.band is None:
             return 0
         side = TILE.value
-        return min(triton.cdiv(self.band, side) + 1, triton.cdiv(positions, side))
+        return min(blocks_of(self.band, side) + 1, blocks_of(positions, side))
 
 
 def require(device: torch.device) -> None:
@@ -69,19 +73,28 @@ def require(device: torch.device) -> None:
 
 def flags(
     q: torch.Tensor, k: torch.Tensor, starts: torch.Tensor | None, variant: Variant
-) -> dict:
+) -> Mapping:
     """The compile-time arguments that all kernels share."""
-    D = q.shape[3]
-    return {
-        "GROUP": q.shape[2] // k.shape[2],
+    _, T, H, D = q.shape
+    exact = q.dtype == torch.float32
+    return _flags(T, H // k.shape[2], D, exact, starts is not None, variant)
+
+
+@cache
+def _flags(
+    T: int, group: int, D: int, exact: bool, packed: bool, variant: Variant
+) -> Mapping:
+    found = {
+        "GROUP": group,
         "D": D,
         "D_PAD": max(16, triton.next_power_of_2(D)),
-        "STRIPS": variant.strips(q.shape[1]),
-        "WINDOW": variant.window is not None or starts is not None,
+        "STRIPS": variant.strips(T),
+        "WINDOW": variant.window is not None or packed,
         "PICK": variant.pick,
-        "EXACT": q.dtype == torch.float32,
+        "EXACT": exact,
         "STATISTIC": GATHERED[variant.statistic][0],
     }
+    return MappingProxyType(found)
 
 
 def is_ragged(q: torch.Tensor) -> bool:
@@ -90,7 +103,7 @@ def is_ragged(q: torch.Tensor) -> bool:
 
 
 def chosen(
-    name: str, q: torch.Tensor, shared: dict, variant: Variant, repair: bool = False
+    name: str, q: torch.Tensor, shared: Mapping, variant: Variant, repair: bool = False
 ) -> Tile:
     """The tile of a kernel for these tensors."""
     return tile(
@@ -110,7 +123,7 @@ def chosen(
 
 def strides(x: torch.Tensor | None) -> tuple[int, int, int]:
     """(batch, position, head); any where there is nothing."""
-    return (0, 1, 0) if x is None else (x.stride(0), x.stride(1), x.stride(2))
+    return (0, 1, 0) if x is None else x.stride()[:3]
 
 
 def descriptor(
@@ -121,14 +134,25 @@ def descriptor(
     it will read behind T, where there have to be rows of another batch or head. Their
     weight is 0, but a NaN among them is one in this head too.
     """
-    if x_BTHD is None:
+    if x_BTHD is None or not wanted or x_BTHD.data_ptr() % 16 != 0:
         return None
-    B, T, H, D = x_BTHD.shape
-    batch, position, head = strides(x_BTHD)
-    aligned = x_BTHD.data_ptr() % 16 == 0 and all(
-        stride * x_BTHD.element_size() % 16 == 0 for stride in (batch, position, head)
-    )
-    if not wanted or not aligned or position == 0 or D not in WIDTHS:
+    found = _rectangle(x_BTHD.shape, x_BTHD.stride(), x_BTHD.element_size(), beyond)
+    if found is None:
+        return None
+    return TensorDescriptor(x_BTHD, *map(list, found), [rows, x_BTHD.shape[3]])
+
+
+@cache
+def _rectangle(
+    shape: torch.Size, stride: tuple[int, ...], size: int, beyond: bool
+) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """(rows, columns) of such memory and their strides, in elements of `size` bytes;
+    None where it is none.
+    """
+    B, T, H, D = shape
+    batch, position, head, _ = stride
+    aligned = all(step * size % 16 == 0 for step in (batch, position, head))
+    if not aligned or position == 0 or D not in WIDTHS:
         return None
     last = (B - 1) * batch + (H - 1) * head
     width = max(h * head % position for h in range(H)) + D
@@ -137,8 +161,7 @@ def descriptor(
     starts = batch * (B > 1), *(h * head for h in range(H))
     if beyond and any(start // position % T != 0 for start in starts):
         return None
-    shape, steps = [last // position + T, width], [position, 1]
-    return TensorDescriptor(x_BTHD, shape, steps, [rows, D])
+    return (last // position + T, width), (position, 1)
 
 
 def forward(
@@ -161,12 +184,14 @@ def forward(
     cut = per_row(q, zero=True) if variant.statistic == "mass" else None
     shared = flags(q, k, starts, variant)
     block = chosen("forward", q, shared, variant)
-    count = B * H * triton.cdiv(T, block.m)
+    count = B * H * blocks_of(T, block.m)
     fast = variant.pick and q.dtype != torch.float32
     care = torch.empty(count, dtype=torch.int32, device=q.device) if fast else None
     for repair in (False, True) if fast else (False,):
         block = chosen("forward", q, shared, variant, repair)
-        kernel_forward.forward[(min(count, REPAIRERS) if repair else count,)](
+        launch(
+            kernel_forward.forward,
+            (min(count, REPAIRERS) if repair else count,),
             q,
             k,
             v,
@@ -280,12 +305,14 @@ def backward_band(
     B, T, H, D = q.shape
     shared = flags(q, k, starts, variant)
     block = chosen("band", q, shared, variant)
-    blocks = triton.cdiv(T, block.m)
+    blocks = blocks_of(T, block.m)
     summed = Summed.empty(q, variant)
     columns = shared["STRIPS"] * TILE.value
     p, ds = torch.empty(2, B, H, T, columns, dtype=q.dtype, device=q.device)
     dalpha = torch.empty(B, H, blocks, dtype=torch.float32, device=q.device)
-    kernel_backward.backward_band[(B * H * blocks,)](
+    launch(
+        kernel_backward.backward_band,
+        (B * H * blocks,),
         q,
         k,
         v,
@@ -339,11 +366,13 @@ def backward_row(
     B, T, H, _ = q.shape
     shared = flags(q, k, starts, variant)
     block = chosen("row", q, shared, variant)
-    blocks = triton.cdiv(T, block.m)
+    blocks = blocks_of(T, block.m)
     care = None
     if variant.pick and q.dtype != torch.float32:
         care = torch.empty(B, H, blocks, dtype=torch.int32, device=q.device)
-    kernel_backward.backward_row[(B * H * blocks,)](
+    launch(
+        kernel_backward.backward_row,
+        (B * H * blocks,),
         q,
         k,
         v,
@@ -402,13 +431,13 @@ def backward_column(
     if starts is not None:
         ends = torch.searchsorted(starts, starts, right=True, out_int32=True)
     # The row kernel's block, which divides T into as many as there are flags.
-    flagged = (
-        1 if care is None else triton.next_power_of_2(triton.cdiv(T, care.shape[2]))
-    )
+    flagged = 1 if care is None else triton.next_power_of_2(blocks_of(T, care.shape[2]))
     for repair in (False,) if care is None else (False, True):
         block = chosen("column", q, shared, variant, repair)
-        count = B * G * triton.cdiv(T, block.n)
-        kernel_column.backward_column[(min(count, REPAIRERS) if repair else count,)](
+        count = B * G * blocks_of(T, block.n)
+        launch(
+            kernel_column.backward_column,
+            (min(count, REPAIRERS) if repair else count,),
             q,
             k,
             v,

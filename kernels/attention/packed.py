@@ -10,9 +10,10 @@ width.
 import torch
 
 from kernels.attention.fused import Options, check_tensors, dense, fakes, filled
+from kernels.operators import differentiable, fake, operator
 
 
-@torch.library.custom_op("kablate::attention_packed", mutates_args=())
+@operator("attention_packed")
 def _packed(
     qkv: torch.Tensor,
     alpha: torch.Tensor | None,
@@ -34,12 +35,12 @@ def _packed(
     return filled(q, launch.forward(q, k, v, alpha, starts, variant))
 
 
-@_packed.register_fake
+@fake(_packed)
 def _(qkv, alpha, starts, heads, normaliser, band, window, scale, statistic, top):
     return fakes(parts(qkv, heads)[0], True, statistic)
 
 
-@torch.library.custom_op("kablate::attention_packed_backward", mutates_args=())
+@operator("attention_packed_backward")
 def _packed_backward(
     do: torch.Tensor,
     dL: torch.Tensor | None,
@@ -70,7 +71,7 @@ def _packed_backward(
     return filled(qkv, (dqkv, launch.backward(*given, variant, into)))
 
 
-@_packed_backward.register_fake
+@fake(_packed_backward)
 def _(do, dL, dvalue, qkv, o, L, value, cut, alpha, starts, heads, *_):
     dalpha = None if alpha is None else alpha.new_empty(alpha.shape)
     return filled(qkv, (qkv.new_empty(qkv.shape), dalpha))
@@ -91,7 +92,7 @@ def _backward(ctx, do, dL, dvalue, _):
     return dqkv, None if alpha is None else dalpha, *(None,) * 8
 
 
-_packed.register_autograd(_backward, setup_context=_setup)
+differentiable(_packed, _backward, _setup)
 
 
 def parts(qkv_BTND: torch.Tensor, heads: int) -> tuple[torch.Tensor, ...]:

@@ -3,16 +3,17 @@
 Legend: as in reference.py.
 """
 
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import torch
 import triton
 
-from kernels.targets import target_of
 from kernels.attention.launch import require, strides
 from kernels.decode import kernel
 from kernels.decode.configs import MOST_PARTS, chunk, tile
+from kernels.launching import blocks_of, launch
+from kernels.targets import target_of
 
 # Multiprocessors that the interpreter's grid is made for.
 INTERPRETED = 4
@@ -51,12 +52,13 @@ class Part(NamedTuple):
     count: int
 
 
+@cache
 def padded(width: int) -> int:
     """The columns of a tile."""
     return max(16, triton.next_power_of_2(width))
 
 
-@lru_cache
+@cache
 def processors(device: torch.device) -> int:
     """Multiprocessors of a device."""
     if device.type == "cpu":
@@ -71,10 +73,10 @@ def divide(
     device alone: two runs agree bit for bit.
     """
     first = 0 if window is None else max(S - n - window + 1, 0) // block * block
-    blocks = triton.cdiv(S - first, block)
-    wanted = triton.cdiv(PROGRAMS * processors(device), programs)
-    each = triton.cdiv(blocks, min(wanted, blocks, MOST_PARTS))
-    return Part(first, each * block, triton.cdiv(blocks, each))
+    blocks = blocks_of(S - first, block)
+    wanted = blocks_of(PROGRAMS * processors(device), programs)
+    each = blocks_of(blocks, min(wanted, blocks, MOST_PARTS))
+    return Part(first, each * block, blocks_of(blocks, each))
 
 
 def decode(
@@ -91,13 +93,15 @@ def decode(
     (B, n, H, C), (S, G, V) = q.shape, v.shape[1:]
     group, widths = H // G, (padded(C), padded(V))
     block = tile(target_of(q.device), max(widths), n * group > 1)
-    programs = B * G * triton.cdiv(n * group, block.m)
+    programs = B * G * blocks_of(n * group, block.m)
     part = divide(S, n, variant.window, block.n, programs, q.device)
     made = {"dtype": torch.float32, "device": q.device}
     acc = torch.empty(B * n * H, part.count, V, **made)
     total, top = torch.empty(2, B * n * H, part.count, **made)
     D = 16 if keys is None else keys.shape[3]
-    kernel.parts[(programs, part.count)](
+    launch(
+        kernel.parts,
+        (programs, part.count),
         q,
         k,
         v,
@@ -138,7 +142,9 @@ def decode(
         **block.options,
     )
     o = torch.empty(B, n, H, V, dtype=q.dtype, device=q.device)
-    kernel.merge[(B * n * H,)](
+    launch(
+        kernel.merge,
+        (B * n * H,),
         acc,
         total,
         top,

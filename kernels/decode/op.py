@@ -10,11 +10,12 @@ import torch
 
 from kernels.attention.reference import NORMALISERS
 from kernels.decode.configs import MOST_NEW, WIDEST, WIDEST_HEAD
+from kernels.operators import fake, operator
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-@torch.library.custom_op("kablate::attention_decode", mutates_args=())
+@operator("attention_decode")
 def _decode(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -33,7 +34,7 @@ def _decode(
     return launch.decode(q, k, v, alpha, queries, keys, variant)
 
 
-@_decode.register_fake
+@fake(_decode)
 def _(q, k, v, *_):
     return q.new_empty(*q.shape[:3], v.shape[3])
 

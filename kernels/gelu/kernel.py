@@ -7,12 +7,15 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.gelu.op import ROWS
+from kernels.launching import blocks_of, launch
+
 BLOCK = 2048
 WARPS = 4
 # Of the forward pass in fp16, where four spill.
 HALF_WARPS = 8
-# A program of the backward pass: so many columns of so many rows, STEP at a time.
-COLUMNS, ROWS, STEP = 256, 128, 8
+# A program of the backward pass: so many columns of ROWS rows, STEP at a time.
+COLUMNS, STEP = 256, 8
 # Of the backward pass that adds up nothing.
 ALONE_WARPS = 8
 # 2 sqrt(2/pi), and 2 sqrt(2/pi) 3 0.044715: the slope of 2u.
@@ -46,7 +49,8 @@ def forward(x: torch.Tensor) -> torch.Tensor:
     """y in the shape and dtype of a contiguous x."""
     y = torch.empty_like(x)
     size, warps = x.numel(), forward_warps(x.dtype)
-    _forward[(triton.cdiv(size, BLOCK),)](x, y, size, BLOCK=BLOCK, num_warps=warps)
+    grid = (blocks_of(size, BLOCK),)
+    launch(_forward, grid, x, y, size, BLOCK=BLOCK, num_warps=warps)
     return y
 
 
@@ -69,8 +73,8 @@ def _backward_alone(dy_ptr, x_ptr, dx_ptr, size, BLOCK: tl.constexpr):
 def backward_alone(dy: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """dx of contiguous tensors."""
     dx = torch.empty_like(x)
-    size, grid = x.numel(), (triton.cdiv(x.numel(), BLOCK),)
-    _backward_alone[grid](dy, x, dx, size, BLOCK=BLOCK, num_warps=ALONE_WARPS)
+    size, grid = x.numel(), (blocks_of(x.numel(), BLOCK),)
+    launch(_backward_alone, grid, dy, x, dx, size, BLOCK=BLOCK, num_warps=ALONE_WARPS)
     return dx
 
 
@@ -96,19 +100,13 @@ def _backward(
     tl.store(sums_ptr + line + column, tl.sum(total, 0), mask=column < F)
 
 
-def backward(
-    dy_NF: torch.Tensor, x_NF: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """dx_NF of contiguous tensors, and its sum over rows in fp32, which is added up
-    in a fixed order.
+def backward(dy: torch.Tensor, x: torch.Tensor, lines_LF: torch.Tensor) -> torch.Tensor:
+    """dx of contiguous tensors [..., F]; into the lines, fp32, go its sums over ROWS
+    rows each.
     """
-    N, F = x_NF.shape
-    dx_NF = torch.empty_like(x_NF)
-    lines = triton.cdiv(N, ROWS)
-    sums_LF = torch.empty(lines, F, dtype=torch.float32, device=x_NF.device)
-    grid = (triton.cdiv(F, COLUMNS), lines)
-    _backward[grid](
-        dy_NF, x_NF, dx_NF, sums_LF, N, F,
+    dx, (lines, F) = torch.empty_like(x), lines_LF.shape
+    launch(
+        _backward, (blocks_of(F, COLUMNS), lines), dy, x, dx, lines_LF, x.numel() // F, F,
         COLUMNS=COLUMNS, ROWS=ROWS, STEP=STEP, num_warps=WARPS,
     )  # fmt: skip
-    return dx_NF, sums_LF.sum(dim=0)
+    return dx

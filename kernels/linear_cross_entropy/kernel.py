@@ -7,6 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.launching import launch
 from kernels.targets import target_of
 
 # The fastest of 4096 to 16384 x 8 to 32 warps on an H200 at V = 50,304.
@@ -69,7 +70,9 @@ def rows(
     """
     n, V = logits_nV.shape
     loss_n = torch.empty(n, dtype=torch.float32, device=logits_nV.device)
-    _row[(n,)](
+    launch(
+        _row,
+        (n,),
         logits_nV,
         target_n,
         loss_n,

@@ -5,6 +5,8 @@ Legend: N tokens, n tokens of a chunk, E width, V vocabulary rows.
 
 import torch
 
+from kernels.operators import differentiable, fake, operator
+
 # Logits of so many tokens exist at a time: 1.6 GB in bf16 at V = 50,304.
 CHUNK_ROWS = 16384
 
@@ -39,7 +41,7 @@ def linear_cross_entropy(
     return _alone(x_NE, weight_VE, target_N)
 
 
-@torch.library.custom_op("kablate::linear_cross_entropy", mutates_args=())
+@operator("linear_cross_entropy")
 def _alone(
     x_NE: torch.Tensor, weight_VE: torch.Tensor, target_N: torch.Tensor
 ) -> torch.Tensor:
@@ -49,12 +51,12 @@ def _alone(
     return total / len(x_NE)
 
 
-@_alone.register_fake
+@fake(_alone)
 def _(x_NE, weight_VE, target_N):
     return x_NE.new_empty((), dtype=torch.float32)
 
 
-@torch.library.custom_op("kablate::linear_cross_entropy_gradients", mutates_args=())
+@operator("linear_cross_entropy_gradients")
 def _with_gradients(
     x_NE: torch.Tensor, weight_VE: torch.Tensor, target_N: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -74,7 +76,7 @@ def _with_gradients(
     return total / len(x_NE), dx_NE, dweight_VE.to(weight_VE.dtype)
 
 
-@_with_gradients.register_fake
+@fake(_with_gradients)
 def _(x_NE, weight_VE, target_N):
     loss = x_NE.new_empty((), dtype=torch.float32)
     return loss, x_NE.new_empty(x_NE.shape), torch.empty_like(weight_VE)
@@ -90,7 +92,7 @@ def _backward(ctx, upstream, *_):
     return upstream * dx_NE, upstream * dweight_VE, None
 
 
-_with_gradients.register_autograd(_backward, setup_context=_save)
+differentiable(_with_gradients, _backward, _save)
 
 
 def _chunks(x_NE: torch.Tensor, target_N: torch.Tensor):

@@ -8,23 +8,27 @@ order.
 Legend: N rows, E columns, P programs of the backward pass.
 """
 
+from functools import cache
+
 import torch
 import triton
 import triton.language as tl
 
+from kernels.launching import launch
 from kernels.targets import target_of
 
 # Columns of a row per warp; fewer on RDNA 3, where the rows that are read ahead lie in
 # registers too.
 PER_WARP = {"hip:gfx1100": 256}
 ANY_PER_WARP = 1024
-# Programs of the backward pass and stages of its loop, of 264 to 4224 and 1 to 4 the
-# fastest on an H200, which has 132 processors.
-PROGRAMS, STAGES = 1056, 3
+# Of the loop over rows of the backward pass, of 1 to 4 the fastest on an H200.
+STAGES = 3
 # Wider blocks have two stages, which fit an Ampere's shared memory.
 STAGED = 4096
+DENSE = torch.contiguous_format
 
 
+@cache
 def shape(target: str, E: int) -> tuple[int, int]:
     """(BLOCK, warps) of a program that holds one row."""
     block = triton.next_power_of_2(E)
@@ -64,26 +68,28 @@ def _forward(
 
 
 def forward(
-    x_NE: torch.Tensor,
-    y_NE: torch.Tensor,
+    x: torch.Tensor,
+    y: torch.Tensor,
     weight_E: torch.Tensor,
     bias_E: torch.Tensor | None,
     eps: float,
     centred: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """(x + y like x, its norm like y, the mean of every row where it is subtracted,
-    1 / √(mean square + eps) of every row) of contiguous tensors; the last two in fp32.
+    1 / √(mean square + eps) of every row) of contiguous x and y [..., E], whose rows are
+    N; the last two in fp32.
     """
-    N, E = x_NE.shape
-    sum_NE, out_NE = torch.empty_like(x_NE), torch.empty_like(y_NE)
-    mean_N = x_NE.new_empty(N if centred else 0, dtype=torch.float32)
-    rate_N = x_NE.new_empty(N, dtype=torch.float32)
-    block, warps = shape(target_of(x_NE.device), E)
-    _forward[(N,)](
-        x_NE, y_NE, weight_E, bias_E, sum_NE, out_NE, mean_N, rate_N, eps,
+    E = x.shape[-1]
+    N = x.numel() // E
+    total, out = (torch.empty_like(t, memory_format=DENSE) for t in (x, y))
+    mean_N = x.new_empty(N if centred else 0, dtype=torch.float32)
+    rate_N = x.new_empty(N, dtype=torch.float32)
+    block, warps = shape(target_of(x.device), E)
+    launch(
+        _forward, (N,), x, y, weight_E, bias_E, total, out, mean_N, rate_N, eps,
         E=E, BLOCK=block, CENTRED=centred, num_warps=warps,
     )  # fmt: skip
-    return sum_NE, out_NE, mean_N, rate_N
+    return total, out, mean_N, rate_N
 
 
 @triton.jit
@@ -129,27 +135,28 @@ def _backward(
 
 
 def backward(
-    dsum_NE: torch.Tensor | None,
-    dout_NE: torch.Tensor,
-    sum_NE: torch.Tensor,
+    dtotal: torch.Tensor | None,
+    dout: torch.Tensor,
+    total: torch.Tensor,
     weight_E: torch.Tensor,
     mean_N: torch.Tensor,
     rate_N: torch.Tensor,
+    lines_PE: torch.Tensor,
     centred: bool,
     bias: bool,
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-    """dx_NE like the sum; dy_NE like dout_NE, None where it is dx_NE; and in fp32 the
-    gradient of the weight and, `bias`, of the bias, one after the other. Contiguous
-    tensors; dsum_NE None: 0.
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """dx like the sum `total`; dy like dout, None where it is dx. Into the lines, fp32,
+    go parts of the gradient of the weight and, `bias`, of the bias, one after the
+    other; there are as many programs as lines. Contiguous tensors; dtotal None: 0.
     """
-    N, E = sum_NE.shape
-    dx_NE, dy_NE, programs = torch.empty_like(sum_NE), None, min(N, PROGRAMS)
-    if dout_NE.dtype != sum_NE.dtype:
-        dy_NE = torch.empty_like(dout_NE)
-    lines_PE = rate_N.new_empty(programs, E * (1 + bias))
-    block, warps = shape(target_of(sum_NE.device), E)
-    _backward[(programs,)](
-        dsum_NE, dout_NE, sum_NE, weight_E, mean_N, rate_N, dx_NE, dy_NE, lines_PE, N,
-        E=E, BLOCK=block, CENTRED=centred, BIAS=bias, STAGES=stages(block), num_warps=warps,
+    N, E = rate_N.shape[0], total.shape[-1]
+    dx, dy = torch.empty_like(total, memory_format=DENSE), None
+    if dout.dtype != total.dtype:
+        dy = torch.empty_like(dout, memory_format=DENSE)
+    block, warps = shape(target_of(total.device), E)
+    launch(
+        _backward, (len(lines_PE),), dtotal, dout, total, weight_E, mean_N, rate_N, dx, dy,
+        lines_PE, N, E=E, BLOCK=block, CENTRED=centred, BIAS=bias, STAGES=stages(block),
+        num_warps=warps,
     )  # fmt: skip
-    return dx_NE, dy_NE, lines_PE.sum(dim=0)
+    return dx, dy

@@ -5,6 +5,7 @@ import triton
 
 from kernels.attention.configs import Row, Tile
 from kernels.attention.launch import Variant, flags, strides
+from kernels.launching import blocks_of, launch
 from kernels.targets import INTERPRETER, target_of
 from kernels.topk_routing import kernel
 
@@ -100,12 +101,14 @@ def routing(
     B, T, H, _ = q.shape
     index = torch.empty(B, T, variant.top, dtype=torch.int32, device=q.device)
     weight = torch.empty(B, T, variant.top, dtype=torch.float32, device=q.device)
-    shared = flags(q, k, starts, variant)
+    shared = dict(flags(q, k, starts, variant))
     del shared["STATISTIC"]
     band = shared["STRIPS"] > 0
     asked = shared["D_PAD"], band, q.dtype, variant.pick, shared["WINDOW"]
     block = tile(target_of(q.device), *asked)
-    kernel.routing[(B * triton.cdiv(T, block.m),)](
+    launch(
+        kernel.routing,
+        (B * blocks_of(T, block.m),),
         q,
         k,
         lse,
@@ -137,9 +140,8 @@ def mix(m: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> torch.Ten
     out = torch.empty_like(m, memory_format=torch.contiguous_format)
     width = triton.next_power_of_2(r)
     top = index.shape[2]
-    kernel.mix[(B * T,)](
-        m, index, weight, out, m.stride(1), T, R=r, R_PAD=width, TOP=top
-    )
+    given = m, index, weight, out, m.stride(1), T
+    launch(kernel.mix, (B * T,), *given, R=r, R_PAD=width, TOP=top)
     return out
 
 
@@ -149,7 +151,9 @@ def mix_back(
     """dm_BTr of contiguous tensors."""
     B, T, r = dr.shape
     dm = torch.empty_like(dr)
-    kernel.mix_back[(B * triton.cdiv(T, BACK.n),)](
+    launch(
+        kernel.mix_back,
+        (B * blocks_of(T, BACK.n),),
         dr,
         index,
         weight,

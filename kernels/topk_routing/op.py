@@ -10,9 +10,10 @@ import torch
 
 from kernels.attention.fused import MOST, check_tensors
 from kernels.attention.reference import NORMALISERS
+from kernels.operators import differentiable, fake, operator
 
 
-@torch.library.custom_op("kablate::topk_routing", mutates_args=())
+@operator("topk_routing")
 def _topk_routing(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -33,7 +34,7 @@ def _topk_routing(
     return launch.routing(q, k, lse.contiguous(), alpha, starts, variant)
 
 
-@_topk_routing.register_fake
+@fake(_topk_routing)
 def _(q, k, lse, alpha, starts, normaliser, band, window, scale, top):
     shape = *q.shape[:2], top
     return q.new_empty(shape, dtype=torch.int32), lse.new_empty(shape)
@@ -68,7 +69,7 @@ def topk_routing(
     return _topk_routing(q, k, lse, alpha, starts, normaliser, band, window, scale, top)
 
 
-@torch.library.custom_op("kablate::routed_mix", mutates_args=())
+@operator("routed_mix")
 def routed_mix(
     m_BTr: torch.Tensor, index_BTk: torch.Tensor, weight_BTk: torch.Tensor
 ) -> torch.Tensor:
@@ -82,12 +83,12 @@ def routed_mix(
     return launch.mix(m_BTr, index_BTk, weight_BTk)
 
 
-@routed_mix.register_fake
+@fake(routed_mix)
 def _(m_BTr, index_BTk, weight_BTk):
     return m_BTr.new_empty(m_BTr.shape)
 
 
-@torch.library.custom_op("kablate::routed_mix_backward", mutates_args=())
+@operator("routed_mix_backward")
 def _routed_mix_backward(
     dr_BTr: torch.Tensor, index_BTk: torch.Tensor, weight_BTk: torch.Tensor
 ) -> torch.Tensor:
@@ -96,7 +97,7 @@ def _routed_mix_backward(
     return launch.mix_back(dr_BTr.contiguous(), index_BTk, weight_BTk)
 
 
-@_routed_mix_backward.register_fake
+@fake(_routed_mix_backward)
 def _(dr_BTr, index_BTk, weight_BTk):
     return dr_BTr.new_empty(dr_BTr.shape)
 
@@ -110,4 +111,4 @@ def _backward(ctx, dr):
     return _routed_mix_backward(dr, *ctx.saved_tensors), None, None
 
 
-routed_mix.register_autograd(_backward, setup_context=_setup)
+differentiable(routed_mix, _backward, _setup)

@@ -41,7 +41,8 @@ def backward(dy: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
     from kernels.gelu.kernel import backward
 
     with poisoned():
-        return backward(dy, x)
+        lines = op.new_lines(x)
+        return backward(dy, x, lines), lines.sum(0)
 
 
 @pytest.mark.parametrize("rows, columns", [(1, 8), (64, 256), (130, 300)])
@@ -89,9 +90,10 @@ def test_the_op_without_a_bias(monkeypatch):
 def test_the_op_with_a_bias(monkeypatch):
     """Gradients and fake tensors, with definitions in the kernels' places."""
 
-    def summed(upstream, x):
+    def summed(upstream, x, lines):
         dx = torch.ops.aten.gelu_backward(upstream, x, approximate="tanh")
-        return dx, dx.flatten(0, -2).sum(dim=0)
+        lines.copy_(dx.flatten(0, -2).sum(dim=0) / len(lines))
+        return dx
 
     monkeypatch.setattr(op, "_kernel", plain)
     monkeypatch.setattr("kernels.gelu.kernel.backward", summed)

@@ -45,8 +45,9 @@ def both(x, y, weight, bias, ds, dnormed, centred):
 
     with poisoned():
         s, normed, mean, rate = forward(x, y, weight, bias, EPS, centred)
-        given = s, weight, mean, rate, centred, bias is not None
-        return (s, normed), backward(ds, dnormed, *given)
+        lines = op.new_lines(rate, s, bias is not None)
+        given = s, weight, mean, rate, lines, centred, bias is not None
+        return (s, normed), (*backward(ds, dnormed, *given), lines.sum(0))
 
 
 def require_close(found, exact) -> None:
@@ -181,20 +182,23 @@ def forward(x, y, weight, b, eps, centred):
     assert x.is_contiguous() and y.is_contiguous()
     s, normed = plain(x, y, weight, b, eps, centred)
     mean = s.mean(-1) if centred else s.new_empty(0)
-    d = s - mean[:, None] if centred else s
-    return s, normed.to(y.dtype), mean, (d.square().mean(-1) + eps).rsqrt()
+    d = s - mean[..., None] if centred else s
+    rate_N = (d.square().mean(-1) + eps).rsqrt().flatten()
+    return s, normed.to(y.dtype), mean.flatten(), rate_N
 
 
-def backward(ds, dnormed, s, weight, mean, rate, centred, bias):
-    """Likewise."""
+def backward(ds, dnormed, s, weight, mean, rate, lines, centred, bias):
+    """Likewise, a line per row."""
     assert dnormed.is_contiguous() and (ds is None or ds.is_contiguous())
-    hat = (s - mean[:, None] if centred else s) * rate[:, None]
+    rate = rate.view(*s.shape[:-1], 1)
+    hat = (s - mean.view_as(rate) if centred else s) * rate
     g = dnormed * weight
     dx = g - hat * (g * hat).mean(-1, keepdim=True)
-    dx = (dx - g.mean(-1, keepdim=True) if centred else dx) * rate[:, None]
-    sums = torch.cat([(dnormed * hat).sum(0), dnormed.sum(0).float()][: 1 + bias])
+    dx = (dx - g.mean(-1, keepdim=True) if centred else dx) * rate
+    parts = [part.flatten(0, -2).float() for part in (dnormed * hat, dnormed)]
+    lines.copy_(torch.cat(parts[: 1 + bias], 1))
     dx = dx if ds is None else dx + ds
-    return dx, dx.to(dnormed.dtype) if dnormed.dtype != dx.dtype else None, sums
+    return dx, dx.to(dnormed.dtype) if dnormed.dtype != dx.dtype else None
 
 
 @pytest.mark.parametrize("centred", (True, False))

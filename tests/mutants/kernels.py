@@ -12,6 +12,7 @@ DECODES = "tests/kernels/test_decode.py"
 PACKED = "tests/kernels/test_attention_packed.py"
 GELU = "tests/kernels/test_gelu.py"
 NORM = "tests/kernels/test_norm.py"
+LAUNCHING = "tests/kernels/test_launching.py"
 
 ROW_MUTANTS = [
     Mutant(
@@ -53,6 +54,38 @@ ROW_MUTANTS = [
         "total += dx",
         "total = dx",
         Test(f"{GELU}::test_the_kernel_backward[64-256]"),
+    ),
+    Mutant(
+        "launch-any-address",
+        "a launch takes the binary of an aligned address for another one",
+        "kernels/launching.py",
+        "argument.is_cuda, address % 16 == 0",
+        "argument.is_cuda, True",
+        Test(f"{LAUNCHING}::test_others_do_not[alignment]"),
+    ),
+    Mutant(
+        "launch-any-constant",
+        "a launch takes the binary of other constants",
+        "kernels/launching.py",
+        "*kinds, *constants.items()",
+        "*kinds, *constants",
+        Test(f"{LAUNCHING}::test_others_do_not[constant]"),
+    ),
+    Mutant(
+        "launch-in-any-order",
+        "a launch gives constants in the caller's order",
+        "kernels/launching.py",
+        "[constants[name] for name in kernel.arg_names[len(arguments) :]]",
+        "[constants[n] for n in constants if n in kernel.arg_names]",
+        Test(f"{LAUNCHING}::test_alike_launches_share_a_binary[grid0]"),
+    ),
+    Mutant(
+        "operator-twice",
+        "a second derivative of an operator that has none is silently partial",
+        "kernels/operators.py",
+        "if torch.is_grad_enabled():",
+        "if False:",
+        Test("tests/kernels/test_operators.py::test_no_second_derivative"),
     ),
     Mutant(
         "norm-uncentred-gradient",
@@ -99,8 +132,8 @@ ROW_MUTANTS = [
         "norm-of-a-slice",
         "a branch that is a slice is read as if it were dense",
         "kernels/norm/op.py",
-        "(t.contiguous().view(-1, t.shape[-1]) for t in (x, y))",
-        "(t.view(-1, t.shape[-1]) for t in (x, y))",
+        "return forward(x.contiguous(), y.contiguous(),",
+        "return forward(x, y,",
         Test(f"{NORM}::test_the_op[both-branch0-True-True]"),
     ),
     Mutant(

@@ -1,0 +1,56 @@
+"""An operator is seen by autograd and the compiler, and differentiated once."""
+
+import pytest
+import torch
+
+from kernels.operators import differentiable, fake, operator
+
+
+@operator("test_cubed")
+def cubed(x: torch.Tensor) -> torch.Tensor:
+    return x**3
+
+
+@operator("test_cubed_slope")
+def slope(dy: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return dy * 3 * x**2
+
+
+@fake(cubed)
+def _(x):
+    return torch.empty_like(x)
+
+
+@fake(slope)
+def _(dy, x):
+    return torch.empty_like(x)
+
+
+def save(ctx, inputs, output):
+    ctx.save_for_backward(*inputs)
+
+
+differentiable(cubed, lambda ctx, dy: slope(dy, *ctx.saved_tensors), save)
+
+
+@pytest.fixture
+def x():
+    return torch.tensor([1.0, -2.0, 0.5], requires_grad=True)
+
+
+def test_opcheck(x):
+    torch.library.opcheck(cubed, (x,))
+    torch.library.opcheck(slope, (torch.ones(3), x.detach()))
+
+
+@pytest.mark.parametrize("compiled", (False, True))
+def test_gradient(x, compiled):
+    run = torch.compile(cubed, fullgraph=True, backend="aot_eager")
+    y = (run if compiled else cubed)(x)
+    (dx,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(dx, 3 * x.detach() ** 2)
+
+
+def test_no_second_derivative(x):
+    with pytest.raises(NotImplementedError, match="kablate::test_cubed has no second"):
+        torch.autograd.grad(cubed(x).sum(), x, create_graph=True)
