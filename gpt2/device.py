@@ -3,13 +3,16 @@
 import os
 import resource
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
 from gpt2.settings import ModelSettings, SystemSettings
+from records.codehash import hash_rooms
 
 # Dense bf16 matrix rate in FLOP/s by the vendors' data sheets, for MFU. A name
-# that is not listed has no MFU; the first entry contained in the name counts.
+# that is not listed has no MFU; the first entry contained in the name counts. An MI250
+# is two devices to the driver: the rate is of one.
 PEAK_BF16 = {
     "H200": 989e12,
     "H100 PCIe": 756e12,
@@ -19,7 +22,7 @@ PEAK_BF16 = {
     "L40S": 362e12,
     "RTX 4090": 165e12,
     "MI300X": 1307e12,
-    "MI250": 362e12,
+    "MI250": 181e12,
     "W7900": 123e12,
 }
 
@@ -86,10 +89,12 @@ def _cpu_name() -> str:
 
 
 def configure(settings: SystemSettings, kind: str, number: int = 0) -> None:
-    """The GPU of the process, by number; TF32, cuDNN benchmark mode.
+    """The GPU of the process, by number; TF32, cuDNN benchmark mode; what compiled
+    graphs are kept under.
 
     Raises DeviceError when there is no GPU of that number.
     """
+    _tag_graphs()
     torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
     if kind == "cuda":
         if number >= torch.cuda.device_count():
@@ -101,6 +106,16 @@ def configure(settings: SystemSettings, kind: str, number: int = 0) -> None:
         torch.cuda.set_device(number)
         torch.backends.cudnn.allow_tf32 = settings.tf32
         torch.backends.cudnn.benchmark = settings.cudnn_benchmark
+
+
+def _tag_graphs() -> None:
+    """torch finds a compiled graph again by the names of its operators, whatever ours
+    have come to compute and return: their code is part of the key.
+    """
+    code, _ = hash_rooms(Path(__file__).parents[1], ("kernels",))
+    tag = f"kablate-{code[:16]}"
+    if tag not in torch.compiler.config.cache_key_tag:
+        torch.compiler.config.cache_key_tag += tag
 
 
 def synchronize(kind: str) -> None:

@@ -22,7 +22,8 @@ _NEAR = 2**31 - 1
 def launch(kernel, grid: tuple[int, ...], *arguments, **constants) -> None:
     """kernel[grid](*arguments, **constants), where the arguments are all those that
     are no constants, in order; among the constants are the compiler's options. What
-    the kernel reads of its globals must not change. Raises what Triton raises.
+    the kernel reads of its globals, and Triton's knobs, must not change in a process.
+    Raises what Triton raises.
     """
     if not isinstance(kernel, triton.JITFunction):
         kernel[grid](*arguments, **constants)

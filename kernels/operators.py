@@ -16,13 +16,16 @@ _LIBRARY = torch.library.Library("kablate", "FRAGMENT")
 
 def operator(name: str) -> Callable[[Callable], torch._ops.OpOverload]:
     """A decorator: the function as the operator kablate::name, on every device. It
-    returns new tensors and changes none; its annotations are the schema.
+    returns new tensors and changes none; its annotations are the schema. Without
+    `differentiable`, RuntimeError where a gradient is asked of it: torch would warn and
+    give none.
     """
 
     def register(function: Callable) -> torch._ops.OpOverload:
         schema = torch.library.infer_schema(function, mutates_args=())
         _LIBRARY.define(name + schema, tags=torch.Tag.pt2_compliant_tag)
-        _LIBRARY.impl(name, function, "CompositeExplicitAutograd")
+        guarded = _without_gradient(name, function)
+        _LIBRARY.impl(name, guarded, "CompositeExplicitAutograd")
         return getattr(torch.ops.kablate, name).default
 
     return register
@@ -30,7 +33,28 @@ def operator(name: str) -> Callable[[Callable], torch._ops.OpOverload]:
 
 def fake(op: torch._ops.OpOverload) -> Callable[[Callable], Callable]:
     """A decorator: what the operator returns in shape, type and strides."""
-    return torch.library.register_fake(op.name(), lib=_LIBRARY)
+
+    def register(function: Callable) -> Callable:
+        guarded = _without_gradient(op._opname, function)
+        torch.library.register_fake(op.name(), guarded, lib=_LIBRARY)
+        return function
+
+    return register
+
+
+def _without_gradient(name: str, function: Callable) -> Callable:
+    """The function, which refuses to be part of a graph: the kernel that
+    `differentiable` puts before it calls it without one.
+    """
+
+    def guarded(*given):
+        if torch.is_grad_enabled() and any(
+            isinstance(x, torch.Tensor) and x.requires_grad for x in given
+        ):
+            raise RuntimeError(f"kablate::{name} has no gradient: use torch.no_grad()")
+        return function(*given)
+
+    return guarded
 
 
 def differentiable(

@@ -39,12 +39,14 @@ def add_norm(
 
 
 def serves(x: torch.Tensor, y: torch.Tensor) -> bool:
-    """Whether the kernels compute this: on a GPU, rows that registers hold, y in 16
+    """Whether the kernels compute this: on a GPU, equal shapes, rows that registers hold, y in 16
     bits, which are autocast's where that is on, and x in the same, or in fp32 under
     autocast. The norm is in y's 16 bits, as every product that reads it would round
     it; what several readers send back is added up in them.
     """
     if not x.is_cuda or y.dtype not in HALF or x.shape[-1] > WIDEST:
+        return False
+    if x.shape != y.shape:
         return False
     if torch.is_autocast_enabled("cuda"):
         same = torch.get_autocast_dtype("cuda") == y.dtype
@@ -110,7 +112,9 @@ def _(ds, dnormed, s, weight_E, mean_N, rate_N, centred, bias):
 
 def new_lines(rate_N: torch.Tensor, s: torch.Tensor, bias: bool) -> torch.Tensor:
     """One line per program: of the weight's gradient, then of the bias'."""
-    return rate_N.new_empty(min(len(rate_N), PROGRAMS), s.shape[-1] * (1 + bias))
+    # Not len: it would make a program of its own for every number of rows.
+    lines = torch.sym_min(rate_N.shape[0], PROGRAMS)
+    return rate_N.new_empty(lines, s.shape[-1] * (1 + bias))
 
 
 def _save(ctx, inputs, output) -> None:

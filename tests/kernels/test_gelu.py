@@ -28,12 +28,17 @@ def test_the_kernel(interpret, size):
 
 
 def test_the_op(monkeypatch):
-    """Gradient and fake tensors, with the definition in the kernel's place."""
+    """Gradients and fake tensors, with the definition in the kernel's place."""
     monkeypatch.setattr(op, "_kernel", plain)
     x = torch.randn(8, 3, requires_grad=True)
     torch.library.opcheck(op._gelu, (x,))
-    found = torch.autograd.grad(op._gelu(x).sum(), x)
-    torch.testing.assert_close(found, torch.autograd.grad(plain(x).sum(), x))
+    found, wanted = (
+        torch.autograd.grad(y.sum(), x, create_graph=True)
+        for y in (op._gelu(x), plain(x))
+    )
+    torch.testing.assert_close(found, wanted)
+    found, wanted = (torch.autograd.grad(dx.sum(), x) for (dx,) in (found, wanted))
+    torch.testing.assert_close(found, wanted)
 
 
 def backward(dy: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,6 +87,7 @@ def test_the_op_without_a_bias(monkeypatch):
     monkeypatch.setattr("kernels.gelu.kernel.backward_alone", slope)
     x = torch.randn(4, 5, 6, requires_grad=True)
     torch.library.opcheck(op._alone, (x,))
+    torch.library.opcheck(op._alone_backward, (x.detach().cos(), x.detach()))
     ours = torch.autograd.grad(op._alone(x).sin().sum(), x)
     wanted = torch.autograd.grad(plain(x).sin().sum(), x)
     torch.testing.assert_close(ours, wanted)
@@ -101,6 +107,7 @@ def test_the_op_with_a_bias(monkeypatch):
     bias = torch.randn(6, requires_grad=True)
     held = torch.nn.functional.linear(x, weight, bias.detach())
     torch.library.opcheck(op._biased, (held.detach().requires_grad_(), bias))
+    torch.library.opcheck(op._biased_backward, (held.detach().cos(), held.detach()))
     ours = torch.autograd.grad(op._biased(held, bias).sin().sum(), (x, weight, bias))
     wanted = plain(torch.nn.functional.linear(x, weight, bias))
     assert torch.equal(linear_gelu(x, weight, bias), wanted)

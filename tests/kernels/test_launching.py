@@ -47,7 +47,18 @@ OTHERS = {
     "option": {"num_warps": 8},
     "descriptor": {"x": TensorDescriptor(memory().view(8, 8), [8, 8], [8, 1], [4, 8])},
     "block": {"x": TensorDescriptor(memory().view(8, 8), [8, 8], [8, 1], [2, 8])},
+    "filling": {
+        "x": TensorDescriptor(memory().view(8, 8), [8, 8], [8, 1], [4, 8], "nan")
+    },
+    "type of a block": {
+        "x": TensorDescriptor(
+            memory(dtype=torch.bfloat16).view(8, 8), [8, 8], [8, 1], [4, 8]
+        )
+    },
+    "below": {"n": -(2**31) - 16},
 }
+# Told apart from another descriptor.
+DESCRIBED = ("block", "filling", "type of a block")
 
 
 @pytest.fixture
@@ -100,12 +111,28 @@ def test_alike_launches_share_a_binary(stood_in, grid):
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_others_do_not(stood_in, name):
-    first = OTHERS["descriptor"] if name == "block" else {}
+    first = OTHERS["descriptor"] if name in DESCRIBED else {}
     for changed in (first, OTHERS[name]) * 2:
         ask(**changed)
     made = [binary for binary, *_ in stood_in.compiled]
     used = [binary for binary, *_ in stood_in.launched]
     assert len(made) == 2 and made == used
+
+
+def test_another_kernel_has_its_own(stood_in, monkeypatch):
+    other = triton.jit(scaled.fn)
+    monkeypatch.setattr(other, "run", scaled.run)
+    for kernel in (scaled, other) * 2:
+        launch(kernel, (1,), *GIVEN.values(), **CONSTANTS)
+    assert len(stood_in.compiled) == len(stood_in.launched) == 2
+
+
+def test_memory_of_the_host_is_triton_s_to_refuse(stood_in, monkeypatch):
+    """An address alone would be read as the GPU's."""
+    ask()
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    ask()
+    assert len(stood_in.compiled) == 2 and stood_in.launched == []
 
 
 def test_another_device_has_its_own(stood_in):

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from gpt2.norm import EPS
 from kernels.norm import add_norm, op, plain
@@ -173,8 +174,25 @@ def test_what_the_kernels_serve(monkeypatch, x, y, autocast, width, expected):
     monkeypatch.setattr(torch, "get_autocast_dtype", lambda kind: autocast)
     x, y = (SimpleNamespace(is_cuda=True, dtype=t, shape=(3, width)) for t in (x, y))
     assert op.serves(x, y) is expected
-    x.is_cuda = False
+    x.shape = (3, 1, width)
     assert op.serves(x, y) is False
+    x.shape, x.is_cuda = y.shape, False
+    assert op.serves(x, y) is False
+
+
+def test_lengths_share_a_program(monkeypatch):
+    """Compiled for one, then for any: the lines of programs do not tie it to a length."""
+    monkeypatch.setattr("kernels.norm.kernel.forward", forward)
+    monkeypatch.setattr("kernels.norm.kernel.backward", backward)
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    run = torch.compile(
+        lambda *given: sum(op._add_norm(*given, EPS, True)[:2]).sum(), backend=counter
+    )
+    for rows in (3, 5, 7, 11):
+        x, y, weight, b, *_ = inputs(rows, 8)
+        run(x.requires_grad_(), y, weight, b).backward()
+    assert counter.frame_count == 2
 
 
 def forward(x, y, weight, b, eps, centred):
@@ -238,3 +256,7 @@ def test_the_op(monkeypatch, centred, bias, branch, use):
         else:
             torch.testing.assert_close(mine, exact, rtol=1e-4, atol=1e-4)
     torch.library.opcheck(op._add_norm, (*given, EPS, centred))
+    if bias:
+        s, normed, *rows = (t.detach() for t in op._add_norm(*given, EPS, centred))
+        given = s.cos(), normed.cos(), s, weight.detach(), *rows, centred, bias
+        torch.library.opcheck(op._add_norm_backward, given)

@@ -51,6 +51,20 @@ def test_gradient(x, compiled):
     torch.testing.assert_close(dx, 3 * x.detach() ** 2)
 
 
+@pytest.mark.parametrize("compiled", (False, True))
+def test_no_gradient_without_a_formula(x, compiled):
+    """It would be None, and a sum would lose a term."""
+
+    def run(x):
+        return x + slope(x, x)
+
+    call = torch.compile(run, fullgraph=True, backend="aot_eager") if compiled else run
+    with pytest.raises(Exception, match="kablate::test_cubed_slope has no gradient"):
+        call(x)
+    with torch.no_grad():
+        torch.testing.assert_close(call(x), x + 3 * x**3)
+
+
 def test_no_second_derivative(x):
     with pytest.raises(NotImplementedError, match="kablate::test_cubed has no second"):
         torch.autograd.grad(cubed(x).sum(), x, create_graph=True)
