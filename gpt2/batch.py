@@ -53,7 +53,8 @@ def resolve(
             "EFFECTIVE_BATCH",
             wanted,
             f"micro-batch {micro} x accumulation {accumulation} x ranks {ranks} "
-            f"= {batch.effective}",
+            f"= {batch.effective}; CONFIG_BATCH_SIZE=0 or "
+            "CONFIG_GPT2_GRADIENT_ACCUMULATION=0 follows the other one",
         )
     return batch
 
@@ -79,5 +80,6 @@ def _largest(
         "BATCH_SIZE",
         0,
         f"one sequence needs {estimate(1) / 2**30:.1f} GiB by the estimate, the "
-        f"device has {memory / 2**30:.1f} GiB",
+        f"device has {memory / 2**30:.1f} GiB: a shorter CONFIG_GPT2_BLOCK_SIZE or a "
+        "smaller model",
     )

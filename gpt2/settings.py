@@ -90,12 +90,19 @@ class DataSettings:
                 "the tail of a corpus is known when all of it was read; a stream "
                 "and a token budget need CONFIG_VAL_SPLIT_DOCUMENT=y",
             )
-        if self.corpus == "local" and bool(self.local_path) == bool(self.local_sources):
+        if self.corpus != "local":
+            return
+        if self.local_path and self.local_sources:
             raise SettingsError(
                 "LOCAL_PATH",
                 self.local_path,
-                "names no file or folder to read; set it or CONFIG_LOCAL_SOURCES, "
-                "one of them",
+                "CONFIG_LOCAL_SOURCES is set too; clear one of them",
+            )
+        if not self.local_path and not self.local_sources:
+            raise SettingsError(
+                "LOCAL_PATH",
+                self.local_path,
+                "names no file or folder to read; set it or CONFIG_LOCAL_SOURCES",
             )
 
 
@@ -126,13 +133,20 @@ class TrainSettings:
             raise SettingsError(
                 "GPT2_MAX_TIME", 0, "the time budget needs a number of seconds"
             )
-        cut = self.micro_batch * max(self.accumulation, 1) * self.ranks
-        if self.effective_batch and cut and self.effective_batch % cut:
+        cut = max(self.micro_batch, 1) * max(self.accumulation, 1) * self.ranks
+        said = self.micro_batch and self.accumulation
+        if (self.micro_batch or self.accumulation) and (
+            self.effective_batch % cut
+            or (said and self.effective_batch not in (0, cut))
+        ):
             raise SettingsError(
                 "EFFECTIVE_BATCH",
                 self.effective_batch,
-                f"is not a multiple of micro-batch {self.micro_batch} x accumulation "
-                f"{max(self.accumulation, 1)} x GPUs {self.ranks}",
+                f"is not {'' if said else 'a multiple of '}micro-batch "
+                f"{self.micro_batch or 'auto'} x accumulation "
+                f"{self.accumulation or 'auto'} x GPUs {self.ranks}"
+                f"{f' = {cut}' if said else ''}; CONFIG_BATCH_SIZE=0 or "
+                "CONFIG_GPT2_GRADIENT_ACCUMULATION=0 follows the other one",
             )
         if self.ranks > 1 and self.effective_batch == 0:
             raise SettingsError(

@@ -43,13 +43,19 @@ def test_products(small, micro, accumulation, effective, ranks, wanted):
         (7, 0, 64, 1, "EFFECTIVE_BATCH"),
         (128, 0, 64, 1, "EFFECTIVE_BATCH"),
         (8, 0, 64, 3, "EFFECTIVE_BATCH"),
-        (0, 3, 64, 1, "GPT2_GRADIENT_ACCUMULATION"),
+        (0, 3, 64, 1, "EFFECTIVE_BATCH"),
     ],
 )
 def test_refusals(small, micro, accumulation, effective, ranks, symbol):
     with pytest.raises(SettingsError) as caught:
         resolve(train(small, micro, accumulation, effective), ranks, 0, never)
     assert caught.value.symbol == symbol
+
+
+@pytest.mark.parametrize("micro, accumulation", [(12, 4), (8, 4), (0, 5)])
+def test_what_is_said_whole_is_refused_before_a_cell(small, micro, accumulation):
+    with pytest.raises(SettingsError, match="EFFECTIVE_BATCH=96: is not .*follows"):
+        train(small, micro, accumulation, 96)
 
 
 def test_automatic_takes_the_largest_divisor_that_fits(small):
