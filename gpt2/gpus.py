@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 import torch
 
+from records.extras import installing
+
 GIB = 2**30
 SYSFS = Path("/sys/bus/pci/devices")
 SMI_SECONDS = 10
@@ -215,11 +217,10 @@ def reader(count: int, say: Callable[[str], None]) -> Reader:
     except ImportError:
         if shutil.which("nvidia-smi") is None:
             raise ReadError(
-                "neither nvidia-ml-py (pip install -r requirements-gpu.txt) nor "
-                "nvidia-smi is here"
+                f"neither nvidia-ml-py ({installing('gpu')}) nor nvidia-smi is here"
             ) from None
         say(
             "gpu monitor: nvidia-ml-py is not installed, nvidia-smi is run for every "
-            "sample instead (pip install -r requirements-gpu.txt)"
+            f"sample instead ({installing('gpu')})"
         )
         return Smi(names)

@@ -1,5 +1,5 @@
-"""What `make aot` compiles besides attention and routing: the kernels that run with
-one block size everywhere, in the variants that a launch can ask for. Where flags
+"""What `make aot` compiles of kernels without a table of tiles, which run with one
+block size everywhere, in the variants that a launch can ask for. Where flags
 only add work, all of them together and none.
 """
 

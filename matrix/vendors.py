@@ -1,8 +1,8 @@
 """What the vendors' libraries add to sysfs: NVIDIA's memory and users, AMD's names.
 
-Both are optional and imported only here: `nvidia-ml-py` and `amdsmi`. A library
-that is installed and does not work is said, never an error: sysfs has told what
-placement needs.
+Both are optional: `nvidia-ml-py` and `amdsmi`. A library that is installed and fails
+is said, never an error: sysfs has told what placement needs. One that cannot be
+imported, as amdsmi without ROCm, counts as not installed.
 """
 
 import importlib

@@ -18,8 +18,6 @@ from records.jsonl import Row, last_per_step, read_rows
 from records.layout import CellDir, RecordError, read_json, read_record
 from records.lease import Holder, is_held
 
-STATES = ("new", "running", "interrupted", "failed", "diverged", "done")
-
 
 @dataclass(frozen=True)
 class CellRecord:

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from gpt2.data.frames import HEAD, START
-from gpt2.data.journal import NAME as JOURNAL
 from gpt2.data.journal import STREAM, Journal
 from gpt2.data.loader import TokenStream, TrainWindows
 from gpt2.settings import DataSettings, RunSettings

@@ -18,6 +18,7 @@ from kconf import config_py
 from kconf.syntax import ConfigError
 from records import evaluations, pointer, provenance
 from records.cell import read_status
+from records.extras import installing
 from records.layout import CellDir, RecordError, read_record
 
 LOWER, DONE = "lower", "done"
@@ -171,7 +172,7 @@ def _harness() -> Any:
     except ModuleNotFoundError as error:
         raise EvaluationError(
             f"TASKS= needs lm-evaluation-harness ({error.name} is missing): "
-            "pip install -r requirements-eval.txt"
+            f"{installing('eval')}"
         ) from error
     return tasks
 

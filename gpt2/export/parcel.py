@@ -28,11 +28,12 @@ from gpt2.model import GPT
 from gpt2.settings import ModelSettings
 from kconf import config_py
 from kconf.bind import SettingsError, build
+from records.extras import installing
 from records.layout import CellDir, read_record
 
 FORMAT, VERSION = "kablate", 1
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
-NEEDS = "pip install -r requirements-export.txt"
+NEEDS = installing("export")
 
 
 class ExportError(RuntimeError):

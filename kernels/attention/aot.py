@@ -94,9 +94,10 @@ class Case(NamedTuple):
 
     @property
     def telling(self) -> bool:
-        """Whether it may need more than its neighbours: statistics weigh most with
-        documents, repairs too, and both where rows are ragged; of fp32 documents
-        stand for all masks. What RAGGED leaves out is in the column kernel.
+        """Whether it may need more registers than the cases beside it, so that it is
+        compiled without FULL=y: documents in ragged rows are the heaviest mask, and
+        statistics and repairs are compiled with that one alone. The column kernel
+        leaves a mask out where rows are not ragged, so it has the others too.
         """
         whole, packed = self.rows == "", self.rows == "ragged packed"
         plain = self.statistic is None and not self.repair

@@ -82,7 +82,7 @@ def text(
     lines = [f"#SBATCH {shlex.quote(o)}" for o in _options(root, cell, settings)]
     lines += [f"#SBATCH {o}" for o in map(shlex.quote, shlex.split(settings.options))]
     exports = prepare.additions(cell)
-    command, before = _command(cell, python, script, settings, per_node)
+    command, before = _command(python, script, settings, per_node)
     lines += ["", *(f"export {k}={shlex.quote(v)}" for k, v in exports.items()), ""]
     body = BODY.format(
         placement=PLACEMENT,
@@ -119,7 +119,6 @@ def _options(root: Path, cell: Cell, settings: SlurmSettings) -> list[str]:
 
 
 def _command(
-    cell: Cell,
     python: str,
     script: Sequence[str],
     settings: SlurmSettings,

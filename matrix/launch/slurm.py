@@ -14,7 +14,6 @@ import subprocess
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
 from matrix.launch import jobscript, prepare, watchdog

@@ -10,6 +10,7 @@ from typing import Protocol, Sequence
 
 from matrix.settings import NO_TRACKER, StudySettings
 from matrix.trackers.content import Description, Numbers
+from records.extras import installing
 
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 LEAST_SECRET = 8
@@ -76,8 +77,7 @@ def require_extra(name: str) -> None:
         metadata.distribution(name)  # not find_spec: W&B makes folders named wandb
     except metadata.PackageNotFoundError:
         raise TrackerError(
-            f"the package {name} is not installed: "
-            f"pip install -r requirements-{name}.txt"
+            f"the package {name} is not installed: {installing(name)}"
         ) from None
 
 

@@ -131,7 +131,7 @@ def test_without_transformers_it_says_so(runs, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name, target", [("safetensors", "hf"), ("gguf", "gguf")])
 def test_an_absent_extra_is_named(runs, tmp_path, monkeypatch, name, target):
     monkeypatch.setitem(sys.modules, name, None)
-    why = f"{name} is not installed: pip install -r requirements-export.txt"
+    why = f"{name} is not installed: .*pip install -r requirements-export.txt"
     with pytest.raises(ExportError, match=why):
         deliver.deliver(runs["plain"], target, "fp32", tmp_path / "out")
     assert not list(tmp_path.iterdir())
