@@ -5,6 +5,8 @@ No torch in this file: the entry point resolves names before it is imported.
 
 from dataclasses import dataclass
 
+from kconf.axes import BITTER
+
 METHODS = ("none", "magnitude", "movement")
 CRITERIA = (
     "hybrid",
@@ -15,22 +17,6 @@ CRITERIA = (
     "coherence",
     "variance",
 )
-BUDGET = "it changed the budget of the run, which GPT2_MAX_ITERS does here"
-FP16 = "it was an fp16 speed variant of other scores, which are fp32 here"
-
-# Historic name -> (criterion, what is different today).
-HISTORIC: dict[str, tuple[str, str | None]] = {
-    "bitter0": ("hybrid", None),
-    "bitter1": ("magnitude", None),
-    "bitter2": ("magnitude", BUDGET),
-    "bitter3": ("gradient_magnitude", None),
-    "bitter4": ("layer_adaptive", None),
-    "bitter5": ("movement", "its sign was inverted then"),
-    "bitter6": ("coherence", None),
-    "bitter7": ("variance", None),
-    "bitter8": ("gradient_magnitude", FP16),
-    "bitter9": ("variance", FP16),
-}
 
 
 @dataclass(frozen=True)
@@ -53,10 +39,10 @@ def resolve(name: str) -> Resolved:
     if name == "state":
         return Resolved(("PRUNING_STATE",))
     criterion, note = name.removeprefix("state:"), None
-    if name in HISTORIC:
-        criterion, note = HISTORIC[name]
-        note = note and f"{name} is pruned as state:{criterion}: {note}"
+    if name in BITTER:
+        criterion, note = BITTER[name]
+        note = f"{name} is pruned as state:{criterion}: {note}" if note else None
     elif not name.startswith("state:") or criterion not in CRITERIA:
-        known = [*METHODS, "state", *(f"state:{c}" for c in CRITERIA), *HISTORIC]
+        known = [*METHODS, "state", *(f"state:{c}" for c in CRITERIA), *BITTER]
         raise ValueError(f"{name!r} is none of {', '.join(known)}")
     return Resolved(("PRUNING_STATE", f"CRITERION_{criterion.upper()}"), note)

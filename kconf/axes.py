@@ -26,6 +26,7 @@ NONE, STATE = "none", "state"
 OWN_LIST = {"LEARNING_RATE": RATES, "PRUNING_SPARSITY": SPARSITIES}
 ADAMWPRUNE = "adamwprune"
 ADAMWPRUNE_IS = ("adamw", f"{STATE}:hybrid")
+# Historic name of a criterion -> today's, and what is different.
 BITTER = {
     "bitter0": ("hybrid", ""),
     "bitter1": ("magnitude", ""),

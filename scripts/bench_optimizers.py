@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Step time of every optimizer and every mask update, against torch's fused AdamW.
 
-bench_optimizers.py --device cuda --json results/bench/NAME.json
-bench_optimizers.py --device cpu --set GPT2_SIZE_TINY=y
+bench_optimizers.py --device cuda --out results/bench/NAME.json
+bench_optimizers.py --device cpu --set CONFIG_GPT2_SIZE_TINY=y
 """
 
 import argparse
@@ -24,11 +24,12 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--json", type=Path, help="where the numbers go")
-    parser.add_argument("--set", nargs="*", default=[], metavar="SYMBOL=VALUE")
+    parser.add_argument("--out", type=Path, help="where the numbers go")
+    parser.add_argument("--set", nargs="*", default=[], metavar="CONFIG_X=value")
     options = parser.parse_args()
     tree = Tree(ROOT)
-    base = Overrides(dict(pair.split("=", 1) for pair in options.set))
+    pairs = (word.removeprefix("CONFIG_").split("=", 1) for word in options.set)
+    base = Overrides(dict(pairs), "--set")
 
     def values(**symbols: str) -> dict:
         return tree.resolve([base, Overrides(symbols)]).values
@@ -36,8 +37,8 @@ def main() -> int:
     found = measure(values, options.device)
     print(f"{found['device']['name']}, torch {found['torch']}, {found['parameters']:,}")
     print(table(found))
-    if options.json:
-        atomic.write_json(options.json, found)
+    if options.out:
+        atomic.write_json(options.out, found)
     return 0
 
 

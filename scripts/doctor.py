@@ -36,9 +36,11 @@ def main() -> int:
         print(f"package    {name} {found or 'MISSING'}{note}")
     print(f"torch      {torch_build()}")
     print(f"driver     {driver()}")
-    for name in (os.environ.get("KCONFIG_CONFIG") or ".config", "config.py"):
-        state = "there" if Path(name).exists() else "not there (make defconfig-NAME)"
-        print(f"config     {name}: {state}")
+    dotconfig = Path(os.environ.get("KCONFIG_CONFIG") or ".config")
+    python = "config.py" if dotconfig.name == ".config" else f"{dotconfig.name}.py"
+    for path in (dotconfig, dotconfig.with_name(python)):
+        state = "there" if path.exists() else "not there (make defconfig-NAME)"
+        print(f"config     {path}: {state}")
     print("".join(f"missing    {item}\n" for item in missing), end="")
     return 1 if missing else 0
 
@@ -59,9 +61,7 @@ def torch_build() -> str:
 
     kind = torch.version.hip and f"ROCm {torch.version.hip}"
     kind = kind or (torch.version.cuda and f"CUDA {torch.version.cuda}") or "CPU build"
-    gpus = [
-        torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())
-    ]
+    gpus = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
     seen = ", ".join(f"{g.name} {g.total_memory / 2**30:.0f} GiB" for g in gpus)
     return f"{torch.__version__}, {kind}; GPUs: {seen or 'none'}"
 

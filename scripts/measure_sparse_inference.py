@@ -34,8 +34,13 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="where the numbers go")
     options = parser.parse_args()
     path = options.run_dir / "checkpoint" / "model.pt"
+    if not (options.run_dir / "config.py").exists():
+        parser.error(
+            f"{options.run_dir}: not a run's directory, config.py is not there"
+        )
     if not path.exists():
-        print(f"error: {path} does not exist: train with CONFIG_SAVE_MODEL=y")
+        why = f"error: {path} does not exist: train with CONFIG_SAVE_MODEL=y"
+        print(why, file=sys.stderr)
         return 1
     settings = run_settings(config_py.read(options.run_dir / "config.py").values)
     saved = torch.load(path, map_location="cpu", weights_only=True)

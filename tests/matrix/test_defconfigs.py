@@ -4,10 +4,9 @@ import pytest
 
 from gpt2 import batch
 from gpt2.accounting import memory_estimate
-from gpt2.pruning_names import HISTORIC
 from gpt2.settings import run_settings
 from kconf.arms import generate
-from kconf.axes import BITTER, read_axes
+from kconf.axes import read_axes
 from kconf.bind import SettingsError
 from kconf.dotconfig import render
 from kconf.overrides import Overrides
@@ -54,11 +53,6 @@ def test_every_arm_can_train(matrix, name, overlays):
     assert len(set(built.values())) == len(built)
     excluded = {each.id for each in found.excluded}
     assert excluded == (EXCLUDED if name == "gpt2-pruning-matrix" else set())
-
-
-def test_the_run_and_the_matrix_read_historic_names_alike():
-    run = {name: criterion for name, (criterion, _) in HISTORIC.items()}
-    assert run == {name: criterion for name, (criterion, _) in BITTER.items()}
 
 
 def test_the_criteria_are_all_there(matrix):
