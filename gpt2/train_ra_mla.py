@@ -32,7 +32,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="check, train nothing")
     parser.add_argument("--all", action="store_true", help="check every study")
     parser.add_argument("--json", action="store_true", help="the check as JSON")
-    parser.add_argument("--ra-mla-ablation-step", metavar="N", help="one step: 0, 2 …")
+    parser.add_argument("--ra-mla-ablation-step", metavar="N", help="steps: 2, 0,8-9 …")
     parser.add_argument("--optimizer", metavar="NAME", help="adamw, muon …")
     parser.add_argument("--pruning", metavar="NAME", help="magnitude, state:variance …")
     parser.add_argument("--dataset", metavar="NAME", help="stdlib, finewebedu, …")

@@ -27,7 +27,7 @@ def check(
 ) -> int:
     """Check the loaded configuration's steps; 0 when every promise holds.
 
-    step: a number, to check that one only. every: all studies of defconfigs/
+    step: numbers as 0,2,8-9, to check those only. every: all studies of defconfigs/
     instead. Without a .config the study gpt2-ratio-ablation is checked. began:
     time.monotonic() when the process started; the time printed counts from it.
     """
