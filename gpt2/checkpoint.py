@@ -77,12 +77,26 @@ def save(
         "pruning": pruner.state() if pruner else {},
         "rng": generators,
     }
-    with atomic.replacing(path) as file:
-        torch.save(state, file)
-    for old in sorted(directory.glob(PATTERN))[:-KEEP]:
+    write(path, state)
+    kept = sorted(directory.glob(PATTERN))
+    # Those of later steps are what `resume` could not read.
+    for old in [p for p in kept if p > path] + [p for p in kept if p <= path][:-KEEP]:
         old.unlink()
     ranks.wait()
     return path
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    """torch.save, whole or not at all. Raises OSError where the disk refuses: torch's
+    writer says that a position is unexpected.
+    """
+    with atomic.replacing(path) as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def newest(directory: Path, step: int) -> Path | None:
@@ -179,8 +193,7 @@ def save_weights(directory: Path, model: nn.Module, meta: dict[str, Any]) -> Pat
     """model.pt: the fp32 state dict and a description of the model."""
     directory.mkdir(exist_ok=True)
     path = directory / "model.pt"
-    with atomic.replacing(path) as file:
-        torch.save({"schema": SCHEMA, "meta": meta, "model": model.state_dict()}, file)
+    write(path, {"schema": SCHEMA, "meta": meta, "model": model.state_dict()})
     return path
 
 

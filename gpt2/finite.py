@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from gpt2.checkpoint import write
 from gpt2.corpus import StepBatches
 from records import atomic
 
@@ -119,8 +120,7 @@ def keep(
         tuple(None if x is None else x.cpu() for x in micro) for micro in batches
     ]
     name = f"step-{error.step:09d}.pt"
-    with atomic.replacing(folder / f"batch-{name}") as file:
-        torch.save(state, file)
+    write(folder / f"batch-{name}", state)
     if checkpoint is not None:
         copy = folder / checkpoint.name
         copy.unlink(missing_ok=True)

@@ -118,6 +118,7 @@ class Trainer:
             if progress.step % train.eval_interval == 0:
                 self._paused(self._evaluate)
             if self._time_is_up():
+                self._prune_at_the_end()
                 break
             self._step(batches)
             self.run.beat(progress.step, "training", self.sentinel.loss)
@@ -151,10 +152,13 @@ class Trainer:
         self._norm = self.update.step()
         self.sentinel.watch(step, self._loss, self._norm, states)
         progress.step = step + 1
+        warming = step < self.warm_until
+        if warming:  # before anything reads the clock
+            self.clock.start()
         self.update.refresh(self._prune())
         if self.time_to_first_step is None:
             self._first()
-        if step < self.warm_until:
+        if warming:
             self.clock.start()
         else:
             progress.timed_steps += 1
@@ -167,16 +171,23 @@ class Trainer:
         self.time_to_first_step = time.monotonic() - self.run.began
         self.display.note(f"first step after {self.time_to_first_step:.1f} s")
 
-    def _prune(self) -> bool:
+    def _prune_at_the_end(self) -> None:
+        """What is due at the end of a time budget, which no step may have seen."""
+        if self.run.settings.train.budget == "time":
+            self.update.refresh(self._prune(1.0))
+
+    def _prune(self, spent: float | None = None) -> bool:
         """Masks after a step: new ones when due, and pruned weights at zero.
 
-        Whether that changed weights.
+        spent: the fraction of the budget, None: what it is now. Whether that changed
+        weights.
         """
         pruner = self.run.pruner
         if pruner is None:
             return False
+        spent = self._spent() / self.total if spent is None else spent
         try:
-            return pruner.after_step(self.progress.step, self._spent() / self.total)
+            return pruner.after_step(self.progress.step, spent)
         except ArithmeticError as error:
             self.sentinel.settle()
             step = self.progress.step - 1

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from gpt2.run import execute
+from gpt2.trainer import Trainer
+from gpt2.update import Update
 from records.jsonl import last_per_step, read_rows
 from records.lease import Lease
 
@@ -222,6 +224,40 @@ def test_a_time_budget_ends_the_run_and_the_cosine(cell, train):
     last = rows(directory, "train")[-1]
     assert last["lr"] < 1.2e-4
     assert found["final_eval"]["step"] == found["step"] == last["step"] + 1
+
+
+TIMED = {
+    "BUDGET_TIME": "y",
+    "GPT2_MAX_TIME": "2",
+    "GPT2_MAX_ITERS": "1000000",
+    "GPT2_EVAL_INTERVAL": "1000000",
+    "CHECKPOINT_INTERVAL": "0",
+}
+
+
+@pytest.mark.parametrize("pruning", [{}, {"PRUNING_MAGNITUDE": "y"}])
+def test_warm_up_is_no_part_of_a_time_budget(cell, train, monkeypatch, pruning):
+    """However long a first step compiles, and whoever reads the clock."""
+    plain, taken = Update.step, []
+
+    def compiling(self):
+        taken.append(time.sleep(0 if taken else 2.5))
+        return plain(self)
+
+    monkeypatch.setattr(Update, "step", compiling)
+    directory = cell("warm", TIMING_WARMUP_STEPS="3", **TIMED, **pruning)
+    assert train(directory).returncode == 0
+    found = summary(directory)
+    assert found["step"] > 5 and 1.9 < found["train_time"] < 3.0
+
+
+def test_time_that_ends_before_the_last_pruning(cell, train, monkeypatch):
+    """No step saw the whole budget spent; the sparsity is the configured one."""
+    monkeypatch.setattr(Trainer, "_spent", lambda self: 0.9 * self.total)
+    pruning = {"PRUNING_MAGNITUDE": "y", "PRUNING_END": "1"}
+    directory = cell("pruned", **TIMED, **pruning)
+    assert train(directory).returncode == 0
+    assert summary(directory)["sparsity"]["covered"] == pytest.approx(0.5, abs=1e-4)
 
 
 def test_a_time_limit_stops_a_token_budget(cell, train):

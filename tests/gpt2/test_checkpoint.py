@@ -1,0 +1,57 @@
+"""Which checkpoints are kept, and what a full disk is called."""
+
+import resource
+
+import pytest
+import torch
+from torch import nn
+
+from gpt2 import checkpoint
+from gpt2.checkpoint import Progress
+
+
+@pytest.fixture
+def save(tmp_path):
+    """path = save(step): the checkpoint of a small model."""
+    model = nn.Linear(3, 3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def saved(step: int):
+        progress = Progress(step=step)
+        return checkpoint.save(tmp_path, "it", progress, model, optimizer, None)
+
+    return saved
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_last_two_are_kept(save, tmp_path):
+    for step in (5, 10, 15):
+        path = save(step)
+    assert path.exists()
+    assert names(tmp_path) == ["step-000000010.pt", "step-000000015.pt"]
+
+
+def test_damaged_ones_of_later_steps_make_way(save, tmp_path):
+    """A run that could read none begins anew: what it writes is what it resumes from."""
+    for step in (400, 450):
+        (tmp_path / f"step-{step:09d}.pt").write_bytes(b"torn")
+    assert save(50).exists()
+    assert names(tmp_path) == ["step-000000050.pt"]
+
+
+def test_a_full_disk_is_an_error_of_the_disk(tmp_path):
+    """And nothing is left of the file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    state = {"x": torch.zeros(1_000_000)}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            checkpoint.write(tmp_path / "x.pt", state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(tmp_path) == []
+    checkpoint.write(tmp_path / "x.pt", state)
+    assert torch.equal(torch.load(tmp_path / "x.pt")["x"], state["x"])
