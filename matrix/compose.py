@@ -102,7 +102,8 @@ def _forest(report: Report, figure: Figure) -> Picture:
     )
     if report.evidence.floor:
         arms = ", ".join(report.evidence.aa)
-        caption += f" Band: the noise floor, the 95 % interval of {arms} (A/A)."
+        level = f"{100 * (1 - report.evidence.terms.alpha):.4g} %"
+        caption += f" Band: the noise floor, the {level} interval of {arms} (A/A)."
     return plots.picture(
         figure,
         "differences",

@@ -18,7 +18,7 @@ def forest(evidence: Evidence) -> Figure | None:
     """One line per arm: its seeds, mean, Holm-level interval, 90 % interval (thick).
 
     Blue is a claim of better, orange of worse, grey none; shapes say the same
-    without colour. A band shows the A/A arms' 95 % interval, dotted lines ± the
+    without colour. A band shows the A/A arms' 1 − α interval, dotted lines ± the
     smallest effect of interest. None when no difference is finite.
     """
     verdicts = [v for v in evidence.verdicts if _finite(v)]

@@ -5,13 +5,14 @@ announced; one that is invalid, missing or cannot be compared stays in it with
 p = 1, so that losing an arm never makes the others look better.
 
     SUPPORTED      n ≥ 6, Holm p ≤ α and exact sign-flip p ≤ α
-    LIMITED        3 ≤ n ≤ 5, Holm p ≤ α
+    LIMITED        3 ≤ n < 6, Holm p ≤ α
     NEUTRAL        otherwise, the 90 % t-interval within ± the smallest effect
     UNRESOLVED     otherwise
     NON_DIAGNOSTIC the arms cannot be compared, or n ≤ 2
     INVALID        a run failed, diverged or is missing, or a check failed
 
-docs/evidence.md says why. The control again with other initial values (A/A) is
+Where α is below 1/32, six seeds cannot flip to it: `Rule.fewest` is the number that
+can, and takes the place of 6. docs/evidence.md says why. The control again with other initial values (A/A) is
 no claim: it is measured, gets no verdict and is not in the family.
 """
 
@@ -42,6 +43,11 @@ class Rule:
     alpha: float = 0.05
     smallest: float | None = 0.002
     lower_is_better: bool = True
+
+    @property
+    def fewest(self) -> int:
+        """Seeds below which nothing is SUPPORTED."""
+        return max(FEWEST_SUPPORTED, stats.fewest_flips(self.alpha))
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,9 @@ class Measured:
 
     `interval` has confidence 1 − `level`, the level at which Holm held this arm;
     `narrow` is the 90 % interval. `visible` is the true difference that these
-    seeds detect with 80 % power at `level`, `needed` the seeds that detect the
-    smallest effect of interest (None: none was named, or too many).
+    seeds detect with 80 % power at `level`, by both tests where they are enough for
+    SUPPORTED; `needed` the seeds that so detect the smallest effect of interest (None:
+    none was named, or too many).
     """
 
     difference: float
@@ -183,7 +190,8 @@ def _measure(d: Sequence[float], held: stats.Holm, rule: Rule) -> Measured:
     test = stats.paired_t(d)
     needed = None
     if rule.smallest is not None:
-        needed = stats.seeds_needed(test.sd, rule.smallest, held.level)
+        needed = stats.seeds_needed(test.sd, rule.smallest, held.level, rule.alpha)
+    flip = rule.alpha if test.n >= rule.fewest else None
     return Measured(
         difference=test.mean,
         sd=test.sd,
@@ -194,8 +202,8 @@ def _measure(d: Sequence[float], held: stats.Holm, rule: Rule) -> Measured:
         flip=stats.sign_flip(d),
         interval=stats.interval(d, 1 - held.level),
         narrow=stats.interval(d, EQUIVALENCE),
-        visible=stats.visible(test.n, test.sd, held.level),
-        needed=None if needed is None else max(needed, FEWEST_SUPPORTED),
+        visible=stats.visible(test.n, test.sd, held.level, flip),
+        needed=None if needed is None else max(needed, rule.fewest),
         bca=stats.bca(d),
     )
 
@@ -233,7 +241,7 @@ def _judge(
 
 def _word(measured: Measured, n: int, rule: Rule) -> str:
     if measured.adjusted <= rule.alpha:
-        if n < FEWEST_SUPPORTED:
+        if n < rule.fewest:
             return LIMITED
         if measured.flip <= rule.alpha:
             return SUPPORTED

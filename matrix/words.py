@@ -8,7 +8,7 @@ from matrix.evidence import Evidence
 from matrix.gather import Report
 from matrix.register import Registration
 from matrix.settings import SCREEN
-from matrix.verdict import AA, FEWEST, FEWEST_SUPPORTED, UNRESOLVED, Verdict
+from matrix.verdict import AA, FEWEST, UNRESOLVED, Verdict
 
 NOT_REGISTERED = (
     "Not preregistered: that metric, arms and seeds were fixed before the first run "
@@ -120,15 +120,16 @@ def outlying(verdict: Verdict) -> str:
 def allowed(evidence: Evidence) -> str:
     """What the number of seeds and of arms allows, at the noise that was measured."""
     n, m = len(evidence.seeds), max(1, len(evidence.family))
-    most = "nothing can be said"
+    rule, most = evidence.terms.rule, "nothing can be said"
     if n >= FEWEST:
-        most = "LIMITED at most" if n < FEWEST_SUPPORTED else "SUPPORTED is possible"
+        most = "LIMITED at most" if n < rule.fewest else "SUPPORTED is possible"
     text = f"{units.plural(n, 'seed')}, {units.plural(m, 'arm')} in the family: {most}"
     found = [v.measured.sd for v in evidence.verdicts if v.measured]
     if n < FEWEST or not found:
         return text + "."
     level = evidence.terms.alpha / m
-    seen = stats.visible(n, median(found), level)
+    flip = rule.alpha if n >= rule.fewest else None
+    seen = stats.visible(n, median(found), level, flip)
     text += (
         f". At the median SD of the differences, {size(evidence, median(found))}, the "
         f"first true one is seen with 80 % power from {size(evidence, seen)} on"
@@ -136,17 +137,19 @@ def allowed(evidence: Evidence) -> str:
     smallest = evidence.terms.smallest
     if smallest is None:
         return text + "."
-    needed = stats.seeds_needed(median(found), smallest, level)
-    count = f"over {stats.MOST_SEEDS:,}" if needed is None else str(max(needed, FEWEST))
+    needed = stats.seeds_needed(median(found), smallest, level, rule.alpha)
+    count = f"over {stats.MOST_SEEDS:,}"
+    if needed is not None:
+        count = str(max(needed, rule.fewest))
     return f"{text}; {size(evidence, smallest)} would take {count} seeds."
 
 
 def floor_warning(evidence: Evidence) -> list[str]:
-    """A/A arms whose 95 % interval excludes 0: more than chance differs, or bad luck."""
+    """A/A arms whose 1 − α interval excludes 0: more than chance differs, or bad luck."""
     return [
         f"the A/A arm {verdict.step} differs from its control (p "
-        f"{chance(verdict.measured.p)}): expected of one in twenty, otherwise a sign "
-        "that something beside the salt differs"
+        f"{chance(verdict.measured.p)}): expected of a share of {evidence.terms.alpha:g}, "
+        "otherwise a sign that something beside the salt differs"
         for verdict in evidence.verdicts
         if verdict.word == AA and verdict.measured.p <= evidence.terms.alpha
     ]

@@ -82,8 +82,45 @@ def test_sign_flips_of_nothing_and_of_many():
         abs=0.01,
     )
     assert stats.sign_flip(np.ones(40)) == 2.0**-39
-    with pytest.raises(ValueError, match="41 differences.*at most 40"):
-        stats.sign_flip([0.1] * 41)
+
+
+def test_sign_flips_of_more_than_can_be_enumerated(monkeypatch):
+    """Random patterns and the observed one: near the exact p, never below the least."""
+    d = sample(30, 5)
+    d += 0.3 * d.std() - d.mean()
+    exact = stats.sign_flip(d)
+    monkeypatch.setattr(stats, "MOST_FLIPPED", 29)
+    assert 0.01 < exact < 0.5
+    assert stats.sign_flip(d) == stats.sign_flip(d) == pytest.approx(exact, abs=0.002)
+    assert stats.sign_flip(np.ones(60)) == 1e-6
+    assert stats.sign_flip([0.1, -0.1] * 30) == 1.0
+
+
+@pytest.mark.parametrize("alpha, n", [(0.05, 6), (2**-5, 6), (0.03, 7), (0.01, 8)])
+def test_the_fewest_that_can_flip_to_a_level(alpha, n):
+    assert stats.fewest_flips(alpha) == n
+    assert stats.sign_flip(np.ones(n)) <= alpha < stats.sign_flip(np.ones(n - 1))
+
+
+@pytest.mark.parametrize(
+    "n, ratio, level", [(6, 1.4, 0.05), (8, 1.2, 0.01), (10, 0.9, 0.02)]
+)
+def test_power_of_both_tests_by_simulation(n, ratio, level):
+    rng, passed = np.random.default_rng(99), 0
+    for _ in range(1500):
+        d = rng.normal(ratio, 1.0, n)
+        found = stats.paired_t(d)
+        passed += found.t > 0 and found.p <= level and stats.sign_flip(d) <= level
+    assert stats.both_power(n, ratio, level, level) == pytest.approx(
+        passed / 1500, abs=0.04
+    )
+    assert stats.both_power(n, ratio, level, None) == stats.power(n, ratio, level)
+    assert stats.both_power(13, ratio, level, level) == stats.power(13, ratio, level)
+
+
+def test_power_of_both_where_no_flip_is_rare_enough():
+    assert stats.both_power(5, 50.0, 0.05, 0.05) == 0.0
+    assert stats.seeds_needed(1e-9, 1.0, 0.05, 0.05) == 6
 
 
 def test_holm_by_hand():

@@ -174,11 +174,28 @@ def test_neutral_needs_a_smallest_effect_and_a_narrow_interval():
 
 def test_unresolved_says_what_could_be_seen():
     found = one(noise(6) + 0.0015).measured
-    assert stats.power(6, found.visible / found.sd, 0.05) == pytest.approx(0.8)
-    assert found.needed == 6  # at SD 0.0013 of the differences, alone
+    ratio = found.visible / found.sd
+    assert stats.both_power(6, ratio, 0.05, 0.05) == pytest.approx(0.8, abs=1e-3)
+    assert stats.power(6, ratio, 0.05) > 0.9
+    assert found.needed == 7  # at SD 0.0013 of the differences, alone
     wide = one(noise(6, 0.004)).measured
     assert wide.needed == stats.seeds_needed(0.004, 0.002, 0.05) > 30
+    few = one(noise(5) + 0.0015).measured
+    assert stats.power(5, few.visible / few.sd, 0.05) == pytest.approx(0.8)
     assert one(noise(6), Rule(smallest=None)).measured.needed is None
+
+
+def test_a_small_alpha_takes_seeds_that_can_flip_to_it():
+    strict = Rule(alpha=0.01)
+    assert (strict.fewest, Rule().fewest, Rule(alpha=0.2).fewest) == (8, 6, 6)
+    assert one(noise(7, 0.0001) - 1.0, strict).told == "LIMITED better"
+    assert one(noise(8, 0.0001) - 1.0, strict).told == "SUPPORTED better"
+    assert one(noise(7), strict).measured.needed >= 8
+
+
+def test_more_seeds_than_can_be_enumerated():
+    assert one(noise(46, 0.001) - 0.01).told == "SUPPORTED better"
+    assert one(noise(46, 0.001)).told == "NEUTRAL"
 
 
 def test_a_significant_but_tiny_effect_is_supported():
