@@ -22,13 +22,11 @@ def begun(plan: Plan) -> Plan:
     return replace(plan, skipped=frozenset({"new", "running"}))
 
 
-def anew(plan: Plan, move: bool, say: Callable[[str], None]) -> Plan:
-    """The plan with its done and diverged cells to be run again.
-
-    Their directories go to OUTPUT/.replaced/STUDY/STEP/seed-K/HASH8-N, whole and
-    under no name that a report reads; `say` names both places. Without `move` they
-    are only named. Control runs of another study stay where they are and count. Raises PlanError unless the one-shot overrides choose steps,
-    arms or seeds, and where nothing is done.
+def anew(plan: Plan) -> Plan:
+    """The plan with its done and diverged cells to be run again, once `make_room` has
+    moved their directories. Control runs of another study stay where they are and
+    count. Raises PlanError unless the one-shot overrides choose steps, arms or seeds,
+    and where nothing is done.
     """
     if not CHOICES.keys() & plan.overrides.keys():
         named = ", ".join(f"{name}=" for name in CHOICES.values())
@@ -40,17 +38,29 @@ def anew(plan: Plan, move: bool, say: Callable[[str], None]) -> Plan:
     ]
     if not settled:
         raise PlanError("none of these cells is done: make runs them")
-    cells = []
-    for cell in plan.cells:
-        if cell in settled:
-            target = _aside(plan, cell)
-            if move:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                cell.dir.path.rename(target)
-            say(f"{'moved' if move else 'would move'} {cell.dir.path} to {target}")
-            cell = replace(cell, state="new", reason=f"run again, was {cell.state}")
-        cells.append(cell)
-    return replace(plan, cells=tuple(cells))
+    cells = [
+        (
+            replace(cell, state="new", reason=f"run again, was {cell.state}")
+            if cell in settled
+            else cell
+        )
+        for cell in plan.cells
+    ]
+    return replace(plan, cells=tuple(cells), aside=tuple(settled))
+
+
+def make_room(plan: Plan, move: bool, say: Callable[[str], None]) -> None:
+    """Move the runs that others take the place of to
+    OUTPUT/.replaced/STUDY/STEP/seed-K/HASH8-N, whole and under no name that a report
+    reads; `say` names both places. Without `move` they are only named. The last thing
+    before cells start: a plan that is refused has moved nothing.
+    """
+    for cell in plan.aside:
+        target = _aside(plan, cell)
+        if move:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            cell.dir.path.rename(target)
+        say(f"{'moved' if move else 'would move'} {cell.dir.path} to {target}")
 
 
 def replaced(study_dir: Path) -> list[Path]:

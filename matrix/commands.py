@@ -7,7 +7,7 @@ from matrix import register, screen
 from matrix.checks import PlanError
 from matrix.evidence import Evidence, Terms
 from matrix.gather import Report, gather
-from matrix.metrics import VAL_LOSS, named
+from matrix.metrics import named
 from matrix.plan import Plan
 from matrix.runs import ReportError
 from matrix.settings import SCREEN
@@ -19,11 +19,11 @@ from matrix.words import explain, unregistered
 def terms_of(plan: Plan) -> Terms:
     """What the configuration settles in advance.
 
-    CONFIG_SMALLEST_EFFECT belongs to the configured metric: a METRIC= of another
-    unit has none unless SMALLEST= names it, and then nothing is NEUTRAL.
+    CONFIG_SMALLEST_EFFECT belongs to the configured metric: another METRIC= has none
+    unless SMALLEST= names it, and then nothing is NEUTRAL.
     """
     settings, given = plan.settings, plan.overrides
-    foreign = "METRIC" in given and settings.metric != VAL_LOSS.name
+    foreign = "METRIC" in given and settings.metric != plan.configured_metric
     unnamed = foreign and "SMALLEST_EFFECT" not in given
     return Terms(
         named(settings.metric),

@@ -68,7 +68,7 @@ class Evidence:
 
     @property
     def floor(self) -> tuple[float, float] | None:
-        """The noise floor: the hull of the 95 % intervals of the A/A arms and 0."""
+        """The noise floor: the hull of the 1 − α intervals of the A/A arms and 0."""
         found = [v.measured for v in self.verdicts if v.step in self.aa and v.measured]
         ends = [end for measured in found for end in measured.interval]
         return (min(0.0, *ends), max(0.0, *ends)) if ends else None
@@ -161,6 +161,8 @@ def _unfair(control: Row, row: Row, terms: Terms) -> list[str]:
     runs = [*control.runs.values(), *row.runs.values()]
     lines = [f"different {line}" for line in ledger.differences(runs)]
     lines += ledger.mixed(runs)
+    if terms.metric.timed:
+        lines += ledger.shared(runs)
     lines += symbols.unexplained([control, row])
     lines += evaluations.incomparable(runs, terms.metric)
     return lines + reused(runs, terms)

@@ -22,6 +22,11 @@ class Metric:
     evaluated: bool
     evaluation: str | None = None
 
+    @property
+    def timed(self) -> bool:
+        """Whether it is a speed or a time, which a neighbour on the GPU changes."""
+        return self.unit in ("s", "tokens/s")
+
     def of(self, run: Run, last_evals: int) -> float | None:
         """The run's value; None where it records none.
 

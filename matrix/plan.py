@@ -91,9 +91,11 @@ class Cell:
 class Plan:
     """Every cell of a study and what they share.
 
+    `configured_metric` is CONFIG_METRIC without a METRIC= of the environment.
     `reference` holds the cells of steps that were not selected and that others are
     compared with: they are not run. `excluded` are the
-    combinations of axes that cannot be. Cells in a state of `skipped` are left alone.
+    combinations of axes that cannot be. Cells in a state of `skipped` are left alone;
+    the runs of `aside` make room for new ones.
     """
 
     root: Path
@@ -104,11 +106,13 @@ class Plan:
     jobs: int
     operational: frozenset[str]
     overrides: Mapping[str, str]
+    configured_metric: str
     code_root: Path
     code_files: Mapping[str, str]
     notes: tuple[str, ...]
     excluded: tuple[Excluded, ...]
     skipped: frozenset[str] = frozenset()
+    aside: tuple[Cell, ...] = ()
 
     @property
     def study_dir(self) -> Path:
@@ -198,11 +202,21 @@ def make_plan(
         jobs=jobs,
         operational=tree.operational,
         overrides=dict(overrides),
+        configured_metric=_configured_metric(tree, base, overrides, settings),
         code_root=code_root,
         code_files=code_files,
         notes=tuple(notes),
         excluded=tuple(found.excluded),
     )
+
+
+def _configured_metric(
+    tree: Tree, base: Sequence[Any], overrides: Overrides, settings: StudySettings
+) -> str:
+    if "METRIC" not in overrides:
+        return settings.metric
+    rest = {key: raw for key, raw in overrides.items() if key != "METRIC"}
+    return tree.resolve([*base, Overrides(rest)]).values["METRIC"]
 
 
 def base_stages(root: Path, environment: Mapping[str, str]) -> list[DotConfig]:

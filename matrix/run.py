@@ -82,12 +82,14 @@ def main(
             if arguments.command != "prereg":  # which comes before any run
                 _point(plan)
             return commands.perform(arguments.command, plan, environment)
-        choose = _choice(arguments.command, move=not dry)
+        _refuse_singular(environment)
+        choose = _choice(arguments.command)
         if arguments.command == "estimate":
             _estimate(root, environment, python, validate)
             return 0
         if arguments.command == "plan" or dry:
-            _planned(root, environment, python, validate, root, choose)
+            plan, _ = _planned(root, environment, python, validate, root, choose)
+            again.make_room(plan, False, print)
             return _check(root, python) if dry and arguments.command == "run" else 0
         return _run(root, environment, python, validate, choose)
     except REFUSED as error:
@@ -99,6 +101,14 @@ def main(
     except KeyboardInterrupt:  # before or after the cells run
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _refuse_singular(environment: Mapping[str, str]) -> None:
+    """`make STEP=2` would train every step. Raises PlanError."""
+    for word, meant in (("STEP", "STEPS"), ("ARM", "ARMS"), ("MAX_ITER", "MAX_ITERS")):
+        if environment.get(word):
+            value = environment[word]
+            raise PlanError(f"{word}={value}: nothing here reads it; {meant}={value}?")
 
 
 def _planned(
@@ -150,12 +160,12 @@ def _facts(plan: Plan, python: str, code_root: Path) -> dict[str, facts.Facts]:
     )
 
 
-def _choice(command: str, move: bool) -> Callable[[Plan], Plan]:
+def _choice(command: str) -> Callable[[Plan], Plan]:
     """Which cells of a plan the command runs."""
     if command == "continue":
         return again.begun
     if command == "rerun":
-        return lambda plan: again.anew(plan, move, print)
+        return again.anew
     return lambda plan: plan
 
 
@@ -210,8 +220,8 @@ def _run(
         launcher = slurm.Slurm(plan, python, origin, shown.say)
     else:
         launcher = Local(plan, python, origin, pool)
-    runner = Runner(plan, launcher, shown)
-    status = runner.run()
+    again.make_room(plan, True, print)
+    status = Runner(plan, launcher, shown).run()
     print(f"results: {plan.study_dir}")
     if status in (0, 1):  # not when asked to stop
         _report(plan)

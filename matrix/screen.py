@@ -27,9 +27,8 @@ def promote(report: Report, settings: StudySettings, study_dir: Path) -> dict[st
     """
     if settings.stage != SCREEN:
         raise PlanError("only a screening promotes: STAGE=screen make promote")
-    waiting = [
-        cell for cell in report.study.open if cell.state in ("missing", "interrupted")
-    ]
+    still = ("missing", "new", "running", "interrupted")
+    waiting = [cell for cell in report.study.open if cell.state in still]
     if waiting:
         count = units.plural(len(waiting), "cell")
         raise PlanError(f"{count} of the screening did not run yet: STAGE=screen make")

@@ -151,7 +151,8 @@ def smallest_effect(raw: str) -> float | None:
         number = float(raw)
     except ValueError:
         number = math.nan
-    if not 0.0 < number < math.inf:
+    plain = raw == raw.strip() and "_" not in raw
+    if not plain or not 0.0 < number < math.inf:
         why = 'is neither a number above 0 nor "none"'
         raise SettingsError("SMALLEST_EFFECT", raw, why)
     return number

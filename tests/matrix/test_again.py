@@ -7,7 +7,8 @@ import time
 import pytest
 from rich.console import Console
 
-from matrix import estimate, forecast
+from matrix import estimate, forecast, run
+from matrix.checks import PlanError
 from matrix.watch import Watch, watch
 from records import atomic
 from records.jsonl import open_append
@@ -52,6 +53,19 @@ def test_rerun_moves_aside_and_overwrites_nothing(checkout):
     assert (home / f"{path.name}-1" / "metrics.jsonl").read_bytes() == content
     after = checkout.cells
     assert len(after) == 3 and len(after["02-wide/seed-1"].attempts) == 2
+
+
+def test_a_rerun_that_is_refused_moves_nothing(checkout, monkeypatch):
+    assert checkout.run(SEEDS="1")[0] == 0
+    before = checkout.cells["02-wide/seed-1"]
+
+    def refuse(*_):
+        raise PlanError("no tracker here")
+
+    monkeypatch.setattr(run, "mirrored", refuse)
+    status, output = checkout.run("rerun", SEEDS="1", STEPS="2")
+    assert status == 2 and "no tracker here" in output and "moved" not in output
+    assert checkout.cells["02-wide/seed-1"].summary == before.summary
 
 
 def test_rerun_runs_what_is_named_and_done(checkout):

@@ -206,12 +206,13 @@ def test_a_rerun_leaves_the_other_study_alone(other):
     """What is moved aside and trained again is this study's own."""
     run(other, **BASELINE, **SIX)
     said = []
-    plan = again.anew(other.plan(**BASELINE, **SIX), True, said.append)
+    plan = again.anew(other.plan(**BASELINE, **SIX))
+    again.make_room(plan, True, said.append)
     assert all(cell.state == "done" for cell in controls(plan))
     assert len(said) == 12 and not any("00-control" in line for line in said)
     alone = other.plan(STEPS="0", **BASELINE, **SIX)
     with pytest.raises(PlanError, match="none of these cells is done"):
-        again.anew(alone, True, said.append)
+        again.anew(alone)
 
 
 def test_what_else_reads_a_study_follows_the_pointer(other):

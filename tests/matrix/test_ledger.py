@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from matrix import plots
+from matrix.evidence import Terms
+from matrix.metrics import VAL_LOSS, named
 from matrix.report import ReportError, gather, write
 from records import atomic
 from tests.matrix.synthetic import Cell
@@ -87,6 +89,10 @@ def test_cells_that_shared_a_gpu(tmp_path):
     (warning,) = gather(study(tmp_path, **runs)).warnings
     assert warning.startswith("2 runs shared a GPU with up to 2 other cells")
     assert "speeds and step times are no evidence, and energy counts" in warning
+    both_runs = study(tmp_path / "judged", **runs)
+    for metric, told in ((named("tokens_per_s"), True), (VAL_LOSS, False)):
+        verdict = gather(both_runs, terms=Terms(metric, None)).evidence.verdicts[0]
+        assert any("shared a GPU" in why for why in verdict.reasons) == told
 
 
 def test_a_speed_that_was_not_measured_is_a_dash(tmp_path):

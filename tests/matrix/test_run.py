@@ -84,6 +84,14 @@ def test_threads_and_passive_waiting_reach_the_child(checkout, monkeypatch):
     assert log[0] == "['1', '1', 'PASSIVE', '0'] True"
 
 
+@pytest.mark.parametrize("word", ["STEP", "ARM", "MAX_ITER"])
+def test_a_word_that_nothing_reads_trains_nothing(checkout, word):
+    status, said = checkout.run(**{word: "2"})
+    assert status == 2
+    assert f"{word}=2: nothing here reads it; {word}S=2?" in said
+    assert not (checkout.root / "results").exists()
+
+
 def test_cells_share_what_was_compiled(checkout, monkeypatch):
     def seen():
         starts = [record.attempts[0] for record in checkout.cells.values()]

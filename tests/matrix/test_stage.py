@@ -4,12 +4,14 @@ import json
 import random
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kconf.bind import SettingsError
-from matrix import again, commands, sealed
+from matrix import again, commands, screen, sealed
 from matrix.launch import prepare
 from matrix.plan import PlanError
 from records import atomic, jsonl
@@ -159,6 +161,19 @@ def test_a_screening_must_be_complete(checkout):
         commands.perform("promote", checkout.plan(**SCREEN), {})
 
 
+@pytest.mark.parametrize("state", ["new", "running", "interrupted"])
+def test_a_screening_that_still_runs_is_not_complete(checkout, state):
+    """An arm whose run is not over would be lost for good."""
+    run(checkout, **SCREEN)
+    plan = checkout.plan(**SCREEN)
+    report = commands.gathered(plan)
+    late = SimpleNamespace(state=state)
+    report = replace(report, study=replace(report.study, open=(late,)))
+    with pytest.raises(PlanError, match="1 cell of the screening did not run yet"):
+        screen.promote(report, plan.settings, plan.study_dir)
+    assert not (plan.study_dir / "promotion.json").exists()
+
+
 # -- preregistration
 
 SIX = {"SEEDS": "1-6"}
@@ -237,7 +252,7 @@ def test_runs_before_the_registration_and_an_edited_one(registered):
 
 def test_runs_that_others_took_the_place_of(registered):
     plan = registered.plan(STEPS="2", SEEDS="1")
-    again.anew(plan, True, lambda line: None)
+    again.make_room(again.anew(plan), True, lambda line: None)
     (line,) = deviations(run(registered, **SIX))
     assert line.startswith("replaced by another run of the cell: .replaced/toy/02-wide")
     (study(registered) / "preregistration.json").unlink()
@@ -306,11 +321,15 @@ def test_another_metric_has_no_smallest_effect_of_its_own(registered):
     plan = registered.plan(METRIC="perplexity", SMALLEST="0.1", **SIX)
     assert commands.terms_of(plan).smallest == 0.1
     assert commands.terms_of(registered.plan(METRIC="val_loss")).smallest == 0.002
+    plan = registered.plan(METRIC="val_loss")
+    assert plan.configured_metric == "val_loss"
+    speedy = replace(plan, configured_metric="tokens_per_s")  # 50 of its own unit, say
+    assert commands.terms_of(speedy).smallest is None
     with pytest.raises(SettingsError, match="'loss' is none of val_loss|is none of"):
         registered.plan(METRIC="loss")
 
 
-@pytest.mark.parametrize("raw", ["0", "-1", "nan", "inf", "small", ""])
+@pytest.mark.parametrize("raw", ["0", "-1", "nan", "inf", "small", "", "0_1", " 1"])
 def test_a_smallest_effect_is_a_number_or_none(checkout, raw):
     checkout.configure(f'CONFIG_SMALLEST_EFFECT="{raw}"')
     with pytest.raises(SettingsError, match="SMALLEST_EFFECT"):
