@@ -167,8 +167,7 @@ def make_plan(
     code, code_files = hash_rooms(code_root)
     output = root / settings.output
     shared = _Shared(root, output, settings, tree, code, code_files)
-    by_step, reference = [], []
-    steps = []
+    by_step, reference, steps = [], [], []
     found = plan_steps(tree, root, base, overrides, settings)
     notes += found.notes
     for step in stage.restrict(found.steps, settings, output, overrides):
