@@ -11,15 +11,15 @@ from tests.conftest import ROOT
 
 
 @pytest.fixture
-def tag(monkeypatch, small):
+def tag(small):
     """What torch keeps compiled graphs under, after a process was configured."""
-    monkeypatch.setattr(torch.compiler.config, "cache_key_tag", "mine-")
 
     def configured() -> str:
         device.configure(small().system, "cpu")
         return torch.compiler.config.cache_key_tag
 
-    return configured
+    with torch.compiler.config.patch(cache_key_tag="mine-"):
+        yield configured
 
 
 def test_compiled_graphs_are_kept_by_the_code_of_the_kernels(tag, monkeypatch):

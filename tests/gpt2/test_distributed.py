@@ -103,7 +103,7 @@ def test_the_same_tokens_in_the_same_order(small, corpus, ranks, micro):
     [
         ({"EFFECTIVE_BATCH": "0"}, "set CONFIG_EFFECTIVE_BATCH"),
         ({"EFFECTIVE_BATCH": "6", "BATCH_SIZE": "0"}, "does not divide among .*=4"),
-        ({"EFFECTIVE_BATCH": "24", "BATCH_SIZE": "4"}, "accumulation 1 x GPUs 4"),
+        ({"EFFECTIVE_BATCH": "24", "BATCH_SIZE": "4"}, "accumulation auto x GPUs 4"),
     ],
 )
 def test_a_batch_that_does_not_divide(small, symbols, cause):

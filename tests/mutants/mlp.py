@@ -97,9 +97,8 @@ CONTEXTS = [
         "context-skips-a-block",
         "in training a block hears the one before the previous one",
         MODEL,
-        "            x_BTE, y_BTE, context, _ = block(\n"
-        "                x_BTE, y_BTE, context, starts_BT=starts_BT\n"
-        "            )\n",
+        "            x_BTE, y_BTE, context, _ = "
+        "block(x_BTE, y_BTE, context, starts_BT=starts_BT)\n",
         "            x_BTE, y_BTE, told, _ = block("
         "x_BTE, y_BTE, Context() if block is self.h[0] else late)\n"
         "            late, context = context, told\n",
@@ -201,7 +200,7 @@ CROSS_TOKEN = [
         LATENT,
         'untied = self.tying == "untied" and writes',
         "untied = writes",
-        check("0", "formulas", **RECIPROCAL, MLP_LATENT_TIED="y"),
+        check("0", "gradients", **RECIPROCAL, MLP_LATENT_TIED="y"),
     ),
     Mutant(
         "latent-head-of",
