@@ -85,10 +85,13 @@ class _Layer:
         for t in range(T):
             first = max(0, t - options.window + 1) if options.window else 0
             s_HS = [self._scores(q[:, h], k[:, h], h, t, first) for h in range(H)]
-            p_HS = [self._normalised(s_S) for s_S in s_HS]
+            p_HS = [self._normalised(s_S, ("p", h, t)) for h, s_S in enumerate(s_HS)]
             factor_H = self._cross_token_gate(p_HS, t) if options.ra_ct else np.ones(H)
             if options.ra_ct_apply == "weights":
-                p_HS = [self._normalised(f * s_S) for f, s_S in zip(factor_H, s_HS)]
+                p_HS = [
+                    self._normalised(factor_H[h] * s_S, ("gated", h, t))
+                    for h, s_S in enumerate(s_HS)
+                ]
                 factor_H = np.ones(H)
             for h in range(H):
                 o_THD[t, h] = factor_H[h] * (p_HS[h] @ v[first : t + 1, h])
@@ -139,12 +142,14 @@ class _Layer:
                 s_S[s - first] += alpha * (q_TD[s] @ k_TD[t])
         return s_S / math.sqrt(self.model.head_width)
 
-    def _normalised(self, s_S: np.ndarray) -> np.ndarray:
+    def _normalised(self, s_S: np.ndarray, row: tuple[str, int, int]) -> np.ndarray:
         options = self.model.attention
         if options.normaliser == "softmax":
             e_S = np.exp(s_S - s_S.max())
             return e_S / e_S.sum()
-        m = 0.0 if options.softpick_unsafe else max(0.0, s_S.max())
+        m = 0.0
+        if not options.softpick_unsafe:  # a constant for backward
+            m = self.held(("m", self.i, *row), max(0.0, s_S.max()))
         e_S = np.exp(s_S - m) - math.exp(-m)
         return np.maximum(e_S, 0) / (np.abs(e_S).sum() + 1e-6)
 
