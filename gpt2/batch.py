@@ -53,8 +53,7 @@ def resolve(
             "EFFECTIVE_BATCH",
             wanted,
             f"micro-batch {micro} x accumulation {accumulation} x ranks {ranks} "
-            f"= {batch.effective}; CONFIG_BATCH_SIZE=0 or "
-            "CONFIG_GPT2_GRADIENT_ACCUMULATION=0 follows the other one",
+            f"= {batch.effective}",
         )
     return batch
 
