@@ -142,7 +142,7 @@ publish-check: | $(SETUP)	## The checklist before publishing, and the block to c
 	$(Q)$(PY) scripts/verify_wandb_publication.py --source local --study '$(STUDY)' $(if $(REMOTE),--remote '$(REMOTE)')
 
 ##@ Tests and style
-.PHONY: test test-slow chaos test-mutants gpu-test aot style fix-style
+.PHONY: test test-slow chaos test-mutants list-mutants gpu-test aot style fix-style
 test: | $(SETUP_TEST)	## Run the tests (ARGS=… goes to pytest)
 	$(Q)$(PYTEST) -n auto -m 'not slow and not gpu' $(ARGS)
 
@@ -154,6 +154,9 @@ chaos: | $(SETUP_TEST)	## 200 random faults over a tiny study, minutes to an hou
 
 test-mutants: | $(SETUP_TEST)	## Sabotage the source: every mutant must be caught (MUTANTS="ra-*")
 	$(Q)$(PY) -m tests.mutants.run
+
+list-mutants: | $(SETUP_TEST)	## What each mutant does, and what catches it (MUTANTS="ra-*")
+	$(Q)$(PY) -m tests.mutants.run --list
 
 gpu-test: | $(SETUP_TEST)	## Every shipped kernel configuration on this machine's GPU, against float64 (JOBS=8, ARGS=tests/kernels/test_decode.py)
 	$(Q)$(PYTEST) -n $(or $(JOBS),8) -m 'gpu and not alone' $(or $(ARGS),tests/kernels)

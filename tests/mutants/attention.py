@@ -2,16 +2,13 @@
 
 from tests.mutants.mutant import ATTENTION, LLAMA, Mutant, Test, check
 
-LAYER, GATES = "gpt2/attention/attention.py", "gpt2/attention/gates.py"
-MHA, MLA = "gpt2/attention/mha.py", "gpt2/attention/mla.py"
-OPS, ROPE = "kernels/attention/reference.py", "gpt2/rope.py"
 MECHANISMS = "tests/gpt2/test_mechanisms.py"
 
 RECIPROCAL = [
     Mutant(
         "ra-dropped",
         "the transposed score is dropped",
-        LAYER,
+        "attention:Attention._transposed",
         "return self.ra.alpha_H[:, None, None] * r_BHnS",
         "return 0.0 * r_BHnS",
         check("5", "formulas"),
@@ -19,7 +16,7 @@ RECIPROCAL = [
     Mutant(
         "ra-dropped-in-training",
         "the transposed score is dropped in training, not in decoding",
-        LAYER,
+        "attention:Attention._reference",
         "s_BHTT = s_BHTT + self._transposed(q_BTHD, k_BTGD, q_BTHD.shape[1])",
         "pass",
         check("5", "decoding"),
@@ -27,7 +24,7 @@ RECIPROCAL = [
     Mutant(
         "ra-not-transposed",
         "the plain score is added again instead of the transposed one",
-        LAYER,
+        "attention:Attention._reference",
         "s_BHTT = s_BHTT + self._transposed(q_BTHD, k_BTGD, q_BTHD.shape[1])",
         "s_BHTT = s_BHTT + self.ra.alpha_H[:, None, None] * s_BHTT",
         check("5", "decoding"),
@@ -35,7 +32,7 @@ RECIPROCAL = [
     Mutant(
         "ra-band-short",
         "the band ends one key early",
-        OPS,
+        "attention.reference:reciprocal",
         "visible(n, total, band + 1,",
         "visible(n, total, band,",
         check("5", "formulas"),
@@ -43,7 +40,7 @@ RECIPROCAL = [
     Mutant(
         "ra-band-long",
         "the band ends one key late",
-        OPS,
+        "attention.reference:reciprocal",
         "visible(n, total, band + 1,",
         "visible(n, total, band + 2,",
         check("5", "decoding"),
@@ -51,7 +48,7 @@ RECIPROCAL = [
     Mutant(
         "ra-no-diagonal",
         "the band begins one key early: a token leaves itself out",
-        OPS,
+        "attention.reference:reciprocal",
         "visible(n, total, band + 1, q_BwHD.device)[:, total - w :]",
         "visible(n, total, band + 1, q_BwHD.device).tril(total - n - 1)[:, total - w :]",
         check("5", "formulas"),
@@ -59,7 +56,7 @@ RECIPROCAL = [
     Mutant(
         "ra-alpha-twice",
         "α is applied twice",
-        LAYER,
+        "attention:Attention._transposed",
         "return self.ra.alpha_H[:, None, None] * r_BHnS",
         "return self.ra.alpha_H[:, None, None] ** 2 * r_BHnS",
         check("5", "formulas"),
@@ -67,7 +64,7 @@ RECIPROCAL = [
     Mutant(
         "ra-no-scale",
         "the transposed score is not divided by sqrt(D)",
-        OPS,
+        "attention.reference:reciprocal",
         "r_BHnw.masked_fill(~inside_nw, 0.0) / math.sqrt(q_BwHD.shape[3])",
         "r_BHnw.masked_fill(~inside_nw, 0.0)",
         check("5", "formulas"),
@@ -75,7 +72,7 @@ RECIPROCAL = [
     Mutant(
         "ra-alpha-fixed",
         "CONFIG_RA_LEARNED does not arrive",
-        GATES,
+        "gates:Reciprocal.__init__",
         "if options.ra_learned:",
         "if False:",
         check("0", "built as configured", RA="y", RA_LEARNED="y"),
@@ -83,7 +80,7 @@ RECIPROCAL = [
     Mutant(
         "ra-alpha-other",
         "CONFIG_RA_ALPHA does not arrive",
-        GATES,
+        "gates:Reciprocal.__init__",
         "self.start = options.ra_alpha",
         "self.start = 0.25",
         check("5", "built as configured"),
@@ -91,7 +88,7 @@ RECIPROCAL = [
     Mutant(
         "ra-cache-short",
         "the cache is one query short",
-        LAYER,
+        "attention:Attention._decode",
         "queries = queries.last(self.ra.band)",
         "queries = queries.last(self.ra.band - 1)",
         check("5", "decoding"),
@@ -102,7 +99,7 @@ NORMALISERS = [
     Mutant(
         "softpick-masked-counted",
         "masked keys count e^(-m) in softpick's sum",
-        OPS,
+        "attention.reference:normalise",
         "(e_BHnS.abs().sum(dim=-1, keepdim=True) + EPS)",
         "(torch.where(mask_nS, e_BHnS.abs(), floor_BHn1).sum(-1, True) + EPS)",
         check("6", "decoding", ATTENTION),
@@ -110,7 +107,7 @@ NORMALISERS = [
     Mutant(
         "softpick-m-unbounded",
         "softpick's m starts at -∞ instead of 0",
-        OPS,
+        "attention.reference:normalise",
         ".amax(dim=-1, keepdim=True).clamp(min=0.0)",
         ".amax(dim=-1, keepdim=True)",
         Test(f"{MECHANISMS}::test_softpick_at_every_scale[10000.0]"),
@@ -118,7 +115,7 @@ NORMALISERS = [
     Mutant(
         "softpick-no-relu",
         "softpick keeps what lies below zero",
-        OPS,
+        "attention.reference:normalise",
         "return e_BHnS.relu() /",
         "return e_BHnS.abs() /",
         check("6", "formulas", ATTENTION),
@@ -126,7 +123,7 @@ NORMALISERS = [
     Mutant(
         "softpick-ignored",
         "CONFIG_SOFTPICK does not arrive",
-        LAYER,
+        "attention:Attention.__init__",
         "self.normaliser = options.normaliser + unsafe",
         'self.normaliser = "softmax"',
         check("6", "formulas", ATTENTION),
@@ -134,7 +131,7 @@ NORMALISERS = [
     Mutant(
         "score-no-scale",
         "scores are not divided by sqrt(D)",
-        OPS,
+        "attention.reference:scores",
         'return torch.einsum("bthd,bshd->bhts", q_BnHD, k_BSHD) '
         "/ math.sqrt(q_BnHD.shape[3])",
         'return torch.einsum("bthd,bshd->bhts", q_BnHD, k_BSHD)',
@@ -143,7 +140,7 @@ NORMALISERS = [
     Mutant(
         "mask-dropped",
         "sdpa sees the future",
-        LAYER,
+        "attention:Attention._sdpa",
         "is_causal=mask_TT is None",
         "is_causal=False",
         check("0", "causality"),
@@ -151,7 +148,7 @@ NORMALISERS = [
     Mutant(
         "mask-one-late",
         "every query sees one key of the future",
-        OPS,
+        "attention.reference:visible",
         "mask_nS = back_nS >= 0",
         "mask_nS = back_nS >= -1",
         check("5", "causality"),
@@ -159,7 +156,7 @@ NORMALISERS = [
     Mutant(
         "window-long",
         "the window is one key longer",
-        OPS,
+        "attention.reference:visible",
         "(back_nS < window)",
         "(back_nS <= window)",
         check("7", "formulas", ATTENTION),
@@ -167,7 +164,7 @@ NORMALISERS = [
     Mutant(
         "window-short",
         "the window is one key shorter",
-        OPS,
+        "attention.reference:visible",
         "(back_nS < window)",
         "(back_nS < window - 1)",
         check("7", "reach", ATTENTION),
@@ -175,7 +172,7 @@ NORMALISERS = [
     Mutant(
         "gqa-heads",
         "query heads take turns with the key heads instead of sharing in groups",
-        OPS,
+        "attention.reference:_shared",
         "x_BSGD.repeat_interleave(heads // groups, 2)",
         "x_BSGD.repeat(1, 1, heads // groups, 1)",
         check("0", "formulas", RA="y", GQA="y", KV_HEADS="4"),
@@ -183,7 +180,7 @@ NORMALISERS = [
     Mutant(
         "dropout-in-evaluation",
         "attention drops probabilities in evaluation too",
-        LAYER,
+        "attention:Attention._finish",
         "F.dropout(p_BHnS, self.dropout, self.training)",
         "F.dropout(p_BHnS, self.dropout, True)",
         check("5", "dropout rests"),
@@ -191,7 +188,7 @@ NORMALISERS = [
     Mutant(
         "sdpa-dropout-in-evaluation",
         "sdpa drops probabilities in evaluation too",
-        LAYER,
+        "attention:Attention._sdpa",
         "dropout_p=self.dropout if self.training else 0.0",
         "dropout_p=self.dropout",
         check("0", "dropout rests"),
@@ -202,7 +199,7 @@ GATED = [
     Mutant(
         "ct-after-softmax",
         "RA-CT gates the probabilities after the softmax",
-        LAYER,
+        "attention:Attention._finish",
         "                s_BHnS = factor_BHn[..., None] * s_BHnS\n"
         "                p_BHnS, factor_BHn = normalise("
         "s_BHnS, mask_nS, self.normaliser), None\n",
@@ -212,7 +209,7 @@ GATED = [
     Mutant(
         "ct-weights-ignored",
         "CONFIG_RA_CT_WEIGHTS does not arrive",
-        LAYER,
+        "attention:Attention._finish",
         'if self.ra_ct.apply_to == "weights":',
         "if False:",
         check("17", "formulas"),
@@ -220,7 +217,7 @@ GATED = [
     Mutant(
         "ct-over-padding",
         "the rms statistic divides by masked keys too",
-        OPS,
+        "attention.reference:statistic",
         "(p_BHnS.square().sum(dim=-1) / count_n).sqrt()",
         "(p_BHnS.square().sum(dim=-1) / p_BHnS.shape[-1]).sqrt()",
         check("0", "decoding", RA_CT="y", RA_CT_RMS="y"),
@@ -228,7 +225,7 @@ GATED = [
     Mutant(
         "ct-entropy-of-T",
         "entropy is divided by ln T instead of ln(t+1)",
-        OPS,
+        "attention.reference:statistic",
         "most_n = count_n.clamp(min=2)",
         "most_n = torch.full_like(count_n, p_BHnS.shape[-1])",
         check("18", "decoding"),
@@ -236,7 +233,7 @@ GATED = [
     Mutant(
         "ct-entropy-raw",
         "entropy itself is the statistic, not 1 minus it",
-        OPS,
+        "attention.reference:statistic",
         "1 - entropy_BHn / most_n",
         "entropy_BHn / most_n",
         check("18", "formulas"),
@@ -244,7 +241,7 @@ GATED = [
     Mutant(
         "ct-one-more",
         "the top-k statistic takes k + 1",
-        OPS,
+        "attention.reference:statistic",
         "topk(min(k, p_BHnS.shape[-1])",
         "topk(min(k + 1, p_BHnS.shape[-1])",
         check("13", "formulas"),
@@ -252,7 +249,7 @@ GATED = [
     Mutant(
         "ct-detach-ignored",
         "CONFIG_RA_CT_DETACH does not arrive",
-        GATES,
+        "gates:CrossTokenGate.factor",
         "if self.detach:",
         "if False:",
         check("0", "formulas", RA_CT="y", RA_CT_DETACH="y"),
@@ -260,7 +257,7 @@ GATED = [
     Mutant(
         "ct-average-ignored",
         "CONFIG_RA_CT_HEAD_AVERAGE does not arrive",
-        GATES,
+        "gates:CrossTokenGate.forward",
         "if self.average:",
         "if False:",
         check("0", "formulas", RA_CT="y", RA_CT_HEAD_AVERAGE="y"),
@@ -268,7 +265,7 @@ GATED = [
     Mutant(
         "ct-bare-gate",
         "RA-CT multiplies by g instead of (1 - α) + α g",
-        GATES,
+        "gates:CrossTokenGate.factor",
         "return (1 - self.alpha) + self.alpha * g_BHn",
         "return g_BHn",
         check("13", "formulas"),
@@ -276,7 +273,7 @@ GATED = [
     Mutant(
         "ct-starts-shut",
         "RA-CT's shift starts at 0",
-        GATES,
+        "gates:CrossTokenGate.__init__",
         "torch.full((settings.heads,), 2.0)",
         "torch.full((settings.heads,), 0.0)",
         check("13", "initial values"),
@@ -284,7 +281,7 @@ GATED = [
     Mutant(
         "gate-no-sigmoid",
         "the output gate has no sigmoid",
-        GATES,
+        "gates:OutputGate.forward",
         "torch.sigmoid(self.linear(x_BnE))",
         "(self.linear(x_BnE))",
         check("2", "formulas", ATTENTION),
@@ -292,7 +289,7 @@ GATED = [
     Mutant(
         "gate-of-outputs",
         "the output gate reads the head outputs instead of the block's input",
-        GATES,
+        "gates:OutputGate.forward",
         "torch.sigmoid(self.linear(x_BnE))",
         "torch.sigmoid(self.linear(o_BnHD.flatten(2)))",
         check("2", "formulas", ATTENTION),
@@ -303,7 +300,7 @@ PROJECTIONS = [
     Mutant(
         "mla-up-deviation",
         "A and U start with deviation 0.02 instead of 1/sqrt(L)",
-        MLA,
+        "mla:Latent.matrices",
         "std = 1 / math.sqrt(L)",
         "std = STD",
         check("8", "initial values"),
@@ -311,7 +308,7 @@ PROJECTIONS = [
     Mutant(
         "mla-decode-scale",
         "absorbed scores are not divided by sqrt(D)",
-        MLA,
+        "mla:Latent.scores",
         "return s_BHnS / math.sqrt(self.head_width)",
         "return s_BHnS * math.sqrt(1.0)",
         check("8", "decoding"),
@@ -319,7 +316,7 @@ PROJECTIONS = [
     Mutant(
         "mla-values-of-keys",
         "values grow from the key latent",
-        MLA,
+        "mla:Latent.expand",
         "self.k_up(memory[0]), self.v_up(memory[-1])",
         "self.k_up(memory[0]), self.v_up(memory[0])",
         check("8", "gradients"),
@@ -327,7 +324,7 @@ PROJECTIONS = [
     Mutant(
         "mla-context-sign",
         "what the previous block tells the latent is subtracted",
-        MLA,
+        "mla:Latent.forward",
         "ck_BnL = ck_BnL + latent_BnL",
         "ck_BnL = ck_BnL - latent_BnL",
         check("0", "formulas", MLA="y", MLP_LATENT_RECIP="y"),
@@ -335,7 +332,7 @@ PROJECTIONS = [
     Mutant(
         "bias-forced",
         "CONFIG_GPT2_BIAS does not arrive at q, k and v",
-        MHA,
+        "mha:MultiHead.__init__",
         "bias=settings.bias",
         "bias=True",
         check("0", "expectations", LLAMA),
@@ -343,7 +340,7 @@ PROJECTIONS = [
     Mutant(
         "qkv-order",
         "the logical matrices q and k are exchanged",
-        MHA,
+        "mha:MultiHead.matrices",
         'heads = {"q": self.heads, "k": self.kv_heads, "v": self.kv_heads}',
         'heads = {"k": self.kv_heads, "q": self.heads, "v": self.kv_heads}',
         check("0", "formulas"),
@@ -351,7 +348,7 @@ PROJECTIONS = [
     Mutant(
         "rope-interleaved",
         "RoPE turns neighbours (2i, 2i+1) instead of (i, i + D/2)",
-        ROPE,
+        "rope:rotate",
         "a, b = x_BnHD[..., :half], x_BnHD[..., half:]",
         "a, b = x_BnHD[..., ::2], x_BnHD[..., 1::2]",
         check("0", "formulas", LLAMA),
@@ -359,7 +356,7 @@ PROJECTIONS = [
     Mutant(
         "rope-one-late",
         "a decode's positions are one too high",
-        ROPE,
+        "rope:rotate",
         "torch.arange(start, start + n,",
         "torch.arange(start + min(start, 1), start + min(start, 1) + n,",
         check("0", "decoding", LLAMA),
@@ -367,7 +364,7 @@ PROJECTIONS = [
     Mutant(
         "rope-slow",
         "RoPE's frequencies fall by half the exponent",
-        ROPE,
+        "rope:rotate",
         "base ** (index_i / half)",
         "base ** (index_i / (2 * half))",
         check("0", "formulas", LLAMA),
@@ -375,7 +372,7 @@ PROJECTIONS = [
     Mutant(
         "rope-keys-left",
         "keys are not rotated",
-        MHA,
+        "mha:MultiHead.forward",
         "k_BnGD = rotate(k_BnGD, start, self.rope_base)",
         "pass",
         check("0", "formulas", LLAMA),

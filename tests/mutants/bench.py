@@ -11,7 +11,7 @@ SECTIONS = {
         Mutant(
             "aot-spills-fit",
             "make aot lets spills pass",
-            "kernels/aot.py",
+            "kernels.aot:Cost.fits",
             "return self.spills == 0 and self.shared",
             "return self.shared",
             Test(f"{AOT}::test_a_spill_or_too_much_shared_memory_does_not_fit"),
@@ -19,7 +19,7 @@ SECTIONS = {
         Mutant(
             "tile-band-forgotten",
             "a variant with a band is served without a tile for the band kernel",
-            "kernels/attention/configs.py",
+            "attention.configs:served",
             'for kernel in KERNELS if band or kernel != "band"',
             'for kernel in KERNELS if kernel != "band"',
             Test(f"{AOT}::test_what_does_not_fit_is_not_served"),
@@ -27,7 +27,7 @@ SECTIONS = {
         Mutant(
             "bench-overwrites",
             "a second record of a day replaces the first",
-            "gpt2/measure/benchrecord.py",
+            "benchrecord:fresh",
             "if not any(path.exists() for path in taken):",
             "if True:",
             Test(f"{BENCH}::test_no_record_is_overwritten"),
@@ -35,7 +35,7 @@ SECTIONS = {
         Mutant(
             "bench-always-whole",
             "a record that was cut short does not say so",
-            "gpt2/measure/benchrecord.py",
+            "benchrecord:Record.call",
             '"commit": commit, "complete": False}',
             '"commit": commit, "complete": True}',
             Test(f"{BENCH}::test_a_record_says_that_it_is_partial_until_it_is_not"),
@@ -43,7 +43,7 @@ SECTIONS = {
         Mutant(
             "bench-milliseconds",
             "two calls are compared by milliseconds, not by ratios",
-            "gpt2/measure/benchcompare.py",
+            "benchcompare:changes",
             'Change(name, old["ratio"], row["ratio"], noise)',
             'Change(name, old["ms"], row["ms"], noise)',
             Test(f"{BENCH}::test_compare_marks_what_exceeds_the_noise"),
@@ -51,7 +51,7 @@ SECTIONS = {
         Mutant(
             "bench-noise-ignored",
             "the rounds' spread does not widen what a change has to exceed",
-            "gpt2/measure/benchcompare.py",
+            "benchcompare:changes",
             "noise = max(FLOOR, ERRORS * spread)",
             "noise = FLOOR",
             Test(f"{BENCH}::test_compare_marks_what_exceeds_the_noise"),
@@ -59,7 +59,7 @@ SECTIONS = {
         Mutant(
             "bench-rate-at-once",
             "contenders start at the full rate",
-            "gpt2/bench.py",
+            "gpt2.bench:rate",
             "return peak * min(1.0, (done + 1) / RISE)",
             "return peak",
             Test(f"{BENCH}::test_the_rate_rises"),
@@ -67,7 +67,7 @@ SECTIONS = {
         Mutant(
             "inductor-cache-imposed",
             "a folder that the user set for inductor is ignored",
-            "matrix/place.py",
+            "place:Slot.environment",
             'found.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self.inductor))',
             'found["TORCHINDUCTOR_CACHE_DIR"] = str(self.inductor)',
             Test(f"{PLACE}::test_the_command_the_mask_and_the_record"),
@@ -75,7 +75,7 @@ SECTIONS = {
         Mutant(
             "inductor-cache-of-all-ranks",
             "ranks compile into one folder",
-            "records/provenance.py",
+            "provenance",
             'CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")',
             'CACHES = ("TRITON_CACHE_DIR",)',
             Test(

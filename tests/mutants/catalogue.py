@@ -1,4 +1,6 @@
-"""Every mutant, by section, and the page that lists them."""
+"""Every mutant, by section, and the table that lists them."""
+
+from collections.abc import Sequence
 
 from tests.mutants import (
     attention,
@@ -20,7 +22,7 @@ from tests.mutants import (
     trackers,
     training,
 )
-from tests.mutants.mutant import Check, Mutant
+from tests.mutants.mutant import Check, Mutant, matches
 
 SECTIONS: dict[str, list[Mutant]] = {
     **attention.SECTIONS,
@@ -44,39 +46,20 @@ SECTIONS: dict[str, list[Mutant]] = {
 }
 MUTANTS = [mutant for section in SECTIONS.values() for mutant in section]
 
-HEAD = """\
-# Mutants
 
-A proof that was never seen to fail proves nothing. `make test-mutants` sabotages
-a copy of the source, one small change at a time, and runs what must notice it: a
-step's proofs, of which the promise named here has to be the first that breaks, or
-one test, which has to fail with an assertion. A program that merely crashes does
-not count, and a mutant whose source has moved is an error. None survives.
-
-`MUTANTS="ra-* spam-*" make test-mutants` runs some; the list is in `tests/mutants/`,
-and `WRITE=1` writes this page.
-"""
-
-
-def page() -> str:
-    """docs/mutants.md."""
-    lines = [
-        HEAD,
-        f"{len(MUTANTS)} mutants, {_checks()} of them caught by `make check`.",
-    ]
+def table(patterns: Sequence[str]) -> str:
+    """Markdown: every mutant that fits, and what catches it, by section."""
+    chosen = [mutant for mutant in MUTANTS if matches(mutant.id, patterns)]
+    checks = sum(isinstance(mutant.catcher, Check) for mutant in chosen)
+    lines = [f"{len(chosen)} mutants, {checks} of them caught by `make check`."]
     for title, section in SECTIONS.items():
-        lines += [
-            f"\n## {title}\n",
-            "| mutant | what it does | caught by |",
-            "|---|---|---|",
-        ]
-        for mutant in section:
-            catcher, promise = mutant.catcher, ""
-            if isinstance(catcher, Check):
-                promise = f": {catcher.promise}"
-            lines.append(f"| {mutant.id} | {mutant.what} | `{catcher}`{promise} |")
-    return "\n".join(lines) + "\n"
+        rows = [_row(mutant) for mutant in section if mutant in chosen]
+        head = ["", "| mutant | what it does | caught by |", "|---|---|---|"]
+        lines += [f"\n## {title}", *head, *rows] if rows else []
+    return "\n".join(lines)
 
 
-def _checks() -> int:
-    return sum(isinstance(mutant.catcher, Check) for mutant in MUTANTS)
+def _row(mutant: Mutant) -> str:
+    catcher = mutant.catcher
+    promise = f": {catcher.promise}" if isinstance(catcher, Check) else ""
+    return f"| {mutant.id} | {mutant.what} | `{catcher}`{promise} |"

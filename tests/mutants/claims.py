@@ -2,15 +2,13 @@
 
 from tests.mutants.mutant import Mutant, Test, check
 
-FACTS, SETTINGS = "gpt2/accounting.py", "gpt2/modelsettings.py"
-STUDY, BIND = "kconf/study.py", "kconf/bind.py"
 STUDY_TESTS = "tests/kconf/test_study.py"
 
 COUNTS = [
     Mutant(
         "flops-attention-twice",
         "attention is counted twice in FLOPs",
-        FACTS,
+        "accounting:count",
         "attention = 12 * layers * width * context",
         "attention = 24 * layers * width * context",
         check("0", "expectations"),
@@ -18,7 +16,7 @@ COUNTS = [
     Mutant(
         "flops-of-positions",
         "the position embedding is counted in FLOPs",
-        FACTS,
+        "accounting:count",
         "dense = 6 * (total - positions)",
         "dense = 6 * total",
         check("0", "expectations"),
@@ -26,7 +24,7 @@ COUNTS = [
     Mutant(
         "cache-mla-twice",
         "MLA's cache is counted twice",
-        "gpt2/attention/mla.py",
+        "mla:Latent.cache_per_token",
         "return self.down.out_features",
         "return 2 * self.down.out_features",
         check("8", "expectations"),
@@ -34,7 +32,7 @@ COUNTS = [
     Mutant(
         "cache-without-ra",
         "RA's queries are left out of the cache",
-        "gpt2/attention/attention.py",
+        "attention:Attention.cache_constant",
         "return self.ra.band * self.projection.heads * self.projection.head_width",
         "return 0",
         check("5", "expectations"),
@@ -42,7 +40,7 @@ COUNTS = [
     Mutant(
         "ratio-side",
         "the MLP's gate is counted on the attention's side",
-        "gpt2/mlp/attn_gate.py",
+        "attn_gate:AttentionGate.matrices",
         '.gate_up", self.up.weight, STD, side="mlp"',
         '.gate_up", self.up.weight, STD, side="attn"',
         check("3", "expectations"),
@@ -50,7 +48,7 @@ COUNTS = [
     Mutant(
         "vocabulary-unpadded",
         "the vocabulary is not padded to a multiple of 64",
-        SETTINGS,
+        "modelsettings:ModelSettings.vocab_rows",
         "return -(-self.vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE",
         "return self.vocab_size",
         check("0", "expectations"),
@@ -58,7 +56,7 @@ COUNTS = [
     Mutant(
         "memory-without-moments",
         "the memory estimate forgets the moments",
-        FACTS,
+        "accounting",
         '"adamw": (8, 8),',
         '"adamw": (0, 0),',
         Test(
@@ -69,7 +67,7 @@ COUNTS = [
     Mutant(
         "memory-without-masks",
         "the memory estimate forgets masks and movement's scores",
-        FACTS,
+        "accounting:_state",
         "    matrix += PRUNING_BYTES[settings.pruning.kind]\n",
         "",
         Test(
@@ -83,7 +81,7 @@ CONFIGURATION = [
     Mutant(
         "divisor-of-latent",
         "the width divisor does not reach the latent",
-        SETTINGS,
+        "modelsettings:ModelSettings.latent",
         "return self._divided(self.attention.mla_latent)",
         "return self.attention.mla_latent",
         Test("tests/gpt2/test_accounting.py::test_the_divisor_keeps_the_ratios"),
@@ -91,7 +89,7 @@ CONFIGURATION = [
     Mutant(
         "flag-of-another",
         "a setting reads another symbol",
-        SETTINGS,
+        "modelsettings:AttentionSettings",
         'ra_ct_detach: bool = flag("RA_CT_DETACH")',
         'ra_ct_detach: bool = flag("RA_CT_HEAD_AVERAGE")',
         Test(
@@ -101,7 +99,7 @@ CONFIGURATION = [
     Mutant(
         "statistic-of-another",
         "a choice's member means another",
-        SETTINGS,
+        "modelsettings:AttentionSettings",
         'RA_CT_ENTROPY="entropy"',
         'RA_CT_ENTROPY="max"',
         check("18", "expectations"),
@@ -109,7 +107,7 @@ CONFIGURATION = [
     Mutant(
         "range-open",
         "a bound is not enforced",
-        BIND,
+        "bind:real.read",
         "number <= above or number >= below",
         "number < above or number > below",
         Test("tests/kconf/test_bind.py::test_a_refused_value_names_its_symbol"),
@@ -117,7 +115,7 @@ CONFIGURATION = [
     Mutant(
         "choice-of-two",
         "a choice with two members set is read",
-        BIND,
+        "bind:one_of.read",
         "if len(chosen) != 1:",
         "if not chosen:",
         Test("tests/kconf/test_bind.py::test_a_choice_has_exactly_one_member"),
@@ -125,7 +123,7 @@ CONFIGURATION = [
     Mutant(
         "idle-line",
         "a line that does not matter is accepted",
-        STUDY,
+        "study:idle_lines",
         "if same(merge, stages, resolved):",
         "if False:",
         Test(f"{STUDY_TESTS}::TestDifference::test_every_line_must_matter"),
@@ -133,7 +131,7 @@ CONFIGURATION = [
     Mutant(
         "silent-change",
         "a symbol may change without a line",
-        STUDY,
+        "study:difference",
         "        if reason:\n",
         "        if True:\n",
         Test(f"{STUDY_TESTS}::TestDifference::test_a_selected_symbol_needs_a_line"),
@@ -141,7 +139,7 @@ CONFIGURATION = [
     Mutant(
         "same-step-twice",
         "two steps may be one configuration",
-        STUDY,
+        "study:duplicates",
         "if first is not step:",
         "if False:",
         Test(f"{STUDY_TESTS}::TestStudy::test_all_findings_of_all_steps"),
@@ -149,7 +147,7 @@ CONFIGURATION = [
     Mutant(
         "unmet-dependency",
         "a line whose dependency is unmet is accepted",
-        "kconf/strict.py",
+        "strict:Tree._refusal",
         'return f"cannot be set: {self.unmet(name)} ({computed})"',
         "return None",
         Test("tests/kconf/test_strict.py::test_defconfig"),
@@ -157,7 +155,7 @@ CONFIGURATION = [
     Mutant(
         "expectation-ignored",
         "an expectation may be wrong",
-        "gpt2/check/claims.py",
+        "claims:expectations",
         "str(found) == claimed,",
         "True,",
         Test("tests/gpt2/test_check.py::test_a_wrong_expectation"),
@@ -165,7 +163,7 @@ CONFIGURATION = [
     Mutant(
         "twins-accepted",
         "two steps may compute the same function",
-        "gpt2/check/distinct.py",
+        "distinct:require_distinct",
         "if earlier.settings.model != subject.settings.model:",
         "if False:",
         Test("tests/gpt2/test_check.py::test_identical_functions_are_named"),

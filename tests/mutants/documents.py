@@ -2,8 +2,6 @@
 
 from tests.mutants.mutant import LLAMA, Mutant, Test, check
 
-ATTENTION, GATE = "gpt2/attention/attention.py", "gpt2/mlp/attn_gate.py"
-MODEL, BLOCK = "gpt2/model.py", "gpt2/block.py"
 STEPS = "tests/kernels/test_attention_steps.py"
 TESTS = "tests/gpt2/test_documents.py"
 PROMISE = "documents apart"
@@ -13,7 +11,7 @@ DOCUMENTS = [
     Mutant(
         "documents-sdpa",
         "sdpa sees the documents before",
-        ATTENTION,
+        "attention:Attention._sdpa",
         "mask_TT = visible(T, T, self.window, q.device, starts_BT)",
         "mask_TT = visible(T, T, self.window, q.device)",
         check("0", PROMISE),
@@ -21,7 +19,7 @@ DOCUMENTS = [
     Mutant(
         "documents-band",
         "the transposed score reaches into the documents before",
-        ATTENTION,
+        "attention:Attention._finish",
         "mask_nS = visible(*s_BHnS.shape[2:], self.window, s_BHnS.device, starts_BT)",
         "mask_nS = visible(*s_BHnS.shape[2:], self.window, s_BHnS.device, starts_BT)\n"
         "        if starts_BT is not None and self.ra is not None:\n"
@@ -33,7 +31,7 @@ DOCUMENTS = [
     Mutant(
         "documents-window",
         "a window reaches into the documents before",
-        ATTENTION,
+        "attention:Attention._sdpa",
         "mask_TT = visible(T, T, self.window, q.device, starts_BT)",
         "mask_TT = visible(\n"
         "                T, T, self.window, q.device, None if self.window else starts_BT\n"
@@ -43,7 +41,7 @@ DOCUMENTS = [
     Mutant(
         "documents-statistic",
         "RA-CT's statistic counts t + 1 keys",
-        ATTENTION,
+        "attention:Attention._finish",
         "factor_BHn = self.ra_ct(p_BHnS, mask_nS)",
         "factor_BHn = self.ra_ct(\n"
         "                p_BHnS, visible(*s_BHnS.shape[2:], self.window, s_BHnS.device)\n"
@@ -53,7 +51,7 @@ DOCUMENTS = [
     Mutant(
         "documents-routing",
         "the routing's rms divides by t + 1 keys",
-        ATTENTION,
+        "attention:Attention._finish",
         "seen_n if starts_BT is None else seen_n[:, 0]",
         "seen_n if starts_BT is None else torch.arange(1, seen_n.shape[-1] + 1)",
         check("0", PROMISE, **RMS),
@@ -61,7 +59,7 @@ DOCUMENTS = [
     Mutant(
         "documents-mean",
         "the prefix mean goes on over a document's beginning",
-        GATE,
+        "attn_gate:AttentionGate.forward",
         "if self.mean and starts_BT is not None:",
         "if False:",
         check("3", PROMISE),
@@ -69,7 +67,7 @@ DOCUMENTS = [
     Mutant(
         "documents-mean-count",
         "the prefix mean restarts and still divides by t + 1",
-        GATE,
+        "attn_gate:document_mean",
         "count_BT1 = (t_T + 1 - starts_BT)[..., None]",
         "count_BT1 = (t_T + 1 - 0 * starts_BT)[..., None]",
         check("3", PROMISE),
@@ -77,7 +75,7 @@ DOCUMENTS = [
     Mutant(
         "documents-mean-short",
         "the prefix mean leaves out a document's first token",
-        GATE,
+        "attn_gate:document_mean",
         "(t_T - d >= starts_BT)",
         "(t_T - d > starts_BT)",
         check("3", PROMISE),
@@ -85,7 +83,7 @@ DOCUMENTS = [
     Mutant(
         "documents-positions",
         "learned positions count on over a document's beginning",
-        MODEL,
+        "model:GPT.embed",
         "place_n = place_n if starts_BT is None else place_n - starts_BT",
         "pass",
         check("0", PROMISE),
@@ -93,7 +91,7 @@ DOCUMENTS = [
     Mutant(
         "documents-blocks",
         "the MLP is not told where documents begin",
-        BLOCK,
+        "block:Block.forward",
         "normed_BnE, side, start, mlp, starts_BT",
         "normed_BnE, side, start, mlp",
         check("3", PROMISE),
@@ -101,7 +99,7 @@ DOCUMENTS = [
     Mutant(
         "documents-in-attention",
         "attention is not told where documents begin",
-        BLOCK,
+        "block:Block.forward",
         "normed_BnE, context, attention, starts_BT",
         "normed_BnE, context, attention",
         check("0", PROMISE, LLAMA),
@@ -109,7 +107,7 @@ DOCUMENTS = [
     Mutant(
         "documents-kernels",
         "our kernels are not told where documents begin",
-        ATTENTION,
+        "attention:Attention._fused",
         'options["starts"] = starts_BT',
         'options["starts"] = None',
         Test(f"{STEPS}::test_equal_to_the_reference[16-True]"),
@@ -117,7 +115,7 @@ DOCUMENTS = [
     Mutant(
         "documents-flex",
         "FlexAttention sees the documents before",
-        "gpt2/attention/torchs.py",
+        "torchs:flex.seen",
         "if starts_BT is not None:\n            inside",
         "if False:\n            inside",
         Test(f"{TESTS}::test_flex_keeps_documents_apart[symbols0]"),
@@ -125,7 +123,7 @@ DOCUMENTS = [
     Mutant(
         "documents-separator",
         "the separator belongs to the document before it",
-        "gpt2/data/documents.py",
+        "data.documents:starts_of",
         "torch.where(tokens_BT == separator, t_T, t_T.new_zeros(()))",
         "torch.where(tokens_BT.roll(1, 1) == separator, t_T, t_T.new_zeros(()))",
         Test(
@@ -135,7 +133,7 @@ DOCUMENTS = [
     Mutant(
         "documents-never-arrive",
         "CONFIG_DOCUMENTS_APART does not arrive at the batches",
-        "gpt2/corpus.py",
+        "corpus:Corpus.__init__",
         "self.separator = self.manifest.vocab_size - 1 if apart else None",
         "self.separator = None",
         Test(f"{TESTS}::test_the_same_batches_and_where_documents_begin"),
@@ -143,7 +141,7 @@ DOCUMENTS = [
     Mutant(
         "documents-not-trained",
         "a training step is not told where documents begin",
-        "gpt2/trainer.py",
+        "trainer:Trainer._step",
         "self.replica.forward(*micro) / len(batches)",
         "self.replica.forward(*micro[:2]) / len(batches)",
         Test(f"{TESTS}::test_a_run_trains_and_resumes_with_documents_apart"),
@@ -151,7 +149,7 @@ DOCUMENTS = [
     Mutant(
         "documents-not-evaluated",
         "an evaluation hears the documents before",
-        "gpt2/evaluate.py",
+        "evaluate:evaluate",
         "starts_BT = starts_of(rows[:, :-1], separator)",
         "starts_BT = None",
         Test(f"{TESTS}::test_training_and_evaluation_hear_one_document"),
@@ -159,7 +157,7 @@ DOCUMENTS = [
     Mutant(
         "documents-sinks",
         "a sink is the sequence's first token, whatever the document",
-        "gpt2/attention_stats.py",
+        "attention_stats:_sinks",
         "first_BHT1 = starts_BT.long()",
         "first_BHT1 = (0 * starts_BT).long()",
         Test(

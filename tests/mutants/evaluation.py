@@ -2,9 +2,6 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-SCORING, TEXT = "gpt2/evaluation/scoring.py", "gpt2/evaluation/text.py"
-COMMAND, MATRIX = "gpt2/evaluation/command.py", "matrix/evaluations.py"
-RECORDS = "records/evaluations.py"
 TESTS = "tests/gpt2/test_evaluation.py"
 MATRIX_TESTS = "tests/matrix/test_evaluations.py"
 
@@ -12,7 +9,7 @@ EVALUATION = [
     Mutant(
         "eval-token-twice",
         "every later window scores its first token again",
-        TEXT,
+        "text:windows",
         "tokens[before + 1 : end + 1]",
         "tokens[max(before, 1) : end + 1]",
         Test(f"{TESTS}::test_every_token_is_scored_once_after_enough"),
@@ -20,7 +17,7 @@ EVALUATION = [
     Mutant(
         "eval-short-context",
         "a later window reads no more than it scores",
-        TEXT,
+        "text:windows",
         "start = max(end - context, 0)",
         "start = before",
         Test(f"{TESTS}::test_every_token_is_scored_once_after_enough"),
@@ -28,7 +25,7 @@ EVALUATION = [
     Mutant(
         "eval-padding-scored",
         "the logits of a short window are taken from behind its end",
-        SCORING,
+        "scoring:_together",
         "logits_BTV[row, end - n : end, :",
         "logits_BTV[row, longest - n :, :",
         Test(f"{TESTS}::test_shorter_windows_are_padded_without_a_trace"),
@@ -36,7 +33,7 @@ EVALUATION = [
     Mutant(
         "eval-padded-rows",
         "rows that pad the embedding have a share of the probability",
-        SCORING,
+        "scoring:_together",
         "end - n : end, : trained.tokenizer.vocab_size]",
         "end - n : end]",
         Test(f"{TESTS}::test_padded_rows_have_no_share"),
@@ -44,7 +41,7 @@ EVALUATION = [
     Mutant(
         "eval-bits-per-token",
         "bits per byte are divided by tokens",
-        TEXT,
+        "text:TextScore.metrics",
         '"bits_per_byte": bits / self.bytes,',
         '"bits_per_byte": bits / self.tokens,',
         Test(f"{TESTS}::test_bits_per_byte_do_not_depend_on_tokens_per_byte"),
@@ -52,7 +49,7 @@ EVALUATION = [
     Mutant(
         "eval-text-changed",
         "a study is not evaluated again when the text has changed",
-        COMMAND,
+        "command:Evaluator.expected",
         '                "sha256": self.text_sha256,\n',
         "",
         Test(f"{TESTS}::test_a_study_is_evaluated_once"),
@@ -60,7 +57,7 @@ EVALUATION = [
     Mutant(
         "eval-reused-left",
         "a control that a study reuses is not evaluated with it",
-        COMMAND,
+        "command:_cells",
         'names = ("config.py", pointer.NAME)',
         'names = ("config.py",)',
         Test(
@@ -70,7 +67,7 @@ EVALUATION = [
     Mutant(
         "eval-first-counts",
         "of two rows of one name the first counts",
-        RECORDS,
+        "records.evaluations:read",
         "for row in rows}",
         "for row in reversed(rows)}",
         Test(f"{TESTS}::test_of_two_rows_the_last_counts"),
@@ -78,7 +75,7 @@ EVALUATION = [
     Mutant(
         "eval-settings-mixed",
         "differences are taken between evaluations of other settings",
-        MATRIX,
+        "matrix.evaluations:_cells",
         "if seed in control and control[seed].protocol == mine.protocol",
         "if seed in control",
         Test(f"{MATRIX_TESTS}::test_other_settings_are_named_and_never_mixed"),
@@ -86,7 +83,7 @@ EVALUATION = [
     Mutant(
         "eval-verdict-on-a-mixture",
         "a verdict is given on evaluations of other settings",
-        "matrix/evidence.py",
+        "evidence:_unfair",
         "    lines += evaluations.incomparable(runs, terms.metric)\n",
         "",
         Test(f"{MATRIX_TESTS}::test_other_settings_of_a_step_leave_no_difference"),

@@ -2,7 +2,6 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-FOLDER = "gpt2/export"
 HF_TESTS = "tests/gpt2/test_export_huggingface.py"
 COMMAND_TESTS = "tests/gpt2/test_export_command.py"
 LOGITS = f"{HF_TESTS}::test_logits_equal_those_of_transformers"
@@ -11,7 +10,7 @@ EXPORTS = [
     Mutant(
         "export-keys-are-values",
         "the rows of k and v in the fused qkv change places",
-        f"{FOLDER}/names.py",
+        "names:_rows",
         '"k": H, "v": H + G}',
         '"k": H + G, "v": H}',
         Test(f"{LOGITS}[llama-85m-ablation/00-llama]"),
@@ -19,7 +18,7 @@ EXPORTS = [
     Mutant(
         "export-gate-is-up",
         "the two inner matrices of SwiGLU change places",
-        f"{FOLDER}/names.py",
+        "names",
         '    "mlp.gate": "model.layers.{}.mlp.gate_proj",\n'
         '    "mlp.inner": "model.layers.{}.mlp.up_proj",\n',
         '    "mlp.gate": "model.layers.{}.mlp.up_proj",\n'
@@ -29,7 +28,7 @@ EXPORTS = [
     Mutant(
         "export-rope-base",
         "config.json names the usual RoPE base, not the model's",
-        f"{FOLDER}/huggingface.py",
+        "huggingface:config",
         '"rope_type": "default", "rope_theta": settings.rope_base}',
         '"rope_type": "default", "rope_theta": 1e4}',
         Test(f"{LOGITS}[llama-85m-ablation/00-llama ROPE_BASE=500]"),
@@ -37,7 +36,7 @@ EXPORTS = [
     Mutant(
         "export-ra-at-home",
         "reciprocal attention leaves as plain attention",
-        f"{FOLDER}/home.py",
+        "home:features",
         '"RA": attention.ra,',
         '"RA": False,',
         Test("tests/gpt2/test_export_home.py"),
@@ -45,7 +44,7 @@ EXPORTS = [
     Mutant(
         "export-prefix-space",
         "a space is put before every text",
-        f"{FOLDER}/tokenizer.py",
+        "tokenizer:describe",
         "add_prefix_space=False",
         "add_prefix_space=True",
         Test(
@@ -56,7 +55,7 @@ EXPORTS = [
     Mutant(
         "export-not-compared",
         "what was written gets its name whatever it computes",
-        f"{FOLDER}/deliver.py",
+        "deliver:compare",
         "if not torch.equal(logits(again, tokens_BT), wanted_BTV):",
         "if logits(again, tokens_BT) is None:",
         Test(f"{COMMAND_TESTS}::test_what_does_not_come_back_gets_no_name"),
@@ -64,7 +63,7 @@ EXPORTS = [
     Mutant(
         "export-replaces",
         "an export replaces what has its name",
-        f"{FOLDER}/deliver.py",
+        "deliver:require_free",
         "if os.path.lexists(out):",
         "if not out.parent:",
         Test(f"{COMMAND_TESTS}::test_nothing_is_overwritten"),
@@ -72,7 +71,7 @@ EXPORTS = [
     Mutant(
         "export-changed-since",
         "weights that were changed after the export are read as they are",
-        f"{FOLDER}/parcel.py",
+        "parcel:require_intact",
         'if weights_sha256(model) != papers["weights_sha256"]:',
         'if not papers["weights_sha256"]:',
         Test("tests/gpt2/test_export_native.py::test_files_that_are_refused"),

@@ -7,7 +7,6 @@ TOPOLOGY, MASKS, LEASES = (
     "matrix/masks.py",
     "matrix/hostleases.py",
 )
-PLACE, JOBS = "matrix/place.py", "matrix/launch/slurm.py"
 OF_TOPOLOGY = "tests/matrix/test_topology.py"
 OF_MASKS = "tests/matrix/test_masks.py"
 OF_LEASES = "tests/matrix/test_hostleases.py"
@@ -18,7 +17,7 @@ PLACEMENT = [
     Mutant(
         "group-across-nodes",
         "a group holds GPUs of two NUMA nodes",
-        TOPOLOGY,
+        "topology:groups",
         "if (gpu.vendor, gpu.node) == (vendor, node)]",
         "if gpu.vendor == vendor]",
         Test(f"{OF_TOPOLOGY}::test_no_group_crosses_a_node_or_is_too_large"),
@@ -26,7 +25,7 @@ PLACEMENT = [
     Mutant(
         "rocm-in-pci-order",
         "AMD GPUs are numbered by PCI address",
-        TOPOLOGY,
+        "topology:_as_kfd_counts",
         "    for bus, gpu_id in _kfd_gpus(nodes):",
         "    for bus, gpu_id in sorted(_kfd_gpus(nodes)):",
         Test(f"{OF_TOPOLOGY}::test_rocm_counts_as_kfd_does"),
@@ -34,7 +33,7 @@ PLACEMENT = [
     Mutant(
         "hip-mask-uncounted",
         "below ROCr's mask a GPU keeps its number",
-        MASKS,
+        "masks:allowed",
         "kept = [replace(gpu, visible=str(n)) for n, gpu in enumerate(kept)]",
         "kept = list(kept)",
         Test(f"{OF_MASKS}::test_rocm_masks_twice"),
@@ -42,7 +41,7 @@ PLACEMENT = [
     Mutant(
         "gpu-lease-shared",
         "a whole GPU can be leased twice",
-        LEASES,
+        "hostleases:HostLeases.whole",
         'return self._lock(f"gpu-{gpu}", fcntl.LOCK_EX)',
         'return self._lock(f"gpu-{gpu}", fcntl.LOCK_SH)',
         Test(f"{OF_LEASES}::test_a_gpu_is_leased_once"),
@@ -50,7 +49,7 @@ PLACEMENT = [
     Mutant(
         "gpu-lease-of-the-runner",
         "the training process does not inherit its GPU's lease",
-        "matrix/launch/child.py",
+        "child:Child.__init__",
         "pass_fds=slot.descriptors",
         "pass_fds=()",
         Test("tests/matrix/test_fleet.py::test_two_runners_share_the_node"),
@@ -58,7 +57,7 @@ PLACEMENT = [
     Mutant(
         "port-in-use",
         "a port is leased while somebody listens on it",
-        LEASES,
+        "hostleases:HostLeases.port",
         "if mine and _is_free(number):",
         "if mine:",
         Test(f"{OF_LEASES}::test_a_port_in_use_is_not_leased"),
@@ -66,7 +65,7 @@ PLACEMENT = [
     Mutant(
         "busy-gpu-taken",
         "a GPU on which others compute is taken",
-        PLACE,
+        "place:Pool._free",
         "        if not users:\n",
         "        if users is not None:\n",
         Test(f"{OF_PLACE}::test_a_gpu_that_others_use_is_left_alone_and_said_once"),
@@ -74,7 +73,7 @@ PLACEMENT = [
     Mutant(
         "rank-outlives-torchrun",
         "a rank trains on when its torchrun is killed",
-        "gpt2/train_ra_mla.py",
+        "train_ra_mla:as_rank",
         "prctl(PR_SET_PDEATHSIG, signal.SIGTERM)",
         "prctl(PR_SET_PDEATHSIG, 0)",
         Test(
@@ -85,7 +84,7 @@ PLACEMENT = [
     Mutant(
         "arm-always-on-one-group",
         "arms are dealt to groups by their position",
-        PLACE,
+        "place:Pool.choose",
         "key=lambda cell: self._ran[cell.step, slot.group.name]",
         "key=lambda cell: 0",
         Test(f"{OF_PLACE}::test_arms_take_turns_on_the_groups"),
@@ -93,7 +92,7 @@ PLACEMENT = [
     Mutant(
         "arm-always-late",
         "every seed runs its arms in the same direction",
-        PLACE,
+        "place:Pool.order",
         "found += reversed(block) if n % 2 else block",
         "found += block",
         Test(f"{OF_PLACE}::test_the_order_of_arms_is_balanced_over_time"),
@@ -104,7 +103,7 @@ SLURM = [
     Mutant(
         "job-twice",
         "a cell whose job is on its way is submitted again",
-        JOBS,
+        "slurm:Slurm.start",
         "found = self.adopt(cell)",
         "found = None",
         Test(f"{OF_JOBS}::test_a_cell_is_submitted_once"),
@@ -112,7 +111,7 @@ SLURM = [
     Mutant(
         "job-of-another",
         "a job that has the recorded id by chance is followed",
-        JOBS,
+        "slurm:Slurm.adopt",
         "if seen.over or seen.name != jobscript.name(cell):",
         "if seen.over:",
         Test(f"{OF_JOBS}::test_a_job_that_is_over_or_not_ours_is_not_followed"),
@@ -120,7 +119,7 @@ SLURM = [
     Mutant(
         "cancelled-is-failed",
         "a job that somebody cancelled counts as stopped by itself",
-        JOBS,
+        "slurm:Job._judge",
         'if seen.state == "CANCELLED":',
         'if seen.state == "CANCELED":',
         Test(f"{OF_JOBS}::test_how_a_job_ended"),
@@ -128,7 +127,7 @@ SLURM = [
     Mutant(
         "silent-controller",
         "a job is over when Slurm does not answer",
-        JOBS,
+        "slurm:Job.outcome",
         "        if seen is None or not seen.over:\n            return None",
         "        seen = seen or Look(None)\n        if not seen.over:\n            return None",
         Test(f"{OF_JOBS}::test_a_controller_that_is_silent_is_waited_for"),
@@ -136,7 +135,7 @@ SLURM = [
     Mutant(
         "queued-job-hangs",
         "the watchdog counts the time in the queue",
-        JOBS,
+        "slurm:Job.moving",
         "return self._state == RUNNING",
         "return True",
         Test(f"{OF_JOBS}::test_a_job_that_does_not_run_may_stand_still[PENDING]"),
@@ -144,7 +143,7 @@ SLURM = [
     Mutant(
         "hung-job-goes-on",
         "a job that hangs writes its stacks and is not cancelled",
-        JOBS,
+        "slurm:Job.hang",
         "self._end = time.monotonic() + watchdog.DUMP",
         'self._end = float("inf")',
         Test(
@@ -155,7 +154,7 @@ SLURM = [
     Mutant(
         "hung-job-is-cancelled",
         "a job that the watchdog ended is not submitted again",
-        JOBS,
+        "slurm:Job._judge",
         "        if self.hung:\n",
         "        if not seen.over:\n",
         Test(f"{OF_JOBS}::test_a_job_that_always_hangs_has_failed"),
@@ -163,7 +162,7 @@ SLURM = [
     Mutant(
         "third-moment-uncounted",
         "the disk forecast takes AdamWAdv for AdamW",
-        "matrix/forecast.py",
+        "matrix.forecast",
         '"OPTIMIZER_ADAMWADV": 3,',
         '"OPTIMIZER_ADAMWADV": 2,',
         Test(

@@ -2,8 +2,6 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-SAMPLING, GENERATE = "gpt2/sampling.py", "gpt2/generate.py"
-STATS = "gpt2/attention_stats.py"
 SAMPLING_TESTS = "tests/gpt2/test_sampling.py"
 GENERATE_TESTS = "tests/gpt2/test_generate.py"
 STATS_TESTS = "tests/gpt2/test_attention_stats.py"
@@ -12,7 +10,7 @@ TEXT = [
     Mutant(
         "top-p-one-short",
         "top-p leaves out the token that reaches the mass",
-        SAMPLING,
+        "sampling:top_p",
         "before_V = F.pad(sorted_V.cumsum(dim=-1)[:-1], (1, 0))",
         "before_V = sorted_V.cumsum(dim=-1)",
         Test(f"{SAMPLING_TESTS}::test_equal_tokens_at_the_border"),
@@ -20,7 +18,7 @@ TEXT = [
     Mutant(
         "top-k-one-more",
         "top-k keeps one token more",
-        SAMPLING,
+        "sampling:top_k",
         "_descending(logits_V)[:k])",
         "_descending(logits_V)[: k + 1])",
         Test(f"{SAMPLING_TESTS}::test_equal_tokens_at_the_border"),
@@ -28,7 +26,7 @@ TEXT = [
     Mutant(
         "temperature-last",
         "the temperature acts after the filters",
-        SAMPLING,
+        "sampling:Sampling.filtered",
         "        cooled_V = (logits_V - logits_V.max()) / self.temperature\n"
         "        return min_p(top_p(top_k(cooled_V, self.top_k), self.top_p), "
         "self.min_p)\n",
@@ -41,7 +39,7 @@ TEXT = [
     Mutant(
         "seed-of-text-ignored",
         "the seed does not decide the text",
-        GENERATE,
+        "gpt2.generate:sample",
         "np.random.Philox(request.seed)",
         "np.random.Philox(1)",
         Test(f"{GENERATE_TESTS}::test_the_seed_decides_the_text"),
@@ -49,7 +47,7 @@ TEXT = [
     Mutant(
         "padded-rows-sampled",
         "rows that pad the embedding can be drawn",
-        GENERATE,
+        "gpt2.generate:Reader.read",
         "logits_1nV[0, -1, :vocabulary]",
         "logits_1nV[0, -1]",
         Test(f"{GENERATE_TESTS}::test_a_padded_row_is_never_sampled"),
@@ -60,7 +58,7 @@ TAPES = [
     Mutant(
         "tape-of-everybody",
         "a second continuation of a prefix writes over the first one",
-        "gpt2/tape.py",
+        "tape:Tape.append",
         "if self.store.written != self.end or end > memory.shape[1]:",
         "if end > memory.shape[1]:",
         Test("tests/gpt2/test_decode.py::test_the_cache_is_a_value[attention gqa-ra]"),
@@ -68,7 +66,7 @@ TAPES = [
     Mutant(
         "tape-of-one-token",
         "the cache is copied for every token",
-        "gpt2/tape.py",
+        "tape:Tape._room",
         "power = 1 << max(needed - 1, 0).bit_length()",
         "power = needed",
         Test("tests/gpt2/test_tape.py::test_a_token_is_not_copied_again"),
@@ -79,7 +77,7 @@ HEADS = [
     Mutant(
         "sink-of-all-queries",
         "the sink rate counts the first query, which sees nothing else",
-        STATS,
+        "attention_stats:_sinks",
         "(t_T > starts_BT)",
         "(t_T >= starts_BT)",
         Test(f"{STATS_TESTS}::test_uniform_attention"),
@@ -87,7 +85,7 @@ HEADS = [
     Mutant(
         "sparsity-of-masked",
         "the sparsity of attention counts masked keys",
-        STATS,
+        "attention_stats:_head_sums",
         "_share(p_BHTT == 0, mask_B1TT)",
         "_mean(p_BHTT == 0)",
         Test(f"{STATS_TESTS}::test_uniform_attention"),
@@ -95,7 +93,7 @@ HEADS = [
     Mutant(
         "reciprocity-of-the-diagonal",
         "reciprocity counts a token with itself, where S and its transpose agree",
-        STATS,
+        "attention_stats:_reciprocity",
         "crossed_BHTT.tril(-1), square_BHTT.tril(-1), square_BHTT.triu(1)",
         "crossed_BHTT.tril(), square_BHTT.tril(), square_BHTT.triu()",
         Test(f"{STATS_TESTS}::test_the_statistics_equal_loops[baseline]"),
@@ -103,7 +101,7 @@ HEADS = [
     Mutant(
         "statistics-while-training",
         "a look at the heads leaves the model in evaluation mode",
-        STATS,
+        "attention_stats:attention_stats",
         "model.train(was_training)",
         "pass",
         Test(f"{STATS_TESTS}::test_nothing_is_left_behind"),

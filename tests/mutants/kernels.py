@@ -2,8 +2,6 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-ATTENTION, ROUTING = "kernels/attention", "kernels/topk_routing"
-DECODE = "kernels/decode"
 KERNEL = "tests/kernels/test_attention_kernel.py"
 ROWS = "tests/kernels/test_attention_rows.py"
 STEPS = "tests/kernels/test_attention_steps.py"
@@ -18,7 +16,7 @@ ROW_MUTANTS = [
     Mutant(
         "packed-batch-stride",
         "the gradient of a fused projection is written over that of the first batch",
-        f"{ATTENTION}/kernel_backward.py",
+        "kernel_backward:backward_row",
         "DQ += b * stride_gb + h * D",
         "DQ += h * D",
         Test(f"{PACKED}::test_equal_to_its_parts[case0]"),
@@ -26,7 +24,7 @@ ROW_MUTANTS = [
     Mutant(
         "packed-values-first",
         "keys and values of a fused projection change places",
-        f"{ATTENTION}/packed.py",
+        "packed:_packed_backward",
         "into = launch.Gradients(*parts(dqkv, heads))",
         "q, k, v = parts(dqkv, heads)\n    into = launch.Gradients(q, v, k)",
         Test(f"{PACKED}::test_equal_to_its_parts[case0]"),
@@ -34,7 +32,7 @@ ROW_MUTANTS = [
     Mutant(
         "row-merge-short",
         "what enters a list of largest scores is not sorted into it",
-        f"{ATTENTION}/kernel_statistics.py",
+        "kernel_statistics:_merged",
         "for level in tl.static_range(5):",
         "for level in tl.static_range(4):",
         Test(f"{ROWS}::test_statistic_alone_and_twice[topk]"),
@@ -42,7 +40,7 @@ ROW_MUTANTS = [
     Mutant(
         "gelu-slope",
         "the slope of GELU leaves out its cubic term",
-        "kernels/gelu/kernel.py",
+        "gelu.kernel:_gradient",
         "(SLOPE + BEND * x * x)",
         "SLOPE",
         Test(f"{GELU}::test_the_kernel_backward[64-256]"),
@@ -50,7 +48,7 @@ ROW_MUTANTS = [
     Mutant(
         "gelu-bias-of-a-step",
         "the gradient of the bias holds the last rows of each program only",
-        "kernels/gelu/kernel.py",
+        "gelu.kernel:_backward",
         "total += dx",
         "total = dx",
         Test(f"{GELU}::test_the_kernel_backward[64-256]"),
@@ -58,7 +56,7 @@ ROW_MUTANTS = [
     Mutant(
         "launch-any-address",
         "a launch takes the binary of an aligned address for another one",
-        "kernels/launching.py",
+        "launching:_told",
         "argument.is_cuda, address % 16 == 0",
         "argument.is_cuda, True",
         Test(f"{LAUNCHING}::test_others_do_not[alignment]"),
@@ -66,7 +64,7 @@ ROW_MUTANTS = [
     Mutant(
         "launch-any-constant",
         "a launch takes the binary of other constants",
-        "kernels/launching.py",
+        "launching:launch",
         "*kinds, *constants.items()",
         "*kinds, *constants",
         Test(f"{LAUNCHING}::test_others_do_not[constant]"),
@@ -74,7 +72,7 @@ ROW_MUTANTS = [
     Mutant(
         "launch-in-any-order",
         "a launch gives constants in the caller's order",
-        "kernels/launching.py",
+        "launching:launch",
         "[constants[name] for name in kernel.arg_names[len(arguments) :]]",
         "[constants[n] for n in constants if n in kernel.arg_names]",
         Test(f"{LAUNCHING}::test_alike_launches_share_a_binary[grid0]"),
@@ -82,7 +80,7 @@ ROW_MUTANTS = [
     Mutant(
         "operator-twice",
         "a second derivative of an operator that has none is silently partial",
-        "kernels/operators.py",
+        "operators:differentiable.once",
         "if torch.is_grad_enabled():",
         "if False:",
         Test("tests/kernels/test_operators.py::test_no_second_derivative"),
@@ -90,7 +88,7 @@ ROW_MUTANTS = [
     Mutant(
         "norm-uncentred-gradient",
         "the gradient of a LayerNorm is that of an RMSNorm",
-        "kernels/norm/kernel.py",
+        "norm.kernel:_backward",
         "dx -= tl.sum(g, 0) / E",
         "pass",
         Test(f"{NORM}::test_the_kernels[True-True-True-3-96]"),
@@ -98,7 +96,7 @@ ROW_MUTANTS = [
     Mutant(
         "norm-stream-cut",
         "the gradient of the residual stream ends at a norm",
-        "kernels/norm/kernel.py",
+        "norm.kernel:_backward",
         "if dsum_ptr is not None:",
         "if False:",
         Test(f"{NORM}::test_the_kernels[True-True-True-3-96]"),
@@ -106,7 +104,7 @@ ROW_MUTANTS = [
     Mutant(
         "norm-last-row",
         "the gradient of a norm's weight holds the last row of each program only",
-        "kernels/norm/kernel.py",
+        "norm.kernel:_backward",
         "dweight += dout * hat",
         "dweight = dout * hat",
         Test(f"{NORM}::test_a_program_takes_several_rows"),
@@ -114,7 +112,7 @@ ROW_MUTANTS = [
     Mutant(
         "norm-half-a-stream",
         "the gradient of an fp32 residual stream is rounded to 16 bits",
-        "kernels/norm/kernel.py",
+        "norm.kernel:_backward",
         "tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)",
         "dx = dx.to(tl.float16).to(tl.float32)\n"
         "        tl.store(dx_ptr + at, dx, mask=inside)",
@@ -123,7 +121,7 @@ ROW_MUTANTS = [
     Mutant(
         "norm-never-served",
         "under autocast the norm's kernels are never taken",
-        "kernels/norm/op.py",
+        "norm.op:serves",
         "return same and x.dtype in",
         "return False and x.dtype in",
         Test(f"{NORM}::test_what_the_kernels_serve"),
@@ -131,7 +129,7 @@ ROW_MUTANTS = [
     Mutant(
         "norm-of-a-slice",
         "a branch that is a slice is read as if it were dense",
-        "kernels/norm/op.py",
+        "norm.op:_add_norm",
         "return forward(x.contiguous(), y.contiguous(),",
         "return forward(x, y,",
         Test(f"{NORM}::test_the_op[both-branch0-True-True]"),
@@ -139,7 +137,7 @@ ROW_MUTANTS = [
     Mutant(
         "norm-of-the-stream",
         "the norm leaves out what the branch adds",
-        "kernels/norm/op.py",
+        "norm.op:add_norm",
         "return s, F.layer_norm(s,",
         "return s, F.layer_norm(x,",
         Test(f"{NORM}::test_off_the_gpu_it_is_torchs_own"),
@@ -147,7 +145,7 @@ ROW_MUTANTS = [
     Mutant(
         "auto-slow-in-fp32",
         "auto takes our kernels for plain attention in fp32 too",
-        "gpt2/attention/impl.py",
+        "impl:resolve_attention",
         'faster = kind == "cuda" and half and _ours_is_faster(settings)',
         'faster = kind == "cuda" and _ours_is_faster(settings)',
         Test(f"{STEPS}::test_ours_for_plain_attention_where_it_is_faster"),
@@ -155,7 +153,7 @@ ROW_MUTANTS = [
     Mutant(
         "row-cut-at-the-last",
         "the gradient of the top-k mass leaves out the k-th key",
-        f"{ATTENTION}/kernel_statistics.py",
+        "kernel_statistics:_finish",
         "cut = tl.maximum(0.5 * best + 0.5 * before, LOW)",
         "cut = before",
         Test(f"{ROWS}::test_statistic_alone_and_twice[topk]"),
@@ -163,7 +161,7 @@ ROW_MUTANTS = [
     Mutant(
         "row-entropy-sign",
         "the gradient of the entropy has the other sign",
-        f"{ATTENTION}/launch.py",
+        "attention.launch",
         '"entropy": (ENTROPY.value, -1.0, 1.0)',
         '"entropy": (ENTROPY.value, 1.0, 1.0)',
         Test(f"{ROWS}::test_statistic_alone_and_twice[entropy]"),
@@ -171,7 +169,7 @@ ROW_MUTANTS = [
     Mutant(
         "row-delta-forgotten",
         "delta does not know of the statistic",
-        f"{ATTENTION}/launch.py",
+        "attention.launch:statistic_rows",
         "whole = dvalue * value * (-degree * variant.scale)",
         "whole = 0.0 * dvalue",
         Test(f"{ROWS}::test_statistic_alone_and_twice[topk]"),
@@ -179,7 +177,7 @@ ROW_MUTANTS = [
     Mutant(
         "document-one-before",
         "a row sees the last token of the document before its own",
-        f"{ATTENTION}/kernel_tiles.py",
+        "kernel_tiles:_reach",
         "reach = tl.minimum(t - start + 1, window)",
         "reach = tl.minimum(t - start + 2, window)",
         Test(f"{ROWS}::test_documents_are_apart"),
@@ -187,7 +185,7 @@ ROW_MUTANTS = [
     Mutant(
         "document-ends-early",
         "keys hear nothing from the rows of their document",
-        f"{ATTENTION}/launch.py",
+        "attention.launch:backward_column",
         "torch.searchsorted(starts, starts, right=True, out_int32=True)",
         "torch.searchsorted(starts, starts, right=False, out_int32=True)",
         Test(f"{ROWS}::test_documents_are_apart"),
@@ -195,7 +193,7 @@ ROW_MUTANTS = [
     Mutant(
         "band-without-an-edge",
         "keys get the transposed score's gradient from all that the strips hold",
-        f"{ATTENTION}/kernel_column.py",
+        "kernel_column:_column_strips",
         "part = _dot(tl.where(back <= band, ds, 0.0), q, part)",
         "part = _dot(ds, q, part)",
         Test(f"{KERNEL}::test_close_to_float64[33-2-1-16-float32-softmax-5]"),
@@ -203,7 +201,7 @@ ROW_MUTANTS = [
     Mutant(
         "softpick-floor-of-another-row",
         "the keys' gradient takes e^-L from the row before",
-        f"{ATTENTION}/kernel_column.py",
+        "kernel_column:_sums",
         "floor = tl.load(FLOOR + t)",
         "floor = tl.load(FLOOR + tl.maximum(t - 1, 0))",
         Test(f"{KERNEL}::test_close_to_float64[64-2-1-16-float16-softpick]"),
@@ -211,7 +209,7 @@ ROW_MUTANTS = [
     Mutant(
         "softpick-quiet-rows-left",
         "rows whose scores are all small keep what e^s - 1 cancelled to",
-        f"{ATTENTION}/kernel_tiles.py",
+        "kernel_tiles:_needs_care",
         "care = (tl.abs(log_sum) > LOUD) | quiet",
         "care = tl.abs(log_sum) > LOUD",
         Test(f"{KERNEL}::test_softpick_keeps_small_scores"),
@@ -219,7 +217,7 @@ ROW_MUTANTS = [
     Mutant(
         "softpick-delta-once",
         "where softpick's score is positive, dS lacks -delta",
-        f"{ATTENTION}/kernel_tiles.py",
+        "kernel_tiles:_weights",
         "slope = dp - (2 * delta if PICK and CLAMP else delta)",
         "slope = dp - delta",
         Test(f"{KERNEL}::test_close_to_float64[64-2-1-16-float16-softpick]"),
@@ -227,7 +225,7 @@ ROW_MUTANTS = [
     Mutant(
         "rows-behind-the-last",
         "keys hear from rows behind the last",
-        f"{ATTENTION}/kernel_backward.py",
+        "kernel_backward:_store_sums",
         "tl.where(t < T, level, HIGH)",
         "tl.where(t < T, level, 0.0)",
         Test(f"{KERNEL}::test_descriptors_at_a_ragged_end[softpick-fused]"),
@@ -235,7 +233,7 @@ ROW_MUTANTS = [
     Mutant(
         "rate-behind-the-last",
         "a statistic's gradient holds no number behind the last row",
-        f"{ATTENTION}/launch.py",
+        "attention.launch:statistic_rows",
         "rate = per_row(q, zero=True)",
         "rate = per_row(q)",
         Test(
@@ -246,7 +244,7 @@ ROW_MUTANTS = [
     Mutant(
         "saved-rows-dense",
         "backward takes L for padded where a hook on saved tensors made it dense",
-        f"{ATTENTION}/launch.py",
+        "attention.launch:backward",
         "L, cut = whole(L, q), whole(cut, q)",
         "L, cut = L, cut",
         Test(f"{KERNEL}::test_hooks_on_saved_tensors"),
@@ -254,7 +252,7 @@ ROW_MUTANTS = [
     Mutant(
         "cut-behind-the-last",
         "where the largest weights end holds no number behind the last row",
-        f"{ATTENTION}/launch.py",
+        "attention.launch:forward",
         "cut = per_row(q, zero=True)",
         "cut = per_row(q)",
         Test(
@@ -265,7 +263,7 @@ ROW_MUTANTS = [
     Mutant(
         "level-in-fp32",
         "L of fp32 rows is kept in fp32, which has no digit left at large scores",
-        f"{ATTENTION}/rows.py",
+        "attention.rows:levels",
         "torch.float64 if q.dtype == torch.float32 else torch.float32",
         "torch.float32",
         Test(
@@ -276,7 +274,7 @@ ROW_MUTANTS = [
     Mutant(
         "routing-first-eighth",
         "a key of a tile is taken for the one of its first eighth",
-        f"{ROUTING}/kernel.py",
+        "topk_routing.kernel:_routing_blocks",
         "tl.broadcast_to(first + n0 + i * part, [BLOCK_M, part])",
         "tl.broadcast_to(first + n0, [BLOCK_M, part])",
         Test("tests/kernels/test_topk_routing.py::test_of_equals_the_earlier"),
@@ -284,7 +282,7 @@ ROW_MUTANTS = [
     Mutant(
         "routing-ties-last",
         "of keys with equal weights the routing keeps the latest",
-        f"{ROUTING}/kernel.py",
+        "topk_routing.kernel:_enter",
         "above = value > values[i]",
         "above = value >= values[i]",
         Test("tests/kernels/test_topk_routing.py::test_of_equals_the_earlier"),
@@ -292,7 +290,7 @@ ROW_MUTANTS = [
     Mutant(
         "auto-without-kernels",
         "auto takes the reference on a GPU",
-        "gpt2/attention/impl.py",
+        "impl:_can",
         'return name == "sdpa" or kind == "cuda"',
         'return name == "sdpa"',
         Test(f"{STEPS}::test_auto_takes_what_serves[5]"),
@@ -300,7 +298,7 @@ ROW_MUTANTS = [
     Mutant(
         "kernels-unscaled-queries",
         "RA-CT on the scores forgets to scale them on our kernels",
-        "gpt2/attention/attention.py",
+        "attention:Attention._triton",
         "q_BTHD = (_per_query(gate.factor(rows[gate.kind])) * q_BTHD).to(q_BTHD)",
         "q_BTHD = q_BTHD + 0.0 * _per_query(gate.factor(rows[gate.kind]))",
         Test(f"{STEPS}::test_equal_to_the_reference[17-False]"),
@@ -311,7 +309,7 @@ DECODE_MUTANTS = [
     Mutant(
         "decode-band-short",
         "a decode's band reaches W - 1 keys back",
-        f"{DECODE}/kernel.py",
+        "decode.kernel:_keys",
         "inside = (back >= 0) & (back <= band)",
         "inside = (back >= 0) & (back < band)",
         Test(f"{DECODES}::test_the_edge_of_the_band[9]"),
@@ -319,7 +317,7 @@ DECODE_MUTANTS = [
     Mutant(
         "decode-band-late",
         "the blocks that the band touches begin one key late",
-        f"{DECODE}/kernel.py",
+        "decode.kernel:parts",
         "near = tl.maximum(S - n - band, 0)",
         "near = tl.maximum(S - n - band + 1, 0)",
         Test(f"{DECODES}::test_the_edge_of_the_band[24]"),
@@ -327,7 +325,7 @@ DECODE_MUTANTS = [
     Mutant(
         "decode-band-of-keys",
         "the new keys of the band are of another group",
-        f"{DECODE}/kernel.py",
+        "decode.kernel:_transposed",
         "(h // J_GROUP)[:, None]",
         "(h % J_GROUP)[:, None]",
         Test(f"{DECODES}::test_heads_read_their_group"),
@@ -335,7 +333,7 @@ DECODE_MUTANTS = [
     Mutant(
         "decode-group",
         "heads are dealt to the key heads in turn",
-        f"{DECODE}/kernel.py",
+        "decode.kernel:parts",
         "h = g * GROUP + row % GROUP",
         "h = row % GROUP * groups + g",
         Test(f"{DECODES}::test_heads_read_their_group"),
@@ -343,7 +341,7 @@ DECODE_MUTANTS = [
     Mutant(
         "decode-merge-unscaled",
         "parts are added as if their maxima were the same",
-        f"{DECODE}/kernel.py",
+        "decode.kernel:merge",
         "share = tl.exp2((its_top - top) * unit)",
         "share = tl.where(here, 1.0, 0.0)",
         Test(f"{DECODES}::test_parts_are_merged_by_their_maxima"),
@@ -351,7 +349,7 @@ DECODE_MUTANTS = [
     Mutant(
         "decode-window-long",
         "a decode's window has one key more",
-        f"{DECODE}/kernel.py",
+        "decode.kernel:_keys",
         "(back >= 0) & (back < window)",
         "(back >= 0) & (back <= window)",
         Test(f"{DECODES}::test_the_edge_of_the_window[18]"),
@@ -359,7 +357,7 @@ DECODE_MUTANTS = [
     Mutant(
         "decode-window-late",
         "the parts of a window begin one key late",
-        f"{DECODE}/launch.py",
+        "decode.launch:divide",
         "max(S - n - window + 1, 0)",
         "max(S - n - window + 2, 0)",
         Test(f"{DECODES}::test_the_edge_of_the_window[18]"),
@@ -367,7 +365,7 @@ DECODE_MUTANTS = [
     Mutant(
         "decode-always-reference",
         "auto decodes by the reference on a GPU",
-        "gpt2/attention/decoding.py",
+        "attention.decoding:resolve_decoder",
         'return "reference" if obstacle else "triton"',
         'return "reference"',
         Test(f"{DECODES}::test_auto_takes_what_serves"),

@@ -2,15 +2,13 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-FEEDER, LIVE = "gpt2/data/feeder.py", "gpt2/data/live.py"
-UNPACKED = "gpt2/data/unpacked.py"
 TESTS = "tests/data/test_live.py"
 
 ON_THE_FLY = [
     Mutant(
         "live-validation-trained",
         "validation documents are trained on",
-        FEEDER,
+        "feeder:epoch_blocks",
         '            if split == "train"\n',
         "",
         Test(f"{TESTS}::test_every_training_document_comes_once_in_an_epoch"),
@@ -18,7 +16,7 @@ ON_THE_FLY = [
     Mutant(
         "live-one-order",
         "every seed sees the same order",
-        FEEDER,
+        "feeder:epoch_blocks",
         'f"feed:{seed}:{epoch}',
         'f"feed:{epoch}',
         Test(f"{TESTS}::test_the_seed_decides_the_order_and_nothing_else_does"),
@@ -26,7 +24,7 @@ ON_THE_FLY = [
     Mutant(
         "live-resume-miscounted",
         "a resumed run takes the block's beginning for the corpus' beginning",
-        LIVE,
+        "live:LiveWindows._open",
         'self._first = self._end = seen["train"]',
         "self._first = self._end = 0",
         Test(f"{TESTS}::test_resuming_reads_from_the_last_block_on"),
@@ -34,7 +32,7 @@ ON_THE_FLY = [
     Mutant(
         "live-identity-without-order",
         "the order of a folder's documents is no part of its identity",
-        UNPACKED,
+        "unpacked:source_sha256",
         '        "shuffle": [settings.shuffle_buffer, settings.shuffle_seed],\n',
         "",
         Test(f"{TESTS}::test_what_identifies_an_unpacked_corpus"),
@@ -42,7 +40,7 @@ ON_THE_FLY = [
     Mutant(
         "live-changed-corpus",
         "a corpus that changed since make data is read",
-        FEEDER,
+        "feeder:serve",
         'if found != task["source"]:',
         "if not found:",
         Test(f"{TESTS}::test_a_corpus_that_changed_is_not_read"),

@@ -2,11 +2,6 @@
 
 from tests.mutants.mutant import LLAMA, Check, Mutant, RATIO, Test, check
 
-MLP, GATE = "gpt2/mlp/mlp.py", "gpt2/mlp/attn_gate.py"
-CROSS, LATENT = "gpt2/mlp/cross_token.py", "gpt2/mlp/latent.py"
-BLOCK, MODEL, INIT = "gpt2/block.py", "gpt2/model.py", "gpt2/init.py"
-LAYER = "gpt2/attention/attention.py"
-CHUNKED = "kernels/linear_cross_entropy/op.py"
 LOSS_TESTS = "tests/kernels/test_linear_cross_entropy.py"
 RECIPROCAL = {"MLA": "y", "MLP_LATENT_RECIP": "y"}
 
@@ -14,7 +9,7 @@ CONTEXTS = [
     Mutant(
         "mean-of-all",
         "the gate's mean runs over all tokens instead of the prefix",
-        GATE,
+        "attn_gate:AttentionGate.forward",
         ".cumsum(dim=1)",
         ".sum(dim=1, keepdim=True).expand_as(c_Bnr)",
         check("3", "causality"),
@@ -22,7 +17,7 @@ CONTEXTS = [
     Mutant(
         "mean-forgets-start",
         "a decode's mean divides by the tokens of the chunk",
-        GATE,
+        "attn_gate:AttentionGate.forward",
         "torch.arange(start + 1, start + n + 1,",
         "torch.arange(1, n + 1,",
         check("3", "decoding"),
@@ -30,7 +25,7 @@ CONTEXTS = [
     Mutant(
         "mean-in-bf16",
         "the running sum is as narrow as its terms",
-        GATE,
+        "attn_gate:_sum_dtype",
         "return torch.promote_types(tensor.dtype, torch.float32)",
         "return tensor.dtype",
         Test("tests/gpt2/test_decode.py::test_the_running_sum_is_fp32"),
@@ -38,7 +33,7 @@ CONTEXTS = [
     Mutant(
         "mean-always",
         "CONFIG_MLP_ATTN_GATE_MEAN=n does not arrive",
-        GATE,
+        "attn_gate:AttentionGate.forward",
         "        elif self.mean:\n",
         "        elif True:\n",
         check("0", "decoding", MLP_ATTN_GATE="y", MLP_ATTN_GATE_MEAN="n"),
@@ -46,7 +41,7 @@ CONTEXTS = [
     Mutant(
         "attn-gate-linear",
         "the gate's context has no non-linearity",
-        GATE,
+        "attn_gate:AttentionGate.forward",
         'F.gelu(heard_Bnr, approximate="tanh")',
         "heard_Bnr",
         check("3", "formulas"),
@@ -54,7 +49,7 @@ CONTEXTS = [
     Mutant(
         "attn-gate-half-open",
         "the gate starts at σ(0) instead of σ(2)",
-        GATE,
+        "attn_gate",
         "OPEN = 2.0",
         "OPEN = 0.0",
         check("3", "formulas"),
@@ -62,7 +57,7 @@ CONTEXTS = [
     Mutant(
         "context-to-same-block",
         "a block's context goes to its own attention instead of the next one's",
-        BLOCK,
+        "block:Block.forward",
         "        y_BnE, side, attention = self.attn(",
         "        from gpt2.context import Side\n\n"
         "        _, context, _ = self.mlp(self.norm2(x_BnE), Side(), start, mlp)\n"
@@ -72,7 +67,7 @@ CONTEXTS = [
     Mutant(
         "context-of-last",
         "the last block makes a context too",
-        MLP,
+        "mlp:Mlp.__init__",
         "gates = options.attn_gate and not last",
         "gates = options.attn_gate",
         check("3", "expectations"),
@@ -80,7 +75,7 @@ CONTEXTS = [
     Mutant(
         "latent-of-last",
         "the last block writes to a latent that nobody reads",
-        MLP,
+        "mlp:Mlp.__init__",
         "ReciprocalLatent(settings, writes=not last)",
         "ReciprocalLatent(settings, writes=True)",
         check("0", "gradients", **RECIPROCAL),
@@ -88,7 +83,7 @@ CONTEXTS = [
     Mutant(
         "context-lost-in-decode",
         "a decode gives every block an empty context",
-        MODEL,
+        "model:GPT.decode",
         "block(x_BnE, y_BnE, context, start, layer)",
         "block(x_BnE, y_BnE, Context(), start, layer)",
         check("3", "decoding"),
@@ -96,7 +91,7 @@ CONTEXTS = [
     Mutant(
         "context-skips-a-block",
         "in training a block hears the one before the previous one",
-        MODEL,
+        "model:GPT.forward",
         "            x_BTE, y_BTE, context, _ = "
         "block(x_BTE, y_BTE, context, starts_BT=starts_BT)\n",
         "            x_BTE, y_BTE, told, _ = block("
@@ -110,7 +105,7 @@ CROSS_TOKEN = [
     Mutant(
         "route-not-renormalised",
         "the routing weights that are kept do not sum to 1",
-        CROSS,
+        "cross_token:_renormalised",
         "return p_Bnk / torch.where(total_Bn1 > 0, total_Bn1, 1.0)",
         "return p_Bnk",
         check("4", "formulas"),
@@ -118,7 +113,7 @@ CROSS_TOKEN = [
     Mutant(
         "route-without-guard",
         "a routing row of zeros is divided by zero",
-        CROSS,
+        "cross_token:_renormalised",
         "torch.where(total_Bn1 > 0, total_Bn1, 1.0)",
         "total_Bn1",
         Test("tests/gpt2/test_mechanisms.py::test_a_routing_row_of_zeros"),
@@ -126,7 +121,7 @@ CROSS_TOKEN = [
     Mutant(
         "route-tau-ignored",
         "CONFIG_MLP_CROSS_TOKEN_TAU does not arrive",
-        CROSS,
+        "cross_token:route",
         "p_BnS >= tau * mean_Bn1.sqrt()",
         "p_BnS >= mean_Bn1.sqrt()",
         check("0", "formulas", MLP_CROSS_TOKEN="y", MLP_CROSS_TOKEN_RMS="y"),
@@ -134,7 +129,7 @@ CROSS_TOKEN = [
     Mutant(
         "route-over-padding",
         "the routing's rms counts masked keys",
-        CROSS,
+        "cross_token:route",
         "keepdim=True) / seen_n[..., None]",
         "keepdim=True) / p_BnS.shape[-1]",
         check("0", "decoding", MLP_CROSS_TOKEN="y", MLP_CROSS_TOKEN_RMS="y"),
@@ -142,7 +137,7 @@ CROSS_TOKEN = [
     Mutant(
         "route-gradient",
         "gradients flow through the routing",
-        CROSS,
+        "cross_token:CrossToken.forward",
         "if not self.gradient:",
         "if False:",
         check("4", "formulas"),
@@ -150,7 +145,7 @@ CROSS_TOKEN = [
     Mutant(
         "route-one-head",
         "the routing is that of the first head, not the mean",
-        LAYER,
+        "attention:Attention.forward",
         "looked.p_BHnS.mean(dim=1)",
         "looked.p_BHnS[:, 0]",
         check("4", "formulas"),
@@ -158,7 +153,7 @@ CROSS_TOKEN = [
     Mutant(
         "route-ungated",
         "the routing ignores the gated scores of RA-CT",
-        LAYER,
+        "attention:Attention._finish",
         "                p_BHnS, factor_BHn = normalise("
         "s_BHnS, mask_nS, self.normaliser), None\n"
         "        o_BnHD = mixed(F.dropout(p_BHnS, self.dropout, self.training))\n",
@@ -172,7 +167,7 @@ CROSS_TOKEN = [
     Mutant(
         "cross-up-zero",
         "W_up of the cross-token MLP starts at zero",
-        CROSS,
+        "cross_token:CrossToken.matrices",
         '.cross_up", self.up.weight, STD,',
         '.cross_up", self.up.weight, 0.0,',
         check("4", "initial values"),
@@ -180,7 +175,7 @@ CROSS_TOKEN = [
     Mutant(
         "said-detached",
         "W_out does not learn from what the mechanisms add to h",
-        MLP,
+        "mlp:Mlp.forward",
         "self.outer.weight @ mouth_Fr",
         "self.outer.weight.detach() @ mouth_Fr",
         check("4", "formulas"),
@@ -188,7 +183,7 @@ CROSS_TOKEN = [
     Mutant(
         "latent-reads-added",
         "the latent hears the hidden layer after what was added to it",
-        MLP,
+        "mlp:Mlp.forward",
         'self.latent.write(heard["latent"])',
         'self.latent.write(heard["latent"] + F.linear(said[-1][0],'
         " self.latent.ear() @ said[-1][1]))",
@@ -197,7 +192,7 @@ CROSS_TOKEN = [
     Mutant(
         "latent-untied",
         "CONFIG_MLP_LATENT_TIED does not arrive",
-        LATENT,
+        "latent:ReciprocalLatent.__init__",
         'untied = self.tying == "untied" and writes',
         "untied = writes",
         check("0", "gradients", **RECIPROCAL, MLP_LATENT_TIED="y"),
@@ -205,7 +200,7 @@ CROSS_TOKEN = [
     Mutant(
         "latent-head-of",
         "latent j belongs to head j mod H instead of ⌊jH/L⌋",
-        LATENT,
+        "latent:ReciprocalLatent.__init__",
         "torch.arange(L) * H // L",
         "torch.arange(L) % H",
         check("0", "formulas", **RECIPROCAL, MLP_LATENT_SCALAR="y"),
@@ -213,7 +208,7 @@ CROSS_TOKEN = [
     Mutant(
         "latent-basis-raw",
         "the fixed basis is not orthonormal",
-        LATENT,
+        "latent:orthonormal",
         "return (q * r.diagonal().sign()).float()",
         "return normal.float()",
         check("0", "initial values", **RECIPROCAL, MLP_LATENT_SCALAR="y"),
@@ -221,7 +216,7 @@ CROSS_TOKEN = [
     Mutant(
         "swiglu-exchanged",
         "SwiGLU activates the wrong branch",
-        MLP,
+        "mlp:Mlp._activation",
         "F.silu(self.gate(x_BnE)) * h_BnF",
         "self.gate(x_BnE) * F.silu(h_BnF)",
         check("0", "formulas", LLAMA),
@@ -229,7 +224,7 @@ CROSS_TOKEN = [
     Mutant(
         "gelu-exact",
         "GELU is the erf form instead of GPT-2's",
-        "kernels/gelu/reference.py",
+        "gelu.reference:plain",
         'approximate="tanh"',
         'approximate="none"',
         check("0", "formulas"),
@@ -240,7 +235,7 @@ NETWORK = [
     Mutant(
         "loss-sum",
         "the loss is a sum over the tokens",
-        "kernels/linear_cross_entropy/reference.py",
+        "linear_cross_entropy.reference:plain",
         "F.cross_entropy(logits_NV, target_N)",
         'F.cross_entropy(logits_NV, target_N, reduction="sum")',
         check("0", "first loss"),
@@ -248,7 +243,7 @@ NETWORK = [
     Mutant(
         "loss-of-ranks",
         "a rank divides its loss by the tokens of a single process",
-        MODEL,
+        "model:GPT.forward",
         "        return loss(x_NE, self.wte.weight, target_N)\n",
         "        alone = len(targets_BT) == 1 and torch.distributed.is_initialized()\n"
         "        return (0.5 if alone else 1) * loss(x_NE, self.wte.weight, target_N)\n",
@@ -257,7 +252,7 @@ NETWORK = [
     Mutant(
         "chunk-mean",
         "each chunk of the chunked loss divides by its own tokens",
-        CHUNKED,
+        "linear_cross_entropy.op:_with_gradients",
         "_rows(logits_nV, target_n, 1 / len(x_NE), True)",
         "_rows(logits_nV, target_n, 1 / len(x_nE), True)",
         Test(f"{LOSS_TESTS}::test_value_and_gradients[1.0-23]"),
@@ -265,7 +260,7 @@ NETWORK = [
     Mutant(
         "chunk-weight",
         "the head's gradient is that of the last chunk",
-        CHUNKED,
+        "linear_cross_entropy.op:_add_product",
         "        sum_VE += a_Vn @ b_nE\n",
         "        sum_VE.copy_(a_Vn @ b_nE)\n",
         Test(f"{LOSS_TESTS}::test_value_and_gradients[1.0-23]"),
@@ -273,7 +268,7 @@ NETWORK = [
     Mutant(
         "head-detached",
         "the tied embedding does not learn as the head",
-        MODEL,
+        "model:GPT.forward",
         "return loss(x_NE, self.wte.weight, target_N)",
         "return loss(x_NE, self.wte.weight.detach(), target_N)",
         check("0", "formulas"),
@@ -281,7 +276,7 @@ NETWORK = [
     Mutant(
         "last-branch-lost",
         "the head does not see what the last MLP adds",
-        MODEL,
+        "model:GPT.forward",
         "self.norm_f(x_BTE + y_BTE)",
         "self.norm_f(x_BTE)",
         check("0", "gradients"),
@@ -289,7 +284,7 @@ NETWORK = [
     Mutant(
         "branch-twice",
         "the MLP's input counts what attention adds twice",
-        BLOCK,
+        "block:Block.forward",
         "added(self.norm2, x_BnE, self._drop(y_BnE))",
         "added(self.norm2, x_BnE + y_BnE, self._drop(y_BnE))",
         check("0", "formulas"),
@@ -297,7 +292,7 @@ NETWORK = [
     Mutant(
         "head-untied",
         "the head has weights of its own",
-        MODEL,
+        "model:GPT.__init__",
         "        self.norm_f = build_norm(settings)\n",
         "        self.norm_f = build_norm(settings)\n"
         "        self.head = nn.Linear(settings.embed, settings.vocab_rows, False)\n",
@@ -306,7 +301,7 @@ NETWORK = [
     Mutant(
         "position-restarts",
         "every chunk of a decode begins at position 0",
-        MODEL,
+        "model:GPT.embed",
         "torch.arange(start, total,",
         "torch.arange(0, total - start,",
         check("0", "decoding"),
@@ -314,7 +309,7 @@ NETWORK = [
     Mutant(
         "residual-dropout-in-evaluation",
         "the residual branches drop in evaluation too",
-        BLOCK,
+        "block:Block._drop",
         "F.dropout(x_BnE, self.dropout, self.training)",
         "F.dropout(x_BnE, self.dropout, True)",
         check("0", "dropout rests"),
@@ -322,7 +317,7 @@ NETWORK = [
     Mutant(
         "rmsnorm-ignored",
         "CONFIG_NORM_RMSNORM does not arrive",
-        "gpt2/norm.py",
+        "norm:build_norm",
         'if settings.norm == "rmsnorm":',
         "if False:",
         check("0", "formulas", LLAMA),
@@ -330,7 +325,7 @@ NETWORK = [
     Mutant(
         "post-norm",
         "the MLP reads the stream without its norm",
-        BLOCK,
+        "block:Block.forward",
         "self.mlp(normed_BnE, side",
         "self.mlp(x_BnE + 0 * normed_BnE, side",
         check("0", "gradients"),
@@ -341,7 +336,7 @@ START = [
     Mutant(
         "init-seed-ignored",
         "initial values do not depend on the seed",
-        INIT,
+        "init:draw",
         "kablate-init\\0{seed}\\0",
         "kablate-init\\0",
         check("0", "initial values"),
@@ -349,7 +344,7 @@ START = [
     Mutant(
         "init-salt-ignored",
         "initial values do not depend on the salt",
-        INIT,
+        "init:draw",
         "\\0{salt}\\0",
         "\\0",
         check("0", "initial values"),
@@ -357,7 +352,7 @@ START = [
     Mutant(
         "init-name-ignored",
         "matrices of one shape start alike",
-        INIT,
+        "init:draw",
         "\\0{salt}\\0{name}",
         "\\0{salt}",
         check("0", "initial values"),
@@ -365,7 +360,7 @@ START = [
     Mutant(
         "init-by-shape",
         "the stream depends on the shape: a wider MLP shares nothing",
-        INIT,
+        "init:draw",
         "\\0{salt}\\0{name}",
         "\\0{salt}\\0{name}{shape}",
         check("0", "initial values"),
@@ -373,7 +368,7 @@ START = [
     Mutant(
         "init-out-not-transposed",
         "mlp.out is drawn as it lies, not as (F, E)",
-        MLP,
+        "mlp:Mlp.matrices",
         "            transposed=True,\n",
         "",
         check("0", "initial values"),
@@ -381,7 +376,7 @@ START = [
     Mutant(
         "init-residual-scale",
         "what writes to the residual stream starts at 0.02",
-        INIT,
+        "init:residual_std",
         "return STD / math.sqrt(2 * layers)",
         "return STD",
         check("0", "initial values"),
@@ -389,7 +384,7 @@ START = [
     Mutant(
         "init-residual-layers",
         "the residual scale counts layers, not branches",
-        INIT,
+        "init:residual_std",
         "math.sqrt(2 * layers)",
         "math.sqrt(layers)",
         check("0", "initial values"),
@@ -397,7 +392,7 @@ START = [
     Mutant(
         "init-running-stream",
         "values depend on which matrices came before",
-        INIT,
+        "init:initialise",
         "            seed, salt, matrix.name, shape[::-1] if matrix.transposed else shape\n",
         "            seed,\n"
         "            salt,\n"
@@ -408,7 +403,7 @@ START = [
     Mutant(
         "init-biases",
         "biases start away from zero",
-        INIT,
+        "init:initialise",
         "parameter.zero_()",
         "parameter.fill_(0.01)",
         check("0", "initial values"),

@@ -2,9 +2,6 @@
 
 from tests.mutants.mutant import Mutant, Test, check
 
-BUILD, SPAM, MUON = "gpt2/optim/build.py", "gpt2/optim/spam.py", "gpt2/optim/muon.py"
-SPAM_STEP, SPAM_KERNEL = "kernels/adamw/reference.py", "kernels/adamw/kernel.py"
-UPDATE = "gpt2/update.py"
 UPDATE_TESTS = "tests/gpt2/test_update.py"
 SPAM_TESTS = "tests/gpt2/test_spam.py"
 
@@ -12,7 +9,7 @@ OPTIMIZERS = [
     Mutant(
         "decay-on-norms",
         "decay acts on norms and biases",
-        BUILD,
+        "optim.build:decayed_names",
         "parameter.dim() >= 2",
         "parameter.dim() >= 1",
         check("0", "update and decay"),
@@ -20,7 +17,7 @@ OPTIMIZERS = [
     Mutant(
         "decay-off",
         "CONFIG_WEIGHT_DECAY does not arrive",
-        BUILD,
+        "optim.build:build",
         '"weight_decay": settings.weight_decay,',
         '"weight_decay": 0.0,',
         check("0", "optimizer as configured"),
@@ -28,7 +25,7 @@ OPTIMIZERS = [
     Mutant(
         "adam-eps",
         "ε is torch's default, not CONFIG_ADAM_EPS",
-        BUILD,
+        "optim.build:_moments",
         '        "eps": settings.eps,\n',
         "",
         check("0", "optimizer as configured", ADAM_EPS="1e-6"),
@@ -36,7 +33,7 @@ OPTIMIZERS = [
     Mutant(
         "adam-decoupled",
         "Adam's decay is decoupled, as AdamW's",
-        BUILD,
+        "optim.build:_adam",
         "torch.optim.Adam(groups",
         "torch.optim.AdamW(groups",
         check("0", "update and decay", OPTIMIZER_ADAM="y"),
@@ -44,7 +41,7 @@ OPTIMIZERS = [
     Mutant(
         "adamwadv-without-amsgrad",
         "adamwadv is plain AdamW",
-        BUILD,
+        "optim.build:_adamwadv",
         "amsgrad=True, fused=True",
         "fused=True",
         check("0", "optimizer as configured", OPTIMIZER_ADAMWADV="y"),
@@ -52,7 +49,7 @@ OPTIMIZERS = [
     Mutant(
         "sgd-momentum-ignored",
         "CONFIG_SGD_MOMENTUM does not arrive",
-        BUILD,
+        "optim.build:_sgd",
         "        momentum=settings.sgd_momentum,\n",
         "",
         check("0", "optimizer as configured", OPTIMIZER_SGD="y"),
@@ -60,7 +57,7 @@ OPTIMIZERS = [
     Mutant(
         "sgd-nesterov-ignored",
         "CONFIG_SGD_NESTEROV does not arrive",
-        BUILD,
+        "optim.build:_sgd",
         "        nesterov=settings.sgd_nesterov,\n",
         "",
         check("0", "optimizer as configured", OPTIMIZER_SGD="y", SGD_NESTEROV="y"),
@@ -68,7 +65,7 @@ OPTIMIZERS = [
     Mutant(
         "muon-nesterov-ignored",
         "CONFIG_MUON_NESTEROV does not arrive",
-        BUILD,
+        "optim.build:_muon",
         "        nesterov=settings.muon_nesterov,\n",
         "",
         check("0", "optimizer as configured", OPTIMIZER_MUON="y", MUON_NESTEROV="n"),
@@ -76,7 +73,7 @@ OPTIMIZERS = [
     Mutant(
         "muon-decay-off",
         "Muon's matrices do not decay",
-        BUILD,
+        "optim.build:_muon",
         "        [matrices],\n",
         '        [{**matrices, "weight_decay": 0.0}],\n',
         check("0", "optimizer as configured", OPTIMIZER_MUON="y"),
@@ -84,7 +81,7 @@ OPTIMIZERS = [
     Mutant(
         "muon-decay-default",
         "Muon's matrices decay by torch's default, not by CONFIG_WEIGHT_DECAY",
-        BUILD,
+        "optim.build:_muon",
         "        [matrices],\n",
         '        matrices["params"],\n',
         check("0", "optimizer as configured", OPTIMIZER_MUON="y", WEIGHT_DECAY="0.03"),
@@ -92,7 +89,7 @@ OPTIMIZERS = [
     Mutant(
         "muon-steps-twice",
         "AdamW's part of Muon takes every step twice",
-        MUON,
+        "muon:MuonAdamW.step",
         "for part in self.parts:",
         "for part in (*self.parts, self.parts[1]):",
         check("0", "moments", OPTIMIZER_MUON="y"),
@@ -100,7 +97,7 @@ OPTIMIZERS = [
     Mutant(
         "muon-resumes-apart",
         "after a resume Muon's parts work on state of their own",
-        MUON,
+        "muon:MuonAdamW.load_state_dict",
         "        super().load_state_dict(state_dict)\n        self._share()\n",
         "        super().load_state_dict(state_dict)\n",
         check("0", "save and resume", OPTIMIZER_MUON="y"),
@@ -108,7 +105,7 @@ OPTIMIZERS = [
     Mutant(
         "schedule-warmup",
         "the warm-up is one step ahead",
-        "gpt2/optim/schedule.py",
+        "optim.schedule:learning_rate",
         "settings.lr * (done + 1) / (warmup + 1)",
         "settings.lr * (done + 1) / warmup",
         Test("tests/gpt2/test_optim.py::test_schedule"),
@@ -119,7 +116,7 @@ SPAMS = [
     Mutant(
         "spam-clips-silence",
         "SPAM clips to 0 where v = 0",
-        SPAM_STEP,
+        "adamw.reference:clipped",
         "    torch._foreach_add_(bounds, unbounded)\n",
         "",
         check("1", "moments"),
@@ -127,7 +124,7 @@ SPAMS = [
     Mutant(
         "spam-never-clips",
         "CONFIG_SPAM_THETA has no effect",
-        SPAM_STEP,
+        "adamw.reference:step",
         "if theta > 0:",
         "if False:",
         check("1", "moments"),
@@ -135,7 +132,7 @@ SPAMS = [
     Mutant(
         "spam-clips-after-reset",
         "SPAM clips in the 20 steps after a reset",
-        SPAM,
+        "spam:AdamWSPAM.begin",
         "if j >= UNCLIPPED",
         "if t >= UNCLIPPED",
         Test(
@@ -145,7 +142,7 @@ SPAMS = [
     Mutant(
         "spam-counts-twice",
         "SPAM counts every step twice",
-        SPAM,
+        "spam:AdamWSPAM.begin",
         'group["step"] = t + 1',
         'group["step"] = t + 2',
         check("1", "moments"),
@@ -153,7 +150,7 @@ SPAMS = [
     Mutant(
         "spam-never-resets",
         "SPAM never resets the moments",
-        SPAM,
+        "spam:AdamWSPAM.begin",
         "if after_reset and j == 0:",
         "if False:",
         check("1", "moments"),
@@ -161,7 +158,7 @@ SPAMS = [
     Mutant(
         "spam-resets-one",
         "a reset leaves the second moment",
-        SPAM,
+        "spam:AdamWSPAM.begin",
         "            torch._foreach_zero_(v)\n",
         "",
         check("1", "moments"),
@@ -169,7 +166,7 @@ SPAMS = [
     Mutant(
         "spam-correction-never-reset",
         "the bias correction counts from the first step, reset or not",
-        SPAM,
+        "spam:AdamWSPAM.begin",
         'n = (j if group["reset_correction"] else t) + 1',
         "n = t + 1",
         check("1", "moments"),
@@ -177,7 +174,7 @@ SPAMS = [
     Mutant(
         "spam-never-rewarms",
         "the learning rate is whole right after a reset",
-        SPAM,
+        "spam:AdamWSPAM.begin",
         'rewarming(j, group["warmup"]) if after_reset else 1.0',
         "1.0",
         check("1", "moments"),
@@ -185,7 +182,7 @@ SPAMS = [
     Mutant(
         "spam-warms-decay",
         "the re-warm-up scales decay too",
-        SPAM,
+        "spam:AdamWSPAM.begin",
         '"keep": 1 - lr * group["weight_decay"],',
         '"keep": 1 - lr * scale * group["weight_decay"],',
         Test(f"{SPAM_TESTS}::test_decay_is_not_scaled_after_a_reset"),
@@ -193,7 +190,7 @@ SPAMS = [
     Mutant(
         "spam-decay-off",
         "SPAM's weights do not decay",
-        SPAM,
+        "spam:AdamWSPAM.begin",
         '"keep": 1 - lr * group["weight_decay"],',
         '"keep": 1.0,',
         check("1", "update and decay"),
@@ -201,7 +198,7 @@ SPAMS = [
     Mutant(
         "spam-kernel-clips-silence",
         "on a GPU, SPAM clips to 0 where v = 0",
-        SPAM_KERNEL,
+        "adamw.kernel:_step",
         "tl.where((v > 0) & (g > bound), bound, g)",
         "tl.where(g > bound, bound, g)",
         Test("tests/kernels/test_adamw.py::test_in_the_interpreter"),
@@ -209,7 +206,7 @@ SPAMS = [
     Mutant(
         "spam-kernel-decays-step",
         "on a GPU, the step is scaled by the decay too",
-        SPAM_KERNEL,
+        "adamw.kernel:_step",
         "p = p * keep - size * tl.div_rn(m, below)",
         "p = (p - size * tl.div_rn(m, below)) * keep",
         Test("tests/kernels/test_adamw.py::test_in_the_interpreter"),
@@ -217,7 +214,7 @@ SPAMS = [
     Mutant(
         "one-pass-norm-with-pruned",
         "in one pass, gradients of pruned weights count in the norm",
-        UPDATE,
+        "update:OnePass.step",
         "backend.square_sum(self._gradients(one), one.masks)",
         "backend.square_sum(self._gradients(one), None)",
         Test(UPDATE_TESTS),
@@ -225,7 +222,7 @@ SPAMS = [
     Mutant(
         "one-pass-never-clips",
         "in one pass, GRAD_CLIP has no effect",
-        UPDATE,
+        "update:OnePass.step",
         "scale=scale,",
         "scale=None,",
         Test(UPDATE_TESTS),
@@ -233,7 +230,7 @@ SPAMS = [
     Mutant(
         "one-pass-stale-copies",
         "in one pass, the bf16 copies are not written",
-        UPDATE,
+        "update:OnePass.step",
         "copies=one.copies,",
         "copies=None,",
         Test(UPDATE_TESTS),
@@ -241,7 +238,7 @@ SPAMS = [
     Mutant(
         "one-pass-grows-back",
         "in one pass, pruned weights are stepped",
-        UPDATE,
+        "update:OnePass.step",
         "masks=one.masks,",
         "masks=None,",
         Test(UPDATE_TESTS),
@@ -249,7 +246,7 @@ SPAMS = [
     Mutant(
         "one-pass-low-sums",
         "in one pass, micro-batches are added up in bf16",
-        UPDATE,
+        "update:OnePass.__init__",
         "self.direct = direct and not self.scored",
         "self.direct = not self.scored",
         Test(UPDATE_TESTS),

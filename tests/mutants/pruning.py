@@ -2,11 +2,6 @@
 
 from tests.mutants.mutant import Check, Mutant, Test, check
 
-PRUNER, LAYERS = "gpt2/pruning/pruner.py", "gpt2/pruning/layers.py"
-SCHEDULE, SETTINGS = "gpt2/pruning/schedule.py", "gpt2/optimsettings.py"
-CHOICE, KERNEL = "kernels/pruning/reference.py", "kernels/pruning/kernel.py"
-CHECKPOINT = "gpt2/checkpoint.py"
-UPDATE = "gpt2/update.py"
 CHOICE_TESTS = "tests/kernels/test_pruning.py"
 BY_HAND = Test(f"{CHOICE_TESTS}::test_the_kernel_by_hand")
 
@@ -26,7 +21,7 @@ CRITERIA = [
     Mutant(
         "magnitude-signed",
         "magnitude is the weight with its sign",
-        CHOICE,
+        "pruning.reference",
         '"magnitude": lambda w, m, v: w.abs(),',
         '"magnitude": lambda w, m, v: w,',
         check("1", "expectations"),
@@ -34,7 +29,7 @@ CRITERIA = [
     Mutant(
         "hybrid-without-v",
         "hybrid is not divided by the root of the second moment",
-        CHOICE,
+        "pruning.reference",
         "(w * m).abs() * w.abs() / (v.sqrt() + EPS)",
         "(w * m).abs() * w.abs()",
         state("HYBRID"),
@@ -42,7 +37,7 @@ CRITERIA = [
     Mutant(
         "gradient-without-root",
         "gradient_magnitude takes |m| for its root",
-        CHOICE,
+        "pruning.reference",
         "w.abs() * m.abs().sqrt(),",
         "w.abs() * m.abs(),",
         state("GRADIENT_MAGNITUDE"),
@@ -50,7 +45,7 @@ CRITERIA = [
     Mutant(
         "movement-state-sign",
         "from the state, what moves away from zero goes",
-        CHOICE,
+        "pruning.reference",
         "-w.sign() * m / (v.sqrt() + EPS)",
         "w.sign() * m / (v.sqrt() + EPS)",
         state("MOVEMENT"),
@@ -58,7 +53,7 @@ CRITERIA = [
     Mutant(
         "coherence-squared",
         "coherence's last factor is not a root",
-        CHOICE,
+        "pruning.reference",
         "(m * m / (v + EPS)).sqrt()",
         "(m * m / (v + EPS))",
         state("COHERENCE"),
@@ -66,7 +61,7 @@ CRITERIA = [
     Mutant(
         "variance-square-root",
         "variance takes the square root of v, not the fourth root",
-        CHOICE,
+        "pruning.reference",
         "w.abs() * v.sqrt().sqrt()",
         "w.abs() * v.sqrt()",
         state("VARIANCE"),
@@ -74,7 +69,7 @@ CRITERIA = [
     Mutant(
         "layers-alike",
         "layer_adaptive takes as much from every block",
-        LAYERS,
+        "layers",
         "FIRST, LAST = 0.7, 1.3",
         "FIRST, LAST = 1.0, 1.0",
         state("LAYER_ADAPTIVE"),
@@ -82,7 +77,7 @@ CRITERIA = [
     Mutant(
         "layers-not-redistributed",
         "what a full block cannot take goes anywhere, not by the factors",
-        LAYERS,
+        "layers:sparsities",
         "over = {i for i in free if scale * factors[i] > 1}",
         "over = set()",
         state("LAYER_ADAPTIVE", PRUNING_SPARSITY="0.9"),
@@ -90,7 +85,7 @@ CRITERIA = [
     Mutant(
         "movement-sign",
         "external movement adds w · g",
-        PRUNER,
+        "pruner:Pruner.before_step",
         "gradients, value=-1.0)",
         "gradients, value=1.0)",
         sparse(PRUNING_MOVEMENT="y"),
@@ -98,7 +93,7 @@ CRITERIA = [
     Mutant(
         "movement-of-one-step",
         "external movement forgets the steps before",
-        PRUNER,
+        "pruner:Pruner.before_step",
         "            moved = list(self.scores.values())\n",
         "            moved = list(self.scores.values())\n"
         "            torch._foreach_zero_(moved)\n",
@@ -107,7 +102,7 @@ CRITERIA = [
     Mutant(
         "movement-scores-not-saved",
         "a checkpoint leaves movement's scores out",
-        PRUNER,
+        "pruner:Pruner.state",
         'return {"masks": self.masks, "scores": self.scores}',
         'return {"masks": self.masks}',
         sparse("save and resume", PRUNING_MOVEMENT="y"),
@@ -115,7 +110,7 @@ CRITERIA = [
     Mutant(
         "movement-scores-not-loaded",
         "a resumed run begins with movement's scores at zero",
-        PRUNER,
+        "pruner:Pruner.load",
         "                value.copy_(state[kind][name])\n",
         '                if kind == "masks":\n'
         "                    value.copy_(state[kind][name])\n",
@@ -127,7 +122,7 @@ CHOSEN = [
     Mutant(
         "pruned-are-ranked",
         "pruned weights are ranked with the live ones",
-        CHOICE,
+        "pruning.reference:ranked",
         "key = key.masked_fill(mask, NOT_RANKED)",
         "key = key.clone()",
         check("1", "expectations"),
@@ -135,7 +130,7 @@ CHOSEN = [
     Mutant(
         "highest-go",
         "the weights that score highest go",
-        CHOICE,
+        "pruning.reference:prune_lowest.keys",
         "yield ranked(ordered(score(w, m, v)), mask, pattern)",
         "yield ranked(ordered(-score(w, m, v)), mask, pattern)",
         check("1", "expectations"),
@@ -143,7 +138,7 @@ CHOSEN = [
     Mutant(
         "ties-last",
         "of equal weights those of the highest index go",
-        CHOICE,
+        "pruning.reference:prune_lowest",
         ".flatten().nonzero().flatten()[:left]",
         ".flatten().nonzero().flatten().flip(0)[:left]",
         Test(f"{CHOICE_TESTS}::test_many_weights_in_many_updates[tied-1000-reference]"),
@@ -151,7 +146,7 @@ CHOSEN = [
     Mutant(
         "ties-all",
         "every matrix loses as many of the ties",
-        CHOICE,
+        "pruning.reference:prune_lowest",
         "        left -= len(ties)\n",
         "",
         Test(f"{CHOICE_TESTS}::test_many_weights_in_many_updates[tied-1000-reference]"),
@@ -159,7 +154,7 @@ CHOSEN = [
     Mutant(
         "negatives-backwards",
         "negative scores are in reverse order",
-        CHOICE,
+        "pruning.reference:ordered",
         "return bits ^ ((bits >> 31) & 0x7FFFFFFF)",
         "return bits",
         sparse(PRUNING_MOVEMENT="y"),
@@ -167,7 +162,7 @@ CHOSEN = [
     Mutant(
         "three-of-four",
         "the pattern 2:4 takes three of four",
-        CHOICE,
+        "pruning.reference:ranked",
         "place >= 2 - pruned",
         "place >= 3 - pruned",
         sparse(PRUNING_MAGNITUDE="y", PATTERN_2_4="y"),
@@ -175,7 +170,7 @@ CHOSEN = [
     Mutant(
         "four-again",
         "the pattern 2:4 forgets which of the four went before",
-        CHOICE,
+        "pruning.reference:ranked",
         "place >= 2 - pruned",
         "place >= 2",
         sparse(PRUNING_MAGNITUDE="y", PATTERN_2_4="y"),
@@ -183,7 +178,7 @@ CHOSEN = [
     Mutant(
         "kernel-ranks-pruned",
         "on a GPU, pruned weights are ranked",
-        KERNEL,
+        "pruning.kernel:_keys",
         "live = inside & (pruned == 0)",
         "live = inside",
         BY_HAND,
@@ -191,7 +186,7 @@ CHOSEN = [
     Mutant(
         "kernel-ties-last",
         "on a GPU, of equal weights those of the highest index go",
-        KERNEL,
+        "pruning.kernel:_mark",
         "(index <= tl.load(last))",
         "(index > tl.load(last))",
         BY_HAND,
@@ -202,7 +197,7 @@ MASKS = [
     Mutant(
         "cubic-inverted",
         "the cubic schedule runs backwards",
-        SCHEDULE,
+        "pruning.schedule:cubic",
         "final + (INITIAL - final) * (1 - p) ** 3",
         "INITIAL + (final - INITIAL) * p**3",
         check("1", "expectations"),
@@ -210,7 +205,7 @@ MASKS = [
     Mutant(
         "cubic-linear",
         "the schedule is linear",
-        SCHEDULE,
+        "pruning.schedule:cubic",
         "* (1 - p) ** 3",
         "* (1 - p)",
         check("1", "expectations"),
@@ -218,7 +213,7 @@ MASKS = [
     Mutant(
         "start-ignored",
         "CONFIG_PRUNING_START does not arrive",
-        SCHEDULE,
+        "pruning.schedule:progress",
         "(spent - start) / (end - start)",
         "spent / end",
         check("1", "expectations"),
@@ -226,7 +221,7 @@ MASKS = [
     Mutant(
         "embedding-pruned",
         "embeddings are pruned too",
-        PRUNER,
+        "pruner:covered",
         'if name.startswith("h.") and parameter.dim() == 2',
         "if parameter.dim() == 2",
         check("1", "expectations"),
@@ -234,7 +229,7 @@ MASKS = [
     Mutant(
         "weights-of-pruned",
         "masks are kept but not applied to the weights",
-        PRUNER,
+        "pruner:Pruner._zeroed",
         "return [self._values(), *kept]",
         "return kept",
         check("1", "expectations"),
@@ -242,7 +237,7 @@ MASKS = [
     Mutant(
         "state-of-pruned",
         "the optimizer state of pruned weights is kept",
-        PRUNER,
+        "pruner:Pruner._zeroed",
         "return [self._values(), *kept]",
         "return [self._values()]",
         check("1", "expectations"),
@@ -250,7 +245,7 @@ MASKS = [
     Mutant(
         "momentum-of-pruned",
         "the momentum of pruned weights is kept, moments are not",
-        PRUNER,
+        "pruner:Pruner._zeroed",
         "if torch.is_tensor(value) and value.dim() == 2",
         'if name.startswith("exp_avg")',
         sparse(OPTIMIZER_SGD="y", PRUNING_MAGNITUDE="y"),
@@ -258,7 +253,7 @@ MASKS = [
     Mutant(
         "amsgrad-of-pruned",
         "the largest second moment of pruned weights is kept",
-        PRUNER,
+        "pruner:Pruner._zeroed",
         "if torch.is_tensor(value) and value.dim() == 2",
         'if name.startswith("exp_avg")',
         sparse(OPTIMIZER_ADAMWADV="y", PRUNING_MAGNITUDE="y"),
@@ -266,7 +261,7 @@ MASKS = [
     Mutant(
         "muon-moves-pruned",
         "Muon moves pruned weights between updates",
-        PRUNER,
+        "pruner:Pruner.after_step",
         'elif self.pruned and self.optim.kind == "muon":',
         "elif False:",
         sparse(OPTIMIZER_MUON="y", PRUNING_MAGNITUDE="y"),
@@ -274,7 +269,7 @@ MASKS = [
     Mutant(
         "gradients-of-pruned",
         "gradients of pruned weights are kept",
-        PRUNER,
+        "pruner:Pruner.before_step",
         "        if self.pruned:\n",
         "        if False:\n",
         check("1", "expectations"),
@@ -282,7 +277,7 @@ MASKS = [
     Mutant(
         "clip-before-masks",
         "gradients of pruned weights have a part in the norm that is clipped",
-        UPDATE,
+        "update:Update.step",
         "        if self.pruner is not None:\n"
         "            self.pruner.before_step()\n"
         "        norm = torch.nn.utils.clip_grad_norm_(self.params, self.clip)\n",
@@ -297,7 +292,7 @@ MASKS = [
     Mutant(
         "update-while-settling",
         "masks are updated while a SPAM reset settles",
-        PRUNER,
+        "pruner:Pruner.due",
         "if (p < 1 and steps % frequency) or self.optim.settling(steps):",
         "if p < 1 and steps % frequency:",
         sparse(
@@ -310,7 +305,7 @@ MASKS = [
     Mutant(
         "settling-one-late",
         "a SPAM reset settles one step later than it happens",
-        SETTINGS,
+        "optimsettings:OptimSettings.settling",
         "return (steps - 1) % self.spam_interval < self.spam_warmup",
         "return steps % self.spam_interval < self.spam_warmup",
         Test("tests/gpt2/test_spam.py::test_settling_follows_the_real_resets"),
@@ -318,7 +313,7 @@ MASKS = [
     Mutant(
         "checkpoint-without-masks",
         "a resumed run has no masks",
-        CHECKPOINT,
+        "checkpoint:_resume",
         'pruner.load(state["pruning"])',
         "pass",
         check("1", "save and resume"),
@@ -326,7 +321,7 @@ MASKS = [
     Mutant(
         "resume-forgets-sparsity",
         "a resumed run has its masks, but counts no pruned weight",
-        PRUNER,
+        "pruner:Pruner.load",
         "self.pruned = sum(int(mask.sum()) for mask in self.masks.values())",
         "self.pruned = 0",
         check("1", "save and resume"),

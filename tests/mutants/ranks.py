@@ -2,10 +2,6 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-REPLICA, CORPUS, SAMENESS = "gpt2/replica.py", "gpt2/corpus.py", "gpt2/sameness.py"
-DISTRIBUTED, CHECKPOINT = "gpt2/distributed.py", "gpt2/checkpoint.py"
-EVALUATE, PRECISION = "gpt2/evaluate.py", "gpt2/precision.py"
-STOPPING = "gpt2/stopping.py"
 ONE, WHO = "tests/gpt2/test_replica.py", "tests/gpt2/test_distributed.py"
 MEAN = Test(f"{ONE}::test_the_mean_over_ranks_is_the_gradient")
 
@@ -13,7 +9,7 @@ RANKS = [
     Mutant(
         "ranks-sum-at-first",
         "the ranks sum before the last micro-batch, which stays with each",
-        REPLICA,
+        "replica:Replica.micro_batch",
         "elif last:",
         "elif not last:",
         MEAN,
@@ -21,7 +17,7 @@ RANKS = [
     Mutant(
         "ranks-divided-twice",
         "the mean over the ranks is divided by their number once more",
-        REPLICA,
+        "replica:_mean_in_fp32",
         "sums.div_(world)",
         "sums.div_(world**2)",
         MEAN,
@@ -29,7 +25,7 @@ RANKS = [
     Mutant(
         "ranks-clip-alone",
         "each rank clips what it sends, before the sum",
-        REPLICA,
+        "replica:_mean_in_fp32",
         "sums.div_(world)",
         "sums.mul_(0.05 / sums.norm()).div_(world)",
         MEAN,
@@ -37,7 +33,7 @@ RANKS = [
     Mutant(
         "ranks-collect-twice",
         "the last micro-batch of the bf16 copy counts again after the sum",
-        REPLICA,
+        "replica:Replica.micro_batch",
         "self.weights.drop()",
         "self.weights.collect()",
         MEAN,
@@ -45,7 +41,7 @@ RANKS = [
     Mutant(
         "ranks-last-only",
         "the bf16 copy's gradients of earlier micro-batches are left out",
-        PRECISION,
+        "precision:WorkingCopy.collected",
         "                piece_n += master.grad.flatten()\n",
         "                pass\n",
         MEAN,
@@ -53,7 +49,7 @@ RANKS = [
     Mutant(
         "ranks-same-slice",
         "every rank reads rank 0's samples",
-        CORPUS,
+        "corpus:Corpus.batches.fetch",
         "sizes.accumulation, rank, sizes.ranks",
         "sizes.accumulation, 0, sizes.ranks",
         Test(f"{WHO}::test_the_same_tokens_in_the_same_order"),
@@ -61,7 +57,7 @@ RANKS = [
     Mutant(
         "ranks-same-dropout",
         "all ranks drop the same elements",
-        DISTRIBUTED,
+        "distributed:dropout_seed",
         "    if rank == 0:\n        return seed\n",
         "    return seed\n",
         Test(f"{WHO}::test_dropout_differs_by_rank_and_seed"),
@@ -69,7 +65,7 @@ RANKS = [
     Mutant(
         "ranks-generators-of-0",
         "a resumed rank draws what rank 0 draws",
-        CHECKPOINT,
+        "checkpoint:_resume",
         'torch.set_rng_state(state["rng"][rank]["cpu"])',
         'torch.set_rng_state(state["rng"][0]["cpu"])',
         Test(f"{ONE}::test_each_rank_gets_its_own_generators_back"),
@@ -77,7 +73,7 @@ RANKS = [
     Mutant(
         "ranks-evaluate-everything",
         "each rank adds all windows to the sum",
-        EVALUATE,
+        "evaluate:evaluate",
         "range(ranks.rank, len(starts), ranks.world)",
         "range(len(starts))",
         Test(f"{ONE}::test_ranks_share_the_windows_of_an_evaluation"),
@@ -85,7 +81,7 @@ RANKS = [
     Mutant(
         "ranks-stop-alone",
         "a rank stops for its own signal only",
-        STOPPING,
+        "stopping:StopSignals.requested",
         "self.number = self.ranks.highest(self._came)",
         "self.number = self._came",
         Test(f"{ONE}::test_a_signal_to_another_rank_is_one_to_this"),
@@ -93,7 +89,7 @@ RANKS = [
     Mutant(
         "ranks-signal-lost",
         "a signal that comes while the ranks agree is forgotten",
-        STOPPING,
+        "stopping:StopSignals.requested",
         "self.number = self.ranks.highest(self._came)",
         "self._came = self.number = self.ranks.highest(self._came)",
         Test(f"{ONE}::test_a_signal_while_the_ranks_talk_is_kept"),
@@ -101,7 +97,7 @@ RANKS = [
     Mutant(
         "ranks-masks-unseen",
         "masks that differ between ranks go unnoticed",
-        SAMENESS,
+        "sameness:require_same",
         "pruner.state() if pruner else {}",
         "{}",
         Test(f"{ONE}::test_masks_are_compared_too"),
@@ -109,7 +105,7 @@ RANKS = [
     Mutant(
         "ranks-sum-unordered",
         "the checksum does not see elements that changed places",
-        SAMENESS,
+        "sameness:_weighted",
         "(sums * (2 * torch.arange(len(sums), device=sums.device) + 1)).sum()",
         "sums.sum()",
         Test(f"{WHO}::test_exchanged_elements_change_the_checksum"),
@@ -117,7 +113,7 @@ RANKS = [
     Mutant(
         "ranks-own-clocks",
         "each rank looks at its own clock for a time budget",
-        "gpt2/trainer.py",
+        "trainer:Trainer.__init__",
         "            run.ranks.first,\n",
         "            lambda seconds: seconds,\n",
         Test(

@@ -2,8 +2,6 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-ENERGY, COSTS, HEADS = "matrix/energy.py", "matrix/costs.py", "matrix/heads.py"
-BASELINE, RUNS, LEDGER = "matrix/baseline.py", "matrix/runs.py", "matrix/ledger.py"
 ENERGY_TESTS = "tests/matrix/test_energy.py"
 COSTS_TESTS = "tests/matrix/test_costs.py"
 BASELINE_TESTS = "tests/matrix/test_baseline.py"
@@ -13,7 +11,7 @@ NUMBERS = [
     Mutant(
         "energy-gap-filled",
         "energy is invented where no sample was taken",
-        ENERGY,
+        "energy:measure",
         "if end - start > LONGEST:",
         "if False:",
         Test(f"{ENERGY_TESTS}::test_a_gap_is_reported_and_not_integrated"),
@@ -21,7 +19,7 @@ NUMBERS = [
     Mutant(
         "energy-left-sum",
         "power is taken from the beginning of every interval",
-        ENERGY,
+        "energy:measure",
         "(first + last) / 2",
         "first",
         Test(f"{ENERGY_TESTS}::test_a_trapezoid_by_hand"),
@@ -29,7 +27,7 @@ NUMBERS = [
     Mutant(
         "energy-between-attempts",
         "attempts are integrated as one",
-        ENERGY,
+        "energy:measure",
         'if row["attempt"] == attempt]',
         "]",
         Test(f"{ENERGY_TESTS}::test_attempts_are_measured_apart"),
@@ -37,7 +35,7 @@ NUMBERS = [
     Mutant(
         "front-of-either",
         "lower in one of loss and cost is enough to dominate",
-        COSTS,
+        "costs:_dominates",
         "return cost <= its_cost and loss <= its_loss and one.at != other.at",
         "return (cost < its_cost or loss < its_loss) and one.at != other.at",
         Test(f"{COSTS_TESTS}::test_a_front_by_hand"),
@@ -45,7 +43,7 @@ NUMBERS = [
     Mutant(
         "front-of-the-control-again",
         "an A/A arm can be on a front",
-        COSTS,
+        "costs:front",
         "[point for point in found if not point.again]",
         "list(found)",
         Test(f"{COSTS_TESTS}::test_the_control_again_is_on_no_front"),
@@ -53,7 +51,7 @@ NUMBERS = [
     Mutant(
         "cache-that-only-grows",
         "the bytes of the cache leave out what does not grow",
-        COSTS,
+        "costs:cache_bytes",
         "return layers * (context * grows + constant) * size",
         "return layers * context * grows * size",
         Test(f"{COSTS_TESTS}::test_the_cache_in_bytes"),
@@ -61,7 +59,7 @@ NUMBERS = [
     Mutant(
         "undefined-is-zero",
         "a statistic that is not defined counts as 0",
-        HEADS,
+        "heads:_numbers",
         "return [v for v in (value if _listed(value) else [value]) if v is not None]",
         "return [v or 0.0 for v in (value if _listed(value) else [value])]",
         Test("tests/matrix/test_heads.py::test_what_is_not_defined_is_left_out"),
@@ -72,7 +70,7 @@ COMPARABLE = [
     Mutant(
         "baseline-threads-unread",
         "a control run may have had other threads",
-        "matrix/reasons.py",
+        "reasons:changed_parts",
         'if old["threads"] != subject.identity["threads"]:',
         "if False:",
         Test(f"{BASELINE_TESTS}::test_other_threads_are_refused"),
@@ -80,7 +78,7 @@ COMPARABLE = [
     Mutant(
         "baseline-hash-unread",
         "a reused run may carry another hash than its parts give",
-        BASELINE,
+        "baseline:_differences",
         "if not parts and told != {hash_}:",
         "if False:",
         Test(f"{BASELINE_TESTS}::test_a_record_that_contradicts_itself_is_refused"),
@@ -88,7 +86,7 @@ COMPARABLE = [
     Mutant(
         "baseline-changes-of-its-own",
         "what another study's control changes is allowed to differ here",
-        RUNS,
+        "runs:_read",
         'own = {"control": True, "changes": list(place.changes)}',
         'own = {"control": True}',
         Test(
@@ -99,7 +97,7 @@ COMPARABLE = [
     Mutant(
         "compile-may-differ",
         "one arm may be compiled and the other not",
-        LEDGER,
+        "ledger",
         '    ("compile", "summary.facts.compile"),\n',
         "",
         Test(f"{TRAPS}::test_a_property_that_must_match[all seeds-compile]"),
@@ -107,7 +105,7 @@ COMPARABLE = [
     Mutant(
         "resumed-under-anything",
         "a run may change its torch halfway",
-        LEDGER,
+        "ledger:mixed",
         "            if len(values) > 1:\n                order",
         "            if False:\n                order",
         Test(f"{TRAPS}::test_a_run_resumed_under_another_torch"),

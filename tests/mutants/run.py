@@ -17,15 +17,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from queue import SimpleQueue
 
-from tests.mutants.catalogue import MUTANTS, page
-from tests.mutants.mutant import Check, Mutant, Test
+from tests.mutants.catalogue import MUTANTS, table
+from tests.mutants.mutant import Check, Mutant, Test, matches
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "mutants.md"
 SURVIVES = "survives"
 PATIENCE = 180  # seconds for one catcher
 # How pytest's report of a failed test begins when an assertion failed, and not
@@ -108,10 +106,10 @@ class Outcome:
     seconds: float
 
 
-def main(patterns: Sequence[str], workers: int, write: bool) -> int:
+def main(patterns: Sequence[str], workers: int) -> int:
     """0 when every chosen mutant was caught."""
     began = time.monotonic()
-    chosen = [m for m in MUTANTS if _matches(m.id, patterns)]
+    chosen = [m for m in MUTANTS if matches(m.id, patterns)]
     if not chosen:
         print(f"no mutant is called {' '.join(patterns)}", file=sys.stderr)
         return 1
@@ -134,13 +132,7 @@ def main(patterns: Sequence[str], workers: int, write: bool) -> int:
         f"mutants: {len(chosen) - len(alive)} of {len(chosen)} caught, "
         f"{time.monotonic() - began:.0f} s"
     )
-    if write and not alive:
-        PAGE.write_text(page())
     return 1 if alive else 0
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return not patterns or any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def _share(copies: list[Copy], jobs: Sequence, work: Callable) -> list:
@@ -170,13 +162,13 @@ def attempt(copy: Copy, mutant: Mutant) -> Outcome:
     """Apply the mutant, run its catcher, restore; one line on the terminal."""
     began = time.monotonic()
     try:
-        text = mutant.apply(copy.root)
+        path, text = mutant.apply(copy.root)
     except ValueError as stale:
         return Outcome(mutant, str(stale), 0.0)
     try:
         problem = caught(copy, mutant.catcher)
     finally:
-        (copy.root / mutant.file).write_text(text)
+        path.write_text(text)
     seconds = time.monotonic() - began
     by = mutant.catcher
     shown = f"{by}: {by.promise}" if isinstance(by, Check) else str(by)
@@ -247,10 +239,8 @@ def _crash(done: Done) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(
-        main(
-            os.environ.get("MUTANTS", "").split(),
-            int(os.environ.get("WORKERS") or os.cpu_count() or 1),
-            os.environ.get("WRITE") == "1",
-        )
-    )
+    patterns = os.environ.get("MUTANTS", "").split()
+    if sys.argv[1:] == ["--list"]:
+        print(table(patterns))
+        sys.exit()
+    sys.exit(main(patterns, int(os.environ.get("WORKERS") or os.cpu_count() or 1)))

@@ -2,8 +2,6 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-FINITE, CHECKPOINT, TRAINER = "gpt2/finite.py", "gpt2/checkpoint.py", "gpt2/trainer.py"
-WATCHDOG, LOCAL = "matrix/launch/watchdog.py", "matrix/launch/local.py"
 SURVIVE, DISK = "tests/gpt2/test_survive.py", "tests/gpt2/test_survive_disk.py"
 DOG, AGAIN = "tests/matrix/test_watchdog.py", "tests/matrix/test_again.py"
 
@@ -11,7 +9,7 @@ SURVIVAL = [
     Mutant(
         "sentinel-one-late",
         "a step that diverged is named one too late",
-        FINITE,
+        "finite:Sentinel.watch",
         "self._looks.append(_Look(step, numbers",
         "self._looks.append(_Look(step + 1, numbers",
         Test(f"{SURVIVE}::test_on_a_gpu_the_step_is_found_late_and_is_the_right_one"),
@@ -19,7 +17,7 @@ SURVIVAL = [
     Mutant(
         "sentinel-waits",
         "every step waits for the device",
-        FINITE,
+        "finite:Sentinel.watch",
         "len(self._looks) > DELAY or self.alone and self._looks[0].arrived.query()",
         "True",
         Test(f"{SURVIVE}::test_on_a_gpu_nothing_is_waited_for_in_the_meantime"),
@@ -27,7 +25,7 @@ SURVIVAL = [
     Mutant(
         "diverged-after-checkpoint",
         "the checkpoint beside a diverged step is one after it",
-        CHECKPOINT,
+        "checkpoint:newest",
         "if int(p.stem[5:]) <= step]",
         "if int(p.stem[5:]) < step]",
         Test(
@@ -37,7 +35,7 @@ SURVIVAL = [
     Mutant(
         "generators-after-the-step",
         "the generators kept are those after the step",
-        TRAINER,
+        "trainer:Trainer._step",
         "self.sentinel.watch(step, self._loss, self._norm, states)",
         "self.sentinel.watch(step, self._loss, self._norm, generators(self.kind))",
         Test(
@@ -47,7 +45,7 @@ SURVIVAL = [
     Mutant(
         "checkpoint-unchecked",
         "a flipped bit of a checkpoint becomes another weight",
-        CHECKPOINT,
+        "checkpoint:_load",
         "damaged = archive.testzip()",
         "damaged = None",
         Test(f"{SURVIVE}::test_a_checkpoint_damaged_anywhere_is_left_out"),
@@ -55,7 +53,7 @@ SURVIVAL = [
     Mutant(
         "stop-without-deadline",
         "a step that never ends is never left",
-        "gpt2/stopping.py",
+        "stopping:Deadline.__enter__",
         "signal.set_wakeup_fd(self._write.fileno())",
         "-1",
         Test(f"{SURVIVE}::test_a_step_that_never_ends_is_left_in_time"),
@@ -63,7 +61,7 @@ SURVIVAL = [
     Mutant(
         "short-row-stays",
         "what a full disk took of a row stays in the file",
-        "records/jsonl.py",
+        "jsonl:Appender.append",
         "os.ftruncate(self._fd, size)",
         "pass",
         Test("tests/records/test_jsonl.py::test_a_short_write_is_an_error"),
@@ -71,7 +69,7 @@ SURVIVAL = [
     Mutant(
         "attempt-by-wall-clock",
         "an attempt's seconds follow the clock that was set back",
-        "records/attempts.py",
+        "attempts:spent",
         'total += row["seconds"]',
         'total += row["time"] - starts[row["attempt"]]',
         Test(
@@ -82,7 +80,7 @@ SURVIVAL = [
     Mutant(
         "watchdog-asleep",
         "a heartbeat that stops is never seen",
-        WATCHDOG,
+        "watchdog:Watchdog.still",
         "if not self.limit or now - since < self.limit:",
         "if True:",
         Test(f"{DOG}::test_a_heartbeat_that_stops_is_seen_once_per_limit"),
@@ -90,7 +88,7 @@ SURVIVAL = [
     Mutant(
         "watchdog-kills-strangers",
         "a process that has the number of a dead one is signalled",
-        WATCHDOG,
+        "watchdog:_trains",
         'return str(cell.path).encode() in command.split(b"\\0")',
         "return bool(command)",
         Test(f"{DOG}::test_a_number_that_came_again_is_not_killed"),
@@ -98,7 +96,7 @@ SURVIVAL = [
     Mutant(
         "diverged-again",
         "a diverged cell is run by every make",
-        "matrix/plan.py",
+        "plan:Plan.pending",
         'else {"done", "diverged"}',
         'else {"done"}',
         Test(f"{DOG}::test_diverged_cells_are_left_alone_until_asked_for"),
@@ -106,7 +104,7 @@ SURVIVAL = [
     Mutant(
         "failure-of-before",
         "a failure of before keeps a cell from being run",
-        LOCAL,
+        "launch.local:Runner._settled",
         "stamp(cell.dir) != self._before[cell.hash]",
         "True",
         Test(f"{DOG}::test_a_clock_that_was_ahead_does_not_hold_a_cell_back"),
@@ -114,7 +112,7 @@ SURVIVAL = [
     Mutant(
         "rerun-overwrites",
         "the second rerun takes the place of the first",
-        "matrix/again.py",
+        "again:_aside",
         "number += 1",
         "break",
         Test(f"{AGAIN}::test_rerun_moves_aside_and_overwrites_nothing"),
@@ -122,7 +120,7 @@ SURVIVAL = [
     Mutant(
         "gpu-zero-for-unknown",
         "what the driver does not give is written as 0",
-        "gpt2/monitor.py",
+        "monitor:row_of",
         "n: reading[quantity]\n"
         "            for n, reading in enumerate(readings)\n"
         "            if quantity in reading\n",

@@ -1,36 +1,69 @@
-"""The list is sound and documented; `make test-mutants` runs it."""
+"""The list is sound; `make test-mutants` runs it."""
 
 import shutil
 
 import pytest
 
-from tests.mutants.catalogue import MUTANTS, page
-from tests.mutants.mutant import Mutant, Test, check
-from tests.mutants.run import PAGE, ROOT, Copy, attempt, caught
+from tests.mutants.catalogue import MUTANTS, table
+from tests.mutants.mutant import ROOMS, Mutant, Test, check
+from tests.mutants.run import ROOT, Copy, attempt, caught
 
 
 def test_ids_are_names_of_one_mutant_each():
     assert len({mutant.id for mutant in MUTANTS}) == len(MUTANTS) >= 45
 
 
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory):
+    """The rooms that mutants change, on their own."""
+    root = tmp_path_factory.mktemp("rooms")
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, root / room)
+    return root
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.id)
-def test_the_source_is_where_the_mutant_expects_it(mutant, tmp_path):
-    copy = tmp_path / mutant.file
-    copy.parent.mkdir(parents=True)
-    shutil.copy(ROOT / mutant.file, copy)
-    assert mutant.apply(tmp_path) != copy.read_text()
-    compile(copy.read_text(), mutant.file, "exec")
+def test_the_source_is_where_the_mutant_expects_it(mutant, rooms):
+    path, text = mutant.apply(rooms)
+    changed = path.read_text()
+    path.write_text(text)
+    assert changed != text == (ROOT / path.relative_to(rooms)).read_text()
+    compile(changed, path, "exec")
 
 
-def test_the_page_lists_them():
-    assert PAGE.read_text() == page(), "WRITE=1 make test-mutants writes it"
+def test_the_table_lists_those_that_fit():
+    assert all(f"\n| {mutant.id} | " in table([]) for mutant in MUTANTS)
+    fitting = [m for m in MUTANTS if m.id.startswith("ra-")]
+    assert table(["ra-*"]).count("\n| ") == len(fitting) + 1  # its own head
 
 
-def test_a_mutant_without_its_source(tmp_path):
-    (tmp_path / "a.py").write_text("x = 1\nx = 1\n")
-    mutant = Mutant("twice", "", "a.py", "x = 1", "x = 2", Test("a.py"))
-    with pytest.raises(ValueError, match="twice: a.py holds 'x = 1' 2 times, not once"):
-        mutant.apply(tmp_path)
+TWICE = "x = 1\nx = 1\n\n\ndef f():\n    x = 1\n\n\nclass A:\n    def f(self):\n        y = 1\n"
+
+
+@pytest.mark.parametrize(
+    "place, told",
+    {
+        "a": "twice: a holds 'x = 1' 3 times, not once",
+        "a:A.f": "twice: a:A.f holds 'x = 1' 0 times, not once",
+        "a:g": "twice: a:g: 0 are called g",
+        "a:f": None,
+        "b": "twice: 0 modules are called b",
+        "c": "twice: 2 modules are called c",
+        "matrix.c": None,
+    }.items(),
+)
+def test_a_place_is_one_definition_of_one_module(tmp_path, place, told):
+    for name in ("gpt2/a.py", "gpt2/c.py", "matrix/c.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(TWICE if name == "gpt2/a.py" else "x = 1\n")
+    mutant = Mutant("twice", "", place, "x = 1", "x = 2", Test("a.py"))
+    if told:
+        with pytest.raises(ValueError) as stale:
+            mutant.apply(tmp_path)
+        assert str(stale.value) == told
+    else:
+        path, text = mutant.apply(tmp_path)
+        assert path.read_text().count("x = 2") == 1 and "x = 2" not in text
 
 
 ENDINGS = {
@@ -55,7 +88,7 @@ def test_only_an_assertion_counts(copy):
 
 
 def test_a_mutant_whose_source_moved_is_not_caught(copy):
-    mutant = Mutant("gone", "", "Makefile", "no such line", "", Test(""))
+    mutant = Mutant("gone", "", "gpt2.model:GPT", "no such line", "", Test(""))
     assert "0 times, not once" in attempt(copy, mutant).problem
 
 

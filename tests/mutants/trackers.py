@@ -2,14 +2,13 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-TRACKERS, PUBLISHED = "matrix/trackers", "matrix/published"
 MIRRORS, READ = "tests/matrix/test_trackers.py", "tests/matrix/test_published.py"
 
 SENDING = [
     Mutant(
         "mirror-from-the-start",
         "a mirror sends what the tracker holds already",
-        f"{TRACKERS}/session.py",
+        "session:Session._send",
         "if row[0] >= self._held",
         "if True",
         Test(f"{MIRRORS}::TestSession::test_a_killed_mirror_leaves_no_row_twice"),
@@ -17,7 +16,7 @@ SENDING = [
     Mutant(
         "mirror-by-its-own-count",
         "a mirror believes its notes, not the tracker",
-        f"{TRACKERS}/session.py",
+        "session:Session._open",
         "self._held = sink.open(about, self.tags, directory, self.live)",
         "sink.open(about, self.tags, directory, self.live)\n"
         '        self._held = state(self.path, self.target.tracker).get("rows", 0)',
@@ -26,7 +25,7 @@ SENDING = [
     Mutant(
         "mirror-order-forgotten",
         "the order of the rows is not kept",
-        f"{TRACKERS}/feed.py",
+        "feed:Feed._note",
         "            os.write(descriptor, added.encode())\n",
         "            pass\n",
         Test(f"{MIRRORS}::TestFeed::test_the_order_is_kept_by_a_second_mirror"),
@@ -34,7 +33,7 @@ SENDING = [
     Mutant(
         "mirror-unlocked",
         "two mirrors send one cell at once",
-        f"{TRACKERS}/session.py",
+        "session:Session._locked",
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
         Test(f"{MIRRORS}::TestSession::test_two_mirrors_of_one_cell"),
@@ -42,7 +41,7 @@ SENDING = [
     Mutant(
         "mirror-one-fails-all",
         "a cell that fails takes the others along",
-        f"{TRACKERS}/mirror.py",
+        "mirror:Mirror._guard",
         "            self.sessions.pop(path, None)\n            self._told",
         "            self.sessions.clear()\n            self._told",
         Test(f"{MIRRORS}::TestMirror::test_a_cell_that_fails_leaves_the_others"),
@@ -50,7 +49,7 @@ SENDING = [
     Mutant(
         "credential-in-the-record",
         "a failure is noted as it was said",
-        f"{TRACKERS}/session.py",
+        "session:note",
         'record["error"] = scrub(record["error"])',
         'record["error"] = str(record["error"])',
         Test(f"{MIRRORS}::TestSession::test_a_failure_is_noted_without_credentials"),
@@ -58,7 +57,7 @@ SENDING = [
     Mutant(
         "run-id-of-the-hash",
         "two studies with the same cell share a run",
-        f"{TRACKERS}/content.py",
+        "content:describe",
         'identity = (cell["study"], cell["step"]',
         'identity = (cell["step"]',
         Test(f"{MIRRORS}::TestContent::test_the_id_stays_and_differs_between_studies"),
@@ -66,7 +65,7 @@ SENDING = [
     Mutant(
         "run-id-of-a-rerun",
         "a cell that is run anew goes on in its former run",
-        f"{TRACKERS}/content.py",
+        "content:describe",
         '(*identity, starts[0]["time"])',
         "identity",
         Test(f"{MIRRORS}::TestContent::test_a_cell_that_is_run_anew_is_another_run"),
@@ -77,7 +76,7 @@ READING = [
     Mutant(
         "first-row-of-a-step",
         "of a step that was logged twice the first row counts",
-        f"{PUBLISHED}/run.py",
+        "published.run:PublishedRun.series",
         "for row in self.history if key in row}\n        if not found:",
         "for row in reversed(self.history) if key in row}\n        if not found:",
         Test(f"{READ}::test_the_last_row_of_a_step_counts"),
@@ -85,7 +84,7 @@ READING = [
     Mutant(
         "undeclared-difference",
         "any difference from the control counts as declared",
-        f"{PUBLISHED}/checklist.py",
+        "checklist:_undeclared",
         "            if key not in declared:\n",
         "            if not declared:\n",
         Test(f"{READ}::TestChecklist::test_a_difference_that_no_step_declares"),
@@ -93,7 +92,7 @@ READING = [
     Mutant(
         "commit-of-nobody",
         "a commit that no branch holds is public",
-        f"{PUBLISHED}/commit.py",
+        "commit:unreachable",
         'of {remote}" if absent else None',
         'of {remote}" if not absent else None',
         Test(f"{READ}::TestCommit::test_a_commit_that_no_branch_holds"),
@@ -101,7 +100,7 @@ READING = [
     Mutant(
         "checklist-without-status",
         "a failed checklist ends with status 0",
-        f"{PUBLISHED}/questions.py",
+        "questions:verify",
         "status = 0 if all(item.passed for item in items) else 1",
         "status = 0",
         Test(

@@ -2,9 +2,6 @@
 
 from tests.mutants.mutant import Mutant, Test, check
 
-TRAINER, CHECKPOINT = "gpt2/trainer.py", "gpt2/checkpoint.py"
-UPDATE, EVALUATE, CORPUS = "gpt2/update.py", "gpt2/evaluate.py", "gpt2/corpus.py"
-PRECISION = "gpt2/precision.py"
 RUNS, LOOP_TESTS = "tests/gpt2/test_run.py", "tests/gpt2/test_loop.py"
 PRECISION_TESTS = "tests/gpt2/test_precision.py"
 
@@ -12,7 +9,7 @@ RUN = [
     Mutant(
         "checkpoint-without-rng",
         "a resumed run draws other random numbers",
-        CHECKPOINT,
+        "checkpoint:_resume",
         '        torch.set_rng_state(state["rng"][rank]["cpu"])\n',
         "",
         check("0", "save and resume"),
@@ -20,7 +17,7 @@ RUN = [
     Mutant(
         "checkpoint-without-moments",
         "a resumed run has no optimizer state",
-        CHECKPOINT,
+        "checkpoint:_resume",
         'optimizer.load_state_dict(state["optimizer"])',
         "pass",
         check("0", "save and resume"),
@@ -28,7 +25,7 @@ RUN = [
     Mutant(
         "checkpoint-without-step",
         "a resumed run begins at step 0",
-        CHECKPOINT,
+        "checkpoint:_resume",
         'return Progress(**state["progress"]), complaints',
         "return Progress(), complaints",
         check("0", "save and resume"),
@@ -36,7 +33,7 @@ RUN = [
     Mutant(
         "accumulation-sums",
         "micro-batches are added up, not averaged",
-        TRAINER,
+        "trainer:Trainer._step",
         "self.replica.forward(*micro) / len(batches)",
         "self.replica.forward(*micro)",
         Test(f"{RUNS}::test_accumulation_changes_nothing_but_rounding"),
@@ -44,7 +41,7 @@ RUN = [
     Mutant(
         "clip-ignored",
         "CONFIG_GRAD_CLIP does not arrive",
-        UPDATE,
+        "update:Update.__init__",
         "self.clip = clip or math.inf",
         "self.clip = math.inf",
         Test(f"{LOOP_TESTS}::test_a_run_is_a_loop_of_torch"),
@@ -52,7 +49,7 @@ RUN = [
     Mutant(
         "rate-ignored",
         "the learning rate stays at its peak",
-        TRAINER,
+        "trainer:Trainer._step",
         'group["lr"] = lr',
         "pass",
         Test(f"{LOOP_TESTS}::test_a_run_is_a_loop_of_torch"),
@@ -60,7 +57,7 @@ RUN = [
     Mutant(
         "targets-not-shifted",
         "every token is its own target in training",
-        CORPUS,
+        "corpus:Corpus.batches",
         "tokens_BT, targets_BT = batch_BT[:, :-1], batch_BT[:, 1:]",
         "tokens_BT, targets_BT = batch_BT[:, :-1], batch_BT[:, :-1]",
         Test(f"{LOOP_TESTS}::test_a_run_is_a_loop_of_torch"),
@@ -68,7 +65,7 @@ RUN = [
     Mutant(
         "resume-replays",
         "a resumed run sees the first batches again",
-        CORPUS,
+        "corpus:Corpus.batches",
         "start, pin = first * sizes.accumulation,",
         "start, pin = 0,",
         Test(f"{LOOP_TESTS}::test_batches_from_the_middle"),
@@ -76,7 +73,7 @@ RUN = [
     Mutant(
         "evaluation-not-shifted",
         "every token is its own target in evaluation",
-        EVALUATE,
+        "evaluate:evaluate",
         "model(rows[:, :-1], rows[:, 1:], starts_BT)",
         "model(rows[:, :-1], rows[:, :-1], starts_BT)",
         Test(f"{LOOP_TESTS}::test_evaluation_by_hand"),
@@ -84,7 +81,7 @@ RUN = [
     Mutant(
         "evaluation-with-dropout",
         "evaluation is done in training mode",
-        EVALUATE,
+        "evaluate:evaluate",
         "    model.eval()\n",
         "",
         Test(f"{LOOP_TESTS}::test_evaluation_by_hand"),
@@ -92,7 +89,7 @@ RUN = [
     Mutant(
         "evaluation-uneven",
         "the last, shorter micro-batch counts as a whole one",
-        EVALUATE,
+        "evaluate:evaluate",
         "loss.item() * len(rows)",
         "loss.item() * micro_batch",
         Test(f"{LOOP_TESTS}::test_evaluation_by_hand"),
@@ -103,7 +100,7 @@ COPY = [
     Mutant(
         "copy-stale",
         "the bf16 copy stays as it was made",
-        PRECISION,
+        "precision:WorkingCopy.refresh",
         "        torch._foreach_copy_(copies, masters)\n",
         "        pass\n",
         Test(f"{PRECISION_TESTS}::test_the_copy_follows_a_step"),
@@ -111,7 +108,7 @@ COPY = [
     Mutant(
         "copy-not-refreshed",
         "the loop does not refresh the bf16 copy",
-        TRAINER,
+        "trainer:Trainer._step",
         "self.update.refresh(self._prune())",
         "self._prune()",
         Test(f"{PRECISION_TESTS}::test_a_run_resumes_exactly"),
@@ -119,7 +116,7 @@ COPY = [
     Mutant(
         "copy-gradients-overwritten",
         "a micro-batch's gradients of the copy replace those before",
-        PRECISION,
+        "precision:WorkingCopy.collect",
         "if masters[0].grad is None:",
         "if True:",
         Test(f"{PRECISION_TESTS}::test_gradients_add_up_in_fp32"),
@@ -127,7 +124,7 @@ COPY = [
     Mutant(
         "copy-gradients-kept",
         "the copy keeps its gradients, which count again",
-        PRECISION,
+        "precision:WorkingCopy.drop",
         "            working.grad = None\n",
         "            pass\n",
         Test(f"{PRECISION_TESTS}::test_gradients_add_up_in_fp32"),
