@@ -13,6 +13,7 @@ from gpt2.modelsettings import ModelSettings
 from gpt2.optimsettings import OptimSettings, PruningSettings
 from kconf.bind import (
     SettingsError,
+    assigned,
     build,
     flag,
     integer,
@@ -22,6 +23,9 @@ from kconf.bind import (
     text,
     weighted,
 )
+
+# What a file of a local corpus holds (gpt2/data/folder.py); skip: it is left out.
+FILE_KINDS = ("jsonl", "parquet", "text", "skip")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class DataSettings:
         "LOCAL_SOURCES", optional=True
     )
     local_field: str | None = text("LOCAL_FIELD", optional=True)
+    local_files: tuple[tuple[str, str], ...] | None = assigned(
+        "LOCAL_FILES", FILE_KINDS, optional=True
+    )
+    local_shuffle: bool = flag("LOCAL_SHUFFLE")
     finewebedu_sample: str | None = one_of(
         optional=True,
         FINEWEBEDU_10BT="sample-10BT",

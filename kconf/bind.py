@@ -209,22 +209,42 @@ def weighted(symbol: str, optional: bool = False) -> Any:
     hold no comma.
     """
 
-    def read(values: Mapping[str, Any]) -> tuple[tuple[str, float], ...] | None:
+    def weight(written: str) -> float | None:
+        try:
+            number = float(written)
+        except ValueError:
+            return None
+        return number if 0 < number < math.inf else None
+
+    return _pairs(symbol, optional, "NAME:WEIGHT", weight)
+
+
+def assigned(symbol: str, choices: tuple[str, ...], optional: bool = False) -> Any:
+    """A string symbol that holds "NAME:CHOICE,NAME:CHOICE": pairs in their order,
+    () if empty. Names do not repeat and hold no comma.
+    """
+    form = f"NAME:{'|'.join(choices)}"
+    return _pairs(symbol, optional, form, {name: name for name in choices}.get)
+
+
+def _pairs(
+    symbol: str, optional: bool, form: str, parse: Callable[[str], Any | None]
+) -> Any:
+    """parse: what stands behind a name's last colon to its value, or None."""
+
+    def read(values: Mapping[str, Any]) -> tuple[tuple[str, Any], ...] | None:
         raw = _fetch(values, symbol, str, optional)
         if not raw:
             return None if raw is None else ()
-        pairs: dict[str, float] = {}
+        pairs: dict[str, Any] = {}
         for part in raw.split(","):
-            name, _, weight = part.strip().rpartition(":")
-            try:
-                number = float(weight)
-            except ValueError:
-                number = math.nan
-            if not name or not 0 < number < math.inf:
-                raise SettingsError(symbol, raw, f"{part!r} is not NAME:WEIGHT")
+            name, _, written = part.strip().rpartition(":")
+            value = parse(written)
+            if not name or value is None:
+                raise SettingsError(symbol, raw, f"{part!r} is not {form}")
             if name in pairs:
                 raise SettingsError(symbol, raw, f"{name!r} is named twice")
-            pairs[name] = number
+            pairs[name] = value
         return tuple(pairs.items())
 
     return _field((symbol,), read)

@@ -75,7 +75,8 @@ class Overrides(dict[str, str]):
 
 
 def from_environment(environment: Mapping[str, str]) -> Overrides:
-    """The overrides in an environment; an unset or empty variable is none.
+    """The overrides in an environment. CONFIG_X= sets an empty string; an empty
+    variable of TABLE is none.
 
     Raises ConfigError for a value that a variable does not know and for two
     variables that set the same symbol.
@@ -92,11 +93,11 @@ def from_environment(environment: Mapping[str, str]) -> Overrides:
 
     for variable, value in sorted(environment.items()):
         written = f"{variable}={value}"
-        if not value or variable in FOREIGN:
+        if variable in FOREIGN:
             continue
         if variable.startswith("CONFIG_"):
             add(variable.removeprefix("CONFIG_"), value, written)
-        elif variable in TABLE:
+        elif variable in TABLE and value:
             target = TABLE[variable]
             if isinstance(target, str):
                 add(target, value, written)

@@ -6,6 +6,7 @@ A directory without it is no dataset, whatever shards lie in it.
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Mapping
@@ -34,8 +35,10 @@ _SHAPING = (
     "DATA_TOKENS",
     "SYNTHETIC_MB",
 )
+# "corpus" and "corpus/" are one folder.
+_PATHS = ("LOCAL_PATH", "HF_PATH")
 # Shaping where they are set, so that packed corpora keep their names.
-_SHAPING_IF_SET = ("DATA_ON_THE_FLY", "DATA_VAL_TOKENS")
+_SHAPING_IF_SET = ("DATA_ON_THE_FLY", "DATA_VAL_TOKENS", "LOCAL_FILES", "LOCAL_SHUFFLE")
 
 
 class MissingDataset(Exception):
@@ -109,7 +112,7 @@ def dataset_dir(data_dir: Path | str, values: Mapping[str, Any]) -> Path:
     enter. Raises KeyError when no corpus or tokenizer is chosen.
     """
     shaping = {
-        symbol: value
+        symbol: os.path.normpath(value) if value and symbol in _PATHS else value
         for symbol, value in values.items()
         if symbol.startswith(_SHAPING_PREFIXES)
         or symbol in _SHAPING

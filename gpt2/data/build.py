@@ -19,6 +19,7 @@ from gpt2.data import shards
 from gpt2.data.bpe import TOKENIZER, fixed_tokenizer, train, trained
 from gpt2.data.corpora import CorpusError, Scanned, Source
 from gpt2.data.entropy import entropies
+from gpt2.data.files import printable
 from gpt2.data.forecast import BuildError, Forecast, Origin, forecast, size_of
 from gpt2.data.journal import NAME as JOURNAL
 from gpt2.data.journal import Journal
@@ -53,11 +54,17 @@ def build(
     ahead = forecast(settings, origin, tokenizer)
     say(ahead.line(directory.parent))
     ahead.require_room(directory.parent, size_of(building))
-    _pack(settings, origin, tokenizer, writers, ahead)
+    last = _pack(settings, origin, tokenizer, writers, ahead)
     if settings.streamed and writers["train"].tokens < settings.tokens:
         say(
             f"the corpus ended after {writers['train'].tokens:,} training tokens, "
             f"CONFIG_DATA_TOKENS={settings.tokens} wanted"
+        )
+    packed = sum(writer.finished_documents for writer in writers.values())
+    if settings.tokens and packed < (origin.source.documents or 0):
+        say(
+            f"CONFIG_DATA_TOKENS={settings.tokens} was reached after {packed:,} of "
+            f"{origin.source.documents:,} documents" + _behind(settings, last)
         )
     for name in SPLITS:
         if not writers[name].headers:
@@ -137,18 +144,27 @@ def train_tokenizer(
     limit = settings.bpe_train_mb * 1_000_000 or math.inf
     say(f"training a BPE of {settings.bpe_vocab_size:,} tokens on the training split")
     meter = Meter("reading", origin.source.bytes)
+    last = left = None
 
     def sample() -> Iterator[str]:
+        nonlocal last, left
         for block, _ in origin.blocks(None):
             for split, text, _, name in pieces(settings, iter(block), origin.source):
                 if split == "train":
+                    if meter.done >= limit:
+                        left = name
+                        return
                     yield as_text(text, name)
                     meter.advance(len(text))
-                    if meter.done >= limit:
-                        return
+                    last = name
 
     content = train(sample(), settings.bpe_vocab_size)
     meter.close()
+    if left is not None and not settings.streamed:
+        say(
+            f"the BPE was trained on the first {meter.done / 1e6:.1f} MB "
+            f"(CONFIG_BPE_TRAIN_MB)" + _behind(settings, last)
+        )
     atomic.write_bytes(building / TOKENIZER, content)
     return trained(content)
 
@@ -168,8 +184,9 @@ def _pack(
     tokenizer: Tokenizer,
     writers: dict[str, ShardWriter],
     ahead: Forecast,
-) -> None:
-    """Write every piece that is not yet in a finished shard.
+) -> str | None:
+    """Write every piece that is not yet in a finished shard; the name of the last
+    document, None when all were in finished shards.
 
     The order of the pieces is always the same; of each split, as many as the
     finished shards hold are skipped, from the last known position before them.
@@ -198,6 +215,18 @@ def _pack(
     except CorpusError:
         shutil.rmtree(writers["train"].folder)
         raise
+    return packer.last
+
+
+def _behind(settings: DataSettings, last: str | None) -> str:
+    """Where a corpus of files was left, and what mixes them."""
+    where = f", at {printable(last)}" if last else ""
+    if settings.corpus != "local" or settings.local_shuffle:
+        return where
+    return (
+        f"{where}: nothing is taken of what follows in the order of the paths; "
+        "CONFIG_LOCAL_SHUFFLE=y mixes the files"
+    )
 
 
 def _manifest(

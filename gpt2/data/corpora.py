@@ -7,6 +7,7 @@ Empty documents are yielded too; `scan` counts them and everyone skips them.
 """
 
 import hashlib
+import os
 import platform
 import sysconfig
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Iterator
 import numpy as np
 
 from gpt2.data.files import CorpusError, hidden, read, walk
+from gpt2.data.folder import UnusableFiles, corpus_files
 from gpt2.data.local import Document, interleave, local_documents
 from gpt2.settings import DataSettings
 
@@ -65,10 +67,14 @@ class SourceHash:
 
 
 def scan(settings: DataSettings) -> Source:
-    """Read the whole corpus once. Raises CorpusError, also when it is empty."""
-    found = SourceHash()
-    for _, text in documents(settings):
+    """Read the whole corpus once. Raises CorpusError, also when it is empty;
+    UnusableFiles names every file that cannot be packed.
+    """
+    found, faults = SourceHash(), []
+    for _, text in documents(settings, faults):
         found.add(text)
+    if faults:
+        raise UnusableFiles(describe(settings), faults)
     source = found.result()
     if source.documents == 0:
         raise CorpusError(
@@ -77,23 +83,52 @@ def scan(settings: DataSettings) -> Source:
     return source
 
 
-def documents(settings: DataSettings) -> Iterator[Document]:
-    """(name, bytes) of every document in order. Raises CorpusError."""
+def documents(
+    settings: DataSettings, faults: list[tuple[str, str]] | None = None
+) -> Iterator[Document]:
+    """(name, bytes) of every document in order. Raises CorpusError.
+
+    faults: takes what is wrong with files of a local corpus (local_documents).
+    """
     if settings.corpus == "stdlib":
         root = Path(sysconfig.get_path("stdlib"))
         return stdlib_documents(root, settings.stdlib_tests)
     if settings.corpus == "synthetic":
         return synthetic_documents(settings.synthetic_mb)
     if settings.corpus == "local":
-        if settings.local_path:
-            return local_documents(Path(settings.local_path), settings.local_field)
-        names, weights = zip(*settings.local_sources)
         readers = [
-            local_documents(Path(name), settings.local_field, "CONFIG_LOCAL_SOURCES")
-            for name in names
+            local_documents(
+                path,
+                settings.local_field,
+                symbol,
+                rules=settings.local_files or (),
+                shuffled=settings.local_shuffle,
+                utf8=settings.tokenizer != "byte",
+                faults=faults,
+            )
+            for symbol, path in local_places(settings)
         ]
-        return interleave(readers, weights)
+        if settings.local_path:
+            return readers[0]
+        return interleave(readers, [weight for _, weight in settings.local_sources])
     raise CorpusError(f"corpus {settings.corpus!r} is streamed, not read from files")
+
+
+def local_places(settings: DataSettings) -> list[tuple[str, Path]]:
+    """(symbol that names it, path) of the files or folders of a local corpus."""
+    if settings.corpus != "local":
+        return []
+    if settings.local_path:
+        return [("CONFIG_LOCAL_PATH", Path(settings.local_path))]
+    return [("CONFIG_LOCAL_SOURCES", Path(name)) for name, _ in settings.local_sources]
+
+
+def absent(settings: DataSettings) -> str | None:
+    """The first place of a local corpus that is not there, as SYMBOL=PATH."""
+    for symbol, path in local_places(settings):
+        if not os.path.lexists(path):
+            return f"{symbol}={path}"
+    return None
 
 
 class Scanned:
@@ -110,12 +145,16 @@ class Scanned:
 
     @property
     def amount(self) -> str:
-        """How much the scan found, in words."""
+        """How much the scan found and in which kinds of files, in words."""
         size = f"{self.source.bytes / 1e6:.1f} MB"
-        return (
+        found = (
             f"{self.source.documents:,} documents, {size}, "
             f"{self.source.empty} empty skipped"
         )
+        rules, shuffled = self.settings.local_files or (), self.settings.local_shuffle
+        for _, path in local_places(self.settings):
+            found += f"\n  {path}: {corpus_files(path, rules, shuffled).summary()}"
+        return found
 
     def blocks(self, position: None) -> Iterator[tuple[Iterator[Document], None]]:
         """All documents as one block, lazily; it is always read from the start."""
@@ -178,8 +217,9 @@ def stdlib_documents(
     """
     skipped = FOREIGN_FOLDERS if tests else FOREIGN_FOLDERS | TEST_FOLDERS
 
-    def skip(name: str) -> bool:
-        return name in skipped or name.startswith(GENERATED_PREFIXES) or hidden(name)
+    def skip(path: Path) -> bool:
+        generated = path.name.startswith(GENERATED_PREFIXES)
+        return path.name in skipped or generated or hidden(path)
 
     below = walk(root, skip) if root.is_dir() else []
     files = [path for path in below if path.suffix == ".py"]

@@ -10,13 +10,19 @@ class CorpusError(Exception):
     """A corpus that cannot be read; the message names the file and the fix."""
 
 
-def hidden(name: str) -> bool:
+def hidden(path: Path) -> bool:
     """Whether a name starts with a dot."""
-    return name.startswith(".")
+    return path.name.startswith(".")
 
 
-def walk(root: Path, skip: Callable[[str], bool] = hidden) -> list[Path]:
-    """Every file below root in byte order of its path, without skipped names.
+def printable(name: str) -> str:
+    """A file's name for a terminal: bytes that are no UTF-8 as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def walk(root: Path, skip: Callable[[Path], bool] = hidden) -> list[Path]:
+    """Every file below root in byte order of its path. What is skipped is left
+    out, with all that a skipped folder holds.
 
     Links are followed; one that leads to a folder it lies in is an error.
     """
@@ -29,7 +35,7 @@ def walk(root: Path, skip: Callable[[str], bool] = hidden) -> list[Path]:
             raise CorpusError(f"{folder}: this link leads to a folder that holds it")
         for name in os.listdir(folder):
             path = folder / name
-            if skip(name):
+            if skip(path):
                 continue
             if path.is_dir():
                 visit(path, (*above, here))

@@ -1,12 +1,10 @@
 """Documents of files on this machine, and of several sources by weight.
 
-A file's name, in either case, says what it holds: .jsonl, .jsonl.gz and .jsonl.zst one document
-a line, .parquet one a row, any other file is one document.
+folder.py says which files are read, and as what.
 """
 
 import gzip
 import json
-import stat
 import zlib
 from pathlib import Path
 from typing import BinaryIO, Iterable, Iterator, Sequence
@@ -15,7 +13,15 @@ import pyarrow as arrow
 import pyarrow.parquet
 import zstandard
 
-from gpt2.data.files import CorpusError, open_file, read, walk
+from gpt2.data.files import CorpusError, open_file, read
+from gpt2.data.folder import (
+    JSONL,
+    PARQUET,
+    CorpusFile,
+    Rules,
+    UnusableFiles,
+    corpus_files,
+)
 
 READ_BYTES = 1 << 20
 # Windows of zstd --long=31 and below.
@@ -25,25 +31,48 @@ Document = tuple[str, bytes]
 
 
 def local_documents(
-    path: Path, field: str, symbol: str = "CONFIG_LOCAL_PATH"
+    path: Path,
+    field: str,
+    symbol: str = "CONFIG_LOCAL_PATH",
+    *,
+    rules: Rules = (),
+    shuffled: bool = False,
+    utf8: bool = False,
+    faults: list[tuple[str, str]] | None = None,
 ) -> Iterator[Document]:
     """(name, bytes) of the documents of a file or of every file in a folder.
 
     field: of a jsonl record or parquet row that holds the text. symbol: the
-    one that names the path. Raises CorpusError.
+    one that names the path. rules, shuffled: of corpus_files. utf8: whether
+    text must be UTF-8. faults: takes (path below the corpus, message) of every
+    file that cannot be read to its end; without it the first is raised as a
+    CorpusError, those that are of no known kind together.
     """
     try:
-        mode = path.stat().st_mode
+        path.stat()
     except OSError as error:
         raise CorpusError(f"{symbol}={path}: {error.strerror}") from error
-    for file in walk(path) if stat.S_ISDIR(mode) else [path]:
-        name = file.name.lower()
-        if name.endswith(".parquet"):
-            yield from _parquet(file, field)
-        elif name.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
-            yield from _jsonl(file, field)
-        else:
-            yield str(file), _text(file)
+    chosen = corpus_files(path, rules, shuffled)
+    if chosen.refused and faults is None:
+        raise UnusableFiles(f"{symbol}={path}", chosen.refused)
+    if faults is not None:
+        faults += chosen.refused
+    for file in chosen.files:
+        try:
+            yield from _documents(file, field, utf8)
+        except CorpusError as error:
+            if faults is None:
+                raise
+            faults.append((file.name, str(error)))
+
+
+def _documents(file: CorpusFile, field: str, utf8: bool) -> Iterator[Document]:
+    if file.kind == PARQUET:
+        yield from _parquet(file.path, field)
+    elif file.kind == JSONL:
+        yield from _jsonl(file.path, field)
+    else:
+        yield str(file.path), _text(file.path, utf8)
 
 
 def interleave(
@@ -66,14 +95,18 @@ def interleave(
         yield document
 
 
-def _text(path: Path) -> bytes:
+def _text(path: Path, utf8: bool) -> bytes:
     text = read(path)
     if b"\0" in text:
-        raise CorpusError(
-            f"{path}: byte {text.index(0)} is NUL, so this is no UTF-8 text; move it "
-            "out of the corpus or convert it (.jsonl, .jsonl.gz, .jsonl.zst and "
-            ".parquet are read)"
-        )
+        raise CorpusError(f"{path}: byte {text.index(0)} is NUL, so this is no text")
+    if utf8:
+        try:
+            text.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise CorpusError(
+                f"{path}: no UTF-8 at byte {error.start}; only CONFIG_TOKENIZER_BYTE "
+                "takes other bytes"
+            ) from error
     return text
 
 

@@ -52,7 +52,7 @@ class Packer:
     The first pieces of a split are skipped as long as they lie in the shards
     that its writer found finished; `skip` says how many those are. With a
     budget (0 is none) nothing is taken after the training document that
-    reaches so many tokens.
+    reaches so many tokens. `last` is the name of the document packed last.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Packer:
         self._bytes = 0
         self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "encode")
         self.full = self._reached()
+        self.last: str | None = None
 
     def add(self, piece: Piece) -> None:
         """One piece. Raises TokenizerError that names the document."""
@@ -98,6 +99,7 @@ class Packer:
                 writer.append([self.tokenizer.eot])
             if part.piece_bytes is not None:
                 writer.end_document(part.piece_bytes)
+                self.last = part.name
                 if part.split == "train" and self._reached():
                     self.full = True
                     break

@@ -7,6 +7,7 @@ lock on a file beside it.
 
 import errno
 import fcntl
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
@@ -14,10 +15,12 @@ from typing import Iterator
 from gpt2.data import shards
 from gpt2.data.bpe import TOKENIZER
 from gpt2.data.build import BuildError, Say, beside, build, file_sha256
-from gpt2.data.corpora import Source, scan
+from gpt2.data.corpora import CorpusError, Source, absent, scan
+from gpt2.data.folder import UnusableFiles
 from gpt2.data.shards import ShardError
 from gpt2.data.unpacked import build_unpacked, changed
 from gpt2.settings import DataSettings
+from records import atomic
 from records.manifest import (
     NAME,
     SPLITS,
@@ -37,14 +40,16 @@ def prepare(settings: DataSettings, directory: Path, say: Say = print) -> Manife
     cannot be encoded and BuildError for everything else.
     """
     whole = f"{directory}: up to date"
-    if (directory / NAME).exists() and examine(settings, directory)[0] is None:
+    if gone := absent(settings):
+        whole += f" as it was packed; {gone} is not here to compare it with"
+    if (directory / NAME).exists() and _examine(settings, directory)[0] is None:
         say(whole)
         return read_manifest(directory)
     source = None
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         with _locked(beside(directory, "lock"), say):
-            reason, source = examine(settings, directory)
+            reason, source = _examine(settings, directory)
             if reason is not None:
                 say(f"{directory}: packing, because {reason}")
                 if settings.on_the_fly:
@@ -64,29 +69,56 @@ def examine(
     """(why the dataset must be built, what a scan of the corpus found).
 
     No reason if it is whole and current. Reads the whole corpus, unless it is
+    not on this machine (a packed one serves without its text) or
     streamed (what was packed of it stays as it is, and the hub is not asked; a
     folder that runs read on the fly is compared with what was prepared),
     and every shard; writes nothing. Raises CorpusError.
     """
-    source = None if settings.streamed else scan(settings)
+    gone = absent(settings)
+    source = None if settings.streamed or gone else scan(settings)
+    reason = _stale(settings, directory, source)
+    if reason and gone:
+        raise CorpusError(f"{gone}: No such file or directory; {directory}: {reason}")
+    return reason, source
+
+
+def _stale(
+    settings: DataSettings, directory: Path, source: Source | None
+) -> str | None:
+    """Why the dataset is not that of the settings and the source, None if it is."""
     try:
         manifest = read_manifest(directory)
         if source is not None and manifest.source_sha256 != source.sha256:
             return (
                 f"the corpus changed (sha256 {manifest.source_sha256[:16]} then, "
                 f"{source.sha256[:16]} now)"
-            ), source
+            )
         for split in filter(lambda name: manifest.splits[name].files, SPLITS):
             shards.open_split(directory, manifest, split, full=True)
         if manifest.tokenizer_sha256 is not None:
             _check_tokenizer(directory / TOKENIZER, manifest.tokenizer_sha256)
         if settings.on_the_fly:
-            return changed(settings, manifest), source
+            return changed(settings, manifest)
     except MissingDataset:
-        return "it is not there", source
+        return "it is not there"
     except (ManifestError, ShardError) as error:
-        return f"{error.path}: {error.why}", source
-    return None, source
+        return f"{error.path}: {error.why}"
+    return None
+
+
+def _examine(
+    settings: DataSettings, directory: Path
+) -> tuple[str | None, Source | None]:
+    """examine(), which names the unusable files of a corpus in a file beside it."""
+    try:
+        return examine(settings, directory)
+    except UnusableFiles as error:
+        listed = beside(directory, "unusable")
+        names = [name for name in error.paths if "\n" not in name]
+        atomic.write_bytes(listed, os.fsencode("".join(f"{n}\n" for n in names)))
+        raise CorpusError(
+            f'{error}\nall of them: CONFIG_LOCAL_FILES="@{listed}:skip" leaves them out'
+        ) from error
 
 
 def _check_tokenizer(path: Path, expected: str) -> None:

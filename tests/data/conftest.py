@@ -23,6 +23,8 @@ def make_settings(tmp_path: Path) -> MakeSettings:
             local_path=str(tmp_path / "corpus"),
             local_sources=None,
             local_field="text",
+            local_files=None,
+            local_shuffle=False,
             finewebedu_sample=None,
             synthetic_mb=None,
             hf_path=None,

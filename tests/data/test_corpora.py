@@ -139,7 +139,7 @@ def test_a_huge_line_is_one_document(tmp_path: Path) -> None:
 
 
 def test_a_binary_file_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "corpus" / "image.png", b"\x89PNG\0")
+    path = write(tmp_path / "corpus" / "image", b"\x89PNG\0")
     with pytest.raises(CorpusError, match=f"{path}: byte 4 is NUL"):
         list(local_documents(path.parent, "text"))
 

@@ -150,9 +150,9 @@ def test_a_corpus_that_changes_meanwhile_is_an_error(
 
     readings = []
 
-    def growing(settings):
+    def growing(settings, faults=None):
         readings.append(settings)
-        yield from real(settings)
+        yield from real(settings, faults)
         if len(readings) > 1:  # after the scan
             yield "late", b"one more"
 

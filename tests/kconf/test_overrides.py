@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kconf.overrides import TABLE, from_environment
+from kconf.overrides import TABLE, Overrides, from_environment
 from kconf.strict import ConfigError
 
 
@@ -25,7 +25,20 @@ def nodes(tree, symbol):
 
 
 def test_nothing_set():
-    assert from_environment({"PATH": "/bin", "MAX_ITERS": "", "CONFIG_X": ""}) == {}
+    assert from_environment({"PATH": "/bin", "MAX_ITERS": ""}) == {}
+
+
+def test_a_symbol_can_be_emptied(real) -> None:
+    overrides = from_environment({"CONFIG_HF_PATH": ""})
+    assert overrides == {"HF_PATH": ""}
+    stages = [Overrides({"DATASET_TINYSTORIES": "y", "HF_PATH": "folder"}), overrides]
+    assert real.resolve(stages).values["HF_PATH"] == ""
+
+
+@pytest.mark.parametrize("symbol", ["SEED", "RA", "RA_ALPHA"])
+def test_what_is_no_string_cannot_be_empty(real, symbol: str) -> None:
+    with pytest.raises(ConfigError, match=f"CONFIG_{symbol}= .environment."):
+        real.resolve([from_environment({f"CONFIG_{symbol}": ""})])
 
 
 def test_foreign_variables():
