@@ -1,0 +1,130 @@
+"""Mutants of the fairness ledger: every row of it, and how its lines are made."""
+
+from tests.mutants.mutant import Mutant, Test
+
+TESTS = "tests/matrix/test_ledger_rows.py"
+
+# Where a row's value stands, and where else it might be taken from.
+PATHS = {
+    "code hash": ("run.cell.identity.code", "run.cell.identity.config"),
+    "dataset": ("run.cell.identity.dataset", "run.data_dir"),
+    "budget": ("summary.facts.budget", "summary.stopped_by"),
+    "end of training": ("summary.stopped_by", "summary.status"),
+    "tokens per step": ("summary.facts.tokens_per_step", "summary.tokens_per_s"),
+    "effective batch": ("summary.facts.effective_batch", "summary.facts.micro_batch"),
+    "context": ("config.GPT2_BLOCK_SIZE", "summary.facts.block_size"),
+    "documents apart": ("config.DOCUMENTS_APART", "summary.facts.documents_apart"),
+    "max_iters": ("summary.facts.max_iters", "config.GPT2_MAX_ITERS"),
+    "time limit": ("config.GPT2_MAX_TIME", "summary.facts.max_time"),
+    "tokens trained": ("summary.tokens", "summary.facts.tokens"),
+    "optimizer steps": ("summary.step", "summary.final_eval.step"),
+    "evaluation windows": ("config.GPT2_EVAL_WINDOWS", "summary.facts.eval_windows"),
+    "evaluation interval": ("config.GPT2_EVAL_INTERVAL", "config.LOG_INTERVAL"),
+    "evaluation text": ("summary.facts.eval_sha256", "summary.facts.init_sha256"),
+    "dtype": ("summary.facts.dtype", "summary.facts.param_dtype"),
+    "compile": ("summary.facts.compile", "summary.facts.compiled"),
+    "device": ("summary.device.name", "summary.device.kind"),
+    "driver": ("summary.device.driver", "summary.device.peak_flops"),
+    "processes": ("summary.facts.ranks", "summary.facts.accumulation"),
+    "processor": ("run.provenance.cpu", "run.provenance.platform"),
+    "threads": ("summary.threads", "run.cell.identity.threads"),
+    "torch": ("summary.torch", "run.provenance.packages.torch"),
+    "python": ("summary.python", "run.provenance.python"),
+}
+
+
+def row(name: str) -> Mutant:
+    """The row reads another record."""
+    path, other = PATHS[name]
+    return Mutant(
+        f"ledger-{name.replace(' ', '-')}",
+        f"the row {name!r} reads {other}",
+        "ledger",
+        f'("{name}", "{path}")',
+        f'("{name}", "{other}")',
+        Test(f"{TESTS}::test_a_row[{name}]"),
+    )
+
+
+LINES = [
+    Mutant(
+        "ledger-any-time-budget",
+        "one run with a time budget frees the tokens of all",
+        "ledger:differences",
+        'for run in runs} == {"time"}',
+        'for run in runs} >= {"time"}',
+        Test(f"{TESTS}::test_what_a_time_budget_frees[tokens trained]"),
+    ),
+    Mutant(
+        "ledger-steps-of-a-time-budget",
+        "a time budget frees the tokens and not the steps",
+        "ledger:differences",
+        "skipped += [TOKENS_TRAINED, STEPS_TRAINED]",
+        "skipped += [TOKENS_TRAINED]",
+        Test(f"{TESTS}::test_what_a_time_budget_frees[optimizer steps]"),
+    ),
+    Mutant(
+        "ledger-processor-beside-a-gpu",
+        "the processor must match where one arm has a GPU",
+        "ledger:differences",
+        'for run in runs} != {"cpu"}',
+        'for run in runs} == {"cuda"}',
+        Test(f"{TESTS}::test_beside_a_gpu_the_processor_may_differ[kinds1]"),
+    ),
+    Mutant(
+        "ledger-rarest-elsewhere",
+        "the rarest value is the usual one",
+        "ledger:who",
+        "most_common(1)[0][0]",
+        "most_common()[-1][0]",
+        Test(f"{TESTS}::test_who_has_which_value"),
+    ),
+    Mutant(
+        "ledger-half-digests",
+        "a digest of 39 digits is shortened",
+        "ledger:shown",
+        "len(text) >= 40",
+        "len(text) >= 39",
+        Test(f"{TESTS}::test_how_a_value_is_shown[{'ab' * 19}a-{'ab' * 19}a]"),
+    ),
+    Mutant(
+        "ledger-two-resumptions",
+        "one resumption under another torch is let pass",
+        "ledger:mixed",
+        "len(values) > 1",
+        "len(values) > 2",
+        Test(
+            f"{TESTS}::test_a_run_that_was_resumed_under_another"
+            "[torch-values0-2.13.0, then 2.11.0]"
+        ),
+    ),
+    Mutant(
+        "ledger-shares-with-itself",
+        "a cell counts among those that it shared a GPU with",
+        "ledger:shared",
+        "max(sharing) - 1",
+        "max(sharing)",
+        Test(f"{TESTS}::test_runs_that_shared_a_gpu"),
+    ),
+    Mutant(
+        "ledger-device-of-the-last-attempt",
+        "attempts on another device are not told apart",
+        "runs:_machines",
+        '(row.get("device") or {}).get("name")',
+        '(row.get("device") or {}).get("kind")',
+        Test(
+            f"{TESTS}::test_a_run_that_was_resumed_under_another"
+            "[device-values2-a board, then another]"
+        ),
+    ),
+    Mutant(
+        "ledger-fairness-of-one-side",
+        "make compare reads the rows of the first study twice",
+        "compare:_fairness",
+        "for each in (left, right)",
+        "for each in (left, left)",
+        Test(f"{TESTS}::test_every_row_of_a_comparison"),
+    ),
+]
+
+SECTIONS = {"The fairness ledger": [*map(row, PATHS), *LINES]}
