@@ -5,40 +5,42 @@
 #   TORCH_INDEX=URL  where pip finds torch (README, "Which torch")
 #   V=1              show commands
 
+# What a user gives reaches the recipes as it was typed: make expands none of it
+# (this line and $(value NAME)), the shell sees "$$NAME" alone. What is ours is
+# `override`: no NAME=value changes it.
+$(foreach .v,$(.VARIABLES),$(if $(findstring command line,$(origin $(.v))),$(eval override export $(.v) := $$(value $(.v)))))
+
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
 MAKEFLAGS += --no-builtin-rules
-SHELL := /bin/sh
+override SHELL := /bin/sh
+override .SHELLFLAGS := -c
+override VPATH :=
+override GPATH :=
 
-BASE_PYTHON ?= python3
-ifdef PYTHON
-PY := $(PYTHON)
-SETUP :=
-SETUP_TEST :=
-SETUP_SLOW :=
-else
-PY := .venv/bin/python
-SETUP := .venv/.ready
-SETUP_TEST := .venv/.ready-test
-SETUP_SLOW := .venv/.ready-slow
-endif
+export BASE_PYTHON ?= python3
+override PY := $(if $(value PYTHON),"$$PYTHON",.venv/bin/python)
+override SETUP := $(if $(value PYTHON),,.venv/.ready)
+override SETUP_TEST := $(if $(value PYTHON),,.venv/.ready-test)
+override SETUP_SLOW := $(if $(value PYTHON),,.venv/.ready-slow)
 
-ifeq ($(V),1)
-Q :=
+ifeq ($(value V),1)
+override Q :=
 else
-Q := @
+override Q := @
 MAKEFLAGS += --no-print-directory
 endif
 
 # Every process gets the cores that it is told to use and no more: see
 # `make doctor`. Tests run one process per core with one thread each.
 export PYTHONDONTWRITEBYTECODE := 1
-export KCONFIG_CONFIG
 
-CONFIG := $(or $(KCONFIG_CONFIG),.config)
-RUNNER := $(PY) scripts/run_test_matrix.py
-TRAIN := $(PY) gpt2/train_ra_mla.py
-PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest
+override RUNNER := $(PY) scripts/run_test_matrix.py
+override TRAIN := $(PY) gpt2/train_ra_mla.py
+override PYTEST := OMP_NUM_THREADS=1 $(PY) scripts/with_args.py -m pytest
+
+# $(call option,NAME,flag): --flag="$NAME" where NAME has a value.
+override option = $${$(1):+--$(2)="$$$(1)"}
 
 include Makefile.kconfig
 
@@ -48,10 +50,10 @@ all: | $(SETUP)		## Run the loaded configuration: plan, cells, report (DRY_RUN=1
 	$(Q)$(RUNNER)
 
 check: | $(SETUP)	## Prove on the CPU that every step is what it claims (STEP=0,2,8-9; ARMS=adamw-*)
-	$(Q)$(TRAIN) --dry-run $(if $(STEP),--ra-mla-ablation-step '$(STEP)') $(if $(JSON),--json)
+	$(Q)$(TRAIN) --dry-run $(call option,STEP,ra-mla-ablation-step) $${JSON:+--json}
 
 check-all: | $(SETUP)	## The same for every study in defconfigs/
-	$(Q)$(TRAIN) --dry-run --all $(if $(JSON),--json)
+	$(Q)$(TRAIN) --dry-run --all $${JSON:+--json}
 
 plan: | $(SETUP)	## Every cell with its reason, what is excluded, disk forecast, time estimate
 	$(Q)$(RUNNER) plan
@@ -60,7 +62,7 @@ estimate: | $(SETUP)	## Time and energy of what is pending, cell by cell, and fr
 	$(Q)$(RUNNER) estimate
 
 watch: | $(SETUP)	## Live table of a study, from any terminal (STUDY=results/NAME, ONCE=1)
-	$(Q)$(PY) scripts/watch.py $(if $(STUDY),'$(STUDY)')
+	$(Q)$(PY) scripts/watch.py $${STUDY:+"$$STUDY"}
 
 continue: | $(SETUP)	## Resume what was interrupted or failed, start nothing new
 	$(Q)$(RUNNER) continue
@@ -77,45 +79,35 @@ data-smoke: | $(SETUP)	## Time the corpus and the loader, without a model
 report: | $(SETUP)	## Verdicts, tables and plots of the loaded study
 	$(Q)$(PY) scripts/make_report.py
 
-option = $(if $($(1)),--$(2)='$($(1))')
-
-# Prompt and stop strings reach the script as they were typed: never expanded.
-generate: override export RUN := $(value RUN)
-generate: override export PROMPT := $(value PROMPT)
-generate: override export STOP := $(value STOP)
 generate: | $(SETUP)	## Sample text from a finished run: RUN=results/… PROMPT=… (docs/generate.md)
-	$(if $(RUN),,$(error make generate needs a run: make generate RUN=results/STUDY/STEP/seed-K/HASH8 PROMPT="…"))
+	$(if $(value RUN),,$(error make generate needs a run: make generate RUN=results/STUDY/STEP/seed-K/HASH8 PROMPT="…"))
 	$(Q)$(PY) scripts/generate.py --prompt="$$PROMPT" --stop="$$STOP" \
 	  $(call option,TOKENS,tokens) $(call option,SEED,seed) $(call option,DEVICE,device) \
 	  $(call option,DECODE,decode) $(call option,TEMPERATURE,temperature) $(call option,TOP_K,top-k) \
 	  $(call option,TOP_P,top-p) $(call option,MIN_P,min-p) "$$RUN"
 
 export: | $(SETUP)	## A finished run for other programs: RUN=results/… FORMAT=hf|gguf|native (docs/export.md)
-	$(if $(RUN),,$(error make export needs a run: make export RUN=results/STUDY/STEP/seed-K/HASH8 FORMAT=hf))
+	$(if $(value RUN),,$(error make export needs a run: make export RUN=results/STUDY/STEP/seed-K/HASH8 FORMAT=hf))
 	$(Q)$(PY) scripts/export.py $(call option,FORMAT,format) $(call option,DTYPE,dtype) \
-	  $(call option,OUT,out) '$(RUN)'
+	  $(call option,OUT,out) "$$RUN"
 
-eval: override export RUN := $(value RUN)
-eval: override export STUDY := $(value STUDY)
-eval: override export TEXT := $(value TEXT)
-eval: override export TASKS := $(value TASKS)
 eval: | $(SETUP)	## Evaluate a run on TEXT=file or TASKS=a,b: RUN=results/…, STUDY=results/… (docs/evaluation.md)
 	$(Q)$(PY) scripts/eval.py --tasks="$$TASKS" $(call option,STRIDE,stride) \
 	  $(call option,LIMIT,limit) $(call option,SHOTS,shots) $(call option,SEED,seed) \
 	  $(call option,BATCH,batch) $(call option,DEVICE,device) \
-	  $(if $(RUN),--run="$$RUN") $(if $(STUDY),--study="$$STUDY") $(if $(TEXT),--text="$$TEXT")
+	  $(call option,RUN,run) $(call option,STUDY,study) $(call option,TEXT,text)
 
 # Four steps that differ in kind: the baseline, its ratio, MLA, and both.
-QUICK := 0,2,8-9
+override QUICK := 0,2,8-9
 quickstart: | $(SETUP)	## Configure, pack, check and train a small study on the CPU
-	$(Q)$(MAKE) defconfig-gpt2-ratio-ablation+tiny
-	$(Q)$(MAKE) data
-	$(Q)$(MAKE) check STEP=$(QUICK)
-	$(Q)STEPS=$(QUICK) $(MAKE) all
+	$(Q)$(KCONFIG) defconfig gpt2-ratio-ablation+tiny
+	$(Q)$(PY) scripts/prepare_data.py
+	$(Q)$(TRAIN) --dry-run --ra-mla-ablation-step="$${STEPS:-$(QUICK)}"
+	$(Q)STEPS="$${STEPS:-$(QUICK)}" $(RUNNER)
 
 anchor: | $(SETUP)	## Train to a published loss: TEXT=file (tinyshakespeare), DEVICE=cuda: the larger one
-	$(if $(TEXT),,$(error make anchor needs a text: make anchor TEXT=tinyshakespeare.txt))
-	$(Q)$(PY) scripts/anchor.py '$(TEXT)'
+	$(if $(value TEXT),,$(error make anchor needs a text: make anchor TEXT=tinyshakespeare.txt))
+	$(Q)$(PY) scripts/anchor.py "$$TEXT"
 
 ##@ Evidence (docs/evidence.md)
 .PHONY: prereg verdict promote compare
@@ -126,28 +118,28 @@ verdict: | $(SETUP)	## The verdict on a step, or on all (STEP=7 CONTROL=0 METRIC
 	$(Q)$(RUNNER) verdict
 
 promote: | $(SETUP)	## After STAGE=screen make: record the best arms; STAGE=confirm make judges them
-	$(Q)STAGE='$(or $(STAGE),screen)' $(RUNNER) promote
+	$(Q)STAGE="$${STAGE:-screen}" $(RUNNER) promote
 
 compare: | $(SETUP)	## Two runs or two studies side by side (A=results/… B=results/…)
-	$(if $(and $(A),$(B)),,$(error make compare needs two directories: make compare A=results/… B=results/…))
-	$(Q)$(PY) scripts/compare_runs.py '$(A)' '$(B)'
+	$(if $(and $(value A),$(value B)),,$(error make compare needs two directories: make compare A=results/… B=results/…))
+	$(Q)$(PY) scripts/compare_runs.py "$$A" "$$B"
 
 ##@ Trackers (docs/tracker.md)
 .PHONY: sync publish-check
 sync: | $(SETUP)	## Send runs to the trackers, now or again (STUDY=name or directory; TRACKER=wandb,trackio)
-	$(Q)$(PY) scripts/sync_trackers.py $(if $(STUDY),'$(STUDY)')
+	$(Q)$(PY) scripts/sync_trackers.py $${STUDY:+"$$STUDY"}
 
 publish-check: | $(SETUP)	## The checklist before publishing, and the block to carry (STUDY=name or directory; REMOTE=URL)
-	$(if $(STUDY),,$(error make publish-check needs a study: make publish-check STUDY=gpt2-ratio-ablation+tiny))
-	$(Q)$(PY) scripts/verify_wandb_publication.py --source local --study '$(STUDY)' $(if $(REMOTE),--remote '$(REMOTE)')
+	$(if $(value STUDY),,$(error make publish-check needs a study: make publish-check STUDY=gpt2-ratio-ablation+tiny))
+	$(Q)$(PY) scripts/verify_wandb_publication.py --source local --study="$$STUDY" $(call option,REMOTE,remote)
 
 ##@ Tests and style
 .PHONY: test test-slow chaos test-mutants list-mutants gpu-test aot style fix-style
-test: | $(SETUP_TEST)	## Run the tests (ARGS=… goes to pytest)
-	$(Q)$(PYTEST) -n auto -m 'not slow and not gpu' $(ARGS)
+test: | $(SETUP_TEST)	## Run the tests (ARGS="-k 'one or two' -x": words for pytest, never run by a shell)
+	$(Q)$(PYTEST) -n auto -m 'not slow and not gpu'
 
 test-slow: | $(SETUP_SLOW)	## The suites that take minutes, extras included
-	$(Q)$(PYTEST) -m slow $(ARGS)
+	$(Q)$(PYTEST) -m slow
 
 chaos: | $(SETUP_TEST)	## 200 random faults over a tiny study, minutes to an hour (FAULTS=20 SEED=3)
 	$(Q)$(PY) -m tests.chaos.run
@@ -159,18 +151,18 @@ list-mutants: | $(SETUP_TEST)	## What each mutant does, and what catches it (MUT
 	$(Q)$(PY) -m tests.mutants.run --list
 
 gpu-test: | $(SETUP_TEST)	## Every shipped kernel configuration on this machine's GPU, against float64 (JOBS=8, ARGS=tests/kernels/test_decode.py)
-	$(Q)$(PYTEST) -n $(or $(JOBS),8) -m 'gpu and not alone' $(or $(ARGS),tests/kernels)
-	$(Q)$(if $(ARGS),,$(PYTEST) -m 'gpu and alone' tests/kernels)
-	$(Q)$(if $(ARGS),,$(PYTEST) -m gpu --ignore=tests/kernels)
+	$(Q)$(PYTEST) -n "$${JOBS:-8}" -m 'gpu and not alone' $(if $(value ARGS),,tests/kernels)
+	$(Q)$(if $(value ARGS),,$(PYTEST) -m 'gpu and alone' tests/kernels)
+	$(Q)$(if $(value ARGS),,$(PYTEST) -m gpu --ignore=tests/kernels)
 
-aot: | $(SETUP_TEST)	## Compile every kernel's tiles for every target, no GPU needed; FULL=y in all variants (TARGETS=cuda:90 JOBS=2)
-	$(Q)$(PY) scripts/aot.py $(TARGETS) $(if $(filter y,$(FULL)),--full)
+aot: | $(SETUP_TEST)	## Compile every kernel's tiles for every target, no GPU needed; FULL=y in all variants (TARGETS="cuda:90 hip:gfx942" JOBS=2)
+	$(Q)$(PY) scripts/aot.py $(call option,TARGETS,targets) $(if $(filter y,$(value FULL)),--full)
 
 style: | $(SETUP_TEST)	## black, whitespace, imports, commit messages: check only
 	$(Q)$(PY) -m black --check --quiet . || { $(PY) -m black --check . ; exit 1; }
 	$(Q)$(PY) scripts/fix_whitespace_issues.py --check
 	$(Q)$(PY) scripts/check_commit_messages.py
-	$(Q)$(PYTEST) -q tests/test_architecture.py
+	$(Q)OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/test_architecture.py
 
 fix-style: | $(SETUP_TEST)	## Let black and the whitespace script repair what they can
 	$(Q)$(PY) -m black --quiet .
@@ -187,15 +179,15 @@ gpus: | $(SETUP)	## GPUs in groups that never cross a NUMA node, and who uses th
 setup: | $(SETUP) $(SETUP_TEST)	## Make .venv with everything, tests included
 
 .venv/bin/python:
-	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "kablate needs Python 3.11 or newer; $(BASE_PYTHON) is $$($(BASE_PYTHON) -V 2>&1). Name another: make BASE_PYTHON=python3.12 …"; exit 1; }
+	@"$$BASE_PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "kablate needs Python 3.11 or newer; $$BASE_PYTHON is $$("$$BASE_PYTHON" -V 2>&1). Name another: make BASE_PYTHON=python3.12 …"; exit 1; }
 	@echo "setting up .venv (once; a minute, or longer where torch is large)"
-	@$(BASE_PYTHON) -m venv .venv || \
-	  { rm -rf .venv; echo "$(BASE_PYTHON) cannot make environments (Debian: package python3-venv); or use an environment of yours: make PYTHON=python3 …"; exit 1; }
+	@"$$BASE_PYTHON" -m venv .venv || \
+	  { rm -rf .venv; echo "$$BASE_PYTHON cannot make environments (Debian: package python3-venv); or use an environment of yours: make PYTHON=python3 …"; exit 1; }
 
 .venv/.ready: requirements.txt requirements-torch.txt | .venv/bin/python
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check \
-	  $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)') -r requirements-torch.txt
+	  $(call option,TORCH_INDEX,index-url) -r requirements-torch.txt
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
@@ -208,9 +200,9 @@ setup: | $(SETUP) $(SETUP_TEST)	## Make .venv with everything, tests included
 	@touch $@
 
 bench: | $(SETUP)	## Attention and training steps beside their peers (PART=attention,training STEPS=0-9 CONTEXTS=1024,2048 NANOGPT=model.py RESUME=results/bench/… ARGS=…)
-	$(Q)$(PY) scripts/bench.py $(call option,PART,part) $(call option,STEPS,steps) \
+	$(Q)$(PY) scripts/with_args.py scripts/bench.py $(call option,PART,part) $(call option,STEPS,steps) \
 	  $(call option,CONTEXTS,contexts) $(call option,TOKENS,tokens) \
-	  $(call option,NANOGPT,nanogpt) $(call option,RESUME,resume) $(ARGS)
+	  $(call option,NANOGPT,nanogpt) $(call option,RESUME,resume)
 
 bench-compare: | $(SETUP)	## The last record of make bench against the one before it of its GPU (A=, B=results/bench/…)
 	$(Q)$(PY) scripts/bench_compare.py $(call option,A,a) $(call option,B,b)

@@ -54,10 +54,10 @@ def line(case, found: Cost) -> str:
 def main() -> int:
     """Print a line per configuration; 1 when one does not fit its target."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("targets", nargs="*", help=f"of {', '.join(TARGETS)}")
+    parser.add_argument("--targets", default="", help=f"of {', '.join(TARGETS)}")
     parser.add_argument("--full", action="store_true", help="all variants: an hour")
     given = parser.parse_args()
-    targets = tuple(given.targets) or TARGETS
+    targets = tuple(given.targets.split()) or TARGETS
     if unknown := set(targets) - set(TARGETS):
         parser.error(f"unknown targets {sorted(unknown)}: {', '.join(TARGETS)}")
     cases, bad, began = binaries(targets, given.full), [], time.monotonic()

@@ -173,7 +173,7 @@ def test_the_command_fails_where_something_does_not_fit(monkeypatch, capsys):
     monkeypatch.setattr(script, "ProcessPoolExecutor", Alone)
     monkeypatch.setattr(script, "binaries", lambda targets, full: cases)
     monkeypatch.setattr(script, "cost", costs.__getitem__)
-    monkeypatch.setattr(sys, "argv", ["aot.py", W7900])
+    monkeypatch.setattr(sys, "argv", ["aot.py", f"--targets={W7900}"])
     assert script.main() == 1
     out = capsys.readouterr().out
     assert "\n1 of 2 binaries fit" in out and out.count("does not fit") == 2
