@@ -19,12 +19,12 @@ def markdown(document: Document) -> str:
 
 def escape(text: str) -> str:
     """Text that GitHub shows as it is written."""
-    return SPECIAL.sub(r"\\\1", text.replace("\n", " "))
+    return SPECIAL.sub(r"\\\1", re.sub(r"\r\n?|\n", " ", text))
 
 
 def code(text: str) -> str:
     """A code span, also inside a table, where | would end the cell."""
-    if not text or "|" in text or "\n" in text:
+    if not text or "|" in text or "\n" in text or "\r" in text:
         return escape(text)
     ticks = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     pad = " " if text.startswith("`") or text.endswith("`") else ""

@@ -1,8 +1,6 @@
 """runs.csv: every run directory of a study on one line, unrounded."""
 
-import csv
-import io
-
+from matrix import inert
 from matrix.rows import LOSS
 from matrix.runs import Study
 
@@ -71,11 +69,10 @@ def csv_text(study: Study, last_evals: int) -> str:
 
     `counted` is "yes", "no" (the cell has no counted run or a newer one) or
     "left out" (another run of the cell counts, or the hash is not planned).
+    No cell is a spreadsheet's formula (matrix.inert).
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     head = ["study", "step", "seed", "run_dir", "reused", "hash", "state", "counted"]
-    writer.writerow([*head, "loss", *(name for name, _ in COLUMNS), "error"])
+    rows = [[*head, "loss", *(name for name, _ in COLUMNS), "error"]]
     counted = {run.run_dir for run in study.counted.values()}
     left_out = {run.run_dir for run in study.left_out}
     for run in study.runs:
@@ -85,5 +82,5 @@ def csv_text(study: Study, last_evals: int) -> str:
         cells = [study.name, run.step, run.seed, run.run_dir]
         cells += ["yes" if run.reused else "no", run.hash8, run.state]
         values = [run.at(path) for _, path in COLUMNS]
-        writer.writerow([*cells, word, loss, *values, run.why])
-    return out.getvalue()
+        rows.append([*cells, word, loss, *values, run.why])
+    return inert.text(rows)

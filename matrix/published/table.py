@@ -1,12 +1,11 @@
 """What the scripts print: a table as text, JSON or CSV, with sentences around it."""
 
-import csv
-import io
 import json
 import math
 from dataclasses import dataclass, field
 from typing import Any, Sequence
 
+from matrix import inert
 from matrix.units import DASH
 
 
@@ -39,14 +38,9 @@ class Answer:
         return json.dumps(found, indent=1, ensure_ascii=False)
 
     def csv(self) -> str:
-        """The rows under the columns' names, numbers in full."""
-        file = io.StringIO()
-        writer = csv.DictWriter(
-            file, self.columns, extrasaction="ignore", lineterminator="\n"
-        )
-        writer.writeheader()
-        writer.writerows(self.rows)
-        return file.getvalue().rstrip("\n")
+        """The rows under the columns' names, numbers in full, no cell a formula."""
+        rows = [[row.get(name) for name in self.columns] for row in self.rows]
+        return inert.text([self.columns, *rows]).rstrip("\n")
 
 
 def _told(value: Any) -> str:
