@@ -17,11 +17,14 @@ that through, otherwise it is an error.
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Callable, Mapping
 
 MOST_NUMBERS, MOST_DIGITS = 10_000, 18
 """Numbers that a list of ranges may name, and the digits of one."""
+NOT_IN_A_LINE = re.compile(r"[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, what ends a line, and bytes that are no UTF-8."""
 
 
 class SettingsError(ValueError):
@@ -33,8 +36,10 @@ class SettingsError(ValueError):
 
     def __init__(self, symbol: str | None, value: Any, why: str):
         self.symbol, self.value, self.why = symbol, value, why
-        head = f"CONFIG_{symbol}={format_value(value)}: " if symbol else ""
-        super().__init__(head + why)
+        shown = format_value(value)
+        if NOT_IN_A_LINE.search(shown):
+            shown = repr(value)
+        super().__init__(f"CONFIG_{symbol}={shown}: {why}" if symbol else why)
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def from_environment(environment: Mapping[str, str]) -> Overrides:
         raw[symbol], spelled[symbol] = value, written
 
     for variable, value in sorted(environment.items()):
-        written = f"{variable}={value}"
+        written = f"{variable}={value if value.isprintable() else repr(value)}"
         if variable in FOREIGN:
             continue
         if variable.startswith("CONFIG_"):

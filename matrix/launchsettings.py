@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import dataclass
 
-from kconf.bind import SettingsError, flag, integer, one_of, text
+from kconf.bind import NOT_IN_A_LINE, SettingsError, flag, integer, one_of, text
 
 LOCAL, SLURM = "local", "slurm"
 
@@ -21,6 +21,11 @@ class SlurmSettings:
     options: str | None = text("SLURM_OPTIONS", optional=True)
 
     def __post_init__(self) -> None:
+        for name in ("partition", "account", "time", "gres", "options"):
+            value = getattr(self, name)
+            if odd := NOT_IN_A_LINE.search(value or ""):
+                why = f"holds {odd[0]!r}: a value of a job's script is one line"
+                raise SettingsError(f"SLURM_{name.upper()}", value, why)
         try:
             shlex.split(self.options or "")
         except ValueError as error:

@@ -126,7 +126,7 @@ def _planned(
     probe = device.probe_once(python)
     plan = choose(make_plan(root, environment, probe, validate, code_root))
     if plan.settings.launch.slurm:
-        plan, pool = slurm.roomy(plan), None
+        plan, pool = slurm.roomy(plan, python), None
     else:
         if any(cell.device == "cuda" for cell in plan.pending):
             device.require_gpu(probe)

@@ -7,12 +7,15 @@ signal on and has the job queued again itself, when the cell was stopped with a
 checkpoint and nobody cancelled the job.
 """
 
+import re
 import shlex
 from pathlib import Path
 from typing import Sequence
 
+from kconf.bind import NOT_IN_A_LINE
 from matrix.launch import prepare, torchrun
 from matrix.launchsettings import SlurmSettings
+from matrix.place import PlaceError
 from matrix.plan import Cell
 from records.provenance import PLACEMENT
 
@@ -77,10 +80,14 @@ def text(
     script: Sequence[str],
     settings: SlurmSettings,
 ) -> str:
-    """The job's script: its options, and `script` on every rank."""
+    """The job's script: its options, and `script` on every rank.
+
+    Raises PlaceError for a name or a path that no line of it can hold.
+    """
+    _require_lines(root, cell, python, script)
     per_node = cell.values["GPUS_PER_RUN"] // settings.nodes
-    lines = [f"#SBATCH {shlex.quote(o)}" for o in _options(root, cell, settings)]
-    lines += [f"#SBATCH {o}" for o in map(shlex.quote, shlex.split(settings.options))]
+    options = [*_options(root, cell, settings), *shlex.split(settings.options)]
+    lines = [f"#SBATCH {_directive(option)}" for option in options]
     exports = prepare.additions(cell)
     command, before = _command(python, script, settings, per_node)
     lines += ["", *(f"export {k}={shlex.quote(v)}" for k, v in exports.items()), ""]
@@ -94,6 +101,32 @@ def text(
         checkpoints=_quoted(cell.dir.checkpoint_dir),
     )
     return "\n".join(["#!/bin/sh", *lines]) + body
+
+
+def _require_lines(root: Path, cell: Cell, python: str, script: Sequence[str]) -> None:
+    """Nothing ends a line, and no path is one that Slurm reads otherwise."""
+    parts = {
+        "this checkout": str(root),
+        "python": python,
+        "CONFIG_OUTPUT_DIR": str(cell.dir.path),
+        "CONFIG_DATA_DIR": str(cell.dataset),
+        "the cell": name(cell),
+        "the command": " ".join(script),
+    }
+    for what, value in parts.items():
+        if odd := NOT_IN_A_LINE.search(value):
+            why = f"holds {odd[0]!r}: a value of a job's script is one line"
+            raise PlaceError(f"{what}: {value!r} {why}")
+    if "\\" in str(cell.dir.train_log):
+        why = "Slurm takes a backslash out of a log's path"
+        raise PlaceError(f"CONFIG_OUTPUT_DIR: {cell.dir.path}: {why}; name another")
+
+
+def _directive(option: str) -> str:
+    r"""An option as sbatch reads it: \ escapes, in quotes as well as outside."""
+    if re.fullmatch(r"[\w@%+=:,./-]+", option, re.ASCII):
+        return option
+    return '"' + re.sub(r'(["\\])', r"\\\1", option) + '"'
 
 
 def _options(root: Path, cell: Cell, settings: SlurmSettings) -> list[str]:
@@ -149,7 +182,8 @@ def _forward(settings: SlurmSettings) -> str:
 
 def _words(argv: Sequence[str]) -> str:
     """A command of the shell in which $NAME stands for its value."""
-    return " ".join(f'"{w}"' if w.startswith("$") else shlex.quote(w) for w in argv)
+    name = re.compile(r"\$[A-Z_]+")
+    return " ".join(f'"{w}"' if name.fullmatch(w) else shlex.quote(w) for w in argv)
 
 
 def _quoted(path: Path) -> str:

@@ -239,7 +239,7 @@ class Slurm:
         return Job(cell, id_, self)
 
 
-def roomy(plan: Plan) -> Plan:
+def roomy(plan: Plan, python: str) -> Plan:
     """The plan with every pending cell submitted at once, unless JOBS says less.
 
     Raises PlaceError for cells that cannot be jobs.
@@ -258,6 +258,8 @@ def roomy(plan: Plan) -> Plan:
                 f"each node takes the same number, {most} at most "
                 "(CONFIG_MAX_GPUS_PER_RUN)"
             )
+        script = prepare.script(plan, cell)
+        jobscript.text(plan.root, cell, python, script, plan.settings.slurm)
     return replace(plan, jobs=plan.settings.jobs or max(1, len(plan.pending)))
 
 

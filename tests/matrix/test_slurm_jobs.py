@@ -4,6 +4,7 @@ tests/slurm/ runs the same on a real Slurm.
 """
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from kconf.bind import SettingsError
+from kconf.syntax import ConfigError
 from matrix.launch import jobscript, slurm
 from matrix.launch.display import Plain
 from matrix.launch.local import Runner
@@ -20,6 +23,7 @@ from matrix.launchsettings import SlurmSettings
 from matrix.place import PlaceError, Slot
 from records import atomic
 from records.cell import read_status
+from records.layout import CellDir
 
 PLAIN = SlurmSettings("", "", "", "gpu", 1, 0, "")
 
@@ -281,14 +285,14 @@ def test_a_refusal_is_an_error_of_one_cell(site):
 
 
 def test_what_cannot_be_a_job(site, monkeypatch):
-    assert roomy(site.plan).jobs == 1
+    assert roomy(site.plan, sys.executable).jobs == 1
     spread = replace(site.plan.settings.slurm, nodes=2)
     settings = replace(site.plan.settings, slurm=spread)
     with pytest.raises(PlaceError, match="each node takes the same number"):
-        roomy(replace(site.plan, settings=settings))
+        roomy(replace(site.plan, settings=settings), sys.executable)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(PlaceError, match="no sbatch here"):
-        roomy(site.plan)
+        roomy(site.plan, sys.executable)
 
 
 def on_gpus(site, ranks):
@@ -332,7 +336,7 @@ def test_the_script_of_four_gpus_and_more_options(site):
     text = script(site, 4, gres="gpu:a100", cpus=8, options="--mem=64G --comment='a b'")
     assert "#SBATCH --gres=gpu:a100:4\n" in text
     assert "#SBATCH --cpus-per-task=32\n" in text
-    assert "#SBATCH --mem=64G\n#SBATCH '--comment=a b'\n" in text
+    assert '#SBATCH --mem=64G\n#SBATCH "--comment=a b"\n' in text
     assert (
         '--nproc-per-node 4 --master-addr 127.0.0.1 --master-port "$MASTER_PORT"'
         in text
@@ -365,3 +369,110 @@ def test_auto_is_refused(checkout):
     checkout.configure("CONFIG_LAUNCHER_SLURM=y", "CONFIG_DEVICE_AUTO=y")
     with pytest.raises(DeviceError, match="Slurm runs cells on others"):
         checkout.plan()
+
+
+ODD = ("\n", "\r", "\t", "\0", "\x1b", "\x7f", "\x85", "\u2028", "\udcff")
+"""What ends a line for somebody, or is no text."""
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("name", ["partition", "account", "time", "gres", "options"])
+def test_a_setting_of_several_lines_is_refused(name, odd):
+    """In one line, by its symbol; "options" hides it in a word of its own."""
+    value = f"a{odd}touch p"
+    for written in (value, f"'{value}'", f"{odd}a", f"a{odd}"):
+        with pytest.raises(SettingsError) as refused:
+            replace(PLAIN, **{name: written})
+        said = str(refused.value)
+        assert said.startswith(
+            f"CONFIG_SLURM_{name.upper()}={written!r}: holds {odd!r}"
+        )
+        assert said.isprintable()
+
+
+def test_a_path_of_several_lines_is_refused(site):
+    """Whatever it names; before the first job where a plan can know it."""
+    cell, words = site.cell, ["train.py"]
+    for odd in ODD:
+        path = site.root / f"a{odd}touch p"
+        elsewhere, far = replace(cell, dir=CellDir(path)), replace(cell, dataset=path)
+        bad = {
+            "CONFIG_OUTPUT_DIR": (site.root, elsewhere, "py", words),
+            "CONFIG_DATA_DIR": (site.root, far, "py", words),
+            "the cell": (site.root, replace(cell, step=f"a{odd}b"), "py", words),
+            "this checkout": (path, cell, "py", words),
+            "python": (site.root, cell, f"py{odd}", words),
+            "the command": (site.root, cell, "py", [f"train{odd}.py"]),
+        }
+        for what, given in bad.items():
+            with pytest.raises(PlaceError) as refused:
+                jobscript.text(*given, PLAIN)
+            said = str(refused.value)
+            assert said.startswith(f"{what}: ") and f"holds {odd!r}" in said
+            assert said.isprintable()
+        with pytest.raises(PlaceError, match="CONFIG_OUTPUT_DIR"):
+            roomy(replace(site.plan, cells=(elsewhere,)), sys.executable)
+    assert not (site.root / "submitted").exists()
+
+
+def test_an_override_of_several_lines_is_refused_in_one(checkout):
+    with pytest.raises(ConfigError) as refused:
+        checkout.plan(CONFIG_SLURM_ACCOUNT="lab\ntouch p")
+    said = str(refused.value)
+    assert "CONFIG_SLURM_ACCOUNT" in said and "\n" not in said
+
+
+def sbatch_reads(line):
+    """The words of a line as sbatch takes it apart: a backslash escapes anywhere."""
+    words, word, quote, escaped = [], None, "", False
+    for c in line:
+        if escaped:
+            word, escaped = (word or "") + c, False
+        elif c == "\\":
+            escaped = True
+        elif quote and c == quote:
+            quote = ""
+        elif not quote and c in "\"'":
+            quote, word = c, word or ""
+        elif not quote and c == "#":
+            break
+        elif not quote and c.isspace():
+            words, word = words + [word] * (word is not None), None
+        else:
+            word = (word or "") + c
+    return words + [word] * (word is not None)
+
+
+def test_sbatch_and_the_shell_read_what_was_meant(site):
+    """Blanks, quotes, backslashes, # and what a shell would run, in every place."""
+    hostile = "a 'b\" # $(touch p) `touch p` \\n ; touch p"
+    fields = {name: hostile for name in ("partition", "account", "time", "gres")}
+    text = script(site, ranks=2, options=shlex.quote(f"--comment={hostile}"), **fields)
+    lines = [line for line in text.splitlines() if line.startswith("#SBATCH ")]
+    read = [sbatch_reads(line.removeprefix("#SBATCH ")) for line in lines]
+    assert all(len(words) == 1 for words in read)
+    for option in ("partition=", "account=", "time=", "comment="):
+        assert [f"--{option}{hostile}"] in read
+    assert [f"--gres={hostile}:2"] in read
+    root = site.root / hostile.replace("/", "").replace("\\", "")
+    cell = replace(on_gpus(site, 2), dir=CellDir(root / "cell"), dataset=root / "data")
+    words = [f"{root}/gpt2/train.py", "--run-dir", str(cell.dir.path), "$(touch p)"]
+    text = jobscript.text(root, cell, f"{root}/python", words, PLAIN)
+    assert [f"--chdir={root}"] in [
+        sbatch_reads(line.removeprefix("#SBATCH ")) for line in text.splitlines()
+    ]
+    (root / "cell").mkdir(parents=True)
+    (root / "python").write_text('#!/bin/sh\nprintf "%s\\n" "$@" >>"$SAID"\n')
+    (root / "python").chmod(0o755)
+    said = site.root / "said"
+    subprocess.run(
+        ["sh"], input=text, text=True, cwd=site.root, env={**os.environ, "SAID": said}
+    )
+    assert said.read_text().splitlines()[-len(words) :] == words
+    assert not (site.root / "p").exists() and (root / "cell" / ".began").exists()
+
+
+def test_a_log_that_slurm_would_write_elsewhere_is_refused(site):
+    cell = replace(site.cell, dir=CellDir(site.root / "a\\b"))
+    with pytest.raises(PlaceError, match="CONFIG_OUTPUT_DIR: .*backslash"):
+        jobscript.text(site.root, cell, "py", ["train.py"], PLAIN)
