@@ -48,6 +48,8 @@ EXCEPTIONS = {
     # the extra `eval`: models as lm-evaluation-harness sees them, and its tasks
     "gpt2/evaluation/harness.py": {"lm_eval"},
     "gpt2/evaluation/tasks.py": {"lm_eval"},
+    # what a task's YAML would run, read before lm-eval loads it
+    "gpt2/evaluation/taskcode.py": {"yaml"},
 }
 
 # Files that other processes read settings through: they must work without torch.

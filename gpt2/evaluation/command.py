@@ -58,7 +58,7 @@ class Wanted:
 class Evaluator:
     """Evaluates runs; texts are read and tasks found once, before the first."""
 
-    def __init__(self, wanted: Wanted):
+    def __init__(self, wanted: Wanted, say: Say):
         """Raises EvaluationError for a text or a task that is not there, and where
         tasks are asked for and lm-eval is not installed.
         """
@@ -67,7 +67,7 @@ class Evaluator:
         self.tasks = None
         if wanted.tasks:
             self.tasks = _harness()
-            self.asked = self.tasks.find(wanted.tasks)
+            self.asked = self.tasks.find(wanted.tasks, say)
 
     def missing(self, cell: CellDir) -> bool:
         """Whether a finished run lacks a row that this evaluation would write."""
@@ -188,7 +188,7 @@ def told(row: dict[str, Any]) -> str:
 def evaluate_run(wanted: Wanted, directory: Path, say: Say = print) -> int:
     """Evaluate one run, where a reused one lies; 0. Raises what EXPECTED lists."""
     directory = pointer.follow(CellDir(directory)).dir.path
-    for row in Evaluator(wanted).evaluate(directory):
+    for row in Evaluator(wanted, say).evaluate(directory):
         say(told(row))
     say(f"{CellDir(directory).evaluations}")
     return 0
@@ -210,7 +210,7 @@ def evaluate_study(wanted: Wanted, study: Path, say: Say = print) -> int:
         raise EvaluationError(
             f"STUDY={study}: none of {len(found)} runs is finished (OUTPUT_DIR/STUDY)"
         )
-    evaluator = Evaluator(wanted)
+    evaluator = Evaluator(wanted, say)
     left = [path for path, there in finished.items() if evaluator.missing(there)]
     say(
         f"{study}: {len(left)} runs to evaluate, {len(finished) - len(left)} are "

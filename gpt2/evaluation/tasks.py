@@ -8,7 +8,7 @@ lie beside it and are read from the disk; lm-eval's own tasks come from the hub.
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,6 +24,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from gpt2.evaluation.errors import EvaluationError
 from gpt2.evaluation.harness import Adapter
+from gpt2.evaluation.taskcode import functions
 
 SHIPPED = Path(__file__).resolve().parent / "tasks"
 YAML = (".yaml", ".yml")
@@ -62,19 +63,20 @@ class Answers:
     better: dict[str, str]
 
 
-def find(names: Iterable[str]) -> list[Asked]:
+def find(names: Iterable[str], say: Callable[[str], object] = print) -> list[Asked]:
     """The tasks of these names, lm-eval's groups and tags as their members.
 
-    Raises EvaluationError for a name or a file that is no task.
+    What a YAML file runs besides is said before it runs. Raises EvaluationError for a
+    name or a file that is no task.
     """
     found: list[Asked] = []
     manager = None
     for name in names:
         path = SHIPPED / f"{name}.yaml"
         if name.endswith(YAML):
-            found.append(_local(Path(name)))
+            found.append(_local(Path(name), say))
         elif path.is_file():
-            found.append(_local(path))
+            found.append(_local(path, say))
         else:
             manager = manager or TaskManager()
             found += _known(manager, name)
@@ -88,9 +90,11 @@ def _count(found: Sequence[Asked], name: str) -> int:
     return sum(asked.name == name for asked in found)
 
 
-def _local(path: Path) -> Asked:
+def _local(path: Path, say: Callable[[str], object]) -> Asked:
     """The task of a YAML file. Its data files are named as seen from it."""
     try:
+        if run := ", ".join(functions(path)):
+            say(f"TASKS={path} runs code as you: !function {run}")
         config = load_yaml(path)
         name = config.get("task")
         if not isinstance(name, str):
@@ -102,7 +106,7 @@ def _local(path: Path) -> Asked:
         return Asked(ConfigurableTask(config=config), digest.hexdigest())
     except OSError as error:
         raise EvaluationError(f"{error.filename or path}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError, ImportError) as error:
+    except (KeyError, TypeError, ValueError, ImportError, AttributeError) as error:
         raise EvaluationError(
             f"{path}: no task that lm-eval {VERSION} can read: {error!r}"
         ) from error

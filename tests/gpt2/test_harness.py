@@ -249,12 +249,31 @@ def test_a_task_of_the_user(pair, tmp_path, monkeypatch):
     assert find([str(path)])[0].source != first.source
 
 
+def test_the_code_of_a_task_is_named_before_it_runs(tmp_path):
+    (tmp_path / "ran.py").write_text("import os; os.mkdir(__file__ + '.d'); f = str\n")
+    path, said = tmp_path / "mine.yaml", []
+    path.write_text("task: x\noutput_type: nonsense\nf: !function ran.f\n")
+
+    def say(line):
+        said.append((line, (tmp_path / "ran.py.d").exists()))
+
+    with pytest.raises(EvaluationError, match="no task that lm-eval"):
+        find([str(path)], say)
+    line = f"TASKS={path} runs code as you: !function ran.f ({path})"
+    assert said == [(line, False)] and (tmp_path / "ran.py.d").exists()
+    said.clear()
+    find(["kablate_text"], say)
+    assert said == [], "a shipped task runs none"
+
+
 @pytest.mark.parametrize(
     "name, why",
     [
         ("kablate_complete", "like kablate_completion"),
         ("nowhere.yaml", "nowhere.yaml: No such file"),
         ("broken.yaml", "broken.yaml: no task that lm-eval"),
+        ("torn.yaml", "torn.yaml: no YAML that lm-eval"),
+        ("absent.yaml", "absent.yaml: no task that lm-eval .*no function"),
         ("group.yaml", "group.yaml: task is"),
         ("data.yaml", "gone.jsonl: No such file"),
     ],
@@ -262,6 +281,9 @@ def test_a_task_of_the_user(pair, tmp_path, monkeypatch):
 def test_names_that_are_no_task(tmp_path, monkeypatch, name, why):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.yaml").write_text("task: x\noutput_type: nonsense\n")
+    (tmp_path / "torn.yaml").write_text("task: [\n")
+    (tmp_path / "absent.yaml").write_text("task: x\nf: !function there.gone\n")
+    (tmp_path / "there.py").touch()
     (tmp_path / "group.yaml").write_text("group: x\ntask: [a, b]\n")
     (tmp_path / "data.yaml").write_text(
         "task: x\ndataset_path: json\ndataset_kwargs: {data_files: gone.jsonl}\n"
