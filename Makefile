@@ -169,7 +169,7 @@ fix-style: | $(SETUP_TEST)	## Let black and the whitespace script repair what th
 	$(Q)$(PY) scripts/fix_whitespace_issues.py
 
 ##@ This machine
-.PHONY: doctor gpus setup bench bench-compare
+.PHONY: doctor gpus setup lock bench bench-compare
 doctor: | $(SETUP)	## Python, torch, GPUs, driver, threads, what is missing
 	$(Q)$(PY) scripts/doctor.py
 
@@ -185,19 +185,25 @@ setup: | $(SETUP) $(SETUP_TEST)	## Make .venv with everything, tests included
 	@"$$BASE_PYTHON" -m venv .venv || \
 	  { rm -rf .venv; echo "$$BASE_PYTHON cannot make environments (Debian: package python3-venv); or use an environment of yours: make PYTHON=python3 …"; exit 1; }
 
+override INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check
+override EXTRAS := eval export gpu trackio wandb
+
 .venv/.ready: requirements.txt requirements-torch.txt | .venv/bin/python
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check \
-	  $(call option,TORCH_INDEX,index-url) -r requirements-torch.txt
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(INSTALL) $(call option,TORCH_INDEX,index-url) -r requirements-torch.txt
+	@$(INSTALL) --require-hashes -r requirements.txt
 	@touch $@
 
 .venv/.ready-test: requirements-test.txt .venv/.ready
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	@$(INSTALL) --require-hashes -r requirements-test.txt
 	@touch $@
 
 .venv/.ready-slow: $(wildcard requirements-*.txt) .venv/.ready-test
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-slow.txt
+	@$(INSTALL) --require-hashes $(EXTRAS:%=-r requirements-%.txt)
+	@$(INSTALL) -r requirements-slow.txt
 	@touch $@
+
+lock: | $(SETUP)	## Write requirements*.txt from pyproject.toml, with hashes (needs uv)
+	$(Q)$(PY) scripts/lock.py
 
 bench: | $(SETUP)	## Attention and training steps beside their peers (PART=attention,training STEPS=0-9 CONTEXTS=1024,2048 NANOGPT=model.py RESUME=results/bench/… ARGS=…)
 	$(Q)$(PY) scripts/with_args.py scripts/bench.py $(call option,PART,part) $(call option,STEPS,steps) \

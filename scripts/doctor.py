@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,10 +47,9 @@ def main() -> int:
 
 
 def requirements() -> list[tuple[str, str]]:
-    """(name, version) of every pinned package a study needs."""
-    lines = []
-    for file in ("requirements-torch.txt", "requirements.txt"):
-        lines += (ROOT / file).read_text().splitlines()
+    """(name, version) of every package a study needs."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    lines = (ROOT / "requirements-torch.txt").read_text().splitlines() + groups["base"]
     return [tuple(line.split("==")) for line in lines if "==" in line]
 
 

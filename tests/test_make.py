@@ -264,6 +264,33 @@ def test_a_make_within_make(door, kind):
     arrived(calls, "STEP", HOSTILE[kind], False)
 
 
+RULE = next(line for line in TEXT.splitlines() if line.startswith("$(foreach .v"))
+SABOTAGE = {
+    "no rule": (RULE, "", ["help", "FOO=$(shell touch p)"], {}),
+    "expanded": ('"$$RUN"', "'$(RUN)'", ["export", "RUN=a'; touch p; '"], {}),
+    "asked for": ("$(value RUN)", "$(RUN)", ["export"], {"RUN": "$(shell touch p)"}),
+    "unquoted": ('"$$TEXT"', "$$TEXT", ["anchor", "TEXT=a b"], {}),
+    "goal": ('"$$DEFCONFIG"', "'$*'", ["defconfig-x'; touch p; '"], {}),
+    "name": ("override Q := @", "Q := @", ["check", "Q=touch p;"], {}),
+    "path": ("override VPATH :=", "", ["help"], {"VPATH": "$(shell touch p)"}),
+}
+
+
+@pytest.mark.parametrize("how", SABOTAGE)
+def test_a_front_door_that_is_open_is_noticed(tmp_path, how):
+    """Each guard taken away once: what it kept out runs, or arrives in pieces."""
+    old, new, words, there = SABOTAGE[how]
+    door = Door(tmp_path)
+    door.make(*words, **there)
+    for path in map(door.root.joinpath, FILES):
+        path.write_text(path.read_text().replace(old, new))
+    if how == "unquoted":
+        assert "a b" not in door.make(*words)[0][0]
+        return
+    with pytest.raises(pytest.fail.Exception, match="ran: make"):
+        door.make(*words, **there)
+
+
 def test_args_are_words(tmp_path):
     """As a shell splits them, with nothing run and nothing expanded."""
     script = [str(ROOT / "scripts" / "with_args.py"), "-c"]

@@ -21,6 +21,7 @@ from tests.mutants import (
     pruning,
     ranks,
     report,
+    shell,
     survival,
     trackers,
     training,
@@ -51,6 +52,7 @@ SECTIONS: dict[str, list[Mutant]] = {
     **exports.SECTIONS,
     **evaluation.SECTIONS,
     **live.SECTIONS,
+    **shell.SECTIONS,
 }
 MUTANTS = [mutant for section in SECTIONS.values() for mutant in section]
 
