@@ -22,14 +22,14 @@ from torch.distributed.rendezvous import rendezvous
 
 from kconf.bind import SettingsError
 
-# The interface on which ranks of one machine meet. Without one gloo looks the
-# machine's own name up, which not every network answers.
+# The interface on which ranks of one machine meet, and nobody else: both libraries
+# listen on one that other machines reach unless they are told.
 INTERFACES = {"linux": "lo", "darwin": "lo0"}
-LOOPBACK = (
-    {"GLOO_SOCKET_IFNAME": INTERFACES[sys.platform]}
+LOOPBACK = {
+    name: INTERFACES[sys.platform]
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
     if sys.platform in INTERFACES
-    else {}
-)
+}
 # What gloo says of a lost or late peer; it raises no class of its own.
 GLOO = ("gloo", "pair closure", "closed by peer", "reset by peer", "Timed out")
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -190,10 +190,11 @@ def from_environment(environment: Mapping[str, str]) -> Ranks:
 
 
 def interface(environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables to set before ranks meet that are all on this host."""
-    names = ("LOCAL_WORLD_SIZE", "WORLD_SIZE", *LOOPBACK)
-    here, everywhere, *chosen = map(environment.get, names)
-    return LOOPBACK if here == everywhere and not any(chosen) else {}
+    """Variables to set before ranks meet that are all on this host; what is set stays."""
+    here, everywhere = map(environment.get, ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    if here != everywhere:
+        return {}
+    return {k: v for k, v in LOOPBACK.items() if not environment.get(k)}
 
 
 @contextmanager

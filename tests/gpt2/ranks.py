@@ -1,6 +1,8 @@
 """Cells of several ranks, as tests start and read them."""
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -16,13 +18,18 @@ ENTRY = ROOT / "gpt2" / "train_ra_mla.py"
 def launch(ranks, script, *arguments):
     """A process that runs the script as that many ranks on this host."""
     torchrun = [str(ROOT / "gpt2" / "torchrun.py"), "--standalone"]
-    torchrun += ["--local-addr", "127.0.0.1", "--nproc-per-node", str(ranks)]
+    torchrun += ["--nproc-per-node", str(ranks)]
+    return start([*torchrun, str(script), *map(str, arguments)])
+
+
+def start(arguments, **environment):
+    """A python process, with one thread and these variables."""
     return subprocess.Popen(
-        [sys.executable, *torchrun, str(script), *map(str, arguments)],
+        [sys.executable, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
 
 
@@ -42,6 +49,24 @@ def pids(launcher):
             if "RANK" in environment:
                 found[int(environment["RANK"])] = pid
     return [found[rank] for rank in sorted(found)]
+
+
+def listening(pid):
+    """{(address, port)} of the TCP sockets on which a process listens."""
+    files = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            files.add(os.readlink(path))
+    found = set()
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in files:
+                address, _, port = local.partition(":")
+                words = [address[i : i + 8] for i in range(0, len(address), 8)]
+                raw = b"".join(bytes.fromhex(word)[::-1] for word in words)
+                found.add((socket.inet_ntop(family, raw), int(port, 16)))
+    return found
 
 
 def rows(directory, kind):

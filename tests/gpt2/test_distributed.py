@@ -52,9 +52,12 @@ def test_half_an_environment_is_an_error():
 
 def test_ranks_of_one_host_meet_on_its_loopback():
     assert interface(TORCHRUN) == {}
-    assert interface({**TORCHRUN, "WORLD_SIZE": "4"}) == {"GLOO_SOCKET_IFNAME": "lo"}
-    chosen = {**TORCHRUN, "WORLD_SIZE": "4", "GLOO_SOCKET_IFNAME": "eth0"}
-    assert interface(chosen) == {}
+    one = {**TORCHRUN, "WORLD_SIZE": "4"}
+    both = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+    assert interface(one) == both
+    assert interface({**one, "GLOO_SOCKET_IFNAME": "eth0"}) == {
+        "NCCL_SOCKET_IFNAME": "lo"
+    }
 
 
 def test_alone_nothing_changes():
