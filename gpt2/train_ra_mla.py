@@ -18,7 +18,7 @@ from pathlib import Path
 BEGAN = time.monotonic()
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[0] = str(ROOT)
+sys.path[: not sys.flags.safe_path] = [str(ROOT)]  # python -P sets no sys.path[0]
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -78,6 +78,9 @@ def main(arguments: list[str]) -> int:
         return print_facts(options.facts)
     os.environ.update(overrides(options))
     if options.dry_run:
+        from records import private
+
+        private.claim()
         from gpt2.check.run import check
 
         step = options.ra_mla_ablation_step
@@ -89,12 +92,13 @@ def main(arguments: list[str]) -> int:
 
 
 def train(run_dir: Path, data_dir: Path) -> int:
-    """One cell; the allocator and threads are set before torch is imported."""
+    """One cell; caches, allocator and threads are set before torch is imported."""
     from gpt2 import stacks
     from gpt2.settings import run_settings
     from kconf import config_py
     from kconf.bind import SettingsError
     from kconf.syntax import ConfigError
+    from records import private
 
     try:
         stacks.on_request(run_dir / "stacks.txt")
@@ -103,6 +107,7 @@ def train(run_dir: Path, data_dir: Path) -> int:
     except (OSError, ConfigError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    private.claim()
     as_rank()
     if system.expandable_segments:
         os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
@@ -126,7 +131,7 @@ def as_rank() -> None:
     Ranks compile the same kernels at once: each in a cache of its own. A rank does
     not outlive a torchrun that is killed: it is asked to stop, as by a signal.
     """
-    from records.provenance import CACHES
+    from records.private import CACHES
 
     rank = os.environ.get("LOCAL_RANK")
     if rank is None:

@@ -56,7 +56,7 @@ def build(python: str) -> dict[str, Any]:
 def _asked(python: str, question: str) -> tuple[str, str]:
     """The answer, "" after an error; and the last line that was said."""
     done = subprocess.run(
-        [python, "-c", question], capture_output=True, text=True, check=False
+        [python, "-P", "-c", question], capture_output=True, text=True, check=False
     )
     answer = done.stdout.strip()
     last = (done.stderr.strip() or answer or "no answer").splitlines()[-1]

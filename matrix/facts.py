@@ -13,6 +13,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 from kconf import config_py
 from records import atomic
+from records.codehash import FROM_SNAPSHOT
 from records.layout import RecordError, read_json
 
 Facts = Mapping[str, Any]
@@ -35,7 +36,7 @@ def ask(python: str, code_root: Path, root: Path) -> Provider:
             text=True,
             check=False,
             cwd=root,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **FROM_SNAPSHOT},
         )
         if done.returncode:
             raise FactsError(

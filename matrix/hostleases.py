@@ -12,8 +12,9 @@ import fcntl
 import os
 import secrets
 import socket
-import stat
 from pathlib import Path
+
+from records import private
 
 PORTS = range(20_000, 30_000)
 """Below the range from which the kernel takes ports for outgoing connections."""
@@ -72,18 +73,17 @@ class HostLeases:
         return [fd]
 
     def _require_directory(self) -> None:
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        info = self.directory.stat(follow_symlinks=False)
-        if info.st_uid != os.getuid() or not stat.S_ISDIR(info.st_mode):
+        try:
+            private.own(self.directory)
+        except private.NotPrivate as error:
             raise LeaseDirectoryError(
-                f"{self.directory} is not a directory of uid {os.getuid()}: remove "
-                "it; the leases of GPUs and ports lie there"
-            )
+                f"{error}; the leases of GPUs and ports lie there"
+            ) from None
 
 
 def directory() -> Path:
     """Where the leases of this user lie."""
-    return Path(f"/tmp/kablate-{os.getuid()}")
+    return Path("/tmp") / private.shared_name()
 
 
 def close(descriptors: list[int]) -> None:

@@ -8,14 +8,14 @@ to report; 2 the plan cannot be made; 130 or 143 after SIGINT or SIGTERM.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Callable, Mapping, Sequence
 
 from kconf.bind import SettingsError
-from kconf.overrides import from_environment
-from kconf.strict import ConfigError, Tree
+from kconf.strict import ConfigError
 from matrix import again, device, estimate, facts, forecast, masks, place, units
 from matrix.checks import Validate
 from matrix.hostleases import LeaseDirectoryError
@@ -23,12 +23,10 @@ from matrix.launch import slurm
 from matrix.launch.display import display
 from matrix.launch.launcher import Local, pooled
 from matrix.launch.local import Runner
-from matrix.launch.prepare import snapshots
-from matrix.plan import Plan, PlanError, base_stages, make_plan
-from matrix.settings import study_settings
+from matrix.plan import Plan, PlanError, make_plan
 from matrix.trackers.beside import mirrored
 from matrix.trackers.sink import TrackerError
-from records import pointer, provenance
+from records import pointer, private, provenance
 from records.codehash import snapshot
 from records.layout import RecordError
 from records.manifest import ManifestError, MissingDataset
@@ -208,10 +206,7 @@ def _run(
     choose: Callable[[Plan], Plan],
 ) -> int:
     """Snapshot, plan, train, say where the results are."""
-    overrides = from_environment(environment)
-    base = Tree(root).resolve([*base_stages(root, environment), overrides])
-    output = root / study_settings(base.values).output
-    code_root = snapshot(root, snapshots(output))
+    code_root = snapshot(root, private.cache("code"))
     plan, pool = _planned(root, environment, python, validate, code_root, choose)
     _point(plan)
     shown = mirrored(plan.settings, display(plan, _switch(environment, "V")))
@@ -219,6 +214,7 @@ def _run(
     if pool is None:
         launcher = slurm.Slurm(plan, python, origin, shown.say)
     else:
+        private.compile_caches(os.environ)  # refused once, not by every cell
         launcher = Local(plan, python, origin, pool)
     again.make_room(plan, True, print)
     status = Runner(plan, launcher, shown).run()

@@ -2,15 +2,18 @@
 
 The hash covers the *.py files of the rooms that can change a result, by contents only
 (no times, no modes), less those that no training run imports. Cells run from a
-snapshot, so editing the checkout while a study runs changes nothing under way.
+snapshot, so editing the checkout while a study runs changes nothing under way. It lies
+in the user's cache and holds those files and nothing else: beside them python would
+import a numpy.py, bytecode or a shared object that no hash has seen.
 """
 
 import hashlib
 import os
 import secrets
 import shutil
+import stat
 from pathlib import Path
-from typing import Iterable
+from typing import Iterable, Iterator, Mapping
 
 IDENTITY_ROOMS = ("gpt2", "kernels")
 # Files, and folders that end in /, of those rooms that work on finished runs, measure
@@ -38,6 +41,10 @@ OUTSIDE = (
     "kernels/topk_routing/check.py",
 )
 SNAPSHOT_ROOMS = ("gpt2", "kernels", "kconf", "records")
+FROM_SNAPSHOT = {"PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+"""The environment of what runs from a snapshot and of its children, ranks too: python
+-P, no folder is searched because a script lies there, and -B, no bytecode is left.
+"""
 
 
 def source_files(root: Path | str, rooms: Iterable[str]) -> list[Path]:
@@ -76,12 +83,13 @@ def _below(name: str, folder: str) -> bool:
 def snapshot(root: Path | str, dest_parent: Path | str) -> Path:
     """A copy of the code that a cell needs, at DEST_PARENT/<hash16>.
 
-    Reused when it is there and intact, rebuilt when it is damaged. The name is
-    the hash of what was copied, so a file edited meanwhile cannot mislabel it.
+    Reused when it is there and intact, rebuilt when it is damaged or holds anything
+    else. The name is the hash of what was copied, so a file edited meanwhile cannot
+    mislabel it. dest_parent: a folder of this user alone (records/private.py).
     """
     root, dest_parent = Path(root).resolve(), Path(dest_parent).resolve()
-    wanted, _ = hash_rooms(root, SNAPSHOT_ROOMS, ())
-    if _intact(dest_parent / wanted[:16], wanted):
+    wanted, files = hash_rooms(root, SNAPSHOT_ROOMS, ())
+    if _intact(dest_parent / wanted[:16], files):
         return dest_parent / wanted[:16]
     dest_parent.mkdir(parents=True, exist_ok=True)
     fresh = dest_parent / f".new-{secrets.token_hex(4)}"
@@ -90,27 +98,53 @@ def snapshot(root: Path | str, dest_parent: Path | str) -> Path:
             copy = fresh / path.relative_to(root)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-        copied, _ = hash_rooms(fresh, SNAPSHOT_ROOMS, ())
-        _install(fresh, dest_parent / copied[:16], copied)
+        copied, files = hash_rooms(fresh, SNAPSHOT_ROOMS, ())
+        _install(fresh, dest_parent / copied[:16], files)
     finally:
         if fresh.exists():
             shutil.rmtree(fresh)
     return dest_parent / copied[:16]
 
 
-def _intact(path: Path, wanted: str) -> bool:
-    rooms = all((path / room).is_dir() for room in SNAPSHOT_ROOMS)
-    return rooms and hash_rooms(path, SNAPSHOT_ROOMS, ())[0] == wanted
+def _intact(path: Path, files: Mapping[str, str]) -> bool:
+    """Whether these files, {relative path: sha256}, are all there is at `path`."""
+    folders = {f"{parent}/" for name in files for parent in Path(name).parents}
+    there = set(_entries(path)) if os.path.lexists(path) else set()
+    return there == {*folders, *files} and all(
+        hashlib.sha256((path / name).read_bytes()).hexdigest() == digest
+        for name, digest in files.items()
+    )
 
 
-def _install(fresh: Path, target: Path, wanted: str) -> None:
+def _entries(path: Path) -> Iterator[str]:
+    """All there is at `path`, by relative names: FOLDER/, FILE, and OTHER@ for what is
+    neither, a link above all.
+    """
+    ahead = [path]
+    while ahead:
+        each = ahead.pop()
+        mode, name = each.lstat().st_mode, each.relative_to(path).as_posix()
+        folder, file = stat.S_ISDIR(mode), stat.S_ISREG(mode)
+        yield name + ("/" if folder else "" if file else "@")
+        ahead += each.iterdir() if folder else []
+
+
+def _install(fresh: Path, target: Path, files: Mapping[str, str]) -> None:
     """Rename `fresh` to `target`; a damaged directory there makes way."""
-    if target.exists() and not _intact(target, wanted):
+    if os.path.lexists(target) and not _intact(target, files):
         damaged = target.with_name(f".damaged-{secrets.token_hex(4)}")
         os.rename(target, damaged)
-        shutil.rmtree(damaged)
+        _remove(damaged)
     try:
         os.rename(fresh, target)
     except OSError:  # another process was faster
-        if not _intact(target, wanted):
+        if not _intact(target, files):
             raise
+
+
+def _remove(path: Path) -> None:
+    """What was renamed: a folder with all it holds, a link, a file."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

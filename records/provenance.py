@@ -17,6 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from records.private import CACHES
+
 PACKAGES = ("torch", "numpy", "triton", "pytorch-triton-rocm", "kconfiglib")
 ENVIRONMENT = (
     "CUDA_VISIBLE_DEVICES",
@@ -36,8 +38,6 @@ ENVIRONMENT = (
 )
 PLACEMENT = "KABLATE_PLACEMENT"
 """Where the launcher tells a training process on what it was put, as JSON."""
-CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
-"""Where compiled kernels lie; a rank has folders of its own below them."""
 MAX_DIFF = 1 << 20
 """Bytes of the dirty diff that are kept; its hash always covers all of it."""
 

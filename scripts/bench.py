@@ -25,7 +25,7 @@ from gpt2.measure import benching  # noqa: E402
 from gpt2.measure.benchrecord import PARTS, Record  # noqa: E402
 from gpt2.measure.benchtable import shown  # noqa: E402
 from kconf.bind import ranges  # noqa: E402
-from records.layout import RecordError  # noqa: E402
+from records import layout, private  # noqa: E402
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
             record = Record.resume(options.resume, facts)
         else:
             record = Record.begin(options.folder, facts, date)
-    except RecordError as error:
+    except layout.RecordError as error:
         sys.exit(f"error: {error}")
     command = " ".join([Path(__file__).name, *arguments])
     for part in options.part:
@@ -77,4 +77,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(private.claim() or main(sys.argv[1:]))

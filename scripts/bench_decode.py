@@ -21,6 +21,7 @@ from kconf.overrides import Overrides  # noqa: E402
 from kconf.strict import Tree  # noqa: E402
 from kconf.study import list_steps, resolve_step  # noqa: E402
 from records import atomic  # noqa: E402
+from records import private  # noqa: E402
 
 STUDY = "gpt2-ratio-ablation"
 COUNTS = {"prompt": 64, "tokens": 256, "rounds": 5}
@@ -61,4 +62,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(private.claim() or main(sys.argv[1:]))

@@ -16,6 +16,7 @@ from gpt2.measure.optimizers import measure, table  # noqa: E402
 from kconf.overrides import Overrides  # noqa: E402
 from kconf.strict import Tree  # noqa: E402
 from records import atomic  # noqa: E402
+from records import private  # noqa: E402
 
 
 def main() -> int:
@@ -43,4 +44,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(private.claim() or main())

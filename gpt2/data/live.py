@@ -24,7 +24,8 @@ from records.layout import read_json
 from records.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parents[2]
-CHILD = "import sys; sys.path[0] = {!r}; from gpt2.data.feeder import main; main()"
+CHILD = "import sys; sys.path.insert(0, {!r}); "
+CHILD += "from gpt2.data.feeder import main; main()"
 
 
 class FeedError(OSError):
@@ -116,7 +117,7 @@ class LiveWindows:
             "position": position or START,
         }
         self._child = subprocess.Popen(
-            [sys.executable, "-c", CHILD.format(str(ROOT))],
+            [sys.executable, "-P", "-B", "-c", CHILD.format(str(ROOT))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # signals to the run are the run's own

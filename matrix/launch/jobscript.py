@@ -24,12 +24,14 @@ BEFORE_LIMIT = 120
 GPU_CPUS = 4
 """CPUs of a rank on a GPU, where nothing else is configured."""
 
-INDUCTOR = """\
+CACHES = """\
 node=${TMPDIR:-/tmp}/kablate-$(id -u)
 export TORCHINDUCTOR_CACHE_DIR="${TORCHINDUCTOR_CACHE_DIR:-$node/inductor}"
+export TRITON_CACHE_DIR="${TRITON_CACHE_DIR:-$node/triton-$gpus}"
 """
-TRITON = 'export TRITON_CACHE_DIR="${TRITON_CACHE_DIR:-$node/triton-$gpus}"\n'
-"""On the node, not in a home that all nodes share; no two jobs have a GPU in common."""
+"""On the node, not in a home that all nodes share; no two jobs have a GPU in common.
+What trains makes them and looks whether they are the user's alone.
+"""
 
 PORT = "import socket; s = socket.socket(); s.bind(('', 0)); print(s.getsockname()[1])"
 
@@ -93,7 +95,7 @@ def text(
     lines += ["", *(f"export {k}={shlex.quote(v)}" for k, v in exports.items()), ""]
     body = BODY.format(
         placement=PLACEMENT,
-        exports=INDUCTOR + ("" if cell.device == "cpu" else TRITON) + before,
+        exports=CACHES + before,
         forward=_forward(settings),
         command=command,
         mark=_quoted(cell.dir.path / ".began"),

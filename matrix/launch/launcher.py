@@ -12,6 +12,7 @@ from matrix.launch.child import Child, Outcome
 from matrix.machine import survey
 from matrix.place import Pool, Slot, numactl_works
 from matrix.plan import Cell, Plan
+from records import private
 
 
 class Work(Protocol):
@@ -115,7 +116,7 @@ def pooled(
 
     gpu_cells = [cell for cell in plan.pending if cell.device != "cpu"]
     if not gpu_cells:
-        return plan, Pool((), leases, dict, numactl_works, plan.output / ".cache")
+        return plan, Pool((), leases, dict, numactl_works, private.home())
     machine = survey(environment, launch.most_gpus, ask)
 
     def users() -> dict[str, tuple[int, ...] | None]:
@@ -127,7 +128,7 @@ def pooled(
         leases,
         dict if launch.share_busy else users,
         numactl_works,
-        plan.output / ".cache",
+        private.home(),
         launch.runs_per_gpu,
     )
     room = {n: pool.capacity(n) for n in {c.values["GPUS_PER_RUN"] for c in gpu_cells}}

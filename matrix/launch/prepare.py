@@ -7,13 +7,13 @@ symbols and provenance can differ.
 """
 
 import os
-from pathlib import Path
 from typing import Any, Mapping
 
 from kconf import config_py
 from matrix.facts import ENTRY
 from matrix.plan import Cell, Plan
 from records import atomic
+from records.codehash import FROM_SNAPSHOT
 from records.layout import SCHEMA
 
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
@@ -37,7 +37,7 @@ def environment(cell: Cell) -> dict[str, str]:
 
 def additions(cell: Cell) -> dict[str, str]:
     """What a cell's environment has beside that of whoever starts it."""
-    found = {"PYTHONUNBUFFERED": "1"}
+    found = {"PYTHONUNBUFFERED": "1", **FROM_SNAPSHOT}
     if cell.threads is not None:
         count = str(cell.threads)
         found |= {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, **PASSIVE}
@@ -73,8 +73,3 @@ def write(
         "provenance": dict(provenance),
     }
     atomic.write_json(cell.dir.run_json, run)
-
-
-def snapshots(output: Path) -> Path:
-    """Where the code snapshots of a results directory lie."""
-    return output / ".code"

@@ -22,7 +22,8 @@ def segments(directory: Path, run_id: str = "*") -> list[Path]:
 def records(path: Path) -> Iterator[Record]:
     """The records of a .wandb file: {"num", "type", TYPE: …}. Raises TrackerError."""
     require_extra("wandb")
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+    wandb = [sys.executable, "-P", "-m", "wandb"]  # not a wandb/ that lies here
+    command = [*wandb, "leet", "inspect", "--json", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise TrackerError(f"{path}: W&B cannot read it: {done.stderr.strip()}")

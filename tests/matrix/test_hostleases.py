@@ -81,7 +81,11 @@ def test_a_port_in_use_is_not_leased(leases, monkeypatch):
 
 def test_a_directory_of_somebody_else(leases, monkeypatch):
     leases.whole("g")
+    leases.directory.chmod(0o770)
+    with pytest.raises(LeaseDirectoryError, match="has mode 770: others may write"):
+        leases.whole("h")
+    leases.directory.chmod(0o700)
     monkeypatch.setattr(os, "getuid", lambda: 4711)
-    with pytest.raises(LeaseDirectoryError, match="not a directory of uid 4711"):
+    with pytest.raises(LeaseDirectoryError, match="belongs to uid [0-9]+: .* remove"):
         leases.whole("h")
     assert str(directory()) == "/tmp/kablate-4711"

@@ -9,6 +9,7 @@ import re
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ from matrix import run
 from matrix.launch import local, prepare
 from matrix.launch.child import log_tail
 from matrix.launch.display import Plain
-from records import lease
+from records import lease, private
 from records.layout import CellDir
 
 REPORT = run._report
@@ -64,7 +65,9 @@ def test_a_study_from_nothing_to_done(checkout):
         assert [row["event"] for row in record.attempts] == ["start", "end"]
         text = (record.dir.path / "train.log").read_text()
         assert text == "attempt 1 from step 0\n"
-        assert "/.code/" in record.run["command"][1]
+        assert Path(record.run["command"][1]).is_relative_to(private.home() / "code")
+    there = {path.name for path in (checkout.root / "results").iterdir()}
+    assert there == {".cache", "toy"}
     assert re.search(r"done    02-wide seed-2  loss 3.0000  .*\[5/6\]", output)
     assert f"results: {checkout.root}/results/toy" in output
     assert "--run-dir" in output, "V=1 shows commands"
@@ -99,10 +102,30 @@ def test_cells_share_what_was_compiled(checkout, monkeypatch):
 
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     assert checkout.run(SEEDS="1-2")[0] == 0
-    assert seen() == {str(checkout.root / "results" / ".cache" / "inductor")}
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/mine")
+    assert seen() == {str(private.home() / "inductor")}
+    mine = str(checkout.root / "mine")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", mine)
     assert checkout.run("rerun", SEEDS="1-2")[0] == 0
-    assert seen() == {"/mine"}
+    assert seen() == {mine}
+
+
+def test_what_others_may_write_is_refused_before_a_cell_starts(
+    checkout, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in private.CACHES:
+        monkeypatch.delenv(name, raising=False)
+    for name in ("inductor", "triton", "code"):
+        folder = private.cache(name)
+        folder.chmod(0o777)
+        status, output = checkout.run()
+        assert status == 2
+        assert output.endswith(
+            f"error: {folder} has mode 777: others may write there: chmod go-w it, "
+            f"remove it, or set XDG_CACHE_HOME to another folder ({folder})\n"
+        )
+        assert checkout.cells == {}
+        folder.chmod(0o700)
 
 
 def test_a_failure_does_not_stop_the_others_and_is_retried(checkout):

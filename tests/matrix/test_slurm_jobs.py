@@ -356,9 +356,10 @@ def test_the_script_of_two_nodes(site):
 
 def test_the_script_of_a_cpu_cell(site):
     text = jobscript.text(site.root, site.cell, "py", ["train.py"], PLAIN)
-    assert "gres" not in text and "TRITON" not in text
+    assert "gres" not in text
     own = '"${TORCHINDUCTOR_CACHE_DIR:-$node/inductor}"'
     assert f"export TORCHINDUCTOR_CACHE_DIR={own}" in text
+    assert "export PYTHONSAFEPATH=1\nexport PYTHONDONTWRITEBYTECODE=1\n" in text
     assert "export OMP_NUM_THREADS=" in text
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,19 +134,68 @@ def test_snapshot_is_reused_and_holds_the_code(root: Path, tmp_path: Path):
     assert hash_rooms(first) == hash_rooms(root), "the old snapshot changed"
 
 
-@pytest.mark.parametrize("damage", ["edit", "remove", "add"])
-def test_a_damaged_snapshot_is_rebuilt(root: Path, tmp_path: Path, damage: str):
-    store = tmp_path / "store"
+def made(path: Path, content: str = "x = 1\n") -> None:
+    """A file, in folders that may be missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+def linked(path: Path) -> None:
+    """The file is moved out of the snapshot, and a link to it takes its place."""
+    outside = next(p for p in path.parents if p.name == "store").with_name("outside")
+    path.rename(outside)
+    path.symlink_to(outside)
+
+
+def turned(path: Path) -> None:
+    """A folder with the file's name."""
+    path.unlink()
+    path.mkdir()
+
+
+A = "gpt2/inner/a.py"
+DAMAGE = {
+    "edited": lambda at: (at / A).write_text("ROOM = 'tampered'\n"),
+    "removed": lambda at: (at / A).unlink(),
+    "a module more": lambda at: made(at / "gpt2/inner/b.py"),
+    "a module beside the rooms": lambda at: made(at / "numpy.py"),
+    "a package beside the rooms": lambda at: made(at / "numpy/__init__.py"),
+    "a namespace package": lambda at: (at / "numpy").mkdir(),
+    "an empty folder in a room": lambda at: (at / "gpt2/inner/a").mkdir(),
+    "site's own": lambda at: made(at / "sitecustomize.py"),
+    "a path file": lambda at: made(at / "a.pth"),
+    "bytecode": lambda at: made(at / "gpt2/inner/__pycache__/a.cpython-311.pyc"),
+    "bytecode without a source": lambda at: made(at / "gpt2/argparse.pyc"),
+    "a shared object": lambda at: made(at / "gpt2/inner/a.abi3.so"),
+    "what no python reads": lambda at: made(at / "gpt2/Kconfig"),
+    "a hidden file": lambda at: made(at / ".x"),
+    "a linked file": lambda at: linked(at / A),
+    "a linked folder": lambda at: (at / "numpy").symlink_to(at.parents[1]),
+    "a link to nowhere": lambda at: (at / "gpt2/b").symlink_to("nowhere"),
+    "a pipe": lambda at: os.mkfifo(at / "gpt2/b.py"),
+    "a folder for a file": lambda at: turned(at / A),
+    "an empty folder for all": lambda at: (shutil.rmtree(at), at.mkdir()),
+    "a file for all": lambda at: (shutil.rmtree(at), at.touch()),
+    "a link for all": lambda at: linked(at),
+    "a dangling link for all": lambda at: (shutil.rmtree(at), at.symlink_to("no")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_snapshot_that_is_not_the_code_and_nothing_else_is_rebuilt(
+    root: Path, tmp_path: Path, damage: str
+):
+    store = tmp_path / "below" / "the" / "store"
     first = snapshot(root, store)
-    victim = first / "gpt2" / "inner" / "a.py"
-    if damage == "edit":
-        victim.write_text("ROOM = 'tampered'\n")
-    elif damage == "remove":
-        victim.unlink()
-    else:
-        victim.with_name("extra.py").write_text("x = 1\n")
+    DAMAGE[damage](first)
     assert snapshot(root, store) == first
-    assert hash_rooms(first, SNAPSHOT_ROOMS, ()) == hash_rooms(root, SNAPSHOT_ROOMS, ())
+    files = hash_rooms(root, SNAPSHOT_ROOMS, ())[1]
+    found = {path for path in first.rglob("*") if not path.is_dir()}
+    assert {path.relative_to(first).as_posix() for path in found} == set(files)
+    assert hash_rooms(first, SNAPSHOT_ROOMS, ())[1] == files
+    assert not any(p.is_symlink() for p in [first, *first.rglob("*")])
+    folders = {path.name for path in first.rglob("*") if path.is_dir()}
+    assert folders == {*SNAPSHOT_ROOMS, "inner"}
     assert [path.name for path in store.iterdir()] == [first.name]
 
 
