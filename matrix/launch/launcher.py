@@ -90,6 +90,7 @@ class Local:
 
     def start(self, cell: Cell, slot: Slot) -> tuple[Work, list[str]]:
         """A child process that holds the slot's leases from here on."""
+        prepare.refuse_links(cell.dir)
         argv = slot.command(self.python, prepare.script(self.plan, cell))
         prepare.write(self.plan, cell, argv, self.provenance)
         child = Child(cell, argv, self.plan.root, slot)

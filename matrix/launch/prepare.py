@@ -14,7 +14,7 @@ from matrix.facts import ENTRY
 from matrix.plan import Cell, Plan
 from records import atomic
 from records.codehash import FROM_SNAPSHOT
-from records.layout import SCHEMA
+from records.layout import SCHEMA, CellDir
 
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 
@@ -42,6 +42,18 @@ def additions(cell: Cell) -> dict[str, str]:
         count = str(cell.threads)
         found |= {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, **PASSIVE}
     return found
+
+
+def refuse_links(cell: CellDir) -> None:
+    """Raise OSError for a link among a cell's files: the run would write to wherever
+    it leads. A cell that nobody began has none, and no run of ours makes one.
+    """
+    for folder in (cell.path, cell.checkpoint_dir, cell.diverged):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.is_symlink():
+                raise OSError(
+                    f"{path} is a link, and no run writes through one: remove it"
+                )
 
 
 def write(

@@ -178,8 +178,9 @@ class Slurm:
     def start(self, cell: Cell, slot: Slot) -> tuple[Job, list[str]]:
         """Submit the cell, unless another `make` did so meanwhile.
 
-        Raises SubmitError.
+        Raises SubmitError, and OSError for a link among its files.
         """
+        prepare.refuse_links(cell.dir)
         cell.dir.path.mkdir(parents=True, exist_ok=True)
         script = cell.dir.job_script
         argv = ["sbatch", "--parsable", str(script)]

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from matrix.launch.slurm import Slurm
+from matrix.place import Slot
 from records import codehash, private
 
 TAG = f"__pycache__/{{}}.{sys.implementation.cache_tag}.pyc"
@@ -134,6 +136,33 @@ def test_what_runs_from_a_snapshot_is_told_so(checkout, own, monkeypatch):
     said = (checkout.root / "flags").read_text().splitlines()
     assert [line.split()[:2] for line in said] == [["True", "1"]] * 2
     assert "--facts" in said[0] and "--run-dir" in said[1]
+
+
+@pytest.mark.parametrize("slurm", [False, True])
+@pytest.mark.parametrize("name", ["train.log", ".submit", "stacks.txt", "checkpoint"])
+def test_no_run_writes_through_a_link(checkout, own, tmp_path_factory, name, slurm):
+    """A run that its sender did not finish: going on would append to any file."""
+    outside = tmp_path_factory.mktemp("outside") / "mine"
+    outside.mkdir() if name == "checkpoint" else outside.write_text("mine\n")
+    plan = checkout.plan(STEPS="0", SEEDS="1")
+    (cell,) = plan.pending
+    cell.dir.path.mkdir(parents=True)
+    (cell.dir.path / name).symlink_to(outside)
+    if slurm:
+        with pytest.raises(OSError, match=f"{name} is a link"):
+            Slurm(plan, sys.executable, {"time": 0.0}, print).start(cell, Slot())
+        assert [path.name for path in cell.dir.path.iterdir()] == [name]
+    else:
+        status, output = checkout.run(SEEDS="1")
+        assert (
+            status == 1
+            and f"cannot be started: {cell.dir.path / name} is a link" in (output)
+        )
+        assert [c.state for c in checkout.cells.values()].count("done") == 2
+    if name == "checkpoint":
+        assert not any(outside.iterdir())
+    else:
+        assert outside.read_text() == "mine\n"
 
 
 def test_the_cell_of_a_received_study_runs_on(checkout, own):

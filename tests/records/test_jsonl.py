@@ -94,3 +94,12 @@ def test_a_short_write_is_an_error(tmp_path: Path, monkeypatch):
     monkeypatch.undo()
     rows.append(row(1, 2))
     assert [r["step"] for r in read_rows(rows.path)] == [0, 2]
+
+
+def test_no_row_is_added_through_a_link(tmp_path: Path):
+    mine = tmp_path / "mine"
+    mine.write_text("mine\n")
+    (tmp_path / "rows.jsonl").symlink_to(mine)
+    with pytest.raises(OSError, match="symbolic links.*rows.jsonl"):
+        open_append(tmp_path / "rows.jsonl")
+    assert mine.read_text() == "mine\n"
