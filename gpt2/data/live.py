@@ -24,6 +24,7 @@ from records.layout import read_json
 from records.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parents[2]
+PYTHON = (sys.executable, "-P", "-B")
 CHILD = "import sys; sys.path.insert(0, {!r}); "
 CHILD += "from gpt2.data.feeder import main; main()"
 
@@ -117,7 +118,7 @@ class LiveWindows:
             "position": position or START,
         }
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-B", "-c", CHILD.format(str(ROOT))],
+            [*PYTHON, "-c", CHILD.format(str(ROOT))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # signals to the run are the run's own

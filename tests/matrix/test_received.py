@@ -8,13 +8,18 @@ import importlib.util
 import marshal
 import shutil
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from gpt2.data import live
+from matrix import device
 from matrix.launch.slurm import Slurm
 from matrix.place import Slot
+from matrix.trackers import wandb_files
+from matrix.trackers.sink import TrackerError
 from records import codehash, private
 
 TAG = f"__pycache__/{{}}.{sys.implementation.cache_tag}.pyc"
@@ -174,3 +179,26 @@ def test_the_cell_of_a_received_study_runs_on(checkout, own):
     status, output = checkout.run()
     assert status == 0 and "3 done, 3 new" in output, output
     assert private.home() == own and (own / "code").is_dir()
+
+
+def test_what_lies_where_the_terminal_is_is_not_run(tmp_path, monkeypatch):
+    """Reading received results from inside their folder; a mirror's is called wandb."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "json.py").write_text(harm("json", tmp_path))
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "__main__.py").write_text(harm("wandb", tmp_path))
+    answer, said = device._asked(sys.executable, "import json; print(json.__name__)")
+    assert (answer, (tmp_path / "ran").exists()) == ("json", False), said
+    monkeypatch.setattr(wandb_files, "require_extra", lambda name: None)
+    with pytest.raises(TrackerError):
+        list(wandb_files.records(tmp_path / "none.wandb"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_process_beside_a_run_searches_its_own_code_alone():
+    """It is started as python -c, which searches where the run was started."""
+    flags = "import sys; print(sys.flags.safe_path, sys.flags.dont_write_bytecode, "
+    child = live.CHILD.partition("from ")[0].format("/code") + flags + "sys.path[0])"
+    argv = [*live.PYTHON, "-c", child]
+    said = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["True", "1", "/code"]

@@ -75,9 +75,9 @@ SECTIONS = {
         Mutant(
             "inductor-cache-of-all-ranks",
             "ranks compile into one folder",
-            "provenance",
-            'CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")',
-            'CACHES = ("TRITON_CACHE_DIR",)',
+            "private",
+            '"triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}',
+            '"triton"}',
             Test(
                 "tests/gpt2/test_entry.py::"
                 "test_a_rank_has_a_cache_of_its_own_and_does_not_outlive_torchrun"

@@ -26,6 +26,7 @@ from tests.mutants import (
     trackers,
     training,
     verdicts,
+    trust,
 )
 from tests.mutants.mutant import Check, Mutant, matches
 
@@ -49,6 +50,7 @@ SECTIONS: dict[str, list[Mutant]] = {
     **folders.SECTIONS,
     **survival.SECTIONS,
     **trackers.SECTIONS,
+    **trust.SECTIONS,
     **exports.SECTIONS,
     **evaluation.SECTIONS,
     **live.SECTIONS,
