@@ -9,12 +9,14 @@ width, F MLP width, r rank, V vocabulary, S keys that one query sees.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from gpt2.settings import ModelSettings
 
 Weights = dict[str, np.ndarray]
+Drop = Callable[[np.ndarray], np.ndarray]
 
 
 class Held:
@@ -31,22 +33,35 @@ class Held:
         return self.kept.setdefault(key, value)
 
 
+def whole(x: np.ndarray) -> np.ndarray:
+    """A dropout that rests."""
+    return x
+
+
 def logits(
-    model: ModelSettings, w: Weights, tokens_T: np.ndarray, held: Held
+    model: ModelSettings,
+    w: Weights,
+    tokens_T: np.ndarray,
+    held: Held,
+    drop: Drop = whole,
 ) -> np.ndarray:
-    """logits_TV of one sequence. w: logical matrices (out, in) and vectors."""
+    """logits_TV of one sequence. w: logical matrices (out, in) and vectors; drop:
+    the dropout of what the embedding gives, of every probability (a factor), and of
+    what each branch adds, in the order of the blocks.
+    """
     x_TE = w["wte"][tokens_T]
     if model.position == "learned":
         x_TE = x_TE + w["wpe"][: len(tokens_T)]
-    gate_TH = latent_TL = None
+    x_TE, gate_TH, latent_TL = drop(x_TE), None, None
     for i in range(model.layers):
         layer = _Layer(model, w, i, held)
+        kept_HTT = drop(np.ones((model.heads, len(x_TE), len(x_TE))))
         y_TE, p_TT, ck_TL = layer.attention(
-            layer.norm(x_TE, "norm1"), gate_TH, latent_TL
+            layer.norm(x_TE, "norm1"), gate_TH, latent_TL, kept_HTT
         )
-        x_TE = x_TE + y_TE
+        x_TE = x_TE + drop(y_TE)
         y_TE, gate_TH, latent_TL = layer.mlp(layer.norm(x_TE, "norm2"), p_TT, ck_TL)
-        x_TE = x_TE + y_TE
+        x_TE = x_TE + drop(y_TE)
     return _norm(model, x_TE, w["norm_f.weight"], w.get("norm_f.bias")) @ w["wte"].T
 
 
@@ -76,8 +91,10 @@ class _Layer:
 
     # attention
 
-    def attention(self, x_TE: np.ndarray, gate_TH, latent_TL):
-        """(y_TE, head-averaged final p_TT, c^k_TL)."""
+    def attention(self, x_TE: np.ndarray, gate_TH, latent_TL, kept_HTT: np.ndarray):
+        """(y_TE, head-averaged final p_TT, c^k_TL). kept_HTT: what dropout makes of
+        a probability when it meets its value, and nowhere else.
+        """
         model, options, H = self.model, self.model.attention, self.model.heads
         q, k, v, ck_TL = self._projected(x_TE, latent_TL)
         T, D = len(x_TE), model.head_width
@@ -94,7 +111,8 @@ class _Layer:
                 ]
                 factor_H = np.ones(H)
             for h in range(H):
-                o_THD[t, h] = factor_H[h] * (p_HS[h] @ v[first : t + 1, h])
+                kept_S = kept_HTT[h, t, first : t + 1] * p_HS[h]
+                o_THD[t, h] = factor_H[h] * (kept_S @ v[first : t + 1, h])
             p_TT[t, first : t + 1] = np.mean(p_HS, axis=0)
         if gate_TH is not None:
             o_THD = o_THD * gate_TH[:, :, None]

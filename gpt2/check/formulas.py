@@ -31,7 +31,7 @@ def formulas(subject: Subject) -> None:
     model = subject.awake()
     rows = subject.tokens(batch=1)[:, : TOKENS + 1]
     tokens_BT, targets_BT = rows[:, :-1], rows[:, 1:]
-    held, weights = byhand.Held(), _named(model, lambda p: p.detach())
+    held, weights = byhand.Held(), named(model, lambda p: p.detach())
     shape, tokens_T = subject.small.model, tokens_BT[0].numpy()
     wanted_TV = byhand.logits(shape, weights, tokens_T, held)
     found_BTV = model(tokens_BT)
@@ -58,7 +58,7 @@ def formulas(subject: Subject) -> None:
     left = sum(term.square().sum().item() for term in terms) ** 0.5
     ends = []
     for sign in (1, -1):
-        moved = _named(model, lambda p: p.detach() + sign * STEP * direction.get(p, 0))
+        moved = named(model, lambda p: p.detach() + sign * STEP * direction.get(p, 0))
         rows_TV = byhand.logits(shape, moved, tokens_T, held)
         ends.append(byhand.loss(rows_TV, targets_BT[0].numpy()))
     wanted = (ends[0] - ends[1]) / (2 * STEP)
@@ -69,7 +69,7 @@ def formulas(subject: Subject) -> None:
     )
 
 
-def _named(
+def named(
     model: GPT, value: Callable[[torch.Tensor], torch.Tensor]
 ) -> dict[str, np.ndarray]:
     """value(tensor) of every logical matrix by its logical name, of any other

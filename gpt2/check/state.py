@@ -38,18 +38,3 @@ def no_state(subject: Subject) -> None:
             f"{len(kept)} tensors outlive the forward pass, the first of shape "
             f"{tuple(kept[0].shape) if kept else ()}",
         )
-
-
-def dropout_rests(subject: Subject) -> None:
-    """Dropout acts in training, at the rate asked for, and never in evaluation."""
-    rate = subject.settings.model.dropout or 0.25
-    model = subject.build(dropout=rate)
-    tokens_BT = subject.tokens()[:, :-1]
-    with torch.no_grad():
-        drawn = not torch.equal(model(tokens_BT), model(tokens_BT))
-        model.eval()
-        still = torch.equal(model(tokens_BT), model(tokens_BT))
-        plain = subject.build().eval()
-        same = torch.equal(model(tokens_BT), plain(tokens_BT))
-    require(drawn, f"with dropout {rate} two training passes agree: it does not act")
-    require(still and same, "dropout acts in evaluation")

@@ -67,21 +67,30 @@ class Subject:
         context: int = CONTEXT,
         dropout: float = 0.0,
         layers: int = LAYERS,
+        impl: str | None = None,
     ) -> GPT:
-        """A fresh small model on the CPU, in training mode."""
+        """A fresh small model on the CPU, in training mode. impl: what computes its
+        attention, None: as configured.
+        """
+        attention = self.small.model.attention
         shape = replace(
-            self.small.model, block_size=context, dropout=dropout, layers=layers
+            self.small.model,
+            block_size=context,
+            dropout=dropout,
+            layers=layers,
+            attention=replace(attention, impl=impl or attention.impl),
         )
         model = GPT(shape)
         initialise(model, seed, self.settings.train.init_salt)
         return model
 
     @torch.no_grad()
-    def awake(self) -> GPT:
+    def awake(self, dropout: float = 0.0, impl: str | None = None) -> GPT:
         """A small model in float64 with every parameter away from its initial
         value: gates that act, biases that are not zero, factors that differ.
         """
-        model, stream = self.build().double(), torch.Generator().manual_seed(2)
+        model = self.build(dropout=dropout, impl=impl).double()
+        stream = torch.Generator().manual_seed(2)
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=stream)
             parameter.add_(spread(parameter) * noise)

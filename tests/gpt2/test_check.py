@@ -315,7 +315,7 @@ def test_dropout_in_evaluation(verdicts, monkeypatch):
         return plain(x, p, True) if p else x
 
     monkeypatch.setattr(F, "dropout", always)
-    assert broken(verdicts("0")) == {"00-baseline": "dropout rests"}
+    assert broken(verdicts("0")) == {"00-baseline": "dropout"}
 
 
 def test_an_ignored_bias_switch(tree, monkeypatch):

@@ -183,7 +183,7 @@ NORMALISERS = [
         "attention:Attention._finish",
         "F.dropout(p_BHnS, self.dropout, self.training)",
         "F.dropout(p_BHnS, self.dropout, True)",
-        check("5", "dropout rests"),
+        check("5", "dropout"),
     ),
     Mutant(
         "sdpa-dropout-in-evaluation",
@@ -191,7 +191,7 @@ NORMALISERS = [
         "attention:Attention._sdpa",
         "dropout_p=self.dropout if self.training else 0.0",
         "dropout_p=self.dropout",
-        check("0", "dropout rests"),
+        check("0", "dropout"),
     ),
 ]
 

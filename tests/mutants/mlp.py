@@ -312,7 +312,7 @@ NETWORK = [
         "block:Block._drop",
         "F.dropout(x_BnE, self.dropout, self.training)",
         "F.dropout(x_BnE, self.dropout, True)",
-        check("0", "dropout rests"),
+        check("0", "dropout"),
     ),
     Mutant(
         "rmsnorm-ignored",
