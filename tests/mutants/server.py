@@ -16,6 +16,7 @@ import time
 import traceback
 from pathlib import Path
 
+import datasets  # noqa: F401
 import hypothesis.internal.conjecture.engine  # noqa: F401
 import kconfiglib  # noqa: F401
 import numpy  # noqa: F401
