@@ -18,6 +18,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Before there is a group: the functions of this module, which DDP imports in passing,
+# keep the group of that moment as a default.
+import torch.distributed.nn.functional
 from torch.distributed.rendezvous import rendezvous
 
 from kconf.bind import SettingsError
@@ -228,8 +232,15 @@ def joined(ranks: Ranks, device: str, patience: int) -> Iterator[Ranks]:
     try:
         yield replace(ranks, store=store, patience=patience)
     finally:
-        gc.collect()  # DDP keeps the group's threads, which must not outlive Python
-        dist.destroy_process_group()
+        leave()
+
+
+def leave() -> None:
+    """Leave the process group, whose threads end here. One that lets go of a gradient
+    while Python ends wants an interpreter that is gone, and aborts the process.
+    """
+    gc.collect()  # DDP keeps the group
+    dist.destroy_process_group()
 
 
 def _of_the_network(error: RuntimeError) -> bool:

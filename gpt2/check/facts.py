@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from gpt2.accounting import count, meta_model
+from gpt2.check.prove import FAULTS
 from gpt2.settings import run_settings
 from kconf import config_py
 from kconf.bind import SettingsError
@@ -19,5 +20,11 @@ def print_facts(paths: list[Path]) -> int:
         except (OSError, ConfigError, SettingsError) as error:
             print(f"{path}: {error}", file=sys.stderr)
             return 1
-        print(json.dumps(count(meta_model(settings.model)).as_dict()))
+        try:
+            print(json.dumps(count(meta_model(settings.model)).as_dict()))
+        except FAULTS as error:
+            why = f"{type(error).__name__}: {error}"
+            print(f"{path}: the model cannot be counted: {why}", file=sys.stderr)
+            print("`make check` names the step", file=sys.stderr)
+            return 1
     return 0

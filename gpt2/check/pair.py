@@ -5,6 +5,7 @@ are the smallest machine that is asked to check every study in a minute.
 """
 
 import multiprocessing
+import signal
 import tempfile
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -13,18 +14,23 @@ from pathlib import Path
 import torch
 
 from gpt2.check.prove import Case, Recorded, prove
-from gpt2.check.ranks import join, two_ranks
+from gpt2.check.ranks import joined, two_ranks
 from gpt2.check.table import Verdict
 
 SPAWN = multiprocessing.get_context("spawn")
+# Seconds for the second process to end once nothing is left for it to do.
+PATIENCE = 30
 
 
 class PartnerLost(RuntimeError):
-    """The second process ended; what it printed stands above."""
+    """The second process ended early or badly; the message says how and at what."""
 
 
 class Pair:
-    """This process and a partner, started once. Use it in a with statement."""
+    """This process and a partner, started once. Use it in a with statement.
+
+    Leaving it well raises PartnerLost where the partner does not end with status 0.
+    """
 
     def __init__(self):
         self.pipe, far = SPAWN.Pipe()
@@ -40,19 +46,28 @@ class Pair:
         torch.set_num_threads(1)
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind, *_) -> None:
         self.pipe.close()
-        self.partner.join(timeout=5)
-        if self.partner.is_alive():
-            self.partner.kill()
-            self.partner.join()
+        self.partner.join(PATIENCE if kind is None else 0)
+        well = kind is not None or self.partner.exitcode == 0
+        lost = None if well else self._lost("after its last proof")
+        self.partner.kill()
+        self.partner.join()
         self.folder.cleanup()
+        if lost is not None:
+            raise lost
 
     def prove(self, cases: list[Case], progress: Callable[[int], None]) -> list[Case]:
         """Every case proven, by whichever process was free. Raises PartnerLost."""
-        self._send(cases)
+        self._send(cases, "before the first proof")
         own = _share(cases, self.taken, progress)
-        proven = {**own, **self._receive()}
+        others = [index for index in range(len(cases)) if index not in own]
+        if others:
+            verdict = cases[others[-1]].verdict
+            at = f"while it proved {verdict.study} {verdict.step}"
+        else:
+            at = "before the first proof"
+        proven = {**own, **self._receive(at)}
         return [proven[index] for index in range(len(cases))]
 
     def two_ranks(self, cases: list[Case]) -> None:
@@ -60,29 +75,42 @@ class Pair:
         that the partner does not live through is broken, and so is every one
         after it. Raises PartnerLost when it has ended before.
         """
-        self._send([case.subject for case in cases])
-        if cases:
-            join(0, self.store)
-        for case in cases:
-            with Recorded(case.verdict):
-                case.verdict.promise = "two ranks"
-                two_ranks(case.subject, 0)
-                case.verdict.proofs.append("two ranks")
-                case.verdict.promise = None
-        if cases:
-            torch.distributed.destroy_process_group()
+        at = "before the proofs of two ranks"
+        self._send([case.subject for case in cases], at)
+        if not cases:
+            return
+        try:
+            with joined(0, self.store):
+                for case in cases:
+                    with Recorded(case.verdict, "two ranks"):
+                        two_ranks(case.subject, 0)
+                        case.verdict.proofs.append("two ranks")
+        except RuntimeError as error:
+            raise self._lost(at) from error
 
-    def _send(self, what: object) -> None:
+    def _send(self, what: object, at: str) -> None:
         try:
             self.pipe.send(what)
         except OSError as error:
-            raise PartnerLost(PartnerLost.__doc__) from error
+            raise self._lost(at) from error
 
-    def _receive(self) -> dict[int, Case]:
+    def _receive(self, at: str) -> dict[int, Case]:
         try:
             return self.pipe.recv()
         except (EOFError, ConnectionResetError) as error:
-            raise PartnerLost(PartnerLost.__doc__) from error
+            raise self._lost(at) from error
+
+    def _lost(self, at: str) -> PartnerLost:
+        """How the partner ended, and what it was at."""
+        self.partner.join(PATIENCE)
+        code = self.partner.exitcode
+        if code is None:
+            return PartnerLost(f"the second process does not answer {at}")
+        how = f"with status {code}"
+        if code < 0:
+            how = f"by signal {-code}, {signal.Signals(-code).name},"
+        said = "what it said stands above"
+        return PartnerLost(f"the second process ended {how} {at}: {said}")
 
 
 def _share(
@@ -108,8 +136,9 @@ def _serve(pipe: Connection, taken, store: str) -> None:
         subjects = pipe.recv()
     except EOFError:
         return
-    if subjects:
-        join(1, store)
-    for subject in subjects:
-        with Recorded(Verdict("", subject.name, "", "")):
-            two_ranks(subject, 1)
+    if not subjects:
+        return
+    with joined(1, store):
+        for subject in subjects:
+            with Recorded(Verdict("", subject.name, "", ""), "two ranks"):
+                two_ranks(subject, 1)

@@ -62,7 +62,7 @@ COUNTS = ("parameters", "attn_mlp_ratio", "flops_per_token", "cache_per_token")
 PROOFS = SHAPE + CLAIMS + NETWORK + TRAINING
 
 # What a proof may meet in a broken model. Each is a broken promise, recorded
-# with its traceback; anything else ends the check.
+# with its traceback; anything else ends the check and says at which promise.
 FAULTS = (
     Broken,
     ConfigError,
@@ -70,9 +70,13 @@ FAULTS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
+    ImportError,
     LookupError,
+    MemoryError,
+    NameError,
     OSError,
     RuntimeError,
+    StopIteration,
     TypeError,
     ValueError,
 )
@@ -82,13 +86,15 @@ FAULTS = (
 class Case:
     """A step under check. subject: None where the configuration itself is at
     fault; function: what identifies its logits, initial: its initial values, once
-    the network is proven. twin: an earlier case with the same network, by index.
+    the network is proven. network: what the cases that train it agree in; twin: an
+    earlier case with the same network, by index.
     """
 
     verdict: Verdict
     subject: Subject | None = None
     function: str | None = None
     initial: dict[tuple, str] = field(default_factory=dict)
+    network: tuple | None = None
     twin: int | None = None
 
     @property
@@ -107,8 +113,7 @@ def prove(case: Case) -> None:
     the network are left to its twin.
     """
     verdict, subject = case.verdict, case.subject
-    with Recorded(verdict):
-        verdict.promise = "full-size model"
+    with Recorded(verdict, "full-size model"):
         micro = verdict.micro_batch = subject.settings.train.micro_batch or 1
         verdict.memory_bytes = memory_estimate(subject.settings, micro)
         if case.twin is None:
@@ -117,18 +122,23 @@ def prove(case: Case) -> None:
         if case.twin is None:
             _prove_network(case)
         _run(case, TRAINING)
-        verdict.promise = None
+
+
+def find_network(case: Case) -> None:
+    """Same settings, same small model, same compute type, same initial values: the
+    same network.
+    """
+    case.verdict.promise = "small model"
+    settings, small = case.subject.settings, case.subject.small.model
+    salt = settings.train.init_salt
+    case.network = (settings.model, small, settings.system.dtype, salt)
 
 
 def find_twins(cases: list[Case]) -> None:
-    """A network that several cases train is proven once: same settings, same
-    small model, same compute type, same initial values.
-    """
+    """A network that several cases train is proven once."""
     first: dict[tuple, int] = {}
     for index, case in enumerate(cases):
-        settings = case.subject.settings
-        network = (settings.model, case.subject.small.model, settings.system.dtype)
-        leader = first.setdefault((*network, settings.train.init_salt), index)
+        leader = first.setdefault(case.network, index)
         case.twin = None if leader == index else leader
 
 
@@ -141,10 +151,9 @@ def inherit(cases: list[Case]) -> None:
             continue
         twin, names = cases[case.twin], [name for name, _ in SHAPE + NETWORK]
         if not twin.sound:
-            with Recorded(case.verdict):
+            with Recorded(case.verdict, "full-size model"):
                 _count(case)
                 _prove_network(case)
-                case.verdict.promise = None
             continue
         case.function, case.initial = twin.function, twin.initial
         case.verdict.proofs += names
@@ -169,7 +178,6 @@ def _run(case: Case, proofs: Proofs) -> None:
 def _count(case: Case) -> None:
     """What the network costs, and that it is the one asked for."""
     verdict = case.verdict
-    verdict.promise = "full-size model"
     facts = count(meta_model(case.subject.settings.model))
     verdict.parameters = facts.parameters
     verdict.attn_mlp_ratio = facts.attn_mlp_ratio
@@ -179,20 +187,28 @@ def _count(case: Case) -> None:
 
 
 class Recorded:
-    """Times a step and turns a fault into the verdict's broken promise."""
+    """Times a step under the promise it begins with; a fault leaves the promise of
+    then broken in the verdict, without one none is.
+    """
 
-    def __init__(self, verdict: Verdict):
-        self.verdict = verdict
+    def __init__(self, verdict: Verdict, promise: str):
+        self.verdict, self.promise = verdict, promise
 
     def __enter__(self) -> None:
+        self.verdict.promise = self.promise
         self.began = time.monotonic()
 
     def __exit__(self, kind, error, trace) -> bool:
-        self.verdict.seconds += time.monotonic() - self.began
-        if error is None or not isinstance(error, FAULTS):
+        verdict = self.verdict
+        verdict.seconds += time.monotonic() - self.began
+        if error is None:
+            verdict.promise = None
+            return False
+        if not isinstance(error, FAULTS):
+            error.add_note(f"at {verdict.study} {verdict.step}: {verdict.promise}")
             return False
         named = isinstance(error, (Broken, ConfigError, SettingsError))
-        self.verdict.found = str(error) if named else f"{kind.__name__}: {error}"
+        verdict.found = str(error) if named else f"{kind.__name__}: {error}"
         if not named:
-            self.verdict.trace = "".join(traceback.format_tb(trace)[-3:])
+            verdict.trace = "".join(traceback.format_tb(trace)[-3:])
         return True

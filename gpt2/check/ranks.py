@@ -1,5 +1,7 @@
 """Two ranks give the gradient of one process on the joined batch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -7,6 +9,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from gpt2.check.subject import Subject, require
+from gpt2.distributed import leave
 from gpt2.model import GPT
 
 # In float64, relative to the largest gradient of the parameter; and relative
@@ -48,8 +51,15 @@ def _loss(
     return model(*subject.halves(rows_BT))
 
 
-def join(rank: int, store: str) -> None:
-    """Enter the process group of two; store: a file both ranks name."""
+@contextmanager
+def joined(rank: int, store: str) -> Iterator[None]:
+    """In the process group of two; store: a file both ranks name. Raises RuntimeError
+    where the other does not come.
+    """
     dist.init_process_group(
         "gloo", f"file://{store}", rank=rank, world_size=2, timeout=PATIENCE
     )
+    try:
+        yield
+    finally:
+        leave()

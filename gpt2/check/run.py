@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gpt2.check import distinct, initial, studies
 from gpt2.check.pair import Pair, PartnerLost
-from gpt2.check.prove import Case, Recorded, find_twins, inherit, prove
+from gpt2.check.prove import Case, Recorded, find_network, find_twins, inherit, prove
 from gpt2.check.subject import Subject
 from gpt2.check.table import Verdict, print_failure, print_table
 from gpt2.distributed import LOOPBACK
@@ -44,12 +44,15 @@ def check(
         return 1
     for name, value in LOOPBACK.items():
         os.environ.setdefault(name, value)
+    cases, lost = None, False
     try:
         with Pair() as pair:
-            cases = [merge_study(tree, study, overrides) for study in chosen]
-            cases = _prove_all(pair, cases)
+            merged = [merge_study(tree, study, overrides) for study in chosen]
+            cases = _prove_all(pair, merged)
     except PartnerLost as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
+        lost = True
+    if cases is None:
         return 1
     verdicts = [case.verdict for study in cases for case in study]
     if as_json:
@@ -66,25 +69,29 @@ def check(
         f"promise, {time.monotonic() - began:.1f} s",
         file=prose,
     )
-    return 1 if failed else 0
+    return 1 if failed or lost else 0
 
 
 def _prove_all(pair: Pair, studies_of: list[list[Case]]) -> list[list[Case]]:
     """Every proof of every case that merged; the cases, study by study."""
-    merged = [case for cases in studies_of for case in cases if case.sound]
+    result = [list(cases) for cases in studies_of]
+    places = [
+        (cases, index)
+        for cases in result
+        for index, case in enumerate(cases)
+        if case.sound
+    ]
+    merged = [cases[index] for cases, index in places]
     find_twins(merged)
     proven = pair.prove(merged, _progress(len(merged)))
+    for (cases, index), case in zip(places, proven, strict=True):
+        cases[index] = case
     inherit(proven)
     pair.two_ranks([case for case in proven if case.sound and case.leads])
     for case in proven:
         if case.sound and not case.leads and not proven[case.twin].sound:
             case.verdict.promise = "two ranks"
             case.verdict.found = f"as {case.verdict.network_of}, the same network"
-    following = iter(proven)
-    result = [
-        [next(following) if case.sound else case for case in cases]
-        for cases in studies_of
-    ]
     for cases in result:
         _tell_apart(cases)
     return result
@@ -120,19 +127,20 @@ def merge_study(tree: Tree, study: studies.Study, overrides: Overrides) -> list[
     if not study.steps:
         told = "the configuration as it stands"
         case = Case(Verdict(study.name, "base", told, "make check"))
-        with Recorded(case.verdict):
+        with Recorded(case.verdict, "strict load"):
             values = tree.resolve([*study.stages, overrides]).values
             settings = run_settings(values)
             case.subject = Subject("base", settings, settings, {})
+            find_network(case)
         return [case]
     cases, resolved = [], []
     for step in study.steps:
         again = f"make check {step.select}"
         case = Case(Verdict(study.name, step.id, step.help, again))
         cases.append(case)
-        with Recorded(case.verdict):
+        with Recorded(case.verdict, "strict load"):
             case.subject = _merge(tree, study, overrides, step, case.verdict, resolved)
-            case.verdict.promise = None
+            find_network(case)
     return cases
 
 
@@ -143,12 +151,10 @@ def _tell_apart(cases: list[Case]) -> None:
     functions, values = {}, {}
     for case in cases:
         if case.sound:
-            with Recorded(case.verdict):
-                case.verdict.promise = "shared initial values"
+            with Recorded(case.verdict, "shared initial values"):
                 initial.require_shared(case.verdict.step, case.initial, values)
                 case.verdict.promise = "a function of its own"
                 distinct.require_distinct(case.subject, case.function, functions)
-                case.verdict.promise = None
 
 
 def _merge(
@@ -160,7 +166,6 @@ def _merge(
     resolved: list[tuple[Fragment, Resolved]],
 ) -> Subject:
     """Strict load and one-difference proof of a step."""
-    verdict.promise = "strict load"
     base = tree.resolve([*study.stages, overrides])
     merged = resolve_step(tree, study.stages, step, overrides)
     settings = run_settings(merged.values)

@@ -65,19 +65,20 @@ def _line(cells: tuple[str, ...], widths: list[int]) -> str:
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:
+    """What was counted before a promise broke; the rest is blank."""
     mark = "✓" if verdict.promise is None else "✗"
-    if verdict.memory_bytes is None:
-        return (verdict.step, *[""] * 5, f"{verdict.seconds:.1f} s", mark)
-    return (
-        verdict.step,
-        f"{verdict.parameters:,}",
-        f"1:{verdict.attn_mlp_ratio:.3f}",
-        f"{verdict.flops_per_token / 1e6:.1f}",
-        f"{verdict.cache_per_token:,}",
-        f"{verdict.memory_bytes / 2**30:.2f} GiB at {verdict.micro_batch}",
-        f"{verdict.seconds:.1f} s",
-        mark,
+    cells = (
+        (verdict.parameters, lambda n: f"{n:,}"),
+        (verdict.attn_mlp_ratio, lambda ratio: f"1:{ratio:.3f}"),
+        (verdict.flops_per_token, lambda flops: f"{flops / 1e6:.1f}"),
+        (verdict.cache_per_token, lambda n: f"{n:,}"),
+        (
+            verdict.memory_bytes,
+            lambda n: f"{n / 2**30:.2f} GiB at {verdict.micro_batch}",
+        ),
     )
+    costs = ["" if value is None else told(value) for value, told in cells]
+    return (verdict.step, *costs, f"{verdict.seconds:.1f} s", mark)
 
 
 def print_failure(verdict: Verdict, overrides: list[str], to: TextIO) -> None:

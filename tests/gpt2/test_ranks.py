@@ -1,13 +1,14 @@
 """The proof that takes two processes, and what becomes of it when one is lost."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
 from gpt2.check.pair import SPAWN, Pair, PartnerLost
 from gpt2.check.prove import Case
-from gpt2.check.ranks import join, two_ranks
+from gpt2.check.ranks import joined, two_ranks
 from gpt2.check.run import merge_study
 from gpt2.check.studies import from_defconfig
 from gpt2.check.subject import Broken
@@ -33,17 +34,28 @@ SABOTAGE = {"nothing": {}, "summed": {"forward": summed}, "coupled": {"embed": c
 
 
 def rank(number: int, store: str, name: str, case: Case, told) -> None:
-    """One of two processes; tells what it found broken, None when nothing."""
+    """One of two processes; tells what it found broken, None when nothing, and which
+    threads outlive the group.
+    """
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     for attribute, broken in SABOTAGE[name].items():
         setattr(GPT, attribute, broken)
-    join(number, store)
-    try:
-        two_ranks(case.subject, number)
-        told.put((number, None))
-    except Broken as found:
-        told.put((number, str(found)))
+    found = None
+    with joined(number, store):
+        try:
+            two_ranks(case.subject, number)
+        except Broken as broken:
+            found = str(broken)
+    told.put((number, found, gloo_threads()))
+
+
+def gloo_threads() -> list[str]:
+    """This process's threads that move gradients."""
+    names = [
+        path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")
+    ]
+    return [name for name in names if "gloo" in name]
 
 
 @pytest.fixture
@@ -59,9 +71,13 @@ def test_two_ranks(tmp_path, case, name):
     ranks = [SPAWN.Process(target=rank, args=(n, *arguments)) for n in (0, 1)]
     for process in ranks:
         process.start()
-    found = dict(told.get(timeout=60) for _ in ranks)
+    ends = [told.get(timeout=300) for _ in ranks]
+    found = {number: broken for number, broken, _ in ends}
     for process in ranks:
         process.join()
+        assert process.exitcode == 0
+    # One that lets go of a gradient while Python ends aborts the process.
+    assert [threads for _, _, threads in ends] == [[], []]
     assert found[1] is None  # rank 0 compares
     if name == "nothing":
         assert found[0] is None
@@ -70,18 +86,20 @@ def test_two_ranks(tmp_path, case, name):
 
 
 def test_a_lost_partner_is_an_error(case):
-    with Pair() as pair:
-        pair.partner.kill()
-        pair.partner.join()
-        with pytest.raises(PartnerLost, match="second process"):
+    with pytest.raises(
+        PartnerLost, match="second process .* SIGKILL, before the first"
+    ):
+        with Pair() as pair:
+            pair.partner.kill()
+            pair.partner.join()
             pair.prove([case], lambda index: None)
 
 
 def test_a_partner_lost_between_the_proofs(case):
-    with Pair() as pair:
-        (proven,) = pair.prove([case], lambda index: None)
-        assert proven.sound
-        pair.partner.kill()
-        pair.partner.join()
-        with pytest.raises(PartnerLost, match="second process"):
+    with pytest.raises(PartnerLost, match="SIGKILL, before the proofs of two ranks"):
+        with Pair() as pair:
+            (proven,) = pair.prove([case], lambda index: None)
+            assert proven.sound
+            pair.partner.kill()
+            pair.partner.join()
             pair.two_ranks([proven])
