@@ -18,6 +18,8 @@ from gpt2.model import GPT, resolve_loss
 from gpt2.settings import ModelSettings, RunSettings
 from kernels.linear_cross_entropy import CHUNK_ROWS
 
+# Of a multiply-add in training: two forward, twice that backward.
+FLOPS = 6
 # Bytes per parameter that training holds in fp32: weight and gradient, and what
 # the optimizer keeps of a weight of a block's matrix and of any other.
 HELD_BYTES = 8
@@ -81,18 +83,20 @@ def count(model: GPT) -> Facts:
 
     attn:MLP ratio: MLP-side over attention-side matrix weights of an interior
     block (norms and biases left out); the network ratio sums over all blocks.
-    FLOPs per token, forward and backward: 6 N + 12 layers H D T with N the
-    parameters without positions, attention counted full as MFU usually is; the
-    causal figure counts half the attention (PaLM, 2204.02311, appendix B).
+    FLOPs per token: six per weight that multiplies it (a multiply-add forward, two
+    backward), 6 N with N the parameters without positions, and six per multiply-add
+    of the blocks' `products`: 12 layers H D T of plain attention, counted full as
+    MFU usually is, and what a mechanism adds (docs/mechanisms.md). The causal
+    figure counts half of what meets all T tokens (PaLM, 2204.02311, appendix B).
     """
-    layers = len(model.h)
+    layers, T = len(model.h), model.settings.block_size
     interior = (layers - 1) // 2
     block = model.h[interior]
-    context, width = model.settings.block_size, model.wte.weight.shape[1]
+    width = model.wte.weight.shape[1]
     total = sum(p.numel() for p in model.parameters())
     positions = 0 if model.wpe is None else model.wpe.weight.numel()
-    dense = 6 * (total - positions)
-    attention = 12 * layers * width * context
+    with_all, others = map(sum, zip(*(block.products(T) for block in model.h)))
+    flops = FLOPS * (total - positions + with_all + others)
     sides = [_sides(model, i) for i in range(layers)]
     attention_weights, mlp_weights = sides[interior]
     attn, mlp, projection = block.attn, block.mlp, block.attn.projection
@@ -101,8 +105,8 @@ def count(model: GPT) -> Facts:
         parameters_no_embedding=total - positions - model.wte.weight.numel(),
         attn_mlp_ratio=mlp_weights / attention_weights,
         network_ratio=sum(m for _, m in sides) / sum(a for a, _ in sides),
-        flops_per_token=dense + attention,
-        flops_per_token_causal=dense + attention // 2,
+        flops_per_token=flops,
+        flops_per_token_causal=flops - FLOPS * with_all // 2,
         cache_per_token_layer=block.cache_per_token(),
         cache_constant_layer=block.cache_constant(),
         layers=layers,

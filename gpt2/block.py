@@ -68,6 +68,13 @@ class Block(nn.Module):
         """Values a decode keeps whatever the length."""
         return self.attn.cache_constant() + self.mlp.cache_constant()
 
+    def products(self, T: int) -> tuple[int, int]:
+        """Multiply-adds of a token that no parameter accounts for: with all T tokens
+        of a sequence, and others.
+        """
+        attention, mlp = self.attn.products(T), self.mlp.products(T)
+        return attention[0] + mlp[0], attention[1] + mlp[1]
+
     def matrices(self, prefix: str) -> Iterator[Matrix]:
         """The logical matrices of both branches."""
         yield from self.attn.matrices(f"{prefix}.attn")

@@ -335,6 +335,16 @@ class Attention(nn.Module):
             return 0
         return self.ra.band * self.projection.heads * self.projection.head_width
 
+    def products(self, T: int) -> tuple[int, int]:
+        """Multiply-adds of a token by what is no weight: with all T keys, and others.
+
+        q·k and p·v take E each with every key, whatever the window; RA's transposed
+        score takes E with each of the min(W + 1, T) keys of its band.
+        """
+        E = self.projection.heads * self.projection.head_width
+        reciprocal = 0 if self.ra is None else E * min(self.ra.band + 1, T)
+        return 2 * E * T, reciprocal
+
     def matrices(self, prefix: str) -> Iterator[Matrix]:
         """The logical matrices of the projection, o, and the output gate."""
         yield from self.projection.matrices(prefix)

@@ -70,6 +70,14 @@ class CrossToken(nn.Module):
         """Values a decode caches per token and layer."""
         return self.down.out_features
 
+    def products(self, T: int) -> tuple[int, int]:
+        """Multiply-adds of a token by what is no weight: with all T tokens, and others.
+
+        P̄ (h W_down) takes r with each: the k that topk keeps, else all.
+        """
+        r = self.down.out_features
+        return (0, r * min(self.k, T)) if self.mode == "topk" else (r * T, 0)
+
     def matrices(self, prefix: str) -> Iterator[Matrix]:
         """W_down (r, F) and W_up (F, r)."""
         yield Matrix(f"{prefix}.cross_down", self.down.weight, STD, side="mlp")

@@ -61,6 +61,15 @@ class ReciprocalLatent(nn.Module):
         """W_r or Q as (F, L)."""
         return self.basis_FL if self.tying == "per_head_scalar" else self.read_FL
 
+    def products(self) -> int:
+        """Multiply-adds of a token that no parameter accounts for: where the matrix
+        that reads writes too, F L once more; by the fixed Q, F L each time.
+        """
+        mouth = self.mouth()
+        if self.tying == "per_head_scalar":
+            return mouth.numel() * (1 + self.writes)
+        return mouth.numel() * (self.writes and self.tying == "tied_transpose")
+
     def matrices(self, prefix: str) -> Iterator[Matrix]:
         """Those that are learned."""
         if self.tying == "per_head_scalar":

@@ -132,6 +132,14 @@ class Mlp(nn.Module):
         """Values a decode keeps whatever the length."""
         return 0 if self.attn_gate is None else self.attn_gate.cache_constant()
 
+    def products(self, T: int) -> tuple[int, int]:
+        """Multiply-adds of a token that no parameter accounts for: with all T tokens,
+        and others.
+        """
+        mixing = (0, 0) if self.cross_token is None else self.cross_token.products(T)
+        again = 0 if self.latent is None else self.latent.products()
+        return mixing[0], mixing[1] + again
+
     def matrices(self, prefix: str) -> Iterator[Matrix]:
         """in, gate (F, E) and out, drawn as (F, E): a wider MLP shares its first
         rows; then the mechanisms' own.

@@ -8,17 +8,17 @@ COUNTS = [
     Mutant(
         "flops-attention-twice",
         "attention is counted twice in FLOPs",
-        "accounting:count",
-        "attention = 12 * layers * width * context",
-        "attention = 24 * layers * width * context",
+        "attention:Attention.products",
+        "return 2 * E * T, reciprocal",
+        "return 4 * E * T, reciprocal",
         check("0", "expectations"),
     ),
     Mutant(
         "flops-of-positions",
         "the position embedding is counted in FLOPs",
         "accounting:count",
-        "dense = 6 * (total - positions)",
-        "dense = 6 * total",
+        "FLOPS * (total - positions + with_all",
+        "FLOPS * (total + with_all",
         check("0", "expectations"),
     ),
     Mutant(
