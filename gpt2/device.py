@@ -29,7 +29,9 @@ PEAK_BF16 = {
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """What a run's records say of its device. Memory in bytes."""
+    """What a run's records say of its device, of one where it has several: memory in
+    bytes, the peak in FLOP/s.
+    """
 
     kind: str
     name: str
@@ -133,7 +135,7 @@ def memory_used(kind: str) -> int:
 
 
 def peak_memory(kind: str) -> int:
-    """Most bytes held so far: allocated on the GPU, resident on the CPU."""
+    """Most bytes this process held so far: allocated on its GPU, resident on the CPU."""
     if kind == "cuda":
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -17,9 +17,10 @@ def introduction(
     """What a reader of the log wants to know before the first step."""
     info, sizes = run.info, run.batch
     threads = f", {torch.get_num_threads()} threads" if info.kind == "cpu" else ""
+    each = f" for each of {sizes.ranks} ranks" if sizes.ranks > 1 else ""
     lines = [
         f"device: {info.name} ({info.kind}{threads}), "
-        f"{info.total_memory / 2**30:.1f} GiB, {info.driver or 'no driver'}, "
+        f"{info.total_memory / 2**30:.1f} GiB{each}, {info.driver or 'no driver'}, "
         f"torch {torch.__version__}",
         f"model: {facts['parameters']:,} parameters, attn:MLP 1:"
         f"{facts['attn_mlp_ratio']:.3f}, {facts['flops_per_token'] / 1e6:.1f} "
@@ -44,7 +45,9 @@ def introduction(
 
 
 def outcome(trainer: Trainer) -> dict[str, Any]:
-    """The part of summary.json that training decides. Times in seconds."""
+    """The part of summary.json that training decides. Times in seconds; tokens/s of
+    all ranks together, peak memory of this one.
+    """
     run, progress = trainer.run, trainer.progress
     trained_tokens = progress.timed_steps * trainer.tokens_per_step
     found = {

@@ -213,7 +213,6 @@ class Trainer:
         if self.progress.timed_steps > steps and seconds > since:
             rate = (self.progress.timed_steps - steps) * self.tokens_per_step
             rate /= seconds - since
-        peak = self.run.info.peak_flops
         row = {
             "kind": "train",
             "step": step,
@@ -223,14 +222,21 @@ class Trainer:
             "tokens": (step + 1) * self.tokens_per_step,
             "time": seconds,
             "tokens_per_s": rate,
-            "mfu": (
-                rate * self.run.facts.flops_per_token / peak if rate and peak else None
-            ),
+            "mfu": self._utilisation(rate),
         }
         if self.run.pruner is not None:
             row["sparsity"] = self.run.pruner.sparsity()
         self.run.record(row)
         self.display.train(row)
+
+    def _utilisation(self, rate: float | None) -> float | None:
+        """MFU: FLOP/s of the tokens that all ranks train in a second, over the peak of
+        all their devices; None where one is unknown.
+        """
+        peak = self.run.info.peak_flops
+        if rate is None or peak is None:
+            return None
+        return rate * self.run.facts.flops_per_token / (peak * self.run.ranks.world)
 
     def _evaluate(self) -> None:
         run, progress = self.run, self.progress

@@ -63,8 +63,8 @@ def _speed(report: Report) -> tuple[Block, ...]:
     """Time, memory and energy: the words, the table, the plot."""
     text = (
         "Means over the seeds; wall time is that of all attempts of a run that ended "
-        "by themselves; a killed attempt records no end. "
-        "Peak memory is the maximum over the seeds."
+        "by themselves; a killed attempt records no end. Tokens/s: of all GPUs of a run "
+        "together. Peak memory: of one of them, rank 0's, the maximum over the seeds."
     )
     if any(run.at("energy.joules") for run in report.counted):
         text += (
@@ -122,7 +122,8 @@ def _matrix(report: Report) -> list[Section]:
             "pruning. Differences are paired by seed; negative where the arm's loss is "
             "the lower one. Sparsity: zeros among the blocks' matrices at the end, and "
             "their share of all parameters. Step time: mean over a run's timed steps, "
-            "mask updates included. Peak memory is the maximum over the seeds."
+            "mask updates included. Peak memory: of one GPU of a run, "
+            "the maximum over the seeds."
         )
         table = armtables.arms_table(report.rows)
         each = armtables.seeds_table(report.rows)

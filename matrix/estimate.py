@@ -1,7 +1,7 @@
 """`make estimate`: time and energy of what is still to be run, cell by cell.
 
 A cell costs what finished cells of its own step cost, else by FLOPs what other
-cells on the same kind of device with as many threads took: of the study, else of
+cells on as many of the same kind of device with as many threads took: of the study, else of
 any study in the results directory. Training that was already done is left out.
 Where no cell has finished, nothing is guessed.
 """
@@ -12,6 +12,7 @@ from typing import Mapping, Sequence
 
 from kconf.budget import tokens_per_step
 from matrix import forecast, units
+from matrix.energy import POWER
 from matrix.facts import Facts
 from matrix.forecast import Measured
 from matrix.plan import Cell, Plan
@@ -54,11 +55,7 @@ def _estimate(
         (others, "of other studies, by FLOPs"),
     )
     for records, words in sources:
-        alike = [
-            record
-            for record in records
-            if (record.device, record.threads) == (cell.device, cell.threads)
-        ]
+        alike = [record for record in records if record.as_fast_as(cell)]
         if alike:
             break
     else:
@@ -86,14 +83,16 @@ def _steps_left(cell: Cell) -> int:
 
 
 def mean_power(run_dir: Path) -> float | None:
-    """Watts of all of a run's GPUs, the mean of its samples; None without any."""
+    """Watts of all of a run's GPUs together, the mean of the samples that hold every
+    one's; None without any.
+    """
     path = run_dir / "gpu.jsonl"
     if not path.exists():
         return None
-    sums = []
-    for row in read_rows(path):
-        watts = [v for k, v in row.items() if k.endswith("/power_w")]
-        sums += [sum(watts)] if watts else []
+    rows = read_rows(path)
+    names = {key for row in rows for key in row if POWER.fullmatch(key)}
+    whole = [row for row in rows if all(row.get(name) is not None for name in names)]
+    sums = [sum(row[name] for name in names) for row in whole if names]
     return sum(sums) / len(sums) if sums else None
 
 

@@ -121,21 +121,29 @@ class Duration:
 @dataclass(frozen=True)
 class Measured:
     """A finished cell: what it is measured by, its seconds, FLOPs (all tokens) and
-    directory."""
+    directory. threads: of each of its ranks."""
 
     step: str
     device: str
     threads: int | None
+    ranks: int
     seconds: float
     flops: float
     path: Path
+
+    def as_fast_as(self, cell: Cell) -> bool:
+        """Whether a cell takes as long per FLOP: the same kind of device, as many of
+        them, as many threads.
+        """
+        asked = (cell.device, cell.threads, cell.values["GPUS_PER_RUN"])
+        return (self.device, self.threads, self.ranks) == asked
 
 
 def duration(plan: Plan, facts: Mapping[str, Facts]) -> Duration:
     """The time forecast of the plan's pending cells; `facts` by `facts_key`.
 
     A cell takes as long per FLOP as the finished cells of its own step, else of
-    any step, on the same kind of device with the same number of threads.
+    any step, on as many of the same kind of device with as many threads.
     """
     pending = [cell for cell in plan.pending if cell.state != "running"]
     if not pending:
@@ -144,11 +152,7 @@ def duration(plan: Plan, facts: Mapping[str, Facts]) -> Duration:
     note = f"; {units.plural(damaged, 'damaged run')} left out" if damaged else ""
     total, used = 0.0, set()
     for cell in pending:
-        alike = [
-            record
-            for record in records
-            if (record.device, record.threads) == (cell.device, cell.threads)
-        ]
+        alike = [record for record in records if record.as_fast_as(cell)]
         alike = [r for r in alike if r.step == cell.step] or alike
         flops = sum(record.flops for record in alike)
         if not flops:
@@ -190,6 +194,7 @@ def _measured(path: Path, attempts: Sequence[Row]) -> Measured:
             path.parts[-4],
             summary["device"]["kind"],
             summary["threads"],
+            summary["facts"]["ranks"],
             spent(attempts),
             float(summary["tokens"] * summary["facts"]["flops_per_token"]),
             path.parent,

@@ -144,7 +144,7 @@ def finish(cell: CellDir, hash_: str, step: int, k: int) -> None:
     summary |= {"tokens": 10 * step, "train_time": 2.0, "eval_time": 1.0}
     summary |= {"final_eval": {"loss": 3.0, "step": step}, "attempts": k}
     summary |= {"device": {"kind": "cpu"}, "threads": None}
-    summary |= {"facts": {"flops_per_token": 6000}}
+    summary |= {"facts": {"flops_per_token": 6000, "ranks": 1}}
     atomic.write_json(cell.summary, summary)
 
 

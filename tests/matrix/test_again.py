@@ -98,6 +98,7 @@ def finished(checkout, directory, seconds: float, watts: float | None = None) ->
             for power in (watts - 50, watts + 50):
                 row = {"attempt": 1, "gpu/0/power_w": power, "gpu/1/power_w": 100.0}
                 file.append(row)
+            file.append({"attempt": 1, "gpu/0/power_w": 1.0})  # the other was asleep
 
 
 def test_estimates_say_what_they_go_by(checkout):

@@ -40,7 +40,7 @@ def finish(cell, seconds: float, host: str, **changes: object) -> None:
             rows.append({**start, "event": "end", "time": 3600.0 * k + seconds / 2})
     summary = {"schema": 1, "hash": cell.hash, "step": 3, "tokens": 3 * 8 * 1024}
     summary |= {"device": {"kind": "cpu"}, "threads": cell.threads}
-    summary |= {"facts": {"flops_per_token": F}, **changes}
+    summary |= {"facts": {"flops_per_token": F, "ranks": 1}, **changes}
     atomic.write_json(cell.dir.summary, summary)
 
 
@@ -125,6 +125,9 @@ def test_other_hosts_devices_and_threads_do_not_count(checkout):
     finish(first, 10, "elsewhere")
     assert seconds(checkout.plan()) is None
     finish(second, 10, here, device={"kind": "cuda"})
+    assert seconds(checkout.plan()) is None
+    third = checkout.plan().cells[2]
+    finish(third, 10, here, facts={"flops_per_token": F, "ranks": 2})
     assert seconds(checkout.plan()) is None
     assert seconds(checkout.plan(JOBS="2")) is None
     finish(checkout.plan(JOBS="2").cells[0], 10, here)  # one thread
