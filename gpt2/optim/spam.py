@@ -1,6 +1,9 @@
 """AdamWSPAM: AdamW with spike-aware clipping and momentum reset.
 
-2501.06842 (SPAM) and its authors' code, with decoupled weight decay.
+2501.06842 (SPAM) and its authors' code, with decoupled weight decay. Six departures
+from that code, each with its reason in docs/optimizers.md: the reset comes a step
+later, and so does the first clipping; a second moment of 0 is no bound; ε stands
+beside √v̂; decay acts before the update; the bias correction counts from the reset.
 """
 
 import math
