@@ -29,20 +29,20 @@ class Appender:
             os.write(self._fd, b"\n")
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write one row; raises OSError when the disk does not take all of it.
+        """Write one row; raises OSError, with the file and the system's reason, when
+        the disk does not take all of it.
 
         What it took of the row is taken back, so that the rows before stay
         readable and others can follow.
         """
         data = json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n"
         size = os.fstat(self._fd).st_size
-        written = os.write(self._fd, data)
-        if written != len(data):
+        try:
+            while data:  # a disk that is nearly full takes a part, then says why
+                data = data[os.write(self._fd, data) :]
+        except OSError as error:
             os.ftruncate(self._fd, size)
-            raise OSError(
-                f"{self.path}: only {written} of {len(data)} bytes were written; "
-                "is the disk full?"
-            )
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def sync(self) -> None:
         """Flush the rows to the disk."""
@@ -64,6 +64,13 @@ class Appender:
 def open_append(path: Path | str) -> Appender:
     """Open for appending; a torn last line is terminated first."""
     return Appender(path)
+
+
+def drop_torn(path: Path | str) -> None:
+    """Cut off a last line that has no end; nobody else may write or follow the file."""
+    data = Path(path).read_bytes()
+    if not data.endswith(b"\n"):
+        os.truncate(path, data.rfind(b"\n") + 1)
 
 
 def read_rows(path: Path | str) -> list[Row]:
