@@ -26,7 +26,7 @@ from matrix.launch.local import Runner
 from matrix.plan import Plan, PlanError, make_plan
 from matrix.trackers.beside import mirrored
 from matrix.trackers.sink import TrackerError
-from records import pointer, private, provenance
+from records import pointer, private, provenance, refused
 from records.codehash import snapshot
 from records.layout import RecordError
 from records.manifest import ManifestError, MissingDataset
@@ -94,7 +94,8 @@ def main(
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {_told(error)}", file=sys.stderr)
+        told = refused.told(error, "or choose another OUTPUT= for results")
+        print(f"error: {told}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # before or after the cells run
         print("interrupted", file=sys.stderr)
@@ -255,16 +256,6 @@ def _report(plan: Plan) -> bool:
     print(report.render_terminal(paths.report))
     print(f"{paths.markdown}\n{paths.html}\n{paths.csv}")
     return True
-
-
-def _told(error: OSError) -> str:
-    """What the system refused, and what helps."""
-    if error.strerror is None:
-        return str(error)
-    return (
-        f"{error.filename or 'a file'}: {error.strerror}: free space or permissions "
-        "there, or choose another OUTPUT="
-    )
 
 
 def _check(root: Path, python: str) -> int:

@@ -30,6 +30,9 @@ from records.manifest import (
     read_manifest,
 )
 
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+"""Reasons for which CONFIG_DATA_DIR is no folder that can be written."""
+
 
 def prepare(settings: DataSettings, directory: Path, say: Say = print) -> Manifest:
     """Make `directory` hold the packed corpus of the settings.
@@ -164,10 +167,12 @@ def _locked(path: Path, say: Say) -> Iterator[None]:
 
 
 def _explain(error: OSError, directory: Path, source: Source | None) -> str:
-    where = f"{error.filename or directory}: {error.strerror}"
+    where = f"{error.filename or directory}: {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         if source is None:
             return f"{where}; CONFIG_DATA_TOKENS packs less of it"
         need = (source.bytes + source.documents) * 2 / 1e6
         return f"{where}; the dataset needs {need:.0f} MB under {directory.parent}"
-    return f"{where}; CONFIG_DATA_DIR must be a folder that can be written"
+    if error.errno in CLOSED:
+        return f"{where}; CONFIG_DATA_DIR must be a folder that can be written"
+    return where

@@ -1,0 +1,34 @@
+"""What helps when the system refuses a file: by its own reason, and only by that.
+
+A ConnectionError or a FileNotFoundError is an OSError too, and no disk caused it.
+"""
+
+import errno
+
+HELP = {
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "free space there or have the quota raised",
+    errno.EFBIG: "raise the limit on the size of a file (ulimit -f)",
+    errno.EROFS: "mount it for writing",
+    errno.EACCES: "free the permissions there",
+    errno.EPERM: "free the permissions there",
+    errno.EIO: "look after the disk (dmesg)",
+    errno.ESTALE: "mount the file server again",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+}
+"""Of a disk or of what stands between it and a process."""
+ELSEWHERE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Reasons that another folder need not have."""
+
+
+def told(error: OSError, elsewhere: str) -> str:
+    """The file, the system's reason, and what helps if that is known; for a folder
+    that is full or closed, `elsewhere` too.
+    """
+    if error.strerror is None:
+        return str(error)
+    said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if error.errno not in HELP:
+        return said
+    other = f", {elsewhere}" if error.errno in ELSEWHERE else ""
+    return f"{said}: {HELP[error.errno]}{other}"
