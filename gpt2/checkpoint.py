@@ -8,7 +8,6 @@ leaves the older ones.
 """
 
 import pickle
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,21 +17,13 @@ from torch import nn
 
 from gpt2.distributed import ALONE, Ranks
 from gpt2.pruning import Pruner
-from records import atomic
+from records import atomic, checkpoints
 
 SCHEMA = 1
 KEEP = 2
-PATTERN = "step-*.pt"
 
 # What a damaged file raises, from zipfile and from torch.
-UNREADABLE = (
-    zipfile.BadZipFile,
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    pickle.UnpicklingError,
-)
+UNREADABLE = (*checkpoints.DAMAGED, pickle.UnpicklingError)
 
 
 class CheckpointError(RuntimeError):
@@ -78,7 +69,7 @@ def save(
         "rng": generators,
     }
     write(path, state)
-    kept = sorted(directory.glob(PATTERN))
+    kept = checkpoints.found(directory)
     # Those of later steps are what `resume` could not read.
     for old in [p for p in kept if p > path] + [p for p in kept if p <= path][:-KEEP]:
         old.unlink()
@@ -101,8 +92,8 @@ def write(path: Path, state: dict[str, Any]) -> None:
 
 def newest(directory: Path, step: int) -> Path | None:
     """The newest checkpoint of at most `step` completed updates, if there is one."""
-    found = [p for p in directory.glob(PATTERN) if int(p.stem[5:]) <= step]
-    return max(found, default=None)
+    found = checkpoints.found(directory)
+    return max((p for p in found if checkpoints.step_of(p) <= step), default=None)
 
 
 def _generators() -> dict[str, torch.Tensor]:
@@ -149,7 +140,7 @@ def _resume(
 ) -> tuple[Progress, list[str]]:
     """`resume` of one rank."""
     complaints = []
-    for path in sorted(directory.glob(PATTERN), reverse=True):
+    for path in reversed(checkpoints.found(directory)):
         try:
             state = _load(path)
         except UNREADABLE as error:
@@ -168,15 +159,8 @@ def _resume(
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """The file's content, if it is the one that was written.
-
-    torch writes checksums and does not read them: a flipped bit would become
-    another weight.
-    """
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise zipfile.BadZipFile(f"{damaged} is not what was written")
+    """The file's content, if it is the one that was written."""
+    checkpoints.require_intact(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -226,7 +210,7 @@ def load_weights(directory: Path, model: nn.Module) -> None:
 
 def thin(directory: Path) -> None:
     """Drop the resume checkpoints of a finished cell."""
-    for old in directory.glob(PATTERN):
+    for old in checkpoints.found(directory):
         old.unlink()
 
 

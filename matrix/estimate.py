@@ -16,6 +16,7 @@ from matrix.energy import POWER
 from matrix.facts import Facts
 from matrix.forecast import Measured
 from matrix.plan import Cell, Plan
+from records import checkpoints
 from records.cell import read_cell
 from records.jsonl import read_rows
 
@@ -74,9 +75,9 @@ def _estimate(
 
 
 def _steps_left(cell: Cell) -> int:
-    """Steps to be taken; a cell goes on from its newest checkpoint."""
-    saved = [int(path.stem[5:]) for path in cell.dir.checkpoint_dir.glob("step-*.pt")]
-    done = max(saved, default=0)
+    """Steps to be taken; a cell goes on from its newest intact checkpoint."""
+    saved = checkpoints.newest_intact(cell.dir.checkpoint_dir)
+    done = checkpoints.step_of(saved) if saved else 0
     if cell.state == "running":
         done = read_cell(cell.dir.path).step
     return max(cell.values["GPT2_MAX_ITERS"] - done, 0)

@@ -224,7 +224,7 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
         damaged = dict(state=DAMAGED, why=str(error), began=0.0, time=0.0)
         return Run(**where, **damaged, documents={}, evals=())
     state = cell.state
-    why = cell.reason.removeprefix(f"{state} ").removeprefix("before: ")
+    why = cell.reason.removeprefix(state).lstrip(", ").removeprefix("before: ")
     if cell.failure and state in ("failed", DIVERGED):
         why = " ".join(cell.failure["error"].split())
     if state == DONE:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
+from records import checkpoints
 from records.jsonl import Row, last_per_step, read_rows
 from records.layout import CellDir, RecordError, read_json, read_record
 from records.lease import Holder, is_held
@@ -134,18 +135,20 @@ def read_status(cell: CellDir, hash_: str | None = None) -> CellStatus:
         return status("diverged", _diverged(end))
     if end is not None and end["status"] == "failed":
         return status("failed", f"failed before: failed: {end['error']}")
-    return status("interrupted", f"interrupted at step {_last_step(cell, end)}")
+    return status("interrupted", f"interrupted, {_resumption(cell)}")
 
 
 def _diverged(record: dict[str, Any]) -> str:
     return f"diverged: {record['error']}"
 
 
-def _last_step(cell: CellDir, end: Row | None) -> int:
-    if end is not None:
-        return end["step"]
-    train = last_per_step(_rows(cell.metrics), "train")
-    return train[-1]["step"] + 1 if train else 0
+def _resumption(cell: CellDir) -> str:
+    """Where the next attempt begins: at the newest intact checkpoint."""
+    path = checkpoints.newest_intact(cell.checkpoint_dir)
+    if path is not None:
+        return f"goes on from the checkpoint of step {checkpoints.step_of(path)}"
+    damaged = checkpoints.found(cell.checkpoint_dir)
+    return f"begins anew: no checkpoint{' is intact' if damaged else ''}"
 
 
 def _optional(

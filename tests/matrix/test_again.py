@@ -3,6 +3,7 @@
 import json
 import re
 import time
+import zipfile
 
 import pytest
 from rich.console import Console
@@ -135,7 +136,9 @@ def test_an_estimate_leaves_out_what_was_trained(checkout):
     plan = checkout.plan(**environment)
     cell = plan.cells[0]
     cell.dir.checkpoint_dir.mkdir(parents=True)
-    (cell.dir.checkpoint_dir / "step-000000200.pt").touch()
+    with zipfile.ZipFile(cell.dir.checkpoint_dir / "step-000000200.pt", "w") as file:
+        file.writestr("data.pkl", b"")
+    (cell.dir.checkpoint_dir / "step-000000290.pt").write_bytes(b"cut")
     plan = checkout.plan(**environment)
     seconds = [one.seconds for one in estimate.estimates(plan, told(plan))]
     assert seconds[0] == pytest.approx(seconds[1] / 3)

@@ -242,7 +242,7 @@ def test_states_of_a_known_cell(checkout):
     reasons = [cell.reason for cell in again.cells]
     assert reasons[0] == "done, 3 steps"
     assert reasons[1] == "failed before: exit status 1"
-    assert reasons[2] == "interrupted at step 0"
+    assert reasons[2] == "interrupted, begins anew: no checkpoint"
     assert reasons[3].startswith("running in ")
     assert [c.name for c in again.pending] == names(again)[1:]
 

@@ -195,7 +195,7 @@ def test_a_signal_stops_and_the_next_run_continues(checkout, number, status):
     longest = max(record.step for record in stopped.values())
     checkout.stub(steps=longest + 2, sleep=0)
     status, output = checkout.run(JOBS="2")
-    assert status == 0 and "interrupted at step" in output
+    assert status == 0 and "interrupted, begins anew" in output
     require_complete(checkout, longest + 2)
     for name in stopped:
         assert len(checkout.cells[name].attempts) == 4

@@ -26,8 +26,8 @@ SURVIVAL = [
         "diverged-after-checkpoint",
         "the checkpoint beside a diverged step is one after it",
         "checkpoint:newest",
-        "if int(p.stem[5:]) <= step]",
-        "if int(p.stem[5:]) < step]",
+        "checkpoints.step_of(p) <= step",
+        "checkpoints.step_of(p) < step",
         Test(
             f"{SURVIVE}::test_a_diverged_run_names_the_step_and_keeps_what_it_saw",
         ),
@@ -45,7 +45,7 @@ SURVIVAL = [
     Mutant(
         "checkpoint-unchecked",
         "a flipped bit of a checkpoint becomes another weight",
-        "checkpoint:_load",
+        "checkpoints:require_intact",
         "damaged = archive.testzip()",
         "damaged = None",
         Test(f"{SURVIVE}::test_a_checkpoint_damaged_anywhere_is_left_out"),

@@ -2,6 +2,7 @@
 
 import json
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from records.layout import CellDir, RecordError, cell_path, read_record
 from records.lease import Lease
 
 HASH = "ab" * 32
+ANEW = "interrupted, begins anew: no checkpoint"
 
 
 @pytest.fixture
@@ -59,10 +61,10 @@ def test_states_in_the_order_of_a_life(cell: CellDir):
         start(cell, 1)
         assert state(cell)[0] == "running" and "running in" in state(cell)[1]
     train(cell, 1, 0, 1)
-    assert state(cell) == ("interrupted", "interrupted at step 2")
+    assert state(cell) == ("interrupted", ANEW)
     start(cell, 2)
     end(cell, 2, "stopped", 7)
-    assert state(cell) == ("interrupted", "interrupted at step 7")
+    assert state(cell) == ("interrupted", ANEW)
     start(cell, 3)
     end(cell, 3, "diverged", 8)
     assert state(cell) == ("diverged", "diverged: RuntimeError: no")
@@ -77,7 +79,36 @@ def test_failure_json_counts_for_its_attempt_only(cell: CellDir):
     atomic.write_json(cell.failure, {"attempt": 1, "error": "killed by SIGKILL"})
     assert state(cell) == ("failed", "failed before: killed by SIGKILL")
     start(cell, 2)
-    assert state(cell) == ("interrupted", "interrupted at step 0")
+    assert state(cell) == ("interrupted", ANEW)
+
+
+def save(cell: CellDir, step: int) -> Path:
+    """A checkpoint as torch's archive: its checksums are what counts here."""
+    cell.checkpoint_dir.mkdir(exist_ok=True)
+    path = cell.checkpoint_dir / f"step-{step:09d}.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"weights" * 99)
+    return path
+
+
+def test_an_interruption_names_the_checkpoint_that_is_used(cell: CellDir):
+    """Not the last row, and not a checkpoint that is damaged."""
+    start(cell, 1)
+    train(cell, 1, 0, 1, 2, 11)
+    older, newer = save(cell, 5), save(cell, 10)
+    (cell.checkpoint_dir / ".step-000000015.pt.0a.tmp").write_bytes(b"half")
+    goes_on = "interrupted, goes on from the checkpoint of step"
+    assert state(cell) == ("interrupted", f"{goes_on} 10")
+    end(cell, 1, "stopped", 12)
+    assert state(cell) == ("interrupted", f"{goes_on} 10")
+    flipped = bytearray(newer.read_bytes())
+    flipped[60] ^= 1
+    newer.write_bytes(flipped)
+    assert state(cell) == ("interrupted", f"{goes_on} 5")
+    older.write_bytes(older.read_bytes()[:50])
+    assert state(cell) == ("interrupted", f"{ANEW} is intact")
+    save(cell, 15)
+    assert state(cell) == ("interrupted", f"{goes_on} 15")
 
 
 def test_a_failure_before_the_first_attempt(cell: CellDir):

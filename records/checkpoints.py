@@ -1,0 +1,55 @@
+"""Resume checkpoints as files: which there are, and which are intact.
+
+checkpoint/step-NNNNNNNNN.pt is torch's zip archive; NNNNNNNNN counts completed
+steps. What it holds: gpt2/checkpoint.py.
+"""
+
+import functools
+import zipfile
+from pathlib import Path
+
+PATTERN = "step-*.pt"
+DAMAGED = (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError)
+"""What zipfile raises for a file that is cut or overwritten."""
+
+
+def found(directory: Path) -> list[Path]:
+    """The checkpoints, by step."""
+    return sorted(directory.glob(PATTERN))
+
+
+def step_of(path: Path) -> int:
+    """The completed steps that a checkpoint's name states."""
+    return int(path.stem.removeprefix("step-"))
+
+
+def require_intact(path: Path) -> None:
+    """Raise BadZipFile unless every checksum of the archive holds, OSError where it
+    cannot be read. torch writes checksums and does not read them: a flipped bit would
+    become another weight.
+    """
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged} is not what was written")
+
+
+def newest_intact(directory: Path) -> Path | None:
+    """The checkpoint that the next attempt goes on from, None where there is none.
+
+    Each file is read once per process, as long as it stays what it is.
+    """
+    for path in reversed(found(directory)):
+        info = path.stat()
+        if _intact(path, info.st_ino, info.st_size, info.st_mtime_ns):
+            return path
+    return None
+
+
+@functools.lru_cache(maxsize=None)
+def _intact(path: Path, *identity: int) -> bool:
+    try:
+        require_intact(path)
+    except DAMAGED:
+        return False
+    return True
