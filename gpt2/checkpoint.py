@@ -208,12 +208,6 @@ def load_weights(directory: Path, model: nn.Module) -> None:
         ) from error
 
 
-def thin(directory: Path) -> None:
-    """Drop the resume checkpoints of a finished cell."""
-    for old in checkpoints.found(directory):
-        old.unlink()
-
-
 def sweep(directory: Path) -> None:
     """Remove what a killed process left half-written; only under the lease."""
     for half in directory.glob(".*.pt.*.tmp"):

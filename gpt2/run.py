@@ -37,7 +37,7 @@ from gpt2.trainer import Run, Stopped, Trainer
 from gpt2.trouble import DeviceLost, OutOfMemory, explained
 from kconf import config_py
 from kconf.bind import SettingsError
-from records import atomic
+from records import atomic, completion
 from records.attempts import spent
 from records.cell import read_status
 from records.heartbeat import Heartbeat
@@ -121,12 +121,13 @@ def _attempt(cell: CellDir, data_dir: Path, lease: Lease, stop: StopSignals) -> 
     cell.failure.unlink(missing_ok=True)
     began = time.monotonic()
     with open_append(cell.attempts) as attempts:
-        end = {"event": "end", "attempt": attempt, "status": "failed", "error": None}
-        end["step"] = 0
+        end = completion.end_row(attempt, "failed", None, 0)
+
+        def times() -> dict[str, float]:
+            return {"time": time.time(), "seconds": time.monotonic() - began}
 
         def record_end(**known: Any) -> None:
-            times = {"time": time.time(), "seconds": time.monotonic() - began}
-            attempts.append({**end, **known, **times})
+            attempts.append({**end, **known, **times()})
 
         def give_up(number: int) -> None:
             error = "no step ended in time after the signal, no checkpoint was written"
@@ -140,22 +141,35 @@ def _attempt(cell: CellDir, data_dir: Path, lease: Lease, stop: StopSignals) -> 
                 stop.ranks.explained(),
             ):
                 _train(cell, data_dir, lease, stop, attempt, attempts, metrics, end)
-            end["status"], status = "done", DONE
+            status = DONE
         except Stopped as stopped:
             print(f"stopped by {signal.Signals(stop.number).name} {stopped}")
             end["status"], status = "stopped", 128 + stop.number
         except BaseException as error:
-            end["status"] = "diverged" if isinstance(error, Diverged) else "failed"
-            named = f"{type(error).__name__}: {error}"
-            end["error"] = str(error) if isinstance(error, Diverged) else named
-            _fail(cell, end)
+            diverged = isinstance(error, Diverged)
+            named = str(error) if diverged else f"{type(error).__name__}: {error}"
+            status = DONE if cell.summary.exists() else FAILED
+            if status == FAILED:
+                how = "diverged" if diverged else "failed"
+                end.update(status=how, error=named)
+                _fail(cell, end)
             if not isinstance(error, EXPECTED):
                 raise
-            print(f"error: {end['error']}", file=sys.stderr)
-            status = FAILED
+            print(f"error: {named}", file=sys.stderr)
         finally:
-            record_end()
+            if not cell.summary.exists():
+                record_end()
+    if status == DONE:
+        _settle(cell, times())
     return status
+
+
+def _settle(cell: CellDir, times: dict[str, float]) -> None:
+    """What follows the summary; where the disk refuses, the next `make` does it."""
+    try:
+        completion.settle(cell, times)
+    except OSError as error:
+        print(f"done, to be settled by the next make: {error}", file=sys.stderr)
 
 
 def _fail(cell: CellDir, end: dict[str, Any]) -> None:
@@ -244,6 +258,7 @@ def _train(
         "stopped_by": ended,
         "attempts": attempt,
         "wall_time": wall,
+        "keep_checkpoints": settings.train.keep_checkpoints,
         "time_to_first_step": trainer.time_to_first_step,
         "total_time_all_attempts": wall + spent(read_rows(cell.attempts)),
         **outcome(trainer),
@@ -251,8 +266,6 @@ def _train(
         **machine,
     }
     atomic.write_json(cell.summary, summary)
-    if not settings.train.keep_checkpoints:
-        checkpoint.thin(run.checkpoints)
     trainer.display.note(farewell(summary))
 
 

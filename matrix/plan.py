@@ -291,6 +291,8 @@ def _cell(
     reason = status.reason
     if place != own:
         reason += f", reused from {place.path}"
+    elif status.left:
+        reason += f"; make will {', '.join(status.left)}"
     elif status.state == "new":
         reason = explain_new(subject)
     return Cell(

@@ -16,7 +16,8 @@ from typing import Callable, Mapping, Sequence
 
 from kconf.bind import SettingsError
 from kconf.strict import ConfigError
-from matrix import again, device, estimate, facts, forecast, masks, place, units
+from matrix import again, device, estimate, facts, forecast, masks, place, settle
+from matrix import units
 from matrix.checks import Validate
 from matrix.hostleases import LeaseDirectoryError
 from matrix.launch import slurm
@@ -217,6 +218,7 @@ def _run(
     else:
         private.compile_caches(os.environ)  # refused once, not by every cell
         launcher = Local(plan, python, origin, pool)
+    settle.settle(plan, print)
     again.make_room(plan, True, print)
     status = Runner(plan, launcher, shown).run()
     print(f"results: {plan.study_dir}")

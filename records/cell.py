@@ -7,6 +7,9 @@ The state of a cell is a function of its files:
     diverged     the last attempt met a loss, gradient or weight that is not finite
     failed       the last attempt failed
     interrupted  an attempt started and did not come to its end
+
+Beside a summary nothing else counts: a failure or an attempt without an end is what
+a kill left of the clean-up (records/completion.py).
     new          nothing was started
 """
 
@@ -14,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
-from records import checkpoints
+from records import checkpoints, completion
 from records.jsonl import Row, last_per_step, read_rows
 from records.layout import CellDir, RecordError, read_json, read_record
 from records.lease import Holder, is_held
@@ -90,6 +93,8 @@ class CellStatus:
     holder: Holder | None
     attempts: tuple[Row, ...]
     failure: dict[str, Any] | None
+    left: tuple[str, ...] = ()
+    """What is left to do in a done cell (records/completion.py)."""
 
 
 def read_status(cell: CellDir, hash_: str | None = None) -> CellStatus:
@@ -103,8 +108,8 @@ def read_status(cell: CellDir, hash_: str | None = None) -> CellStatus:
     failure = _optional(cell.failure, read_json)
     summary = _optional(cell.summary)
 
-    def status(state: str, reason: str) -> CellStatus:
-        return CellStatus(state, reason, held, attempts, failure)
+    def status(state: str, reason: str, left: tuple[str, ...] = ()) -> CellStatus:
+        return CellStatus(state, reason, held, attempts, failure, left)
 
     if summary is not None:
         _require(cell.summary, summary, hash=str, step=int)
@@ -114,7 +119,8 @@ def read_status(cell: CellDir, hash_: str | None = None) -> CellStatus:
                 f"belongs to the cell {summary['hash'][:16]}, not {hash_[:16]}: "
                 f"move {cell.path} away",
             )
-        return status("done", f"done, {summary['step']} steps")
+        left = () if held else completion.leftovers(cell, summary, attempts)
+        return status("done", f"done, {summary['step']} steps", left)
     for row in attempts:
         _require(cell.attempts, row, event=str, attempt=int)
     if failure is not None:

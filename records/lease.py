@@ -112,9 +112,11 @@ class Lease:
             return
         self._stop.set()
         with self._mutex:
-            _beat_path(self.path).unlink(missing_ok=True)
-            os.close(self._fd)
-            self._fd = -1
+            try:
+                _beat_path(self.path).unlink(missing_ok=True)
+            finally:  # a disk that refuses keeps no lock
+                os.close(self._fd)
+                self._fd = -1
 
     def __enter__(self) -> "Lease":
         return self if self._fd >= 0 else self.acquire()

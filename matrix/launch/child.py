@@ -109,15 +109,18 @@ class Child:
 def write_failure(cell: CellDir, code: int | None, error: str) -> str:
     """failure.json of the cell's latest attempt; says why when the disk refuses.
 
-    Without the file the cell counts as interrupted, and runs again either way.
+    Without the file the cell counts as interrupted, and runs again either way. A done
+    cell gets none: what happened behind its summary is no failure.
     """
-    attempts = read_status(cell).attempts
+    status = read_status(cell)
+    if status.state == "done":
+        return ""
     try:
         atomic.write_json(
             cell.failure,
             {
                 "schema": SCHEMA,
-                "attempt": sum(row["event"] == "start" for row in attempts),
+                "attempt": sum(row["event"] == "start" for row in status.attempts),
                 "status": "failed",
                 "exit_code": code,
                 "error": error,

@@ -173,7 +173,11 @@ class Runner:
                 child.hang(watchdog.describe(child.cell.dir, seconds))
 
     def _again(self, cell: Cell, why: str) -> None:
-        """A cell that hung gets another attempt, or fails for good."""
+        """A cell that hung gets another attempt, or fails for good; one that hung
+        behind its summary is done.
+        """
+        if read_status(cell.dir, cell.hash).state == "done":
+            return self._ended(cell, Outcome("done"), 0.0)
         self._hangs[cell.hash] = self._hangs.get(cell.hash, 0) + 1
         if self._hangs[cell.hash] > self.plan.settings.watchdog_retries:
             why += write_failure(cell.dir, None, why)

@@ -6,10 +6,12 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from matrix.launch import watchdog
+from matrix.launch import local, watchdog
+from matrix.launch.child import write_failure
 from matrix.launch.watchdog import Watchdog
 from records import atomic
 from records.layout import CellDir
@@ -172,3 +174,38 @@ def test_a_failure_that_cannot_be_recorded_is_said(checkout, monkeypatch):
     assert status == 1 and "failure.json cannot be written" in output
     (record,) = checkout.cells.values()
     assert record.state == "interrupted"
+
+
+def test_what_happens_behind_a_summary_is_no_failure(checkout):
+    """A cell that hung in its clean-up for the last time is done."""
+    assert checkout.run(STEPS="0", SEEDS="1")[0] == 0
+    plan = checkout.plan(STEPS="0", SEEDS="1", CONFIG_WATCHDOG_RETRIES="0")
+    (cell,) = plan.cells
+    seen = []
+    show = SimpleNamespace(ended=lambda cell, outcome, seconds: seen.append(outcome))
+    runner = local.Runner(plan, SimpleNamespace(order=list), show)
+    runner._again(cell, "nothing for 9 s")
+    assert [outcome.kind for outcome in seen] == ["done"]
+    assert write_failure(cell.dir, -9, "killed by SIGKILL") == ""
+    assert not cell.dir.failure.exists()
+    assert checkout.cells["00-control/seed-1"].state == "done"
+
+
+def test_the_plan_says_what_make_will_still_do(checkout):
+    """And make does it; a cell that is whole is passed over."""
+    assert checkout.run(STEPS="0", SEEDS="1-2")[0] == 0
+    first, second = checkout.plan(STEPS="0", SEEDS="1-2").cells
+    record = {"attempt": 1, "status": "failed", "error": "no"}
+    atomic.write_json(first.dir.failure, record)
+    (first.dir.path / ".summary.json.0a1b2c3d.tmp").touch()
+    told = [cell.reason for cell in checkout.plan(STEPS="0", SEEDS="1-2").cells]
+    left = "remove a failure.json that it overrules, remove 1 half-written file"
+    assert told == [f"done, 3 steps; make will {left}", "done, 3 steps"]
+    assert left in checkout.run("plan", STEPS="0", SEEDS="1-2")[1]
+    assert first.dir.failure.exists()
+    status, output = checkout.run(STEPS="0", SEEDS="1-2")
+    assert status == 0 and output.count("settled: ") == 1
+    assert f"{first.name}: settled: {left}" in output
+    again = checkout.plan(STEPS="0", SEEDS="1-2").cells
+    assert [cell.reason for cell in again] == ["done, 3 steps"] * 2
+    assert not first.dir.failure.exists() and not second.dir.heartbeat.exists()
