@@ -1,4 +1,8 @@
-"""Out of memory, a GPU that is gone: what happened, in one message with the fix."""
+"""Out of memory, a GPU that is gone: what happened, in one message with the fix.
+
+The fix is of the cause: a kernel that reads out of bounds is no lost GPU, and a host
+without memory no GPU without.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +17,15 @@ from gpt2.settings import RunSettings
 
 CPU_REFUSALS = ("can't allocate memory", "not enough memory")
 """What torch's CPU allocator says; it raises no class of its own."""
+OWN_FAULTS = (
+    "device-side assert",
+    "illegal memory access",
+    "illegal instruction",
+    "misaligned address",
+    "invalid",
+    "no kernel image",
+)
+"""What CUDA and HIP say of a program's own mistakes: they are left as they are."""
 
 
 class OutOfMemory(RuntimeError):
@@ -27,21 +40,30 @@ class DeviceLost(RuntimeError):
 def explained(
     settings: RunSettings, sizes: Batch, info: DeviceInfo, progress: Progress
 ) -> Iterator[None]:
-    """Raise OutOfMemory and DeviceLost for what torch raises in their place."""
+    """Raise OutOfMemory and DeviceLost for what torch raises in their place.
+
+    An OutOfMemory of a run on a GPU says whose memory was short: the GPU's or the
+    host's.
+    """
     try:
         yield
     except torch.AcceleratorError as error:
+        if any(words in str(error) for words in OWN_FAULTS):
+            raise
         raise DeviceLost(
             f"{info.name} failed after step {progress.step}: {_first(error)}; what was "
-            "recorded and the last checkpoint stand. See `dmesg` (NVIDIA: NVRM Xid, "
+            "recorded and every checkpoint stand. See `dmesg` (NVIDIA: NVRM Xid, "
             "AMD: amdgpu) and `make doctor`, reset the GPU or exclude it, then make "
-            "goes on from the checkpoint"
+            "goes on (make plan says from which step)"
         ) from error
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except torch.OutOfMemoryError as error:
         raise OutOfMemory(_advice(settings, sizes, info, progress, error)) from error
-    except RuntimeError as error:
-        if not any(words in str(error) for words in CPU_REFUSALS):
+    except (RuntimeError, MemoryError) as error:
+        refused = any(words in str(error) for words in CPU_REFUSALS)
+        if not refused and not isinstance(error, MemoryError):
             raise
+        if info.kind == "cuda":
+            raise OutOfMemory(_host(progress, error)) from error
         raise OutOfMemory(_advice(settings, sizes, info, progress, error)) from error
 
 
@@ -66,6 +88,13 @@ def _advice(
         f"{sizes.micro}: `make check` estimates {estimate:.1f} GiB, {info.name} has "
         f"{info.total_memory / 2**30:.1f} GiB, other processes on it included; "
         f"nothing was changed. {again}. ({_first(error)})"
+    )
+
+
+def _host(progress: Progress, error: BaseException) -> str:
+    return (
+        f"the host, not the GPU, is out of memory after step {progress.step}: lower "
+        f"CONFIG_JOBS, or end what else runs there. ({_first(error)})"
     )
 
 

@@ -14,11 +14,14 @@ import torch
 
 from gpt2 import checkpoint, optim, stopping, trainer
 from gpt2.batch import Batch
+from gpt2.checkpoint import Progress
 from gpt2.corpus import Corpus
+from gpt2.device import DeviceInfo
 from gpt2.data.loader import TrainWindows
 from gpt2.finite import DELAY, Diverged, Sentinel
 from gpt2.model import GPT
 from gpt2.settings import run_settings
+from gpt2.trouble import DeviceLost, OutOfMemory, explained
 from kconf import config_py
 from matrix.launch import local
 from records.cell import read_cell, read_status
@@ -211,6 +214,38 @@ def test_a_lost_gpu_leaves_the_checkpoint(cell, train, monkeypatch):
     assert train(directory).returncode == 0
     losses = [[r["loss"] for r in read_cell(d).train] for d in (directory, calm)]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    "error, kind, wanted, advised",
+    [
+        (
+            torch.AcceleratorError("CUDA error: unknown error"),
+            "cuda",
+            DeviceLost,
+            "reset",
+        ),
+        (
+            torch.AcceleratorError("CUDA error: device-side assert triggered"),
+            "cuda",
+            torch.AcceleratorError,
+            "",
+        ),
+        (torch.OutOfMemoryError("no"), "cuda", OutOfMemory, "CONFIG_BATCH_SIZE=2"),
+        (MemoryError(), "cuda", OutOfMemory, "the host, not the GPU"),
+        (RuntimeError("can't allocate memory"), "cuda", OutOfMemory, "CONFIG_JOBS"),
+        (MemoryError(), "cpu", OutOfMemory, "CONFIG_BATCH_SIZE=2"),
+        (RuntimeError("shapes differ"), "cuda", RuntimeError, ""),
+    ],
+)
+def test_the_advice_is_of_the_cause(small, error, kind, wanted, advised):
+    info = DeviceInfo(kind, "H9", 2**30, "1", None)
+    with pytest.raises(wanted) as found:
+        with explained(small(), Batch(4, 1, 1), info, Progress(7)):
+            raise error
+    assert type(found.value) is wanted and advised in str(found.value)
+    if wanted is type(error):
+        assert found.value is error
 
 
 def test_a_clock_that_goes_backwards(cell, train, monkeypatch):
