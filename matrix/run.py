@@ -211,7 +211,7 @@ def _run(
     code_root = snapshot(root, private.cache("code"))
     plan, pool = _planned(root, environment, python, validate, code_root, choose)
     _point(plan)
-    shown = mirrored(plan.settings, display(plan, _switch(environment, "V")))
+    shown = mirrored(plan, display(plan, _switch(environment, "V")))
     origin = provenance.gather(root)
     if pool is None:
         launcher = slurm.Slurm(plan, python, origin, shown.say)

@@ -19,10 +19,10 @@ from typing import Sequence
 from matrix import units
 from matrix.launch.child import Outcome
 from matrix.launch.local import Display
-from matrix.plan import Cell
-from matrix.settings import StudySettings
+from matrix.plan import Cell, Plan
 from matrix.trackers.session import CURRENT, FAILED, OPEN, note, state
 from matrix.trackers.sink import Target, targets
+from records.layout import RecordError
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "matrix.trackers.mirror")
@@ -61,6 +61,17 @@ class Beside:
     def end(self, path: Path) -> None:
         """The cell at `path` writes no more."""
         self._commands.put({"end": str(path)})
+
+    def finish(self, path: Path) -> None:
+        """A done cell: its last rows, where a mirror that was killed has left it open."""
+        try:
+            known = state(path, self.target.tracker)
+        except RecordError as error:  # said like any other failure of a mirror
+            self._answers.put({"failed": str(path), "error": str(error)})
+            return
+        if known.get("state") == OPEN:
+            self.start(path)
+            self.end(path)
 
     def news(self) -> list[str]:
         """What a person must hear: the first failure of a cell, the mirror's death."""
@@ -153,12 +164,21 @@ class Mirrored:
     def __init__(self, shown: Display, targets: Sequence[Target], wait: float):
         self._shown, self._wait = shown, wait
         self._mirrors = [Beside(target) for target in targets]
+        self._started: set[str] = set()
 
     def __getattr__(self, name: str):
         return getattr(self._shown, name)
 
+    def finish(self, plan: Plan) -> None:
+        """What was left open of the plan's done cells."""
+        for cell in plan.cells:
+            for mirror in self._mirrors:
+                if cell.state == "done" and not cell.reused:
+                    mirror.finish(cell.dir.path)
+
     def started(self, cell: Cell, argv: list[str]) -> None:
         """See Display."""
+        self._started.add(cell.hash)
         for mirror in self._mirrors:
             mirror.start(cell.dir.path)
         self._shown.started(cell, argv)
@@ -166,7 +186,10 @@ class Mirrored:
     def ended(self, cell: Cell, outcome: Outcome, seconds: float) -> None:
         """See Display."""
         for mirror in self._mirrors:
-            mirror.end(cell.dir.path)
+            if cell.hash in self._started:
+                mirror.end(cell.dir.path)
+            elif outcome.kind == "done":  # elsewhere, and its mirror may be gone
+                mirror.finish(cell.dir.path)
         self._shown.ended(cell, outcome, seconds)
 
     def refresh(self) -> None:
@@ -192,10 +215,15 @@ class Mirrored:
             self._shown.say(line)
 
 
-def mirrored(settings: StudySettings, shown: Display) -> Display:
+def mirrored(plan: Plan, shown: Display) -> Display:
     """The display, with the configured trackers beside the cells it shows.
 
-    Raises TrackerError for a tracker whose extra is not installed.
+    Done cells of the plan whose mirror was killed are finished. Raises TrackerError
+    for a tracker whose extra is not installed.
     """
-    wanted = targets(settings)
-    return Mirrored(shown, wanted, settings.tracker_wait) if wanted else shown
+    wanted = targets(plan.settings)
+    if not wanted:
+        return shown
+    found = Mirrored(shown, wanted, plan.settings.tracker_wait)
+    found.finish(plan)
+    return found

@@ -427,6 +427,26 @@ class TestBeside:
         assert "did not end in CONFIG_TRACKER_WAIT" in line
         assert beside.process.returncode == -9
 
+    def test_a_done_cell_that_was_left_open_is_finished(self, tmp_path):
+        """By the next make; one that is current, or was never mirrored, is left alone."""
+        program = "import sys; open(sys.argv[1], 'w').write(sys.stdin.read())"
+        heard = tmp_path / "heard"
+        command = (sys.executable, "-c", program, str(heard))
+        beside = Beside(TARGET, command)
+        for name, word in (("a", OPEN), ("b", CURRENT), ("c", FAILED)):
+            (tmp_path / name).mkdir()
+            note(tmp_path / name, TARGET, state=word, url=None)
+        (tmp_path / "d" / "mirror").mkdir(parents=True)
+        (tmp_path / "d" / "mirror" / "wandb.json").write_text("{")
+        for name in "abcde":
+            beside.finish(tmp_path / name)
+        beside.close()
+        (line,) = beside.settle(math.inf)[:1]
+        assert "wandb.json: is not JSON" in line and "the runs go on" in line
+        path = str(tmp_path / "a")
+        asked = [json.loads(text) for text in heard.read_text().splitlines()]
+        assert asked == [{"start": path}, {"end": path}]
+
     def test_a_cell_that_was_sent_stays_sent(self, tmp_path, begin):
         path = Cell("00-a", 1, (4.0, 3.0)).finish(tmp_path)
         begin(path).end()
