@@ -113,7 +113,7 @@ class Trainer:
         train, progress = self.run.settings.train, self.progress
         self.weights.model.train()
         require_same(self.run.ranks, self.run.model, self.run.pruner, progress.step)
-        self.clock.start()
+        self._count()
         for batches in self.run.feed(progress.step, self.total):
             if progress.step % train.eval_interval == 0:
                 self._paused(self._evaluate)
@@ -152,14 +152,11 @@ class Trainer:
         self._norm = self.update.step()
         self.sentinel.watch(step, self._loss, self._norm, states)
         progress.step = step + 1
-        warming = step < self.warm_until
-        if warming:  # before anything reads the clock
-            self.clock.start()
         self.update.refresh(self._prune())
         if self.time_to_first_step is None:
             self._first()
-        if warming:
-            self.clock.start()
+        if step < self.warm_until:
+            self._count()
         else:
             progress.timed_steps += 1
         if step % run.settings.train.log_interval == 0 or progress.step == self.total:
@@ -173,7 +170,7 @@ class Trainer:
 
     def _prune_at_the_end(self) -> None:
         """What is due at the end of a time budget, which no step may have seen."""
-        if self.run.settings.train.budget == "time":
+        if self.run.settings.train.budget == "time" and self.run.pruner is not None:
             self.update.refresh(self._prune(1.0))
 
     def _prune(self, spent: float | None = None) -> bool:
@@ -305,4 +302,9 @@ class Trainer:
         """Do something that is not training."""
         self.clock.pause()
         work()
-        self.clock.start()
+        self._count()
+
+    def _count(self) -> None:
+        """Training time runs from here on, unless the next step still warms up."""
+        if self.progress.step >= self.warm_until:
+            self.clock.start()
