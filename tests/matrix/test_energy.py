@@ -1,5 +1,7 @@
 """Joules of a run from its samples of the GPUs' power."""
 
+import json
+
 import pytest
 
 from matrix import energy
@@ -70,3 +72,22 @@ def test_a_sample_without_one_of_the_gpus_does_not_count():
 )
 def test_nothing_measured_is_no_zero(rows):
     assert measure(rows, [1]) is None
+
+
+def test_what_a_report_reads(tmp_path):
+    """700 J over 3,500 tokens in 6 s, both attempts; what is left out is said."""
+    path = tmp_path / "gpu.jsonl"
+    assert energy.read(path, [1], 3500) == {}
+    rows = [sample(10.0, 100.0), sample(12.0, 200.0)]
+    rows += [sample(50.0, 200.0, attempt=2), sample(54.0, 0.0, attempt=2)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = {"joules": 700.0, "seconds": 6.0, "per_token": 0.2, "remark": ""}
+    assert energy.read(path, [1, 2], 3500) == found
+    assert energy.read(path, [1, 2, 3], 3500)["remark"] == "all of attempt 3"
+    assert energy.read(path, [1, 2], None)["per_token"] is None
+    path.write_text(json.dumps(rows[0]) + "\n")
+    assert energy.read(path, [1], 3500) == {
+        "remark": "gpu.jsonl holds no two samples in a row"
+    }
+    path.write_text("{\n{\n")
+    assert energy.read(path, [1], 3500) == {"remark": "gpu.jsonl line 1 is malformed"}

@@ -12,7 +12,7 @@ from gpt2.init import initialise
 from gpt2.model import GPT
 from gpt2.optim import decayed_names
 from gpt2.settings import run_settings
-from matrix import facts, forecast
+from matrix import estimate, facts, forecast
 from records import atomic
 from records.jsonl import open_append
 from tests.conftest import SMALL
@@ -109,6 +109,20 @@ def test_time_is_unknown_then_measured(checkout):
     assert forecast.duration(plan, told(plan)).basis.startswith("from 2 finished")
     twice = checkout.plan(MAX_ITERS="6")
     assert seconds(twice) == pytest.approx(2 * (20 + 60 + 40))
+
+
+def test_a_time_budget_is_the_most_a_cell_takes(checkout):
+    """Two pending cells of 30 s of arithmetic, 20 s each by their budget."""
+    finish(checkout.plan().cells[0], 30, socket.gethostname())
+    timed = {"CONFIG_BUDGET_TIME": "y", "CONFIG_GPT2_MAX_TIME": "20"}
+    pending = {"STEPS": "0,2", "SEEDS": "2"}
+    assert seconds(checkout.plan(**pending)) == pytest.approx(30 + 30)
+    assert seconds(checkout.plan(**pending, **timed)) == pytest.approx(20 + 20)
+    longer = {**timed, "CONFIG_GPT2_MAX_TIME": "40"}
+    assert seconds(checkout.plan(**pending, **longer)) == pytest.approx(30 + 30)
+    plan = checkout.plan(**pending, **timed)
+    found = [one.seconds for one in estimate.estimates(plan, told(plan))]
+    assert found == pytest.approx([20, 20])
 
 
 def test_time_scales_with_the_arithmetic(checkout):
