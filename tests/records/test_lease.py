@@ -1,5 +1,6 @@
 """A lease has one holder and dies with it."""
 
+import errno
 import fcntl
 import json
 import os
@@ -129,6 +130,19 @@ def test_a_released_lease_is_free_for_other_hosts(path: Path, monkeypatch):
     Lease(path).acquire().release()
     monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
     assert is_held(path) is None
+
+
+def test_a_disk_that_refuses_keeps_no_lock(path: Path, monkeypatch):
+    held = Lease(path).acquire()
+
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OSError, match="Read-only"):
+        held.release()
+    monkeypatch.undo()
+    Lease(path).acquire().release()
 
 
 def test_beats_are_at_most_one_a_second(path: Path, monkeypatch):
