@@ -35,6 +35,7 @@ EXCEPTIONS = {
     # NVIDIA's counters, an optional extra
     "gpt2/gpus.py": {"pynvml"},
     "gpt2/data/bpe.py": {"tiktoken", "tiktoken_ext", "tokenizers"},
+    "gpt2/data/merges.py": {"tokenizers"},
     # a tracker is imported where its sink is made, in the mirror's own process
     "matrix/trackers/trackio_sink.py": {"trackio"},
     "matrix/trackers/wandb_sink.py": {"wandb"},

@@ -2,26 +2,29 @@
 
 Both cut a text by GPT-2's pattern into words and merge the bytes of a word,
 pair by pair, in the order of the ranks (Radford et al. 2019; Sennrich et al.
-2016, 1508.07909). tiktoken encodes, ten times faster than the `tokenizers`
-library, which trains: a trained vocabulary has one merge per token, in order
-of the tokens, so the two agree (tests/data/test_bpe.py). Any byte has a token,
-hence `decode(encode(x)) == x` for every text x; words are made of text alone,
-so no token reaches over a document's end.
+2016, 1508.07909). gpt2/data/merges.py trains and tiktoken encodes, ten times faster
+than the `tokenizers` library: a trained vocabulary has one merge per token, in
+order of the tokens, so the two agree (tests/data/test_bpe.py). Any byte has a
+token, hence `decode(encode(x)) == x` for every text x; words are made of text
+alone, so no token reaches over a document's end.
 """
 
 import base64
 import binascii
 import hashlib
 import json
+import re
 from pathlib import Path
-from typing import Iterable
+from typing import Callable, Iterable, Iterator
 
 import numpy as np
 import tiktoken
 from tiktoken_ext.openai_public import r50k_pat_str
-from tokenizers import Tokenizer as Trainable
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Library
+from tokenizers import decoders, models, pre_tokenizers
 
+from gpt2.data.merges import ALPHABET, merges, words
+from gpt2.data.meter import Meter
 from gpt2.data.tokenizers import (
     ByteTokenizer,
     Tokenizer,
@@ -36,6 +39,9 @@ EOT = "<|endoftext|>"
 GPT2_FILE = "r50k_base.tiktoken"
 GPT2_URL = f"https://openaipublic.blob.core.windows.net/encodings/{GPT2_FILE}"
 GPT2_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+# Unicode's White_Space, as in tiktoken's \s; Python's has four characters more.
+WHITE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+LONG = 10_000
 # What tiktoken calls the file in TIKTOKEN_CACHE_DIR.
 GPT2_CACHED = hashlib.sha1(GPT2_URL.encode()).hexdigest()
 
@@ -63,13 +69,16 @@ class BpeTokenizer:
         )
 
     def encode(self, text: bytes | memoryview | str) -> np.ndarray:
-        """Tokens of one text, `dtype` (tokens,).
+        """Tokens of one text, `dtype` (tokens,), in n log n for its longest word.
 
         Raises TokenizerError for bytes that are no UTF-8 and for a str with a
         lone surrogate.
         """
-        tokens = self._encoding.encode_to_numpy(as_text(text), disallowed_special=())
-        return tokens.astype(self.dtype)
+        parts = [
+            self._encoding.encode_to_numpy(part, disallowed_special=())
+            for part in _between_blanks(as_text(text))
+        ]
+        return np.concatenate(parts).astype(self.dtype)
 
     def decode(self, tokens: np.ndarray) -> bytes:
         """The bytes of the tokens, also of those that cut a character.
@@ -77,6 +86,31 @@ class BpeTokenizer:
         Separators are left out. Raises ValueError for a token outside 0-n.
         """
         return self._encoding.decode_bytes(text_tokens(tokens, self).tolist())
+
+
+def blanks(least: int) -> re.Pattern[str]:
+    """Runs of so many blanks or more."""
+    return re.compile(f"[{WHITE}]{{{least},}}")
+
+
+BLANKS = blanks(LONG)
+
+
+def _between_blanks(text: str) -> Iterator[str]:
+    """The text in parts that have its words, cut at runs of LONG blanks or more.
+
+    tiktoken's pattern keeps a place to go back to for each blank of a run, and gives
+    up at a million. A word opens with one blank at most and ends with none, unless it
+    is nothing else: so a run that text follows is the word of all its blanks but the
+    last, which belongs to what follows.
+    """
+    start = 0
+    for run in BLANKS.finditer(text):
+        stop = run.end() - (run.end() < len(text))
+        yield text[start : run.start()]
+        yield text[run.start() : stop]
+        start = stop
+    yield text[start:]
 
 
 def fixed_tokenizer(settings: DataSettings) -> Tokenizer | None:
@@ -155,29 +189,36 @@ def _parse(path: Path, content: bytes) -> dict[bytes, int]:
     return ranks
 
 
-def train(texts: Iterable[str], vocab_size: int) -> bytes:
+def train(
+    texts: Iterable[str], vocab_size: int, say: Callable[[str], object] = lambda _: None
+) -> bytes:
     """tokenizer.json of a BPE trained on these texts, separator included.
 
-    Deterministic, whatever the number of threads. Raises TokenizerError when
-    the texts have too few pairs to merge.
+    In time about linear in the text and in its longest word, of which `say` is told.
+    Raises TokenizerError when the texts have too few pairs to merge.
     """
-    trainable = Trainable(models.BPE())
-    trainable.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainable.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - 1,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    trainable.train_from_iterator(texts, trainer)
-    trainable.add_special_tokens([EOT])
-    found = trainable.get_vocab_size()
-    if found != vocab_size:
+    counts = words(texts)
+    longest = max(map(len, counts), default=0)
+    say(f"{len(counts):,} different words, the longest of {longest:,} bytes")
+    tokens, wanted = list(ALPHABET), vocab_size - len(ALPHABET) - 1
+    meter = Meter("merging", wanted, scale=1e3, unit="thousand tokens")
+    pairs = []
+    for a, b in merges(counts, wanted):
+        pairs.append((tokens[a], tokens[b]))
+        tokens.append(tokens[a] + tokens[b])
+        meter.advance(1)
+    meter.close()
+    if len(pairs) < wanted:
         raise TokenizerError(
-            f"CONFIG_BPE_VOCAB_SIZE={vocab_size}: the training split has pairs for "
-            f"a vocabulary of {found}: set it to that or less, or use more text"
+            f"CONFIG_BPE_VOCAB_SIZE={vocab_size}: the training split has pairs for a "
+            f"vocabulary of {len(tokens) + 1}: set it to that or less, or use more text"
         )
-    return trainable.to_str(pretty=True).encode("utf-8")
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    found = Library(models.BPE(vocab=vocabulary, merges=pairs))
+    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    found.decoder = decoders.ByteLevel()
+    found.add_special_tokens([EOT])
+    return found.to_str(pretty=True).encode("utf-8")
 
 
 def trained(content: bytes, name: str = "bpe") -> BpeTokenizer:

@@ -142,24 +142,29 @@ def train_tokenizer(
 ) -> Tokenizer:
     """A BPE trained on the training split, written to tokenizer.json."""
     limit = settings.bpe_train_mb * 1_000_000 or math.inf
-    say(f"training a BPE of {settings.bpe_vocab_size:,} tokens on the training split")
+    wanted = settings.bpe_vocab_size
+    say(f"training a BPE of {wanted:,} tokens on the training split")
     meter = Meter("reading", origin.source.bytes)
     last = left = None
 
     def sample() -> Iterator[str]:
         nonlocal last, left
-        for block, _ in origin.blocks(None):
-            for split, text, _, name in pieces(settings, iter(block), origin.source):
-                if split == "train":
-                    if meter.done >= limit:
-                        left = name
-                        return
-                    yield as_text(text, name)
-                    meter.advance(len(text))
-                    last = name
+        every = (
+            piece
+            for block, _ in origin.blocks(None)
+            for piece in pieces(settings, iter(block), origin.source)
+            if piece[0] == "train"
+        )
+        for _, text, _, name in every:
+            if meter.done >= limit:
+                left = name
+                break
+            yield as_text(text, name)
+            meter.advance(len(text))
+            last = name
+        meter.close()
 
-    content = train(sample(), settings.bpe_vocab_size)
-    meter.close()
+    content = train(sample(), wanted, say)
     if left is not None and not settings.streamed:
         say(
             f"the BPE was trained on the first {meter.done / 1e6:.1f} MB "

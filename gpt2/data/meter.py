@@ -12,13 +12,22 @@ class Meter:
     """Counts bytes towards a total and says how fast and how much longer.
 
     A total of None is not known: the line then has no share and no time left.
+    scale and unit: of the numbers shown, where it is not bytes that are counted.
 
     On a terminal the line is redrawn; elsewhere a whole line is written every
     ten seconds, hence none for a short job.
     """
 
-    def __init__(self, label: str, total: int | None, stream: TextIO | None = None):
+    def __init__(
+        self,
+        label: str,
+        total: int | None,
+        stream: TextIO | None = None,
+        scale: float = 1e6,
+        unit: str = "MB",
+    ):
         self.label, self.total = label, total
+        self.scale, self.unit = scale, unit
         self.stream = sys.stderr if stream is None else stream
         self.terminal = self.stream.isatty()
         self.done = 0
@@ -40,13 +49,17 @@ class Meter:
 
     def _show(self, now: float) -> None:
         rate = self.done / max(now - self._start, 1e-9)
+        speed = f"{self._amount(rate)}/s"
         if self.total is None:
-            line = f"{self.label} {self.done / 1e6:.1f} MB, {rate / 1e6:.1f} MB/s"
+            line = f"{self.label} {self._amount(self.done)}, {speed}"
         else:
             left = max(self.total - self.done, 0) / rate
             line = (
                 f"{self.label} {self.done / self.total:4.0%} of "
-                f"{self.total / 1e6:.1f} MB, {rate / 1e6:.1f} MB/s, {left:.0f} s left"
+                f"{self._amount(self.total)}, {speed}, {left:.0f} s left"
             )
         self.stream.write(f"\r\033[K{line}" if self.terminal else f"{line}\n")
         self.stream.flush()
+
+    def _amount(self, count: float) -> str:
+        return f"{count / self.scale:.1f} {self.unit}"

@@ -142,21 +142,6 @@ def test_a_cut_behind_the_limit_is_the_first_one() -> None:
         assert cut(memoryview(word + b"\xc3 \n9\n8"), 3) == length + 4
 
 
-def test_training_does_not_depend_on_threads(vocabulary: bytes) -> None:
-    program = (
-        "import hashlib; from tests.data.test_bpe import *; "
-        "print(hashlib.sha256(train(map(bytes.decode, PROSE), SIZE)).hexdigest())"
-    )
-    for threads in "14":
-        said = subprocess.check_output(
-            [sys.executable, "-c", program],
-            cwd=ROOT,
-            env={**os.environ, "RAYON_NUM_THREADS": threads},
-            text=True,
-        )
-        assert said.strip() == hashlib.sha256(vocabulary).hexdigest()
-
-
 def test_too_little_text_names_the_largest_vocabulary() -> None:
     with pytest.raises(TokenizerError, match="SIZE=5000: .* a vocabulary of 259:"):
         train(["aa aa"], 5000)
