@@ -5,21 +5,21 @@ cached decoder goes on with (gpt2/generate.py), by the conventions of lm-eval's 
 Hugging Face backend, so that both give the same numbers: an empty context is the
 separator, blanks at the end of a context belong to the continuation, a context
 that is too long loses its beginning, and a text longer than the model's context is
-scored in windows of stride T.
+scored in windows of stride T. They differ where a token of both texts together
+reaches over the join: there that backend scores too little, or nothing and stops.
 """
 
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import TemplateLM
+from lm_eval.api.model import LM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 
 from gpt2.data.tokenizers import TokenizerError
 from gpt2.evaluation.errors import EvaluationError
 from gpt2.evaluation.progress import Countdown
-from gpt2.evaluation.scoring import Scored, Window, score
+from gpt2.evaluation.scoring import Scored, Window, pair, score
 from gpt2.evaluation.text import windows
 from gpt2.generate import Reader, Request, Trained, sample
 from gpt2.sampling import Sampling
@@ -30,7 +30,12 @@ GENERATED = 256
 SAMPLED = ("temperature", "top_k", "top_p", "min_p")
 
 
-class Adapter(TemplateLM):
+def _named(request: Instance) -> str:
+    """A request in words: its task and document."""
+    return f"{request.task_name}, document {request.doc_id}"
+
+
+class Adapter(LM):
     """Scores and texts of a trained model, whatever the order of the requests.
 
     truncated: requests whose context lost its beginning, so far.
@@ -58,44 +63,44 @@ class Adapter(TemplateLM):
         """Tokens that the model can read."""
         return self.trained.context
 
-    def tok_encode(
-        self, string: str, add_special_tokens: bool | None = None, **_: object
-    ) -> list[int]:
-        """Tokens of a text; there are no special ones to add.
-
-        Raises EvaluationError for a text that the tokenizer cannot encode.
-        """
+    def _tokens(self, request: Instance, text: str) -> list[int]:
+        """Tokens of a text. Raises EvaluationError that names the request."""
         try:
-            return self.trained.tokenizer.encode(string).tolist()
+            return self.trained.tokenizer.encode(text).tolist()
         except TokenizerError as error:
-            raise EvaluationError(f"{string!r:.60}: {error}") from error
+            raise EvaluationError(
+                f"{_named(request)}: {text!r:.60}: {error}"
+            ) from error
 
     def loglikelihood(
         self, requests: list[Instance], disable_tqdm: bool = True
     ) -> list[tuple[float, bool]]:
         """(log p of the continuation in nats, whether greedy decoding gives it)."""
+        made = []
         for request in requests:
-            if not request.args[1]:
-                raise EvaluationError(
-                    f"{request.task_name}: a continuation of {request.args[0]!r:.60} is empty"
-                )
-        return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
-
-    def _loglikelihood_tokens(
-        self, requests: Sequence[tuple], **_: object
-    ) -> list[tuple[float, bool]]:
-        made = [self._window(*request) for request in requests]
+            texts = request.args
+            try:
+                made.append(self._window(texts, *self._encode_pair(*texts)))
+            except (EvaluationError, TokenizerError) as error:
+                raise EvaluationError(f"{_named(request)}: {error}") from error
         return [(s.log_probability, s.greedy) for s in self._score(made)]
+
+    def _encode_pair(
+        self, context: str, continuation: str
+    ) -> tuple[list[int], list[int]]:
+        return pair(self.trained.tokenizer, context, continuation)
 
     def _window(
         self, texts: tuple[str, str], context: list[int], continuation: list[int]
     ) -> Window:
         """The continuation after as much of its context as the model can read."""
         n, room = len(continuation), self.max_length
-        if not 1 <= n <= room:
+        if not texts[1]:
+            raise EvaluationError(f"the continuation of {texts[0]!r:.60} is empty")
+        if n > room:
             raise EvaluationError(
-                f"the continuation {texts[1]!r:.60} has {n} tokens of its own, "
-                f"between 1 and {room} can be scored (CONFIG_GPT2_BLOCK_SIZE)"
+                f"the continuation {texts[1]!r:.60} has {n} tokens, {room} can be "
+                "scored (CONFIG_GPT2_BLOCK_SIZE)"
             )
         whole = np.array(context + continuation)
         self.truncated += len(whole) > room + 1
@@ -123,7 +128,9 @@ class Adapter(TemplateLM):
         """
         made, owners = [], []
         for number, request in enumerate(requests):
-            tokens = np.array([self.eot_token_id, *self.tok_encode(request.args[0])])
+            tokens = np.array(
+                [self.eot_token_id, *self._tokens(request, request.args[0])]
+            )
             cut = list(windows(tokens, self.max_length, self.max_length))
             made += cut
             owners += [number] * len(cut)
@@ -143,11 +150,14 @@ class Adapter(TemplateLM):
             context, arguments = request.args
             key = f"{self.seed}:{context}:{seen.get(context, 0)}"
             seen[context] = seen.get(context, 0) + 1
-            texts.append(self._continue(request.task_name, context, arguments, key))
+            texts.append(self._continue(request, context, arguments, key))
             self.progress.advance(1)
         return texts
 
-    def _continue(self, task: str, context: str, arguments: dict, key: str) -> str:
+    def _continue(
+        self, request: Instance, context: str, arguments: dict, key: str
+    ) -> str:
+        task = request.task_name
         options = normalize_gen_kwargs(arguments, GENERATED)
         stops = handle_stop_sequences(options.pop("until"), eos=None)
         count, sampled = options.pop("max_gen_toks"), options.pop("do_sample")
@@ -164,12 +174,12 @@ class Adapter(TemplateLM):
                 f"{task}: generation_kwargs {', '.join(options)} cannot be honoured; "
                 f"known: until, max_gen_toks, do_sample, {', '.join(SAMPLED)}"
             )
-        tokens = self.tok_encode(context) or [self.eot_token_id]
+        tokens = self._tokens(request, context) or [self.eot_token_id]
         self.truncated += len(tokens) > room
         sampling = Sampling(**given) if sampled else Sampling(temperature=0.0)
         seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
-        request = Request(context, count, sampling, seed)
-        return self._text(tokens[-room:], request, tuple(filter(None, stops)))
+        wanted = Request(context, count, sampling, seed)
+        return self._text(tokens[-room:], wanted, tuple(filter(None, stops)))
 
     def _text(self, prompt: list[int], request: Request, stops: tuple[str, ...]) -> str:
         stream, text = TextStream(stops), ""

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from gpt2.data.tokenizers import Tokenizer
 from gpt2.generate import Trained
 
 
@@ -39,6 +40,29 @@ class Scored:
 
     log_probability: float
     greedy: bool
+
+
+def pair(
+    tokenizer: Tokenizer, context: str, continuation: str
+) -> tuple[list[int], list[int]]:
+    """(tokens that are read, tokens that are scored after them) of two texts.
+
+    Blanks that end the context belong to the continuation, as in lm-eval: most words
+    open with theirs. The two are encoded together, and what follows the context's
+    own tokens is scored. Where they are not the first of the whole, because a token
+    reaches over the join, the continuation is encoded by itself. So the scored tokens
+    are the bytes of the continuation (and those blanks), each once, and no other.
+    An empty context is the separator. Raises TokenizerError.
+    """
+    kept = context.rstrip()
+    continuation = context[len(kept) :] + continuation
+    before = tokenizer.encode(kept).tolist()
+    whole = tokenizer.encode(kept + continuation).tolist()
+    n = len(before)
+    after = (
+        whole[n:] if whole[:n] == before else tokenizer.encode(continuation).tolist()
+    )
+    return before or [tokenizer.eot], after
 
 
 def score(trained: Trained, windows: Iterable[Window], batch: int) -> Iterator[Scored]:

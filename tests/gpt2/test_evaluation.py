@@ -15,7 +15,7 @@ from gpt2.data.tokenizers import ByteTokenizer
 from gpt2.evaluation.command import Wanted, evaluate_run, evaluate_study
 from gpt2.evaluation.errors import EvaluationError
 from gpt2.evaluation.progress import Countdown
-from gpt2.evaluation.scoring import Window, score
+from gpt2.evaluation.scoring import Window, pair, score
 from gpt2.evaluation.text import evaluate_text, windows
 from gpt2.generate import Trained
 from records import evaluations, pointer
@@ -55,6 +55,42 @@ def one_by_one(trained, tokens, stride):
             logits_V = trained.model(torch.tensor([read]))[0, -1, :257]
         total.append(float(logits_V.log_softmax(0)[tokens[i]]))
     return math.fsum(total)
+
+
+@pytest.fixture(scope="module")
+def joining():
+    """A BPE with long words, so that many a token reaches over a join."""
+    return bpe.trained(bpe.train([TEXT, "validation " * 50 + "of a validator"], 320))
+
+
+TOGETHER = TEXT + "validation  of\n\na validator \u3000 ends  "
+
+
+@pytest.mark.parametrize("at", range(len(TOGETHER)))
+def test_every_byte_of_a_continuation_is_scored_once(joining, at):
+    """Wherever a text is cut in two; blanks at the end of the context count too."""
+    context, continuation = TOGETHER[:at], TOGETHER[at:]
+    before, after = pair(joining, context, continuation)
+    blanks = context[len(context.rstrip()) :]
+    assert joining.decode(np.array(after)).decode() == blanks + continuation
+    assert joining.decode(np.array(before)).decode() == context.rstrip()
+    if context.strip():
+        assert before == joining.encode(context.rstrip()).tolist()
+    else:
+        assert before == [joining.eot]
+
+
+def test_a_token_over_the_join_and_none(joining):
+    """Encoded together where the context's tokens stay, apart where they do not."""
+    [_, whole] = joining.encode("a validation").tolist()
+    before, alone = (joining.encode(text).tolist() for text in ("a valid", "ation"))
+    assert pair(joining, "a valid", "ation") == (before, alone)
+    assert whole not in before + alone
+    first, *rest = joining.encode("a validator").tolist()
+    assert pair(joining, "a", " validator") == ([first], rest)
+    assert pair(joining, "a ", "validator") == ([first], rest)
+    assert pair(joining, "", "a validator") == ([joining.eot], [first, *rest])
+    assert pair(joining, " \n", "a")[0] == [joining.eot]
 
 
 @pytest.mark.parametrize("stride", [1, 5, 8, 16])

@@ -16,6 +16,7 @@ from lm_eval.models.huggingface import HFLM  # noqa: E402
 
 from gpt2.data import bpe  # noqa: E402
 from gpt2.evaluation.command import Wanted, evaluate_study  # noqa: E402
+from gpt2.evaluation import scoring  # noqa: E402
 from gpt2.evaluation.errors import EvaluationError  # noqa: E402
 from gpt2.evaluation.harness import Adapter  # noqa: E402
 from gpt2.evaluation.tasks import SHIPPED, answer, find  # noqa: E402
@@ -100,6 +101,30 @@ def test_log_likelihoods_equal_those_of_the_hugging_face_backend(pair):
         assert greedy == best
     assert ours.truncated == 1
     assert found[2] == found[9]
+
+
+@pytest.mark.parametrize("context", ["The sun ri", "  ", "The sun rises in the ea"])
+def test_a_token_over_the_join_is_scored_by_hand(pair, context):
+    """lm-eval's backend stops there; the score is that of the continuation's tokens."""
+    trained, _ = pair
+    continuation = "ses in the east" if context != "  " else "The sun"
+    before, after = scoring.pair(trained.tokenizer, context, continuation)
+    with torch.no_grad():
+        logits_TV = trained.model(torch.tensor([before + after]))[0, :-1, :VOCABULARY]
+    log_TV = logits_TV.double().log_softmax(-1)
+    n = len(after)
+    wanted = log_TV[-n:].gather(1, torch.tensor(after)[:, None]).sum().item()
+    [(found, _)] = Adapter(trained, 4).loglikelihood(
+        asked("loglikelihood", (context, continuation))
+    )
+    assert found == pytest.approx(wanted, abs=1e-4)
+
+
+def test_the_request_that_cannot_be_scored_is_named(pair):
+    request = asked("loglikelihood", ("x", " fine"), ("x", " y" * 90))
+    why = r"made up, document 1: the continuation ' y y.* tokens, 64 can be scored"
+    with pytest.raises(EvaluationError, match=why):
+        Adapter(pair[0], 4).loglikelihood(request)
 
 
 def test_what_is_greedy_is_said_so(pair):
