@@ -26,9 +26,13 @@ def step_of(path: Path) -> int:
 def require_intact(path: Path) -> None:
     """Raise BadZipFile unless every checksum of the archive holds, OSError where it
     cannot be read. torch writes checksums and does not read them: a flipped bit would
-    become another weight.
+    become another weight. It compresses nothing: what is compressed it did not write,
+    and could expand to any size.
     """
     with zipfile.ZipFile(path) as archive:
+        packed = [each.filename for each in archive.infolist() if each.compress_type]
+        if packed:
+            raise zipfile.BadZipFile(f"{packed[0]} is compressed, torch writes it plain")
         damaged = archive.testzip()
     if damaged is not None:
         raise zipfile.BadZipFile(f"{damaged} is not what was written")

@@ -1,9 +1,16 @@
 """Files of a corpus: found in byte order of their paths, read or refused."""
 
+import codecs
 import os
 import stat
 from pathlib import Path
 from typing import BinaryIO, Callable
+
+# The longer ones first: UTF-32's begins with UTF-16's.
+MARKS = {
+    "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 
 
 class CorpusError(Exception):
@@ -66,3 +73,17 @@ def read(path: Path) -> bytes:
             return file.read()
         except OSError as error:
             raise CorpusError(f"{path}: {error.strerror}") from error
+
+
+def unmarked(name: str, text: bytes) -> bytes:
+    """The bytes of a file, or its first ones, without the byte order mark of UTF-8.
+
+    Raises CorpusError for the mark of another encoding.
+    """
+    for encoding, marks in MARKS.items():
+        if text.startswith(marks):
+            raise CorpusError(
+                f"{name}: begins with the byte order mark of {encoding}, and UTF-8 is "
+                f"read: convert it (iconv -f {encoding} -t UTF-8)"
+            )
+    return text.removeprefix(codecs.BOM_UTF8)

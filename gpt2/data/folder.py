@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from gpt2.data.expand import ENGINES
 from gpt2.data.files import CorpusError, hidden, printable, read, walk
 from gpt2.settings import FILE_KINDS
 
 JSONL, PARQUET, TEXT, SKIP = FILE_KINDS
 Rules = Sequence[tuple[str, str]]
 
-COMPRESSED = (".gz", ".zst")
 RECORDS = {
     **dict.fromkeys((".jsonl", ".jsonlines", ".ndjson"), JSONL),
     **dict.fromkeys((".parquet", ".parq", ".pq"), PARQUET),
@@ -139,7 +139,7 @@ def kind_of(name: str) -> str | None:
     """What a file of this name holds, None for what is probably not text."""
     name = name.lower()
     stem, suffix = os.path.splitext(name)
-    record = RECORDS.get(_suffix(stem)) if suffix in COMPRESSED else None
+    record = RECORDS.get(_suffix(stem)) if suffix in ENGINES else None
     if record == JSONL:
         return record
     if suffix in RECORDS:

@@ -20,11 +20,11 @@ from typing import Any, Iterator
 import datasets
 import numpy as np
 
+from gpt2.data.columns import FIELD, text_only
 from gpt2.data.corpora import CorpusError, Document, Source
 from gpt2.data.permutation import Permutation
 from gpt2.settings import DataSettings
 
-FIELD = "text"
 SPLIT = "train"
 # Rows of a block that is not shuffled.
 PLAIN_BLOCK = 1000
@@ -82,6 +82,7 @@ class Stream:
                     None if self.local else revision or settings.hf_revision or own
                 ),
             )
+            text_only(self._builder)
             splits = self._builder.config.data_files or {}
             if SPLIT not in splits:
                 raise ValueError(f"no split {SPLIT!r}, it has {sorted(splits)}")

@@ -3,17 +3,12 @@
 folder.py says which files are read, and as what.
 """
 
-import gzip
-import json
-import zlib
+import os
 from pathlib import Path
-from typing import BinaryIO, Iterable, Iterator, Sequence
+from typing import Iterable, Iterator, Sequence
 
-import pyarrow as arrow
-import pyarrow.parquet
-import zstandard
-
-from gpt2.data.files import CorpusError, open_file, read
+from gpt2.data.expand import ENGINES
+from gpt2.data.files import CorpusError, open_file, read, unmarked
 from gpt2.data.folder import (
     JSONL,
     PARQUET,
@@ -22,12 +17,7 @@ from gpt2.data.folder import (
     UnusableFiles,
     corpus_files,
 )
-
-READ_BYTES = 1 << 20
-# Windows of zstd --long=31 and below.
-ZSTD_WINDOW = 1 << 31
-
-Document = tuple[str, bytes]
+from gpt2.data.rows import Document, jsonl, parquet
 
 
 def local_documents(
@@ -68,9 +58,9 @@ def local_documents(
 
 def _documents(file: CorpusFile, field: str, utf8: bool) -> Iterator[Document]:
     if file.kind == PARQUET:
-        yield from _parquet(file.path, field)
+        yield from _rows(file.path, field)
     elif file.kind == JSONL:
-        yield from _jsonl(file.path, field)
+        yield from _lines(file.path, field)
     else:
         yield str(file.path), _text(file.path, utf8)
 
@@ -96,7 +86,7 @@ def interleave(
 
 
 def _text(path: Path, utf8: bool) -> bytes:
-    text = read(path)
+    text = unmarked(str(path), read(path))
     if b"\0" in text:
         raise CorpusError(f"{path}: byte {text.index(0)} is NUL, so this is no text")
     if utf8:
@@ -110,101 +100,14 @@ def _text(path: Path, utf8: bool) -> bytes:
     return text
 
 
-def _jsonl(path: Path, field: str) -> Iterator[Document]:
-    """One document a line; lines of nothing but blanks are skipped."""
-    opened = {".gz": gzip.open, ".zst": _zstd_lines}.get(path.suffix.lower(), iter)
+def _lines(path: Path, field: str) -> Iterator[Document]:
+    kind = path.suffix.lower()
+    kind = kind if kind in ENGINES else ""
     with open_file(path) as file:
-        try:
-            for number, line in enumerate(opened(file), 1):
-                if line.strip():
-                    where = f"{path}:{number}"
-                    yield where, _text_of(line, field, where)
-        except (EOFError, zlib.error, zstandard.ZstdError) as error:
-            raise CorpusError(f"{path}: damaged or cut short: {error}") from error
-        except OSError as error:
-            raise CorpusError(f"{path}: {error.strerror or error}") from error
+        size = os.fstat(file.fileno()).st_size
+        yield from jsonl(str(path), file, size, kind, field)
 
 
-def _zstd_lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of all frames of a zstd file. Raises EOFError within a frame.
-
-    (zstandard's own reader takes the end of a file for the end of a frame.)
-    """
-    frame, rest = None, b""
-    while chunk := file.read(READ_BYTES):
-        while chunk:
-            frame = frame or _zstd_frame()
-            *lines, rest = (rest + frame.decompress(chunk)).split(b"\n")
-            yield from lines
-            chunk = b""
-            if frame.eof:
-                chunk, frame = frame.unused_data, None
-    if frame is not None:
-        raise EOFError("the file ends within a frame")
-    yield rest
-
-
-def _zstd_frame() -> "zstandard.ZstdDecompressionObj":
-    return zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW).decompressobj()
-
-
-def _text_of(line: bytes, field: str, where: str) -> bytes:
-    try:
-        record = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CorpusError(f"{where}: not a line of JSON: {error}") from error
-    if not isinstance(record, dict):
-        raise CorpusError(
-            f"{where}: a {type(record).__name__}, expected an object with a "
-            f"field {field!r}"
-        )
-    if field not in record:
-        raise CorpusError(
-            f"{where}: no field {field!r} (CONFIG_LOCAL_FIELD); it has "
-            f"{', '.join(sorted(record)) or 'none'}"
-        )
-    text = record[field]
-    if not isinstance(text, str):
-        raise CorpusError(
-            f"{where}: field {field!r} is {text!r:.40}, expected a string"
-        )
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise CorpusError(f"{where}: field {field!r}: {error}") from error
-
-
-def _parquet(path: Path, field: str) -> Iterator[Document]:
-    """One document a row, read a few thousand rows at a time."""
+def _rows(path: Path, field: str) -> Iterator[Document]:
     with open_file(path) as file:
-        try:
-            table = arrow.parquet.ParquetFile(file)
-            schema = table.schema_arrow
-            if field not in schema.names:
-                raise CorpusError(
-                    f"{path}: no column {field!r} (CONFIG_LOCAL_FIELD); it has "
-                    f"{', '.join(schema.names)}"
-                )
-            kind = schema.field(field).type
-            if not (arrow.types.is_string(kind) or arrow.types.is_large_string(kind)):
-                raise CorpusError(f"{path}: column {field!r} is {kind}, not string")
-            number = 0
-            for batch in table.iter_batches(batch_size=4096, columns=[field]):
-                for value in batch.column(0):
-                    number += 1
-                    where = f"{path}:{number}"
-                    yield where, _cell(value, field, where)
-        except (arrow.ArrowException, OSError) as error:
-            raise CorpusError(f"{path}: {error}") from error
-
-
-def _cell(value: "arrow.Scalar", field: str, where: str) -> bytes:
-    """The text of a row; parquet does not promise that its strings are UTF-8."""
-    if not value.is_valid:
-        raise CorpusError(f"{where}: field {field!r} is null")
-    text = value.as_buffer().to_pybytes()
-    try:
-        text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{where}: field {field!r}: {error}") from error
-    return text
+        yield from parquet(str(path), file, os.fstat(file.fileno()).st_size, field)

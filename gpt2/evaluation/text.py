@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gpt2.data.files import CorpusError, unmarked
 from gpt2.data.tokenizers import TokenizerError, encode
 from gpt2.evaluation.errors import EvaluationError
 from gpt2.evaluation.progress import Countdown
@@ -64,11 +65,17 @@ class TextScore:
 
 
 def read(path: Path) -> bytes:
-    """The text. Raises EvaluationError for one that is not there or is empty."""
+    """The text, without a byte order mark of UTF-8, as in a corpus.
+
+    Raises EvaluationError for one that is not there, is empty, or has the mark of
+    another encoding.
+    """
     try:
-        content = path.read_bytes()
+        content = unmarked(f"TEXT={path}", path.read_bytes())
     except OSError as error:
         raise EvaluationError(f"TEXT={path}: {error.strerror}") from error
+    except CorpusError as error:
+        raise EvaluationError(str(error)) from error
     if not content:
         raise EvaluationError(
             f"TEXT={path}: the file is empty, there is nothing to score"

@@ -394,14 +394,16 @@ def test_a_row_without_text_is_named(tmp_path, texts, hub_settings) -> None:
     table = pq.read_table(path).rename_columns(["body", "id"])
     for file in path.parent.iterdir():
         pq.write_table(table, file)
-    with pytest.raises(CorpusError, match="block 0 row 0: field 'text' .*has body, id"):
+    with pytest.raises(
+        CorpusError, match="000.parquet: no column 'text'; it has body, id"
+    ):
         prepare(hub_settings(), tmp_path / "set", quiet)
 
 
 def test_a_torn_file_is_an_error(tmp_path, texts, hub_settings) -> None:
     path = tmp_path / "hub" / "sample" / "10BT" / "001.parquet"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(CorpusError, match="hub: ArrowInvalid: .*CONFIG_HF_PATH"):
+    with pytest.raises(CorpusError, match="001.parquet: Parquet magic"):
         prepare(hub_settings(), tmp_path / "set", quiet)
     assert not (tmp_path / "set").exists()
 

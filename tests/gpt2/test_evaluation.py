@@ -195,6 +195,16 @@ def test_texts_that_cannot_be_read(small, tmp_path):
     assert evaluate_text(trained, tmp_path / "latin.txt").tokens == 3
 
 
+def test_a_mark_is_no_part_of_a_text(small, text, tmp_path):
+    """As in a corpus; the mark of another encoding is refused."""
+    plain = evaluate_text(model(small()), text)
+    text.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    assert evaluate_text(model(small()), text) == plain
+    text.write_bytes(TEXT.encode("utf-16"))
+    with pytest.raises(EvaluationError, match="held-out.txt: .* mark of UTF-16"):
+        evaluate_text(model(small()), text)
+
+
 def test_the_countdown():
     stream = io.StringIO()
     progress = Countdown("held.txt", 0, "tokens", stream)
