@@ -1,6 +1,7 @@
 """Which checkpoints are kept, and what a full disk is called."""
 
 import resource
+import zipfile
 
 import pytest
 import torch
@@ -55,3 +56,18 @@ def test_a_full_disk_is_an_error_of_the_disk(tmp_path):
     assert names(tmp_path) == []
     checkpoint.write(tmp_path / "x.pt", state)
     assert torch.equal(torch.load(tmp_path / "x.pt")["x"], state["x"])
+
+
+def test_a_compressed_checkpoint_is_none_of_torchs(tmp_path):
+    """It could expand to any size; a plain one is read."""
+    state = {"x": torch.zeros(100_000)}
+    checkpoint.write(tmp_path / "x.pt", state)
+    assert torch.equal(checkpoint._load(tmp_path / "x.pt")["x"], state["x"])
+    with zipfile.ZipFile(tmp_path / "x.pt") as plain:
+        with zipfile.ZipFile(tmp_path / "y.pt", "w", zipfile.ZIP_DEFLATED) as packed:
+            for each in plain.infolist():
+                packed.writestr(each.filename, plain.read(each))
+    with pytest.raises(
+        zipfile.BadZipFile, match="is compressed, torch writes it plain"
+    ):
+        checkpoint._load(tmp_path / "y.pt")
