@@ -32,7 +32,9 @@ def require_intact(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         packed = [each.filename for each in archive.infolist() if each.compress_type]
         if packed:
-            raise zipfile.BadZipFile(f"{packed[0]} is compressed, torch writes it plain")
+            raise zipfile.BadZipFile(
+                f"{packed[0]} is compressed, torch writes it plain"
+            )
         damaged = archive.testzip()
     if damaged is not None:
         raise zipfile.BadZipFile(f"{damaged} is not what was written")

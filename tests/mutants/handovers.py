@@ -399,14 +399,6 @@ STEPS = [
         run("packed"),
     ),
     Mutant(
-        "tokens-of-a-micro-batch",
-        "tokens are counted by micro-batches",
-        "gpt2.trainer:Trainer.__init__",
-        "run.batch.effective * run.settings.model.block_size",
-        "run.batch.micro * run.settings.model.block_size",
-        run("packed"),
-    ),
-    Mutant(
         "facts-of-a-micro-batch",
         "the facts count a step's tokens by micro-batches",
         "gpt2.run:_build",
