@@ -32,7 +32,7 @@ from tests.mutants import (
     trackers,
     training,
     verdicts,
-    trust,
+    received,
 )
 from tests.mutants.mutant import Check, Mutant, matches
 
@@ -62,7 +62,7 @@ SECTIONS: dict[str, list[Mutant]] = {
     **texts.SECTIONS,
     **survival.SECTIONS,
     **trackers.SECTIONS,
-    **trust.SECTIONS,
+    **received.SECTIONS,
     **exports.SECTIONS,
     **evaluation.SECTIONS,
     **live.SECTIONS,
