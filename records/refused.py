@@ -12,12 +12,14 @@ HELP = {
     errno.EROFS: "mount it for writing",
     errno.EACCES: "free the permissions there",
     errno.EPERM: "free the permissions there",
+    errno.ENOTDIR: "a file stands where a folder belongs; move it away",
     errno.EIO: "look after the disk (dmesg)",
     errno.ESTALE: "mount the file server again",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
 }
 """Of a disk or of what stands between it and a process."""
-ELSEWHERE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+ELSEWHERE = (errno.ENOSPC, errno.EDQUOT, *CLOSED)
 """Reasons that another folder need not have."""
 
 

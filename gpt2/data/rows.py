@@ -55,11 +55,15 @@ def jsonl(
 def line_text(line: bytes, field: str, where: str, symbol: str) -> bytes:
     """The text of a line of JSON. Raises CorpusError."""
     try:
-        # A number elsewhere may have more digits than Python makes an int of.
-        record = json.loads(line.decode("utf-8"), parse_int=float)
+        record = json.loads(line.decode("utf-8"), parse_int=_number)
     except (ValueError, RecursionError) as error:
         raise CorpusError(f"{where}: not a line of JSON: {error}") from error
     return record_text(record, field, where, symbol)
+
+
+def _number(digits: str) -> int | float:
+    """A number elsewhere may have more digits than Python makes an int of."""
+    return int(digits) if len(digits) < 1000 else float(digits)
 
 
 def record_text(record: Any, field: str, where: str, symbol: str) -> bytes:

@@ -340,6 +340,7 @@ def test_twins_are_earlier_cases(monkeypatch):
     made = cases(5)
     for case, model in zip(made, ["a", "b", "a", "b", "c"]):
         case.subject = subject(model, case.verdict.step)
+        prove.find_network(case)
     prove.find_twins(made)
     assert [case.twin for case in made] == [None, None, 0, 1, None]
     for number, case in enumerate(made):
@@ -382,7 +383,7 @@ def test_the_columns_of_the_table(capsys):
         "s",
     ]
     assert lines[2] == [*row, "✓"] == lines[6]
-    assert lines[3] == ["12-hot", "1.2", "s", "✗"]
+    assert lines[3] == ["12-hot", *row[1:5], "1.2", "s", "✗"]
     assert lines[7][:2] == ["1", "steps"]
 
 

@@ -337,7 +337,7 @@ def test_nothing_finished_lists_the_states(tmp_path):
     with pytest.raises(ReportError) as error:
         gather(tmp_path / "demo")
     assert "00-base seed 1: failed: boom" in str(error.value)
-    assert "01-ra seed 1: interrupted: at step 0" in str(error.value)
+    assert "01-ra seed 1: interrupted: begins anew: no checkpoint" in str(error.value)
     with pytest.raises(ReportError, match="no such study"):
         gather(tmp_path / "other")
 

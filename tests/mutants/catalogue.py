@@ -77,7 +77,7 @@ def table(patterns: Sequence[str]) -> str:
     checks = sum(isinstance(mutant.catcher, Check) for mutant in chosen)
     lines = [f"{len(chosen)} mutants, {checks} of them caught by `make check`."]
     for title, section in SECTIONS.items():
-        rows = [_row(mutant) for mutant in section if mutant in chosen]
+        rows = [_row(mutant) for mutant in section if matches(mutant.id, patterns)]
         head = ["", "| mutant | what it does | caught by |", "|---|---|---|"]
         lines += [f"\n## {title}", *head, *rows] if rows else []
     return "\n".join(lines)

@@ -75,7 +75,7 @@ TEXTS = [
         "rows-big-numbers",
         "a number of many digits beside the text ends the corpus",
         "data.rows:line_text",
-        ", parse_int=float",
+        ", parse_int=_number",
         "",
         Test(f"{COLUMNS}::test_other_columns_of_json_lines_are_never_read"),
     ),
