@@ -1,5 +1,5 @@
 """Cells that die, or whose disk is full, at the n-th change they make to the disk,
-counted from the opening of the summary's temporary file.
+counted from the end of its training on.
 
     python -m tests.chaos.crash DATA_DIR     jobs as JSON on standard input
 
@@ -24,7 +24,8 @@ import torch.distributed  # noqa: F401
 
 import gpt2.run
 
-FIRST = "open .summary.json.HEX.tmp"
+FIRST = "flush metrics.jsonl"
+"""What a run does when its training is over."""
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 EVENTS = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.truncate")
 HEX = re.compile(r"\.[0-9a-f]{8}\.tmp$")

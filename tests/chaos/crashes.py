@@ -69,3 +69,11 @@ def curve(directory: Path) -> Any:
     rows = [_timeless(row) for row in (*cell.train, *cell.evals)]
     kept = sorted(path.name for path in cell.dir.checkpoint_dir.iterdir())
     return rows, cell.summary["model_sha256"], kept
+
+
+def is_marked(changes: list[str], fault: str | None, point: int) -> bool:
+    """Whether the summary stands after this fault; a folder that is there already is
+    not made, so a full disk refuses nothing.
+    """
+    needless = fault == "full" and changes[point] == "mkdir checkpoint"
+    return fault is None or needless or WRITTEN in changes[:point]

@@ -18,7 +18,8 @@ from records.cell import read_status
 from records.jsonl import open_append, read_rows
 from records.layout import CellDir
 from records.lease import Lease
-from tests.chaos.crashes import UNMARKED, WRITTEN, content, crashes, curve, job
+from tests.chaos.crashes import UNMARKED, WRITTEN, content, crashes, curve
+from tests.chaos.crashes import is_marked, job
 from tests.conftest import SMALL
 
 SHORT = {"GPT2_MAX_ITERS": "6", "CHECKPOINT_INTERVAL": "2", "GPT2_EVAL_INTERVAL": "3"}
@@ -88,7 +89,7 @@ def test_whatever_ends_a_run_around_its_summary(study, fault):
     for directory, point, end in zip(cells, where, ended, strict=True):
         assert end["changes"][: point + 1] == study.changes[: point + 1]
         what, status = study.changes[point], read_status(CellDir(directory), HASH)
-        marked = WRITTEN in study.changes[:point]
+        marked = is_marked(study.changes, fault, point)
         assert (status.state == "done") == marked, what
         if fault == "full" and marked:
             assert end["status"] == 0 or what == "remove heartbeat", what
