@@ -182,6 +182,7 @@ INTERRUPTED = {
     "packed": ("packed", {"CHECKPOINT_INTERVAL": "3"}),
     "live-apart": ("live", {"CHECKPOINT_INTERVAL": "3", **APART}),
     "live-short": ("short", {"CHECKPOINT_INTERVAL": "3", **SHORT}),
+    "within-an-epoch": ("short", {"CHECKPOINT_INTERVAL": "5", **SHORT}),
     "one-pass": ("packed", {"CHECKPOINT_INTERVAL": "3", "UPDATE_ONE_PASS": "y"}),
 }
 
@@ -201,14 +202,14 @@ def test_an_interrupted_run_is_the_run_by_hand(made, trained, monkeypatch, name)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", failing)
         assert execute(directory, place.packed) == 1
-    assert sorted(p.name for p in (directory / "checkpoint").glob("step-*")) == [
-        "step-000000003.pt",
-        "step-000000006.pt",
-    ]
+    interval = values["CHECKPOINT_INTERVAL"]
+    kept = range(interval, 7, interval)
+    found = sorted(path.name for path in (directory / "checkpoint").glob("step-*"))
+    assert found == [f"step-{step:09d}.pt" for step in kept]
     assert execute(directory, place.packed) == 0
     require_run(directory, place.by_hand(values))
     attempts = [row["attempt"] for row in rows(directory, "train")]
-    assert attempts == [1] * 6 + [2] * 4
+    assert attempts == [1] * kept[-1] + [2] * (10 - kept[-1])
 
 
 TWO = {"GPUS_PER_RUN": "2", "EFFECTIVE_BATCH": "12"}

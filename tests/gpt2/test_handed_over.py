@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gpt2 import batch, device, update
+from gpt2 import batch, device, optim, update
 from gpt2 import corpus as module_corpus
 from gpt2 import run as module
 from gpt2.corpus import Corpus
@@ -132,3 +132,14 @@ def test_our_kernels_do_not_decode_while_dropping(small):
     model = GPT(small(GPT2_DROPOUT="0.1").model, decoder="triton")
     with pytest.raises(ValueError, match=r"without dropout: call model\.eval"):
         model.decode(torch.tensor([[1]]))
+
+
+def test_adamw_in_one_pass_is_plain_adamw(small):
+    """It neither clips spikes nor resets, however long it runs."""
+    settings = small(UPDATE_ONE_PASS="y", ADAM_EPS="1e-6", WEIGHT_DECAY="0.3").optim
+    optimizer = optim.build(GPT(small().model), settings)
+    plain = {"lr": 1e-2, "betas": (0.9, 0.95), "eps": 1e-6}
+    plain |= {"theta": 0.0, "interval": 0, "warmup": 0, "step": 0}
+    for group, decay in zip(optimizer.param_groups, (0.3, 0.0), strict=True):
+        found = {key: group[key] for key in (*plain, "weight_decay")}
+        assert found == {**plain, "weight_decay": decay}

@@ -30,10 +30,8 @@ def facts(name: str) -> Test:
     return Test(f"{BY_HAND}::test_the_facts_by_hand[{name}]")
 
 
-DIRECT = Test(
-    "tests/gpt2/test_handed_over.py"
-    "::test_one_pass_knows_how_many_micro_batches_a_step_has[3-1]"
-)
+HANDED = "tests/gpt2/test_handed_over.py"
+DIRECT = Test(f"{HANDED}::test_one_pass_knows_how_many_micro_batches_a_step_has[3-1]")
 HEADS = Test(f"{BY_HAND}::test_the_heads_of_a_run_by_hand[fp32]")
 TEXT = Test(f"{BY_HAND}::test_a_text_by_hand")
 COMPILED = Test(f"{BY_HAND}::test_what_is_compiled_is_what_trains[copy]")
@@ -477,6 +475,30 @@ STEPS = [
         "amsgrad=True, ",
         "",
         run("adamwadv"),
+    ),
+    Mutant(
+        "one-pass-clips-spikes",
+        "AdamW in one pass clips spikes as AdamWSPAM does",
+        "gpt2.optim.build:_adamw_in_one_pass",
+        "theta=0.0,",
+        "theta=5000.0,",
+        Test(f"{HANDED}::test_adamw_in_one_pass_is_plain_adamw"),
+    ),
+    Mutant(
+        "journal-one-token-early",
+        "a position on the fly is noted a token before where it is",
+        "gpt2.data.live:LiveWindows._note",
+        '{"train": self._end})',
+        '{"train": self._end - 1})',
+        resumed("live-short"),
+    ),
+    Mutant(
+        "journal-without-its-epoch",
+        "a position on the fly is of the first epoch for ever",
+        "gpt2.data.feeder:frames",
+        'behind = {"epoch": epoch, "tokens"',
+        'behind = {"epoch": 0, "tokens"',
+        resumed("within-an-epoch"),
     ),
     Mutant(
         "rate-of-a-longer-run",
