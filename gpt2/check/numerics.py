@@ -6,6 +6,7 @@ from torch.utils._pytree import tree_leaves
 
 from gpt2 import precision
 from gpt2.check.subject import Subject, require
+from gpt2.model import GPT
 
 HALF = (torch.bfloat16, torch.float16)
 # Operators of which a few thousand results in 16 bits lose what a model needs: what
@@ -49,15 +50,16 @@ def bf16(subject: Subject) -> None:
     for name, parameter in model.named_parameters():
         finite = torch.isfinite(parameter.grad).all()
         require(bool(finite), f"the gradient of {name} under bf16 is not finite")
-    for param_dtype in ("fp32", "bf16"):
-        for impl in ("sdpa", "reference"):
-            if not subject.small.model.obstacle(impl):
-                _narrow(subject, param_dtype, impl)
+    for impl in ("sdpa", "reference"):
+        if not subject.small.model.obstacle(impl):
+            model = subject.build(impl=impl)
+            for param_dtype in ("fp32", "bf16"):
+                _narrow(subject, model, param_dtype, impl)
 
 
 @torch.no_grad()
-def _narrow(subject: Subject, param_dtype: str, impl: str) -> None:
-    read = precision.build(subject.build(impl=impl), param_dtype).model
+def _narrow(subject: Subject, model: GPT, param_dtype: str, impl: str) -> None:
+    read = precision.build(model, param_dtype).model
     wide = WIDE | {"native_layer_norm"} if param_dtype == "fp32" else WIDE
     with torch.autocast("cpu", torch.bfloat16), Narrow(wide) as narrow:
         loss = subject.loss(read, batch=1)
