@@ -29,8 +29,9 @@ from gpt2.settings import DataSettings, ModelSettings
 from gpt2.textstream import TextStream
 from kconf import config_py
 from kconf.bind import SettingsError, build
+from records import read
 from records.cell import read_status
-from records.layout import CellDir, read_record
+from records.layout import CellDir
 
 COMPARED = 16
 """Tokens for which the speed without the cache is measured, at most."""
@@ -146,12 +147,12 @@ def load(directory: Path, kind: str, decoder: str = "reference") -> Trained:
             "CONFIG_SAVE_MODEL=n. Set CONFIG_SAVE_MODEL=y, move the directory away "
             "(the plan counts it as done) and run make"
         ) from None
-    if weights_sha256(model) != read_record(cell.summary)["model_sha256"]:
+    if weights_sha256(model) != read.summary(cell.summary).get("model_sha256"):
         raise GenerateError(
             f"{cell.checkpoint_dir}/model.pt does not hold the weights that "
             "summary.json names: it is damaged, or was replaced"
         )
-    packed = Path(read_record(cell.run_json).get("data_dir", data.directory))
+    packed = Path(read.trained(cell.run_json).get("data_dir", data.directory))
     try:
         tokenizer = tokenizer_of(data, packed)
     except TokenizerError as error:

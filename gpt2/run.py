@@ -37,12 +37,12 @@ from gpt2.trainer import Run, Stopped, Trainer
 from gpt2.trouble import DeviceLost, OutOfMemory, explained
 from kconf import config_py
 from kconf.bind import SettingsError
-from records import atomic, completion
+from records import atomic, completion, read
 from records.attempts import spent
 from records.cell import read_status
 from records.heartbeat import Heartbeat
-from records.jsonl import Appender, open_append, read_rows
-from records.layout import SCHEMA, CellDir, RecordError, read_record
+from records.jsonl import Appender, Row, open_append
+from records.layout import SCHEMA, CellDir, RecordError
 from records.lease import Lease, LeaseHeld
 from records.manifest import ManifestError, MissingDataset
 from records.provenance import caches, placement
@@ -80,7 +80,7 @@ def execute(directory: Path, data_dir: Path, ranks: Ranks = ALONE) -> int:
             if not ranks.main:
                 return _follow(cell, data_dir, ranks)
             with Lease(cell.lease).acquire() as lease, StopSignals(ranks) as stop:
-                identity = read_record(cell.run_json)["cell"]["hash"]
+                identity = read.trained(cell.run_json)["cell"]["hash"]
                 if read_status(cell, identity).state == "done":
                     print(f"{directory}: done already")
                     return int(ranks.first(DONE))
@@ -116,7 +116,7 @@ def _follow(cell: CellDir, data_dir: Path, ranks: Ranks) -> int:
 
 def _attempt(cell: CellDir, data_dir: Path, lease: Lease, stop: StopSignals) -> int:
     """One attempt under the lease, with its start and end on record."""
-    earlier = read_rows(cell.attempts) if cell.attempts.exists() else []
+    earlier = _earlier(cell)
     attempt = 1 + sum(row["event"] == "start" for row in earlier)
     cell.failure.unlink(missing_ok=True)
     began = time.monotonic()
@@ -172,6 +172,14 @@ def _settle(cell: CellDir, times: dict[str, float]) -> None:
         print(f"done, to be settled by the next make: {error}", file=sys.stderr)
 
 
+def _earlier(cell: CellDir) -> list[Row]:
+    """The rows of attempts.jsonl so far. Raises RecordError."""
+    try:
+        return read.attempts(cell.attempts)
+    except FileNotFoundError:
+        return []
+
+
 def _fail(cell: CellDir, end: dict[str, Any]) -> None:
     """failure.json, where the disk still takes it."""
     with contextlib.suppress(OSError):
@@ -201,7 +209,7 @@ def _train(
 ) -> None:
     """Build the run, train it, write the summary; `end["step"]` follows it."""
     began, ranks = time.monotonic(), stop.ranks
-    identity = read_record(cell.run_json)["cell"]["hash"]
+    identity = read.trained(cell.run_json)["cell"]["hash"]
     settings, info, machine = _start(cell, attempt, attempts, ranks)
 
     def record(row: dict[str, Any]) -> None:
@@ -260,7 +268,7 @@ def _train(
         "wall_time": wall,
         "keep_checkpoints": settings.train.keep_checkpoints,
         "time_to_first_step": trainer.time_to_first_step,
-        "total_time_all_attempts": wall + spent(read_rows(cell.attempts)),
+        "total_time_all_attempts": wall + spent(_earlier(cell)),
         **outcome(trainer),
         "facts": facts,
         **machine,
@@ -330,7 +338,7 @@ def _start(
 
 def _require_planned(cell: CellDir, corpus: Corpus, threads: int | None) -> None:
     """The corpus and the threads are those that the cell's identity names."""
-    identity = read_record(cell.run_json)["cell"].get("identity", {})
+    identity = read.trained(cell.run_json)["cell"].get("identity", {})
     found = {"dataset": corpus.manifest.sha256, "threads": threads}
     for name, value in found.items():
         if name in identity and identity[name] != value:

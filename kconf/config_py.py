@@ -12,16 +12,18 @@ those that can:
 import ast
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable, Mapping
 
-from kconf.files import shown, write_atomic
+from kconf.files import read_regular, shown, write_atomic
 from kconf.syntax import ConfigError, Finding
 
 SCHEMA = 1
 Value = bool | int | str | None
 _OWN = ("OPERATIONAL", "IDENTITY", "SCHEMA")
+SURROGATE = re.compile("[\ud800-\udfff]")
 _HEADER = "# Written from .config; edit that one (make menuconfig), not this.\n"
 
 
@@ -68,11 +70,13 @@ def read(path: Path) -> Config:
     assignments of literals, has another schema, or was edited by hand.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_regular(path).decode("utf-8")
         found = _literals(path, text)
     except OSError as error:
         raise _refused(path, 0, f"{error.strerror}: run make config.py") from None
-    except (SyntaxError, UnicodeDecodeError) as error:
+    except (RecursionError, MemoryError):  # the parser's, of nested brackets
+        raise _refused(path, 0, "is nested too deeply") from None
+    except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", 0) or 0
         raise _refused(path, line, f"is not Python: {error}") from None
     missing = [name for name in _OWN if name not in found]
@@ -98,13 +102,15 @@ def _literals(path: Path, text: str) -> dict:
         name = node.targets[0].id
         try:
             value = ast.literal_eval(node.value)
-        except ValueError:
+        except (ValueError, TypeError):
             raise _refused(path, node.lineno, f"{name} is not a literal") from None
         if name in found:
             raise _refused(path, node.lineno, f"{name} is assigned twice")
         allowed = tuple if name == "OPERATIONAL" else (bool, int, str, type(None))
         if not isinstance(value, allowed):
             raise _refused(path, node.lineno, f"{name} is {type(value).__name__}")
+        if isinstance(value, str) and SURROGATE.search(value):
+            raise _refused(path, node.lineno, f"{name} is not valid Unicode")
         found[name] = value
     return found
 

@@ -6,6 +6,7 @@ from typing import Callable
 
 from matrix.checks import PlanError
 from matrix.plan import Cell, Plan
+from records.cell import DAMAGED
 
 REPLACED = ".replaced"
 """Below the results directory: runs that another run took the place of."""
@@ -23,7 +24,7 @@ def begun(plan: Plan) -> Plan:
 
 
 def anew(plan: Plan) -> Plan:
-    """The plan with its done and diverged cells to be run again, once `make_room` has
+    """The plan with its done, diverged and damaged cells to be run again, once `make_room` has
     moved their directories. Control runs of another study stay where they are and
     count. Raises PlanError unless the one-shot overrides choose steps, arms or seeds,
     and where nothing is done.
@@ -34,7 +35,7 @@ def anew(plan: Plan) -> Plan:
     settled = [
         cell
         for cell in plan.cells
-        if cell.state in ("done", "diverged") and not cell.reused
+        if cell.state in ("done", "diverged", DAMAGED) and not cell.reused
     ]
     if not settled:
         raise PlanError("none of these cells is done: make runs them")

@@ -6,68 +6,77 @@ Nothing is copied (records/pointer.py).
 """
 
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Iterable, Sequence
 
-from kconf import config_py
-from kconf.syntax import ConfigError
+from matrix import whole
 from matrix.checks import PlanError
 from matrix.reasons import Subject, changed_parts
-from records.cell import read_status
-from records.layout import CellDir, RecordError, read_record
+from matrix.whole import Whole
+from records.layout import CellDir, RecordError
 
 
 def find(study_dir: Path, step: str, subject: Subject, hash_: str) -> CellDir | None:
     """The finished control run of `study_dir` that is this very cell.
 
-    None when that study has no finished control run of this seed. Raises PlanError,
-    with what differs, when it has one that is another cell.
+    None when that study has no finished control run of this seed; a damaged one is
+    none. Raises PlanError, with what differs, when it has one that is another cell.
     """
-    seed = subject.values["SEED"]
     others = []
-    for run_json in sorted(study_dir.glob(f"*/seed-{seed}/*/run.json")):
-        run = _control(run_json)
-        if run is None:
-            continue
-        there = CellDir(run_json.parent)
-        parts = _differences(there, run, subject, hash_)
+    for found in _controls(study_dir, subject.values["SEED"])[0]:
+        parts = _differences(found, subject, hash_)
         if not parts:
-            return there
-        others.append((run["provenance"]["time"], there.path, parts))
+            return found.cell.dir
+        others.append((found.run["provenance"]["time"], found.cell.dir.path, parts))
     if not others:
         return None
     _, path, parts = max(others)
     raise PlanError(
-        f"BASELINE={study_dir}: {path} is another cell than {step} seed {seed}: "
+        f"BASELINE={study_dir}: {path} is another cell than {step} seed {seed(path)}: "
         f"{'; '.join(parts)}. Only the same cell is reused: make the two alike, or "
         "leave BASELINE out"
     )
 
 
-def _control(run_json: Path) -> dict[str, Any] | None:
-    """run.json of a finished control run; None for any other."""
-    run = read_record(run_json)
-    there = CellDir(run_json.parent)
-    control = run.get("cell", {}).get("control") is True
-    return run if control and read_status(there).state == "done" else None
+def seed(path: Path) -> str:
+    """The seed of a run directory, by its name."""
+    return path.parent.name.removeprefix("seed-")
 
 
-def _differences(
-    there: CellDir, run: Mapping[str, Any], subject: Subject, hash_: str
-) -> list[str]:
+def damaged(study_dir: Path, seeds: Iterable[int]) -> list[str]:
+    """A line per run of these seeds that cannot be read, and so serves no cell."""
+    lines = [line for number in seeds for line in _controls(study_dir, number)[1]]
+    return [f"BASELINE={study_dir}: left out, {line}" for line in lines]
+
+
+def _controls(study_dir: Path, number: int) -> tuple[list[Whole], list[str]]:
+    """The finished control runs of a seed, and what is wrong with the damaged runs."""
+    controls, lines = [], []
+    for run_json in sorted(study_dir.glob(f"*/seed-{number}/*/run.json")):
+        try:
+            found = whole.read(CellDir(run_json.parent))
+        except RecordError as error:
+            lines.append(str(error))
+            continue
+        if found.run["cell"].get("control") and found.cell.state == whole.DONE:
+            controls.append(found)
+    return controls, lines
+
+
+def _differences(found: Whole, subject: Subject, hash_: str) -> list[str]:
     """What makes a run another cell; empty when its identity is the same."""
-    try:
-        parts = changed_parts(run, config_py.read(there.config_py), subject)
-    except ConfigError as error:
-        raise RecordError(there.config_py, str(error)) from None
-    told = {run["cell"].get("hash"), read_record(there.summary)["hash"]}
-    if not parts and told != {hash_}:
-        parts = [f"it records the hash {', '.join(map(str, told))}, planned {hash_}"]
+    parts = changed_parts(found.run, found.config, subject)
+    if not parts and found.run["cell"]["hash"] != hash_:
+        told = found.run["cell"]["hash"]
+        parts = [f"it records the hash {told}, planned {hash_}"]
     return parts
 
 
-def require(study_dir: Path, own: Path, found: Iterable[bool]) -> None:
+def require(
+    study_dir: Path, own: Path, found: Iterable[bool], lines: Sequence[str]
+) -> None:
     """Raise PlanError for a baseline that can serve no cell: not a study, this study
-    itself, or one without a finished control run of any of the seeds.
+    itself, or one without a finished control run of any of the seeds. `lines` tell of
+    damaged ones.
     """
     name = f"BASELINE={study_dir}"
     if not study_dir.is_dir():
@@ -77,5 +86,5 @@ def require(study_dir: Path, own: Path, found: Iterable[bool]) -> None:
     if not any(found):
         raise PlanError(
             f"{name}: no finished control run with one of the seeds (*/seed-K/HASH8 "
-            "with cell.control in run.json)"
+            "with cell.control in run.json)" + "".join(f"; {line}" for line in lines)
         )

@@ -16,7 +16,8 @@ from kconf.bind import format_value
 from matrix import ledger, symbols, units
 from matrix.metrics import METRICS, Metric
 from matrix.rows import deviation
-from matrix.runs import DONE, ReportError, Run, Study, load
+from matrix.runs import DAMAGED, DONE, ReportError, Run, Study, load
+from records.files import shown
 
 FACTS = (
     ("parameters", "summary.facts.parameters"),
@@ -49,9 +50,12 @@ def side(path: Path) -> Side:
     """The run or study at `path`. Raises ReportError for anything else."""
     path = path.resolve()
     if (path / "run.json").exists():
-        study = load(path.parents[2])
-        name = path.relative_to(path.parents[2]).as_posix()
-        run = next(run for run in study.runs if run.run_dir == name)
+        study_dir = path.parent.parent.parent
+        study = load(study_dir)
+        name = shown(path.relative_to(study_dir).as_posix())
+        run = next((run for run in study.runs if run.run_dir == name), None)
+        if run is None:
+            raise ReportError(f"{path}: a run lies in STUDY/STEP/seed-K/HASH8")
         if run.state != DONE:
             raise ReportError(f"{path}: {run.state}: {run.why}")
         return Side(path, study, run)
@@ -70,7 +74,8 @@ def compare(a: Path, b: Path, last_evals: int = 1) -> str:
     left, right = side(a), side(b)
     if (left.run is None) != (right.run is None):
         raise ReportError(f"{a} and {b}: one is a run, the other a study")
-    lines = [f"A {left.path}", f"B {right.path}", ""]
+    lines = [f"A {shown(left.path)}", f"B {shown(right.path)}", ""]
+    lines += _damaged(left, right)
     lines += _head("Configuration", _configuration(left, right))
     lines += _head("Fairness", _fairness(left, right))
     if left.run and right.run:
@@ -82,6 +87,19 @@ def compare(a: Path, b: Path, last_evals: int = 1) -> str:
 
 def _head(title: str, lines: Sequence[str]) -> list[str]:
     return [title, *(f"  {line}" for line in lines or ["the same"]), ""]
+
+
+def _damaged(left: Side, right: Side) -> list[str]:
+    """The runs of two studies that cannot be read and are in no number."""
+    if left.run:
+        return []
+    lines = [
+        f"{side.path.name}: {run.step} seed {run.seed}: {run.why}"
+        for side in (left, right)
+        for run in side.study.runs
+        if run.state == DAMAGED
+    ]
+    return _head("Damaged, left out", lines) if lines else []
 
 
 def _configuration(left: Side, right: Side) -> list[str]:

@@ -5,13 +5,14 @@ in watts are read (docs/operations.md has all of it).
 """
 
 import re
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Sequence
+from typing import Any, Iterable
 
-from matrix import units
-from records.jsonl import Row, read_rows
+from records.jsonl import Row
 from records.layout import RecordError
+from records.read import samples
 
 LONGEST = 20.0
 """Seconds between two samples beyond which nothing is known of the power: twice the
@@ -43,7 +44,7 @@ class Energy:
         return ", ".join(parts)
 
 
-def measure(rows: Sequence[Row], attempts: Iterable[int]) -> Energy | None:
+def measure(rows: Iterable[Row], attempts: Iterable[int]) -> Energy | None:
     """The energy of all attempts of a run; None when none was sampled.
 
     Per attempt ∫ Σ_g P_g dt by the trapezoidal rule over the samples in the order
@@ -52,8 +53,11 @@ def measure(rows: Sequence[Row], attempts: Iterable[int]) -> Energy | None:
     the attempts that were started.
     """
     joules, seconds, gaps, unsampled = 0.0, 0.0, [], []
-    for attempt in sorted({*attempts, *(row["attempt"] for row in rows)}):
-        samples = _samples([row for row in rows if row["attempt"] == attempt])
+    taken = {attempt: _Samples() for attempt in attempts}
+    for row in rows:
+        taken.setdefault(row["attempt"], _Samples()).add(row)
+    for attempt in sorted(taken):
+        samples = taken[attempt].whole()
         if len(samples) < 2:
             unsampled.append(attempt)
         for (start, first), (end, last) in zip(samples, samples[1:]):
@@ -67,13 +71,28 @@ def measure(rows: Sequence[Row], attempts: Iterable[int]) -> Energy | None:
     return Energy(joules, seconds, tuple(gaps), tuple(unsampled))
 
 
-def _samples(rows: Sequence[Row]) -> list[tuple[float, float]]:
-    """(time, watts of all GPUs) of the whole samples of an attempt, by time."""
-    names = units.distinct(key for row in rows for key in row if POWER.fullmatch(key))
-    whole = [row for row in rows if all(row.get(name) is not None for name in names)]
-    return sorted(
-        (row["time"], sum(row[name] for name in names)) for row in whole if names
-    )
+class _Samples:
+    """The samples of an attempt as columns: time, watts and how many GPUs gave them."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._time, self._watts = array("d"), array("d")
+        self._gpus = array("q")
+
+    def add(self, row: Row) -> None:
+        """Take over a row of gpu.jsonl."""
+        named = [key for key in row if POWER.fullmatch(key)]
+        self._names.update(named)
+        watts = [row[key] for key in named if row[key] is not None]
+        self._time.append(row["time"])
+        self._watts.append(sum(watts))
+        self._gpus.append(len(watts))
+
+    def whole(self) -> list[tuple[float, float]]:
+        """(time, watts of all GPUs) of the samples that name every GPU, by time."""
+        columns = zip(self._time, self._watts, self._gpus)
+        every = len(self._names)
+        return sorted((t, watts) for t, watts, gpus in columns if gpus == every > 0)
 
 
 def read(path: Path, attempts: Iterable[int], tokens: int | None) -> dict[str, Any]:
@@ -83,7 +102,7 @@ def read(path: Path, attempts: Iterable[int], tokens: int | None) -> dict[str, A
     number leaves out, or why a damaged file gives none.
     """
     try:
-        found = measure(read_rows(path), attempts)
+        found = measure(samples(path), attempts)
     except FileNotFoundError:
         return {}
     except RecordError as error:

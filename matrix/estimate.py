@@ -6,6 +6,7 @@ any study in the results directory. Training that was already done is left out.
 Where no cell has finished, nothing is guessed.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Mapping, Sequence
@@ -16,9 +17,10 @@ from matrix.energy import POWER
 from matrix.facts import Facts
 from matrix.forecast import Measured
 from matrix.plan import Cell, Plan
-from records import checkpoints
+from records import checkpoints, jsonl
 from records.cell import read_cell
-from records.jsonl import read_rows
+from records.fields import reading
+from records.layout import RecordError
 
 UNKNOWN = "no cell on such a device has finished on this host: run one first"
 
@@ -79,19 +81,30 @@ def _steps_left(cell: Cell) -> int:
     saved = checkpoints.newest_intact(cell.dir.checkpoint_dir)
     done = checkpoints.step_of(saved) if saved else 0
     if cell.state == "running":
-        done = read_cell(cell.dir.path).step
+        done = _reached(cell)
     return max(cell.values["GPT2_MAX_ITERS"] - done, 0)
+
+
+def _reached(cell: Cell) -> int:
+    """Steps that the rows of a running cell show; none while they cannot be read."""
+    try:
+        return read_cell(cell.dir.path).step
+    except RecordError:  # a row was damaged since the plan was made
+        return 0
 
 
 def mean_power(run_dir: Path) -> float | None:
     """Watts of all of a run's GPUs together, the mean of the samples that hold every
-    one's; None without any.
+    one's; None without any, and where one of them is damaged.
     """
-    path = run_dir / "gpu.jsonl"
-    if not path.exists():
+    try:
+        rows = [
+            {key: value for key, value in row.items() if POWER.fullmatch(key)}
+            for row in jsonl.rows(run_dir / "gpu.jsonl", reading)
+        ]
+    except (FileNotFoundError, RecordError):  # the report says what is wrong with it
         return None
-    rows = read_rows(path)
-    names = {key for row in rows for key in row if POWER.fullmatch(key)}
+    names = {key for row in rows for key in row}
     whole = [row for row in rows if all(row.get(name) is not None for name in names)]
     sums = [sum(row[name] for name in names) for row in whole if names]
     return sum(sums) / len(sums) if sums else None

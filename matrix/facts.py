@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
 from kconf import config_py
-from records import atomic
+from records import atomic, kinds
 from records.codehash import FROM_SNAPSHOT
+from records.fields import COUNT
+from records.fields import FACTS as KNOWN
 from records.layout import RecordError, read_json
 
 Facts = Mapping[str, Any]
 Provider = Callable[[Sequence[Path]], list[dict[str, Any]]]
+NEEDED = kinds.fields({"parameters": COUNT, "flops_per_token": COUNT}, KNOWN)
+"""What a plan reads of a model's facts."""
 ENTRY = "gpt2/train_ra_mla.py"
 
 
@@ -84,9 +88,7 @@ def gather(
 def _remembered(cache: Path) -> dict[str, Any]:
     """The answers in the cache; none, with a note, when it is damaged."""
     try:
-        known = read_json(cache)
-        if not all(isinstance(answer, dict) for answer in known.values()):
-            raise RecordError(cache, "holds something other than facts")
+        known = read_json(cache, kinds.mapped(NEEDED))
     except FileNotFoundError:
         return {}
     except RecordError as error:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from kconf.budget import tokens_per_step
-from matrix import units
+from matrix import units, whole
 from matrix.facts import Facts
 from matrix.plan import Cell, Plan
+from records import read
 from records.attempts import spent
-from records.cell import read_status
 from records.jsonl import Row
-from records.layout import CellDir, RecordError, read_record
+from records.layout import CellDir, RecordError
 
 FLOAT = 4
 KEPT_OF_A_WEIGHT = {
@@ -100,7 +100,7 @@ def checkpoint_bytes(values: Mapping[str, Any], parameters: int) -> int:
 def present_bytes(cell: Cell) -> int:
     """What the checkpoints of an interrupted cell take already."""
     files = cell.dir.checkpoint_dir.glob("*")
-    return sum(path.stat().st_size for path in files)
+    return sum(path.lstat().st_size for path in files)
 
 
 def free_bytes(path: Path) -> int:
@@ -174,9 +174,10 @@ def finished_here(study_dir: Path) -> tuple[list[Measured], int]:
     """A study's finished cells that ran on this host alone; how many are damaged."""
     found, damaged = [], 0
     for path in sorted(study_dir.glob("*/seed-*/*/summary.json")):
+        own = CellDir(path.parent)
         try:
-            attempts = read_status(CellDir(path.parent)).attempts
-            measured = _measured(path, attempts)
+            attempts = whole.read(own).cell.attempts
+            measured = _measured(own, attempts)
         except RecordError:  # the plan or the report says what is wrong with it
             damaged += 1
             continue
@@ -186,18 +187,18 @@ def finished_here(study_dir: Path) -> tuple[list[Measured], int]:
     return found, damaged
 
 
-def _measured(path: Path, attempts: Sequence[Row]) -> Measured:
+def _measured(cell: CellDir, attempts: Sequence[Row]) -> Measured:
     """Time between starts and ends of attempts, and FLOPs of all tokens."""
-    summary = read_record(path)
+    summary = read.summary(cell.summary)
     try:
         return Measured(
-            path.parts[-4],
+            cell.path.parts[-3],
             summary["device"]["kind"],
             summary["threads"],
             summary["facts"]["ranks"],
             spent(attempts),
             float(summary["tokens"] * summary["facts"]["flops_per_token"]),
-            path.parent,
+            cell.path,
         )
-    except (KeyError, TypeError) as error:
-        raise RecordError(path, f"is incomplete: {error!r}") from None
+    except (KeyError, TypeError) as error:  # a record of older code has not all
+        raise RecordError(cell.summary, f"is incomplete: {error!r}") from None

@@ -17,7 +17,7 @@ from matrix import (
 from matrix.evidence import Evidence, Terms
 from matrix.register import Registration
 from matrix.rows import Row, make_rows
-from matrix.runs import ReportError, Run, Study, load
+from matrix.runs import DAMAGED, ReportError, Run, Study, load
 from matrix.settings import CONFIRM
 from records.layout import RecordError
 
@@ -77,6 +77,12 @@ def gather(
     warnings += evaluations.mixed(counted)
     for run in counted:
         warnings += evidence.disagreement(run)
+    opened = {cell.run_dir for cell in study.open}
+    warnings += [
+        f"{run.step} seed {run.seed} is damaged and left out: {run.why}"
+        for run in study.runs
+        if run.state == DAMAGED and run.run_dir not in opened
+    ]
     if not rows[0].runs:
         warnings.append(f"the control {rows[0].step} has no finished run")
     return Report(

@@ -87,14 +87,20 @@ def _layers(
 ) -> tuple[Layer, ...]:
     """Mean and extremes per layer over heads and runs, by optimizer step."""
     by_step = [
-        {row["step"]: row[name] for row in heads if name in row} for heads in runs
+        {row["step"]: row[name] for row in heads if _listed(row.get(name))}
+        for heads in runs
     ]
     shared = sorted(set.intersection(*(set(each) for each in by_step)))
     count = max((len(each[step]) for each in by_step for step in shared), default=0)
     layers: list[Layer] = [{} for _ in range(count)]
     for step in shared:
         for number, layer in enumerate(layers):
-            values = [v for each in by_step for v in _numbers(each[step][number])]
+            values = [
+                value
+                for each in by_step
+                for here in each[step][number : number + 1]
+                for value in _numbers(here)
+            ]
             if values:
                 layer[step] = (mean(values), min(values), max(values))
     return tuple(layers)

@@ -18,14 +18,13 @@ from kconf.arms import Excluded
 from kconf.dotconfig import config_paths, render
 from kconf.overrides import Overrides, from_environment
 from kconf.strict import DotConfig, Resolved, Tree
-from matrix import baseline, checks, stage
+from matrix import baseline, checks, stage, whole
 from matrix import device as devices
 from matrix.checks import PlanError, Validate
 from matrix.reasons import Subject, explain_new
 from matrix.settings import StudySettings, study_settings
 from matrix.steps import Step, plan_steps
-from records import pointer
-from records.cell import read_status
+from records.cell import DAMAGED, read_status
 from records.codehash import hash_rooms
 from records.layout import CellDir, cell_path
 from records.manifest import dataset_dir
@@ -121,8 +120,10 @@ class Plan:
 
     @property
     def pending(self) -> list[Cell]:
-        """The cells to run: not done, and not diverged unless asked for."""
-        settled = {"done"} if self.settings.retry_diverged else {"done", "diverged"}
+        """The cells to run: neither done nor damaged, nor diverged unless asked for."""
+        settled = {"done", DAMAGED}
+        if not self.settings.retry_diverged:
+            settled.add("diverged")
         left = settled | self.skipped
         return [cell for cell in self.cells if cell.state not in left]
 
@@ -283,9 +284,9 @@ def _cell(
     hash_ = identity_hash(identity)
     own = CellDir(cell_path(shared.output, shared.label, step.id, seed, hash_[:8]))
     subject = Subject(own, values, operational, identity, shared.code_files)
-    place = pointer.follow(own).dir
-    status = read_status(place, hash_)
-    if shared.baseline and step.control and status.state not in ("done", "running"):
+    place, status = whole.standing(own, hash_)
+    settled = ("done", "running", DAMAGED)
+    if shared.baseline and step.control and status.state not in settled:
         place = baseline.find(shared.baseline, step.id, subject, hash_) or own
         status = read_status(place, hash_)
     reason = status.reason
@@ -335,11 +336,13 @@ def _trained_here(shared: _Shared, cells: Sequence[Cell]) -> list[str]:
         return []
     controls = [cell for cell in cells if cell.control]
     own = shared.output / shared.label
-    baseline.require(shared.baseline, own, [cell.reused for cell in controls])
-    return [
+    lost = [cell.seed for cell in controls if not cell.reused and cell.state != "done"]
+    notes = baseline.damaged(shared.baseline, lost)
+    baseline.require(shared.baseline, own, [cell.reused for cell in controls], notes)
+    return notes + [
         f"{cell.name} is not in the baseline and runs here"
         for cell in controls
-        if not cell.reused and cell.state != "done"
+        if not cell.reused and cell.state not in ("done", DAMAGED)
     ]
 
 

@@ -57,6 +57,7 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "svg.fonttype": "path",
+    "text.parse_math": False,  # a step's name may hold a dollar
 }
 Points = dict[int, float]
 

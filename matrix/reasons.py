@@ -6,13 +6,13 @@ dataset or thread count, the four parts of an identity.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Mapping
 
 from kconf import config_py
 from kconf.bind import format_value
-from kconf.syntax import ConfigError
-from records.layout import CellDir, RecordError, read_record
+from matrix import whole
+from records import read
+from records.layout import CellDir, RecordError
 
 ABSENT = object()
 
@@ -49,15 +49,15 @@ def changed_parts(
     if old["config"] != subject.identity["config"]:
         parts.append("; ".join(changed_symbols(before, subject)))
     if old["code"] != subject.identity["code"]:
-        files = changed_files(run["code_files"], subject.code_files)
+        files = changed_files(run.get("code_files", {}), subject.code_files)
         parts.append("code changed: " + _few(files))
     if old["dataset"] != subject.identity["dataset"]:
         parts.append(
             f"dataset changed: {old['dataset'][:8]} → {subject.identity['dataset'][:8]}"
         )
-    if old["threads"] != subject.identity["threads"]:
+    if old.get("threads") != subject.identity["threads"]:
         parts.append(
-            f"threads changed: {old['threads']} → {subject.identity['threads']}"
+            f"threads changed: {old.get('threads')} → {subject.identity['threads']}"
         )
     return parts
 
@@ -97,25 +97,10 @@ def _siblings(
         if other.path.name == cell.path.name:
             continue
         try:
-            run = read_record(path)
-            _require_whole(path, run)
-            found.append((run, config_py.read(other.config_py)))
-        except (RecordError, ConfigError) as error:
+            found.append((read.run(path), whole.config(other)))
+        except RecordError as error:
             damaged.append(f"damaged: {error}")
     return found, damaged
-
-
-def _require_whole(path: Path, run: Mapping[str, Any]) -> None:
-    """Raise RecordError when a run.json lacks what is compared."""
-    try:
-        kinds = [type(run["cell"]["identity"][key]) for key in ("config", "code")]
-        kinds += [type(run["cell"]["identity"]["dataset"]), type(run["code_files"])]
-        whole = kinds == [str, str, str, dict]
-        run["cell"]["identity"]["threads"], run["provenance"]["time"]
-    except (KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise RecordError(path, f"is incomplete; move {path.parent} away")
 
 
 def _few(items: list[str], most: int = 6) -> str:

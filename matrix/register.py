@@ -17,9 +17,29 @@ from matrix.plan import Plan
 from matrix.runs import SEED_DIR, Run
 from matrix.settings import CONFIRM, SCREEN
 from matrix.symbols import SALT
+from records.fields import MOMENT
+from records.files import shown
+from records.kinds import digest, fields, integer, listed, mapped, name, nullable
+from records.kinds import number
 from records.layout import RecordError
 
 NAMES = {"one": "preregistration.json", CONFIRM: "preregistration-confirm.json"}
+REGISTERED = fields(
+    {
+        "metric": name,
+        "last_evals": integer(1),
+        "smallest": nullable(number()),
+        "alpha": number(0, 1),
+        "control": name,
+        "arms": listed(name),
+        "aa": listed(name),
+        "seeds": listed(integer(0)),
+        "code": digest,
+        "dataset": digest,
+        "cells": mapped(digest),
+        "time": MOMENT,
+    }
+)
 STOP = (
     "every run ends by its budget; no verdict before all seeds of all arms are run; "
     "no seed is added or left out; an invalid arm stays in the family with p = 1"
@@ -54,7 +74,7 @@ def register(plan: Plan, terms: Terms) -> tuple[Path, str]:
     found = _results(plan.study_dir, settings.seed_list)
     if found:
         raise PlanError(
-            f"{found[0]} exists: a study is registered before its first run; choose "
+            f"{shown(found[0])} exists: a study is registered before its first run; choose "
             "fresh seeds, or another CONFIG_STUDY"
         )
     return path, sealed.write(path, _record(plan, terms))
@@ -133,7 +153,7 @@ def compare(
     lines += _sets("A/A arms", record["aa"], evidence.aa)
     lines += _sets("seeds", record["seeds"], evidence.seeds)
     lines += _runs(record, list(runs))
-    former = [str(path.relative_to(study_dir.parent)) for path in replaced(study_dir)]
+    former = [shown(path.relative_to(study_dir.parent)) for path in replaced(study_dir)]
     if former:
         lines.append(f"replaced by another run of the cell: {', '.join(former)}")
     path = study_dir / NAMES[stage]
@@ -141,7 +161,7 @@ def compare(
 
 
 def _read(study_dir: Path, stage: str) -> dict[str, Any] | None:
-    return sealed.read(study_dir / NAMES[stage]) if stage in NAMES else None
+    return sealed.read(study_dir / NAMES[stage], REGISTERED) if stage in NAMES else None
 
 
 def _sets(name: str, registered: Sequence[Any], now: Sequence[Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """One row per step: its runs, their losses, the paired differences to the control."""
 
+import math
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any, Callable, Iterable, Mapping
@@ -76,15 +77,18 @@ class Row:
 
 
 def mean(values: Iterable[float]) -> float | None:
-    """The mean, None of nothing."""
+    """The mean, None of nothing; not finite where a value is not."""
     values = list(values)
+    if not all(map(math.isfinite, values)):
+        return sum(values) / len(values)
     return fmean(values) if values else None
 
 
 def deviation(values: Iterable[float]) -> float | None:
-    """The sample standard deviation, None below two values."""
+    """The sample standard deviation, None below two values, and of one not finite."""
     values = list(values)
-    return stdev(values) if len(values) > 1 else None
+    known = len(values) > 1 and all(map(math.isfinite, values))
+    return stdev(values) if known else None
 
 
 def make_rows(

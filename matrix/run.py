@@ -143,6 +143,12 @@ def _planned(
     if diverged and not plan.settings.retry_diverged:
         many = units.plural(len(diverged), "diverged cell")
         print(f"{many} left alone (RETRY_DIVERGED=1 make runs them again)")
+    damaged = [cell for cell in plan.cells if cell.state == "damaged"]
+    if damaged:
+        many = units.plural(len(damaged), "damaged cell")
+        print(
+            f"{many} left alone: as if it never ran, and nothing in it is overwritten"
+        )
     print(f"disk: up to {units.memory(disk.needed)} of {units.memory(disk.free)} free")
     shown = "unknown" if time.seconds is None else units.duration(time.seconds)
     print(f"time: {shown} ({time.basis})", flush=True)

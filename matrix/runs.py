@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Collection, Iterable, Mapping, Sequence
 
-from kconf import config_py
-from kconf.syntax import ConfigError
-from matrix import energy, units
-from records import evaluations, pointer
-from records.cell import CellRecord, read_cell
+from matrix import energy, units, whole
+from records.cell import CellRecord
+from records.files import shown
 from records.layout import CellDir, RecordError
 
 SEED_DIR = re.compile(r"seed-([0-9]+)\Z")
@@ -63,7 +61,7 @@ class Run:
     began: float
     time: float
     documents: Mapping[str, Any]
-    evals: tuple[Mapping[str, Any], ...]
+    evals: Sequence[Mapping[str, Any]]
     heads: tuple[Mapping[str, Any], ...] = ()
     sparsity: tuple[tuple[int, float], ...] = ()
     reused: bool = False
@@ -77,14 +75,15 @@ class Run:
 
         Raises ReportError when the run has fewer evaluations after step 0.
         """
-        trained = [row for row in self.evals if row["step"] > 0]
-        if len(trained) < last_evals:
+        first = next(iter(self.evals), {"step": 1})
+        trained = len(self.evals) - (first["step"] == 0)
+        if trained < last_evals:
             raise ReportError(
-                f"{self.run_dir} holds {units.plural(len(trained), 'evaluation')} "
+                f"{self.run_dir} holds {units.plural(trained, 'evaluation')} "
                 f"after step 0, fewer than CONFIG_METRIC_LAST_EVALS={last_evals}: "
                 "lower it, or evaluate more often (CONFIG_GPT2_EVAL_INTERVAL)"
             )
-        values = [row.get(key) for row in trained[-last_evals:]]
+        values = [row.get(key) for row in self.evals[-last_evals:]]
         if any(value is None for value in values):
             return None
         return math.fsum(values) / last_evals
@@ -164,7 +163,7 @@ def load(
     used = {run.run_dir for run in counted.values()} | {o.run_dir for o in opened}
     left_out = tuple(run for run in runs if run.run_dir not in used)
     return Study(
-        study_dir.name, steps, all_seeds, runs, counted, tuple(opened), left_out
+        shown(study_dir.name), steps, all_seeds, runs, counted, tuple(opened), left_out
     )
 
 
@@ -209,35 +208,23 @@ def _find(study_dir: Path) -> list[Run]:
 def _read(study_dir: Path, path: Path, seed: int) -> Run:
     """The run in `path`; one whose records cannot be read has the state damaged."""
     where = dict(
-        step=path.parent.parent.name,
+        step=shown(path.parent.parent.name),
         seed=seed,
         hash8=path.name,
-        run_dir=path.relative_to(study_dir).as_posix(),
+        run_dir=shown(path.relative_to(study_dir).as_posix()),
     )
     try:
-        place = pointer.follow(CellDir(path))
-        cell = read_cell(place.dir.path)
-        config = config_py.read(cell.dir.config_py)
-        _require_whole(cell)
-        evaluated = _evaluated(cell)
-    except (RecordError, ConfigError) as error:
+        found = whole.read(CellDir(path))
+    except RecordError as error:
         damaged = dict(state=DAMAGED, why=str(error), began=0.0, time=0.0)
         return Run(**where, **damaged, documents={}, evals=())
-    state = cell.state
-    why = cell.reason.removeprefix(state).lstrip(", ").removeprefix("before: ")
-    if cell.failure and state in ("failed", DIVERGED):
-        why = " ".join(cell.failure["error"].split())
-    if state == DONE:
-        why = ""
-        losses = [row["loss"] for row in cell.evals]
-        if not all(math.isfinite(loss) for loss in losses):
-            state, why = DIVERGED, f"evaluation losses end {losses[-3:]}"
-    run = cell.run
+    cell, run, place = found.cell, found.run, found.place
     if place.changes is not None:
         there = os.path.relpath(place.dir.path, study_dir.resolve())
-        where |= {"run_dir": Path(there).as_posix(), "reused": True}
+        where |= {"run_dir": shown(Path(there).as_posix()), "reused": True}
         own = {"control": True, "changes": list(place.changes)}
-        run = {**cell.run, "cell": {**cell.run["cell"], **own}}
+        run = {**run, "cell": {**run["cell"], **own}}
+    state, why = _stands(cell)
     return Run(
         **where,
         state=state,
@@ -247,18 +234,31 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
         documents={
             "run": run,
             "summary": cell.summary,
-            "config": config.values,
-            "operational": config.operational,
+            "config": found.config.values,
+            "operational": found.config.operational,
             "attempts": _machines(cell.attempts),
             "energy": energy.read(
                 cell.dir.gpu, _started(cell), _at(cell.summary, "tokens")
             ),
-            "evaluations": evaluated,
+            "evaluations": found.evaluated,
         },
         evals=cell.evals,
         heads=cell.heads,
         sparsity=_sparsity(cell),
     )
+
+
+def _stands(cell: CellRecord) -> tuple[str, str]:
+    """The state of a run, and why it is not done."""
+    state = cell.state
+    if state == DONE:
+        if all(math.isfinite(row["loss"]) for row in cell.evals):
+            return DONE, ""
+        losses = [row["loss"] for row in cell.evals[-3:]]
+        return DIVERGED, f"evaluation losses end {losses}"
+    if cell.failure and state in ("failed", DIVERGED):
+        return state, shown(" ".join(cell.failure["error"].split()))
+    return state, cell.reason.removeprefix(state).lstrip(", ").removeprefix("before: ")
 
 
 def _started(cell: CellRecord) -> list[int]:
@@ -267,23 +267,14 @@ def _started(cell: CellRecord) -> list[int]:
 
 def _sparsity(cell: CellRecord) -> tuple[tuple[int, float], ...]:
     """(step, share) of the first row, of those with another share, and of the last."""
-    rows = [(row["step"], row["sparsity"]) for row in cell.train if "sparsity" in row]
-    kept = [
-        row
-        for row, before in zip(rows, [None, *rows])
-        if before is None or row[1] != before[1] or row is rows[-1]
-    ]
-    return tuple(kept)
-
-
-def _evaluated(cell: CellRecord) -> dict[str, Mapping[str, Any]]:
-    """The evaluations of a run. Raises RecordError for one of other weights."""
-    rows = evaluations.read(cell.dir)
-    for name, row in rows.items():
-        if row["model_sha256"] != _at(cell.summary, "model_sha256"):
-            why = f"evaluates other weights on {name}: move the file away"
-            raise RecordError(cell.dir.evaluations, why)
-    return rows
+    kept: list[tuple[int, float]] = []
+    last = None
+    for row in zip(cell.train.column("step"), cell.train.column("sparsity")):
+        if row[1] is not None:
+            last = row
+            if not kept or row[1] != kept[-1][1]:
+                kept.append(row)
+    return (*kept, last) if last and last != kept[-1] else tuple(kept)
 
 
 def _machines(attempts: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
@@ -295,24 +286,3 @@ def _machines(attempts: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...
         key: tuple(units.distinct(value for value in values if value is not None))
         for key, values in found.items()
     }
-
-
-def _require_whole(cell: CellRecord) -> None:
-    """Raise RecordError when a file lacks what a report reads from it."""
-    away = f"move {cell.dir.path} away"
-    if cell.run is None:
-        raise RecordError(cell.dir.run_json, f"is missing: {away}")
-    for path in ("cell.identity.code", "cell.identity.dataset", "data_dir"):
-        if not isinstance(_at(cell.run, path), str):
-            raise RecordError(cell.dir.run_json, f"holds no {path}: {away}")
-    for row in cell.attempts:
-        if not isinstance(row.get("time"), int | float):
-            raise RecordError(cell.dir.attempts, f"has a row without time: {away}")
-    if cell.state != DONE:
-        return
-    if not any(row["step"] > 0 for row in cell.evals):
-        why = f"holds no evaluation of a finished run: {away}"
-        raise RecordError(cell.dir.metrics, why)
-    for key in ("step", "loss"):
-        if not isinstance(_at(cell.summary, f"final_eval.{key}"), int | float):
-            raise RecordError(cell.dir.summary, f"holds no final_eval.{key}: {away}")

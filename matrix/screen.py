@@ -27,11 +27,14 @@ def promote(report: Report, settings: StudySettings, study_dir: Path) -> dict[st
     """
     if settings.stage != SCREEN:
         raise PlanError("only a screening promotes: STAGE=screen make promote")
-    still = ("missing", "new", "running", "interrupted")
+    still = ("missing", "new", "running", "interrupted", "damaged")
     waiting = [cell for cell in report.study.open if cell.state in still]
     if waiting:
         count = units.plural(len(waiting), "cell")
-        raise PlanError(f"{count} of the screening did not run yet: STAGE=screen make")
+        raise PlanError(
+            f"{count} of the screening did not run yet, or cannot be read: STAGE=screen "
+            "make plan"
+        )
     begun = sorted({run.seed for run in report.study.runs} & fresh_seeds(settings))
     if begun:
         raise PlanError(

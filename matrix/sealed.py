@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from records import atomic
+from records.kinds import Kind, Unfit
 from records.layout import RecordError, read_json
 
 SCHEMA = 1
@@ -35,10 +36,11 @@ def write(path: Path, record: Mapping[str, Any]) -> str:
     return digest(whole)
 
 
-def read(path: Path) -> dict[str, Any] | None:
+def read(path: Path, kind: Kind) -> dict[str, Any] | None:
     """The record, None when there is none.
 
-    Raises RecordError for one of another schema and for one that was edited.
+    Raises RecordError for one of another schema, one that was edited, and one whose
+    fields are not what `kind` says: a seal shows an edit, it does not prevent one.
     """
     try:
         record = read_json(path)
@@ -49,4 +51,8 @@ def read(path: Path) -> dict[str, Any] | None:
         raise RecordError(path, f"has schema {found}, this code knows {SCHEMA}")
     if record.get(SEAL) != digest(record):
         raise RecordError(path, "was edited since it was written: its seal is broken")
+    try:
+        kind(record)
+    except Unfit as unfit:
+        raise RecordError(path, str(unfit)) from None
     return record

@@ -17,9 +17,16 @@ from matrix.checks import PlanError
 from matrix.settings import CONFIRM, StudySettings
 from matrix.steps import Step
 from matrix.symbols import SALT
-from records.layout import read_record
+from records import read as records
+from records.kinds import fields, integer, listed, name
+from records.layout import RecordError
 
 PROMOTION = "promotion.json"
+
+
+PROMOTED = fields(
+    {"control": name, "promoted": listed(name), "seeds": listed(integer(0))}
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Promotion:
 
 def read(study_dir: Path) -> Promotion | None:
     """The study's promotion, if it has one. Raises RecordError for an edited one."""
-    record = sealed.read(study_dir / PROMOTION)
+    record = sealed.read(study_dir / PROMOTION, PROMOTED)
     if record is None:
         return None
     return Promotion(
@@ -106,8 +113,7 @@ def require_fresh(
     for path in study_dir.glob("*/seed-*/*/run.json"):
         seed = re.fullmatch(r"seed-([0-9]+)", path.parts[-3])
         if seed and int(seed[1]) in fresh_seeds(settings):
-            stage = read_record(path)["cell"].get("stage")
-            used |= set() if stage == CONFIRM else {int(seed[1])}
+            used |= set() if _confirms(path) else {int(seed[1])}
     again = sorted(used & fresh_seeds(settings))
     if again:
         raise PlanError(
@@ -115,6 +121,14 @@ def require_fresh(
             f"{units.numbers_in(again)} were used before the confirmation; choose "
             f"others ({max(used) + 1}-{max(used) + len(fresh_seeds(settings))} are free)"
         )
+
+
+def _confirms(run_json: Path) -> bool:
+    """Whether a run is one of the confirm stage; a damaged one is as if missing."""
+    try:
+        return records.run(run_json)["cell"].get("stage") == CONFIRM
+    except (FileNotFoundError, RecordError):
+        return True
 
 
 def fresh_seeds(settings: StudySettings) -> set[int]:

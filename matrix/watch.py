@@ -6,20 +6,23 @@ so it works beside the runner, on another host, and after everything has ended.
 
 import time
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from matrix import units
+from matrix import units, whole
 from matrix.launch.tail import Tail
-from records import heartbeat, pointer
+from records import fields, heartbeat, pointer
 from records.cell import CellStatus, read_status
+from records.files import shown
 from records.layout import CellDir, RecordError
+from records.lease import skew
 
 EVERY = 2.0
+SAME = 1.0
+"""Seconds by which two clocks may differ before a word is said about it."""
 COLUMNS = ("cell", "state", "step", "loss", "tokens/s", "left", "holder", "beat", "GPU")
 LEFT = ("cell", "state", "holder", "GPU")
 
@@ -30,13 +33,14 @@ class Watch:
     def __init__(self, study_dir: Path):
         self.study_dir = study_dir
         self._tails: dict[Path, Tail] = {}
+        self._whole: set[Path] = set()
 
     def table(self) -> Table:
         """The study as it stands."""
         lines = [self._line(path) for path in self._cells()]
         states = [line[1] for line in lines]
         counts = ", ".join(f"{states.count(s)} {s}" for s in sorted(set(states)))
-        title = f"{self.study_dir}: {counts or 'no cell has begun'}"
+        title = f"{shown(self.study_dir)}: {counts or 'no cell has begun'}"
         table = Table(title=escape(title), title_justify="left", expand=False)
         for name in COLUMNS:
             table.add_column(name, justify="left" if name in LEFT else "right")
@@ -49,45 +53,56 @@ class Watch:
         return sorted(path for path in found if path.is_dir())
 
     def _line(self, path: Path) -> tuple[str, ...]:
-        name = f"{path.parts[-3]} {path.parts[-2]} {path.name}"
+        name = shown(f"{path.parts[-3]} {path.parts[-2]} {path.name}")
         try:
-            cell = pointer.follow(CellDir(path)).dir
-            status = read_status(cell)
+            return (name, *self._told(CellDir(path)))
         except RecordError as error:
-            return (name, "damaged", *[units.DASH] * 6, str(error.why))
-        tail = self._tails.setdefault(path, Tail(cell.metrics))
+            return (name, "damaged", *[units.DASH] * 6, str(error))
+
+    def _told(self, own: CellDir) -> tuple[str, ...]:
+        """What stands behind the cell's name. Raises RecordError.
+
+        A run that has ended is read as a whole once: it does not change any more.
+        """
+        cell = pointer.follow(own).dir
+        status = read_status(cell)
+        if status.state != "running" and own.path not in self._whole:
+            whole.check(own, status)
+            self._whole.add(own.path)
+        tail = self._tails.setdefault(own.path, Tail(cell.metrics))
         tail.poll()
-        running = status.state == "running"
-        return (
-            name,
-            status.state,
-            f"{_step(cell, status, tail)}/{tail.steps or '?'}",
-            units.loss(tail.loss),
-            units.count(tail.rate) if running else units.DASH,
-            units.duration(tail.remaining) if running else units.DASH,
-            str(status.holder or units.DASH),
-            _beat(cell) if running else units.DASH,
-            _gpu(cell) if running else units.DASH,
-        )
+        if tail.damage is not None:
+            raise tail.damage
+        return _columns(cell, status, tail)
 
 
-def _step(cell: CellDir, status: CellStatus, tail: Tail) -> int:
-    """The newest of what was logged and what the loop says."""
-    beat = heartbeat.newest(cell.progress()) if status.state == "running" else None
-    return max(tail.step, beat["step"] if beat else 0)
+def _columns(cell: CellDir, status: CellStatus, tail: Tail) -> tuple[str, ...]:
+    """The columns of a cell after its name. Raises RecordError."""
+    running = status.state == "running"
+    beat = heartbeat.newest(cell.progress()) if running else None
+    step = max(tail.step, beat["step"] if beat else 0)
+    return (
+        status.state,
+        f"{step}/{tail.steps or '?'}",
+        units.loss(tail.loss),
+        units.count(tail.rate) if running else units.DASH,
+        units.duration(tail.remaining) if running else units.DASH,
+        str(status.holder or skew(cell.lease) or units.DASH),
+        f"{age(time.time() - beat['time'])}, {beat['phase']}" if beat else units.DASH,
+        _gpu(cell) if running else units.DASH,
+    )
 
 
-def _beat(cell: CellDir) -> str:
-    """Age of the heartbeat and what the loop was at."""
-    row = heartbeat.newest(cell.progress())
-    if row is None:
-        return units.DASH
-    return f"{units.duration(max(time.time() - row['time'], 0.0))}, {row['phase']}"
+def age(seconds: float) -> str:
+    """How long ago a clock elsewhere was read: 4.2s, or "clock 3600 s ahead"."""
+    if seconds < -SAME:
+        return f"clock {-seconds:.0f} s ahead"
+    return units.duration(max(seconds, 0.0))
 
 
 def _gpu(cell: CellDir) -> str:
-    """The newest sample of the GPUs, on average."""
-    row: dict[str, Any] = heartbeat.newest(cell.gpu) or {}
+    """The newest sample of the GPUs, on average. Raises RecordError."""
+    row = heartbeat.newest(cell.gpu, fields.reading) or {}
     parts = [
         f"{row[key]:.0f} {unit}"
         for key, unit in (
@@ -96,7 +111,7 @@ def _gpu(cell: CellDir) -> str:
             ("gpu/power_avg_w", "W"),
             ("gpu/temperature_avg_c", "°C"),
         )
-        if key in row
+        if row.get(key) is not None
     ]
     return " ".join(parts) or units.DASH
 

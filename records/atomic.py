@@ -48,8 +48,13 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Replace the file at `path` by `value` as indented JSON."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """Replace the file at `path` by `value` as indented JSON.
+
+    A byte of a file's name that is no UTF-8 appears as ?: no reader takes a half of a
+    character.
+    """
+    data = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    write_bytes(path, data.encode("utf-8", "replace"))
 
 
 def sync_directory(path: Path | str) -> None:

@@ -18,5 +18,5 @@ def spent(rows: Iterable[Row]) -> float:
         elif "seconds" in row:
             total += row["seconds"]
         elif row["attempt"] in starts:
-            total += row["time"] - starts[row["attempt"]]
+            total += max(row["time"] - starts[row["attempt"]], 0.0)  # set back
     return total

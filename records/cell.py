@@ -11,16 +11,29 @@ The state of a cell is a function of its files:
 Beside a summary nothing else counts: a failure or an attempt without an end is what
 a kill left of the clean-up (records/completion.py).
     new          nothing was started
+
+A file that is not what its writer writes makes the cell `damaged` (status_of).
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, TypeVar
 
-from records import checkpoints, completion
-from records.jsonl import Row, last_per_step, read_rows
-from records.layout import CellDir, RecordError, read_json, read_record
-from records.lease import Holder, is_held
+from records import checkpoints, completion, read
+from records.files import shown
+from records.columns import REAL, WHOLE, Series
+from records.jsonl import Row
+from records.layout import CellDir, RecordError
+from records.lease import Holder, is_held, skew
+
+DAMAGED = "damaged"
+Found = TypeVar("Found")
+TRAIN = {"attempt": WHOLE, "step": WHOLE, "loss": REAL, "lr": REAL, "grad_norm": REAL}
+TRAIN |= {"tokens": WHOLE, "time": REAL, "tokens_per_s": REAL, "mfu": REAL}
+TRAIN |= {"sparsity": REAL}
+EVAL = {"attempt": WHOLE, "step": WHOLE, "loss": REAL, "perplexity": REAL}
+EVAL |= {"bits_per_byte": REAL, "tokens": WHOLE, "time": REAL}
 
 
 @dataclass(frozen=True)
@@ -31,8 +44,8 @@ class CellRecord:
     run: dict[str, Any] | None
     attempts: tuple[Row, ...]
     facts: Row | None
-    train: tuple[Row, ...]
-    evals: tuple[Row, ...]
+    train: Series
+    evals: Series
     heads: tuple[Row, ...]
     summary: dict[str, Any] | None
     failure: dict[str, Any] | None
@@ -59,28 +72,46 @@ def read_cell(path: Path | str) -> CellRecord:
     """
     cell = CellDir(Path(path))
     status = read_status(cell)
-    run, summary = _optional(cell.run_json), _optional(cell.summary)
-    rows = _rows(cell.metrics)
-    train, evals = last_per_step(rows, "train"), last_per_step(rows, "eval")
-    heads = last_per_step(rows, "attention")
-    if summary is not None:
-        train = [row for row in train if row["step"] < summary["step"]]
-        evals = [row for row in evals if row["step"] <= summary["step"]]
-        heads = [row for row in heads if row["step"] <= summary["step"]]
-    facts = [row for row in rows if row.get("kind") == "facts"]
+    run = _optional(cell.run_json, read.trained)
+    summary = _optional(cell.summary, read.summary)
+    last = None if summary is None else summary["step"]
+    facts, train, evals, heads = _metrics(cell, last)
     return CellRecord(
         dir=cell,
         run=run,
         attempts=status.attempts,
-        facts=facts[-1] if facts else None,
-        train=tuple(train),
-        evals=tuple(evals),
-        heads=tuple(heads),
+        facts=facts,
+        train=train,
+        evals=evals,
+        heads=heads,
         summary=summary,
         failure=status.failure,
         holder=status.holder,
         state=status.state,
         reason=status.reason,
+    )
+
+
+def _metrics(
+    cell: CellDir, last: int | None
+) -> tuple[Row | None, Series, Series, tuple[Row, ...]]:
+    """The newest facts, and training, evaluations and heads up to the step `last`."""
+    facts, train, evals = None, Series("train", TRAIN), Series("eval", EVAL)
+    heads: dict[int, Row] = {}
+    for row in _each(cell.metrics, read.metrics):
+        if row["kind"] == "train":
+            train.add(row)
+        elif row["kind"] == "eval":
+            evals.add(row)
+        elif row["kind"] == "attention":
+            heads[row["step"]] = row
+        else:
+            facts = row
+    return (
+        facts,
+        train.settle(lambda step: last is None or step < last),
+        evals.settle(lambda step: last is None or step <= last),
+        tuple(heads[k] for k in sorted(heads) if last is None or k <= last),
     )
 
 
@@ -103,16 +134,18 @@ def read_status(cell: CellDir, hash_: str | None = None) -> CellStatus:
     Raises RecordError, with the advice to move the directory away, for a file
     that is damaged and for a summary that belongs to another identity.
     """
-    held = is_held(cell.lease)  # before the files: what it wrote last is then seen
-    attempts = tuple(_rows(cell.attempts))
-    failure = _optional(cell.failure, read_json)
-    summary = _optional(cell.summary)
+    held = _guarded(cell.lease, is_held)  # first: what it wrote last is then seen
+    attempts = tuple(_each(cell.attempts, read.attempts))
+    failure = _optional(cell.failure, read.failure)
+    summary = _optional(cell.summary, read.summary)
+    _optional(cell.slurm, read.job)
+    ahead = None if held else skew(cell.lease)
 
     def status(state: str, reason: str, left: tuple[str, ...] = ()) -> CellStatus:
-        return CellStatus(state, reason, held, attempts, failure, left)
+        note = f"; {ahead}" if ahead and state != "done" else ""
+        return CellStatus(state, shown(reason) + note, held, attempts, failure, left)
 
     if summary is not None:
-        _require(cell.summary, summary, hash=str, step=int)
         if hash_ is not None and summary["hash"] != hash_:
             raise RecordError(
                 cell.summary,
@@ -121,10 +154,6 @@ def read_status(cell: CellDir, hash_: str | None = None) -> CellStatus:
             )
         left = () if held else completion.leftovers(cell, summary, attempts)
         return status("done", f"done, {summary['step']} steps", left)
-    for row in attempts:
-        _require(cell.attempts, row, event=str, attempt=int)
-    if failure is not None:
-        _require(cell.failure, failure, attempt=int, error=str)
     if held:
         return status("running", f"running in {held}")
     starts = [row for row in attempts if row["event"] == "start"]
@@ -157,34 +186,43 @@ def _resumption(cell: CellDir) -> str:
     return f"begins anew: no checkpoint{' is intact' if damaged else ''}"
 
 
-def _optional(
-    path: Path, read: Callable[[Path], dict[str, Any]] = read_record
-) -> dict[str, Any] | None:
+def status_of(cell: CellDir, hash_: str | None = None) -> CellStatus:
+    """What `read_status` says, and of a damaged record the state `damaged`.
+
+    Such a cell is left alone, whatever else its files say.
+    """
     try:
-        return read(path)
+        return read_status(cell, hash_)
+    except RecordError as error:
+        return damaged(error)
+
+
+def damaged(error: RecordError) -> CellStatus:
+    """The state of a cell with a record that cannot be read."""
+    return CellStatus(DAMAGED, str(error), None, (), None)
+
+
+def _guarded(path: Path, reader: Callable[[Path], Found]) -> Found:
+    """What the reader finds; damage with the advice what to do about it."""
+    try:
+        return reader(path)
+    except RecordError as error:
+        away = f"; to run this cell again, move {path.parent} away"
+        raise RecordError(error.path, error.why + away) from None
+
+
+def _optional(path: Path, reader: Callable[[Path], Found]) -> Found | None:
+    try:
+        return _guarded(path, reader)
     except FileNotFoundError:
         return None
-    except RecordError as error:
-        raise _damaged(path, error.why) from None
 
 
-def _require(path: Path, record: Row, **kinds: type) -> None:
-    """Raise RecordError when a key is missing or its value of another kind."""
-    for key, kind in kinds.items():
-        if type(record.get(key)) is not kind:
-            found = repr(record[key]) if key in record else "absent"
-            raise _damaged(path, f"{key} is {found}, expected {kind.__name__}")
-
-
-def _damaged(path: Path, why: str) -> RecordError:
-    away = f"; to run this cell again, move {path.parent} away"
-    return RecordError(path, why + away)
-
-
-def _rows(path: Path) -> list[Row]:
+def _each(path: Path, reader: Callable[[Path], Iterable[Row]]) -> Iterator[Row]:
+    """The rows of a file, none where there is no file."""
+    rows = iter(_optional(path, reader) or ())
     try:
-        return read_rows(path)
+        while (row := _guarded(path, lambda _: next(rows, None))) is not None:
+            yield row
     except FileNotFoundError:
-        return []
-    except RecordError as error:
-        raise _damaged(path, error.why) from None
+        return

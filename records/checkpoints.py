@@ -5,22 +5,24 @@ steps. What it holds: gpt2/checkpoint.py.
 """
 
 import functools
+import re
 import zipfile
 from pathlib import Path
 
-PATTERN = "step-*.pt"
+NAME = re.compile(r"step-([0-9]{1,18})\.pt")
 DAMAGED = (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError)
 """What zipfile raises for a file that is cut or overwritten."""
 
 
 def found(directory: Path) -> list[Path]:
-    """The checkpoints, by step."""
-    return sorted(directory.glob(PATTERN))
+    """The checkpoints, by step; what is no file of such a name is none."""
+    named = [p for p in directory.glob("step-*.pt") if NAME.fullmatch(p.name)]
+    return sorted(filter(Path.is_file, named))
 
 
 def step_of(path: Path) -> int:
     """The completed steps that a checkpoint's name states."""
-    return int(path.stem.removeprefix("step-"))
+    return int(NAME.fullmatch(path.name)[1])
 
 
 def require_intact(path: Path) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from records import atomic, checkpoints
-from records.jsonl import Row, drop_torn, open_append, read_rows
-from records.layout import CellDir, read_record
+from records import atomic, checkpoints, read
+from records.jsonl import Row, drop_torn, open_append
+from records.layout import CellDir
 
 HALF = re.compile(r"\..+\.tmp")
 """What records.atomic and its like leave when they are killed."""
@@ -53,8 +53,8 @@ def settle(cell: CellDir, times: Mapping[str, float] | None = None) -> tuple[str
     interrupted and called again.
     Raises OSError, and RecordError for a summary or rows that cannot be read.
     """
-    summary = read_record(cell.summary)
-    attempts = read_rows(cell.attempts) if cell.attempts.exists() else []
+    summary = read.summary(cell.summary)
+    attempts = read.attempts(cell.attempts) if cell.attempts.exists() else []
     found = leftovers(cell, summary, attempts)
     atomic.sync_directory(cell.path)
     end = _missing_end(summary, attempts)

@@ -9,18 +9,12 @@ fields.
 from collections.abc import Mapping
 from typing import Any
 
+from records.fields import EVALUATION
 from records.jsonl import Row, open_append, read_rows
+from records.kinds import Unfit
 from records.layout import CellDir, RecordError
 
 SCHEMA = 1
-FIELDS = {
-    "name": str,
-    "kind": str,
-    "sha256": str,
-    "settings": dict,
-    "metrics": dict,
-    "model_sha256": str,
-}
 
 
 def append(cell: CellDir, row: Mapping[str, Any]) -> None:
@@ -34,20 +28,19 @@ def append(cell: CellDir, row: Mapping[str, Any]) -> None:
 def read(cell: CellDir) -> dict[str, Row]:
     """The last row of each name, {} where nothing was evaluated.
 
-    Raises RecordError for a file that is damaged, of a newer schema, or without
-    a field that readers need.
+    Raises RecordError for a file that is damaged or of a newer schema.
     """
     try:
-        rows = read_rows(cell.evaluations)
+        rows = read_rows(cell.evaluations, _row)
     except FileNotFoundError:
         return {}
-    for row in rows:
-        schema = row.get("schema")
-        if type(schema) is not int or not 1 <= schema <= SCHEMA:
-            why = f"has a row of schema {schema!r}, this code reads up to {SCHEMA}"
-            raise RecordError(cell.evaluations, why)
-        for name, kind in FIELDS.items():
-            if not isinstance(row.get(name), kind):
-                why = f"has a row whose {name} is {row.get(name)!r:.60}"
-                raise RecordError(cell.evaluations, f"{why}: move the file away")
+    except RecordError as error:
+        raise RecordError(error.path, f"{error.why}: move the file away") from None
     return {row["name"]: row for row in rows}
+
+
+def _row(row: Row) -> None:
+    """A row of a schema that this code knows."""
+    EVALUATION(row)
+    if row["schema"] > SCHEMA:
+        raise Unfit(f"is {row['schema']}, this code reads up to {SCHEMA}", "schema")

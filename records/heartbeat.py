@@ -7,13 +7,16 @@ device are all seen as a heartbeat that stops. Rows hold attempt, pid, time
 loss (nats/token, null before the first one is known) and memory_bytes.
 """
 
-import json
 import os
 import time
 from pathlib import Path
 from typing import Callable
 
+from records.fields import PROGRESS
+from records.files import RecordError, open_record, reading
 from records.jsonl import Appender, Row
+from records.kinds import Kind, Unfit
+from records.layout import parsed
 
 EVERY = 1.0
 """Least seconds between two rows of one phase."""
@@ -66,19 +69,27 @@ class Heartbeat:
         self.close()
 
 
-def newest(path: Path) -> Row | None:
-    """The last whole row, None where there is none."""
+def newest(path: Path, kind: Kind = PROGRESS) -> Row | None:
+    """The last whole row, None where there is none.
+
+    Raises RecordError for one that is not of its kind, and where no file is.
+    """
     try:
-        with open(path, "rb") as file:
+        with open_record(path) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-            lines = file.read().split(b"\n")[:-1]
+            lines = reading(path, file, 8192).split(b"\n")[:-1]
     except FileNotFoundError:
         return None
     for line in reversed(lines):
         try:
-            return json.loads(line)
+            row = parsed(line)
         except ValueError:  # torn by a kill, ended by the next attempt
             continue
+        try:
+            kind(row)
+        except Unfit as unfit:
+            raise RecordError(path, f"in its last row {unfit}") from None
+        return row
     return None
 
 

@@ -10,9 +10,11 @@ finite appear as NaN, Infinity, -Infinity (Python's JSON).
 import json
 import os
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, Iterator, Mapping
 
-from records.layout import RecordError
+from records.files import CHUNK, LONGEST, lines, open_record, reading
+from records.kinds import Kind, Unfit, integer, sound, told
+from records.layout import RecordError, parsed
 
 Row = dict[str, Any]
 
@@ -35,7 +37,7 @@ class Appender:
         What it took of the row is taken back, so that the rows before stay
         readable and others can follow.
         """
-        data = json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n"
+        data = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
         size = os.fstat(self._fd).st_size
         try:
             while data:  # a disk that is nearly full takes a part, then says why
@@ -73,44 +75,95 @@ def drop_torn(path: Path | str) -> None:
         os.truncate(path, data.rfind(b"\n") + 1)
 
 
-def read_rows(path: Path | str) -> list[Row]:
-    """Every row of the file, in order.
+class Reader:
+    """Makes rows of the lines of one file, taken in order; `kind` is what a row is.
 
-    A line that is not a JSON object is skipped when it is the last one or
-    when the row after it starts another attempt (its `attempt` is higher
-    than that of every row before); anywhere else it raises RecordError.
-    Raises FileNotFoundError.
+    A line that is not JSON was torn by a killed process: it is passed over when it is
+    the last one or when the row after it starts another attempt (its `attempt` is
+    higher than that of every row before). Anywhere else it is damage, and so is a row
+    that is not of its kind, wherever it stands.
     """
-    lines = Path(path).read_bytes().split(b"\n")
-    if lines[-1] == b"":
-        lines.pop()
-    rows: list[Row] = []
-    attempt, torn = 0, None
-    for number, line in enumerate(lines, start=1):
-        row = _parse(line)
-        if row is None:
-            if torn is not None:
-                raise RecordError(path, f"line {torn} is malformed")
-            torn = number
-            continue
-        starts = row.get("attempt", 0) > attempt
-        if torn is not None and not starts:
-            raise RecordError(
-                path, f"line {torn} is malformed and no new attempt follows it"
-            )
-        torn = None
-        attempt = max(attempt, row.get("attempt", 0))
-        rows.append(row)
-    return rows
+
+    def __init__(self, path: Path | str, kind: Kind = sound):
+        self.path, self._kind = path, kind
+        self._number, self._attempt, self._torn = 0, 0, 0
+
+    def row(self, line: bytes) -> Row | None:
+        """The next line's row, None for a torn one. Raises RecordError."""
+        self._number += 1
+        try:
+            row = parsed(line)
+        except ValueError:
+            if self._torn:
+                raise self._damaged(self._torn, "is malformed") from None
+            self._torn = self._number
+            return None
+        try:
+            if type(row) is not dict:
+                raise Unfit(f"is {told(row)}, expected an object")
+            self._kind(row)
+            attempt = row.get("attempt", 0)
+            NUMBER(attempt)
+        except Unfit as unfit:
+            raise self._damaged(self._number, str(unfit)) from None
+        if self._torn:
+            if attempt <= self._attempt:
+                why = "is malformed and no new attempt follows it"
+                raise self._damaged(self._torn, why)
+            self._torn = 0
+        self._attempt = max(attempt, self._attempt)
+        return row
+
+    def _damaged(self, number: int, why: str) -> RecordError:
+        between = " " if why.startswith("is ") else ": "
+        return RecordError(self.path, f"line {number}{between}{why}")
 
 
-def _parse(line: bytes) -> Row | None:
-    """The line's object, None when it is not one."""
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except ValueError:  # bad UTF-8 or bad JSON
-        return None
-    return row if isinstance(row, dict) else None
+NUMBER = integer(0)
+
+
+def rows(path: Path | str, kind: Kind = sound) -> Iterator[Row]:
+    """The rows of a file in order, one at a time.
+
+    Raises FileNotFoundError, and RecordError where Reader finds damage or no file is.
+    """
+    reader = Reader(path, kind)
+    for line in lines(path):
+        row = reader.row(line)
+        if row is not None:
+            yield row
+
+
+def read_rows(path: Path | str, kind: Kind = sound) -> list[Row]:
+    """Every row of the file, in order; raises what `rows` raises."""
+    return list(rows(path, kind))
+
+
+class Growing:
+    """The complete lines of a file that grows, each handed out once."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._offset, self._rest = 0, b""
+
+    def lines(self) -> Iterator[bytes]:
+        """What was completed since the last call; nothing while there is no file.
+
+        Raises RecordError.
+        """
+        try:
+            file = open_record(self.path)
+        except FileNotFoundError:
+            return
+        with file:
+            file.seek(self._offset)
+            while added := reading(self.path, file, CHUNK):
+                self._offset += len(added)
+                *whole, self._rest = (self._rest + added).split(b"\n")
+                if len(self._rest) > LONGEST:
+                    why = f"has a line longer than {LONGEST >> 20} MiB"
+                    raise RecordError(self.path, why)
+                yield from whole
 
 
 def last_per_step(rows: Iterable[Row], kind: str) -> list[Row]:

@@ -14,16 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from records.files import RecordError, read_bytes
+from records.kinds import Kind, Unfit, sound, told
+
 SCHEMA = 1
 """Version of run.json and summary.json, and with them of the whole directory."""
-
-
-class RecordError(ValueError):
-    """A record that cannot be read; the message names the file and the cause."""
-
-    def __init__(self, path: Path | str, why: str):
-        self.path, self.why = Path(path), why
-        super().__init__(f"{path}: {why}")
 
 
 @dataclass(frozen=True)
@@ -129,10 +124,47 @@ def cell_path(
     return Path(output) / study_label / step_id / f"seed-{seed}" / hash8
 
 
-def read_json(path: Path | str) -> dict[str, Any]:
-    """A JSON object; raises FileNotFoundError or RecordError."""
+def parsed(data: bytes) -> Any:
+    """The value that a piece of JSON holds; raises ValueError."""
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(data.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_json(path: Path | str, kind: Kind = sound) -> dict[str, Any]:
+    """A JSON object of that kind; raises FileNotFoundError or RecordError, which
+    names the field that is not.
+    """
+    return _of_kind(path, _object(path), kind)
+
+
+def read_record(path: Path | str, kind: Kind = sound) -> dict[str, Any]:
+    """A JSON record of a schema this code knows, and of that kind.
+
+    Raises FileNotFoundError, and RecordError for a file that is not a JSON
+    object, has no schema version, a newer one than SCHEMA, or a field that is not
+    what its kind says.
+    """
+    record = _object(path)
+    schema = record.get("schema")
+    if type(schema) is not int or schema < 1:
+        raise RecordError(path, f"has no schema version (schema={told(schema)})")
+    if schema > SCHEMA:
+        raise RecordError(
+            path,
+            f"has schema {told(schema)}, this code reads up to {SCHEMA}: it was written "
+            "by a newer version; update this checkout",
+        )
+    return _of_kind(path, record, kind)
+
+
+def _object(path: Path | str) -> dict[str, Any]:
+    """The object that a file holds, whatever is in it."""
+    try:
+        record = parsed(read_bytes(path))
+    except RecordError:
+        raise
     except ValueError as error:  # bad UTF-8 or bad JSON
         raise RecordError(path, f"is not JSON: {error}") from None
     if not isinstance(record, dict):
@@ -140,20 +172,9 @@ def read_json(path: Path | str) -> dict[str, Any]:
     return record
 
 
-def read_record(path: Path | str) -> dict[str, Any]:
-    """A JSON record of a schema this code knows.
-
-    Raises FileNotFoundError, and RecordError for a file that is not a JSON
-    object, has no schema version, or a newer one than SCHEMA.
-    """
-    record = read_json(path)
-    schema = record.get("schema")
-    if type(schema) is not int or schema < 1:
-        raise RecordError(path, f"has no schema version (schema={schema!r})")
-    if schema > SCHEMA:
-        raise RecordError(
-            path,
-            f"has schema {schema}, this code reads up to {SCHEMA}: it was written "
-            "by a newer version; update this checkout",
-        )
+def _of_kind(path: Path | str, record: dict[str, Any], kind: Kind) -> dict[str, Any]:
+    try:
+        kind(record)
+    except Unfit as unfit:
+        raise RecordError(path, str(unfit)) from None
     return record

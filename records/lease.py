@@ -22,6 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping
 
+from records.fields import LEASE
+from records.files import open_record, read_bytes
+from records.layout import read_json
+
 STALE = 60.0
 """Seconds without a heartbeat after which another host's lease is free."""
 BEAT = 1.0
@@ -154,19 +158,34 @@ class Lease:
 
 
 def is_held(path: Path | str) -> Holder | None:
-    """The process that holds the lease at `path`, None when it is free."""
+    """The process that holds the lease at `path`, None when it is free.
+
+    Raises RecordError for files that no lease writes.
+    """
     path = Path(path)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = open_record(path)
     except FileNotFoundError:
         return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _recorded(path)
-    finally:
-        os.close(fd)
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _recorded(path)
     return _holder_elsewhere(path)
+
+
+def skew(path: Path | str) -> str:
+    """What to say of a heartbeat of another host that lies in the future; "" of any
+    other. It is not young: how old it is, nobody can tell.
+    """
+    holder = _recorded(Path(path))
+    if holder.host == socket.gethostname() or holder.beat is None:
+        return ""
+    ahead = holder.beat - time.time()
+    if ahead < STALE:
+        return ""
+    return f"{holder} wrote the last heartbeat, and its clock is {ahead:.0f} s ahead"
 
 
 def _myself() -> dict[str, Any]:
@@ -177,29 +196,35 @@ def _beat_path(path: Path) -> Path:
     return path.with_name("heartbeat")
 
 
-def _load(path: Path) -> dict[str, Any]:
-    """The file's JSON object; {} while it does not exist or is being written."""
+def _load(path: Path) -> dict[str, Any] | None:
+    """The file's record; None where there is none, and while it is being written: an
+    acquisition empties the file first. Raises RecordError.
+    """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+        if not read_bytes(path).strip(b"\0"):  # zeros: what a power cut leaves
+            return None
+        return read_json(path, LEASE)
+    except FileNotFoundError:
+        return None
 
 
 def _recorded(path: Path) -> Holder:
     """Whom the files name; pid 0 in the instant before the holder wrote them."""
     lease, beat = _load(path), _load(_beat_path(path))
+    named = lease or beat or {}
     return Holder(
-        int(lease.get("pid", 0)),
-        str(lease.get("host", socket.gethostname())),
-        float(lease.get("time", time.time())),
-        beat.get("time"),
+        named.get("pid", 0),
+        named.get("host", socket.gethostname()),
+        named.get("time", time.time()),
+        beat and beat["time"],
     )
 
 
 def _holder_elsewhere(path: Path) -> Holder | None:
-    """A holder on another host whose heartbeat is young."""
+    """A holder on another host whose heartbeat is young: less than STALE seconds from
+    now, to either side, for clocks differ. One from the future holds nothing.
+    """
     holder = _recorded(path)
     if holder.host == socket.gethostname() or holder.beat is None:
         return None
-    return holder if time.time() - holder.beat < STALE else None
+    return holder if abs(time.time() - holder.beat) < STALE else None

@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from records import atomic
+from records.fields import COUNT, MOMENT
+from records.files import RecordError, read_bytes
+from records.kinds import Kind, Unfit, digest, integer, listed, mapped
+from records.kinds import matching, name, nullable, number, sound, text
+from records.layout import parsed
 
 SCHEMA = 2
 NAME = "dataset.json"
@@ -145,16 +150,16 @@ def read_manifest(path: Path | str) -> Manifest:
     path = Path(path)
     path = path if path.name == NAME else path / NAME
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+        raw = parsed(read_bytes(path))
+    except FileNotFoundError:
         raise MissingDataset(path) from None
-    except OSError as error:
-        raise ManifestError(path, str(error.strerror)) from error
+    except RecordError as error:
+        raise ManifestError(path, error.why) from None
     except ValueError as error:
         raise ManifestError(path, f"not JSON: {error}") from error
     schema = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
-    if schema not in range(1, SCHEMA + 1):
-        raise ManifestError(path, f"schema {schema}, expected 1 to {SCHEMA}")
+    if type(schema) is not int or not 1 <= schema <= SCHEMA:
+        raise ManifestError(path, f"schema {schema!r:.40}, expected 1 to {SCHEMA}")
     if schema == 1:
         raw = {"tokenizer_sha256": None, "origin": None, **raw}
     facts = _exactly(path, "manifest", raw, Manifest)
@@ -181,20 +186,24 @@ def _split(path: Path, name: str, raw: Any) -> Split:
     return Split(**facts)
 
 
-# JSON's type of each field, other than plain strings.
-_KINDS: dict[str, tuple[type, ...]] = {
-    "vocab_size": (int,),
-    "splits": (dict,),
-    "unigram_nats": (float, int, type(None)),
-    "bigram_nats": (float, int, type(None)),
-    "created": (float, int),
-    "tokenizer_sha256": (str, type(None)),
-    "origin": (str, type(None)),
-    "schema": (int,),
-    "files": (list,),
-    "tokens": (int,),
-    "documents": (int,),
-    "bytes": (int,),
+KINDS: dict[str, Kind] = {
+    "corpus": name,
+    "tokenizer": name,
+    "vocab_size": integer(1),
+    "dtype": matching("<u[24]|uint16|uint32", "<u2 or <u4"),
+    "splits": mapped(sound),
+    "unigram_nats": nullable(number(0)),
+    "bigram_nats": nullable(number(0)),
+    "created": MOMENT,
+    "tokenizer_sha256": nullable(digest),
+    "origin": nullable(text),
+    "schema": integer(1, SCHEMA),
+    "files": listed(text),
+    "tokens": COUNT,
+    "documents": COUNT,
+    "bytes": COUNT,
+    "sha256": digest,
+    "source_sha256": digest,
 }
 
 
@@ -204,9 +213,9 @@ def _exactly(path: Path, what: str, raw: Any, cls: type) -> dict[str, Any]:
     if not isinstance(raw, dict) or set(raw) != expected:
         found = sorted(raw) if isinstance(raw, dict) else type(raw).__name__
         raise ManifestError(path, f"{what} has {found}, expected {sorted(expected)}")
-    for name, value in raw.items():
-        kinds = _KINDS.get(name, (str,))
-        if type(value) not in kinds:
-            wanted = " or ".join(kind.__name__ for kind in kinds)
-            raise ManifestError(path, f"{what}: {name} is {value!r:.60}, not {wanted}")
+    for field, value in raw.items():
+        try:
+            KINDS[field](value)
+        except Unfit as unfit:
+            raise ManifestError(path, f"{what}: {unfit.within(field)}") from None
     return dict(raw)

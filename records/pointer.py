@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Iterable
 
 from records import atomic
+from records.fields import REUSED
 from records.layout import SCHEMA, CellDir, RecordError, read_record
 
 NAME = "reused.json"
@@ -32,26 +33,26 @@ class Place:
 def follow(own: CellDir) -> Place:
     """The cell's own directory, or where its pointer leads when it has no run.
 
-    Raises RecordError when there is no finished run there any more.
+    Raises RecordError for a damaged pointer, and when there is no finished run there
+    any more.
     """
     path = own.path / NAME
     try:
-        pointer = read_record(path)
+        pointer = read_record(path, REUSED)
     except FileNotFoundError:
         return Place(own)
-    if own.summary.exists():
+    except RecordError as error:
+        raise RecordError(path, f"{error.why}: remove {own.path}") from None
+    if os.path.exists(own.summary):
         return Place(own)
-    run, changes = pointer.get("run"), pointer.get("changes")
-    if not isinstance(run, str) or not isinstance(changes, list):
-        raise RecordError(path, f"names no run: remove {own.path}")
-    there = CellDir(Path(os.path.normpath(own.path.resolve() / run)))
-    if not there.summary.exists():
+    there = CellDir(Path(os.path.normpath(own.path.resolve() / pointer["run"])))
+    if not os.path.exists(there.summary):  # a path that cannot be is none, either
         raise RecordError(
             path,
             f"points to {there.path}, where no finished run is any more: bring it "
             f"back, or remove {own.path} to train the cell here",
         )
-    return Place(there, tuple(changes))
+    return Place(there, tuple(pointer["changes"]))
 
 
 def point(own: CellDir, run: CellDir, changes: Iterable[str]) -> None:

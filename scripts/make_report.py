@@ -17,6 +17,7 @@ sys.path[0] = str(ROOT)
 from gpt2.settings import run_settings  # noqa: E402
 from matrix.report import ReportError, render_terminal, write  # noqa: E402
 from matrix.run import main as run_matrix  # noqa: E402
+from records.files import shown  # noqa: E402
 
 
 def main(arguments: list[str]) -> int:
@@ -32,7 +33,8 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     print(render_terminal(paths.report))
-    print(f"{paths.markdown}\n{paths.html}\n{paths.csv}")
+    for path in (paths.markdown, paths.html, paths.csv):
+        print(shown(path))
     return 0
 
 

@@ -20,10 +20,12 @@ from gpt2.data.frames import HEAD, START
 from gpt2.data.journal import STREAM, Journal
 from gpt2.data.loader import TokenStream, TrainWindows
 from gpt2.settings import DataSettings, RunSettings
+from records.kinds import fields, name, nullable
 from records.layout import read_json
 from records.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parents[2]
+REVISION = fields({"revision": nullable(name)})
 PYTHON = (sys.executable, "-P", "-B")
 CHILD = "import sys; sys.path.insert(0, {!r}); "
 CHILD += "from gpt2.data.feeder import main; main()"
@@ -111,7 +113,7 @@ class LiveWindows:
         self._first = self._end = seen["train"]
         task = {
             "settings": asdict(self.settings),
-            "revision": read_json(self.directory / STREAM)["revision"],
+            "revision": read_json(self.directory / STREAM, REVISION)["revision"],
             "source": self.manifest.source_sha256,
             "directory": str(self.directory),
             "seed": self.seed,

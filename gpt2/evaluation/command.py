@@ -17,9 +17,10 @@ from gpt2.generate import GenerateError, Trained, load
 from kconf import config_py
 from kconf.syntax import ConfigError
 from records import evaluations, pointer, provenance
+from records import read as records
 from records.cell import read_status
 from records.extras import installing
-from records.layout import CellDir, RecordError, read_record
+from records.layout import CellDir, RecordError
 
 LOWER, DONE = "lower", "done"
 # What a user can cause and mend.
@@ -72,7 +73,7 @@ class Evaluator:
     def missing(self, cell: CellDir) -> bool:
         """Whether a finished run lacks a row that this evaluation would write."""
         done, wanted = evaluations.read(cell), self.expected(cell)
-        weights = read_record(cell.summary)["model_sha256"]
+        weights = records.summary(cell.summary).get("model_sha256")
         return any(
             name not in done
             or done[name]["model_sha256"] != weights
@@ -109,7 +110,7 @@ class Evaluator:
         Raises what EXPECTED lists.
         """
         trained, cell = load(directory, self.wanted.kind), CellDir(directory)
-        weights = read_record(cell.summary)["model_sha256"]
+        weights = records.summary(cell.summary).get("model_sha256")
         for measure in (self._text, self._tasks):
             began = time.time()
             for row in measure(trained):
@@ -199,24 +200,31 @@ def evaluate_study(wanted: Wanted, study: Path, say: Say = print) -> int:
     study trained, where it lies: that is where a report reads its rows.
 
     A run that cannot be evaluated does not stop the others; 1 when there was one.
-    Raises EvaluationError where no run has finished, RecordError for a pointer to a
-    run that is gone.
+    Neither does one whose records are damaged. Raises EvaluationError where no run
+    has finished.
     """
     found = _cells(study)
-    finished = {
-        path: there for path, there in found.items() if read_status(there).state == DONE
-    }
+    evaluator = Evaluator(wanted, say)
+    finished, left, failed = {}, [], 0
+    for path in found:
+        try:
+            there = pointer.follow(CellDir(path)).dir
+            if read_status(there).state == DONE:
+                finished[path] = there
+                left += [path] if evaluator.missing(there) else []
+        except EXPECTED as error:
+            finished.pop(path, None)
+            failed += 1
+            say(f"{path.relative_to(study).as_posix()}: error: {error}")
     if not finished:
         raise EvaluationError(
             f"STUDY={study}: none of {len(found)} runs is finished (OUTPUT_DIR/STUDY)"
         )
-    evaluator = Evaluator(wanted, say)
-    left = [path for path, there in finished.items() if evaluator.missing(there)]
     say(
         f"{study}: {len(left)} runs to evaluate, {len(finished) - len(left)} are "
         f"evaluated already, {len(found) - len(finished)} not finished"
     )
-    failed, began = 0, time.monotonic()
+    began = time.monotonic()
     for number, path in enumerate(left, start=1):
         name, there = path.relative_to(study).as_posix(), finished[path].path
         name += "" if there == path else f" (reused from {there})"
@@ -231,8 +239,8 @@ def evaluate_study(wanted: Wanted, study: Path, say: Say = print) -> int:
     return 1 if failed else 0
 
 
-def _cells(study: Path) -> dict[Path, CellDir]:
-    """Every cell's own directory and where its run lies. Raises RecordError."""
+def _cells(study: Path) -> list[Path]:
+    """Every cell's own directory."""
     names = ("config.py", pointer.NAME)
     own = {path.parent for name in names for path in study.glob(f"*/seed-*/*/{name}")}
-    return {path: pointer.follow(CellDir(path)).dir for path in sorted(own)}
+    return sorted(own)

@@ -28,8 +28,9 @@ from gpt2.model import GPT
 from gpt2.settings import ModelSettings
 from kconf import config_py
 from kconf.bind import SettingsError, build
+from records import read
 from records.extras import installing
-from records.layout import CellDir, read_record
+from records.layout import CellDir
 
 FORMAT, VERSION = "kablate", 1
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -62,7 +63,7 @@ def of_run(directory: Path) -> tuple[Trained, dict[str, Any]]:
     Raises what gpt2.generate.load raises.
     """
     trained, cell = generate.load(directory, "cpu"), CellDir(directory)
-    config, record = config_py.read(cell.config_py), read_record(cell.run_json)
+    config, record = config_py.read(cell.config_py), read.trained(cell.run_json)
     inside = sorted(set(config.values) - config.operational)
     symbols = {name: config.values[name] for name in inside}
     identity = {"study", "step", "seed", "hash"} & set(record["cell"])

@@ -5,7 +5,7 @@ never compared: a row's ratio to its anchor is, each taken in its own rounds.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,11 +66,17 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
     return found
 
 
-def pick(folder: Path, a: Path | None, b: Path | None) -> tuple[Path, Path]:
+def pick(
+    folder: Path,
+    a: Path | None,
+    b: Path | None,
+    say: Callable[[str], object] = print,
+) -> tuple[Path, Path]:
     """(before, after): b or the last record; a or the last one before b of the same
-    GPU that shares a row with it. Raises RecordError where there is none.
+    GPU that shares a row with it; `say` names damaged records. Raises RecordError where
+    there is none.
     """
-    known = list(records(folder))
+    known = list(records(folder, say))
     if b is None:
         if not known:
             raise RecordError(folder, "no record of make bench yet")
@@ -78,6 +84,8 @@ def pick(folder: Path, a: Path | None, b: Path | None) -> tuple[Path, Path]:
     after = load(b)
     if a is not None:
         return a, b
+    if not after["calls"]:
+        raise RecordError(b, "calls is empty")
     began, rows = after["calls"][0]["began"], set(map(key, after["rows"]))
     for path, content in reversed(known):
         if path.resolve() == b.resolve() or content["calls"][0]["began"] >= began:

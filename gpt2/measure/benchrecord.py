@@ -11,17 +11,52 @@ import math
 import re
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from records import atomic
-from records.layout import RecordError
+from records.fields import COUNT, MOMENT, RATE
+from records.kinds import Unfit, fields, flag, listed, name, nullable, number, text
+from records.layout import RecordError, read_json
 
 SCHEMA = 2
 PARTS = ("attention", "training")
-ROW = ("part", "group", "name", "ms_rounds", "anchor_rounds")
+TIME = number(1e-9, 1e12)
+"""Milliseconds, and ratios of them."""
+NAMES = {"part": name, "group": name, "name": name, "anchor": name}
+MEASURED = {"ms": TIME, "ratio": TIME, "error": number(0, 1e12)}
+ROUNDS = {"ms_rounds": listed(TIME), "anchor_rounds": listed(TIME)}
+ROW = fields(
+    {**NAMES, **MEASURED, **ROUNDS},
+    {
+        "call": COUNT,
+        "context": COUNT,
+        "tokens": COUNT,
+        "peak_bytes": nullable(COUNT),
+        "of_flops": nullable(RATE),
+        "mfu": nullable(RATE),
+        "first_loss": number(),
+        "last_loss": number(),
+        "shape": fields(dict.fromkeys("BTHD", COUNT)),
+        "beside": nullable(name),
+    },
+)
+CALL = fields(
+    {"command": text, "part": name, "began": MOMENT, "complete": flag}, {"about": text}
+)
+BENCH = fields(
+    {
+        "date": name,
+        "device": fields({"kind": name, "name": name}),
+        "torch": name,
+        "triton": nullable(name),
+        "commit": nullable(name),
+        "calls": listed(CALL),
+        "rows": listed(ROW),
+    }
+)
 # Of a GPU's name: vendors, families, and what the memory is.
 DROPPED = r"nvidia|amd|radeon|geforce|instinct|tesla|pro|generation|graphics"
 MEMORY = r"\d+gb|hbm\w*|sxm\d*"
@@ -137,28 +172,37 @@ def unfinished(content: dict[str, Any]) -> list[str]:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A record's content; RecordError for another schema or a row that lacks a field."""
+    """A record's content. Raises RecordError for another schema, for a field that is
+    not what its kind says and for a file that is not there.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecordError(path, str(error)) from error
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != SCHEMA:
-        raise RecordError(
-            path, f"schema {schema}, not {SCHEMA}: no record of make bench"
-        )
-    for row in content["rows"]:
-        if missing := [name for name in ROW if name not in row]:
-            raise RecordError(path, f"a row lacks {', '.join(missing)}")
+        content = read_json(path)
+    except FileNotFoundError:
+        raise RecordError(path, "is not there") from None
+    if content.get("schema") != SCHEMA or "calls" not in content:
+        why = f"schema {content.get('schema')}, not {SCHEMA}: no record of make bench"
+        raise RecordError(path, why)
+    try:
+        BENCH(content)
+    except Unfit as unfit:
+        raise RecordError(path, str(unfit)) from None
     return content
 
 
-def records(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Those of make bench in a folder, oldest first."""
+def records(
+    folder: Path, say: Callable[[str], object]
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Those of make bench in a folder, oldest first; `say` names the damaged ones."""
     found = []
-    for path in folder.glob("*.json"):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("schema") == SCHEMA and content.get("calls"):
-            found.append((content["calls"][0]["began"], path.name, path, content))
+    for path in sorted(folder.glob("*.json")):
+        try:
+            content = read_json(path)
+            if content.get("schema") != SCHEMA or not content.get("calls"):
+                continue  # of another command
+            content = load(path)
+        except (FileNotFoundError, RecordError) as error:
+            say(f"left out, {error}")
+            continue
+        found.append((content["calls"][0]["began"], path.name, path, content))
     for *_, path, content in sorted(found, key=lambda entry: entry[:2]):
         yield path, content

@@ -5,7 +5,7 @@ them, and is read from their metrics.jsonl: medians of tokens/s over log interva
 after warm-up. The corpus is synthetic.
 """
 
-import json
+import hashlib
 import os
 import signal
 import statistics
@@ -21,8 +21,8 @@ from gpt2.data.prepare import prepare
 from gpt2.settings import run_settings
 from kconf import config_py
 from kconf.strict import Resolved
-from records import atomic
-from records.jsonl import last_per_step, read_rows
+from records import atomic, read
+from records.jsonl import last_per_step
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL = 0.1
@@ -89,7 +89,8 @@ class Bench:
         directory.mkdir()
         values = self.resolve(**self._symbols(len(gpus), steps)).values
         config_py.write(directory / "config.py", values, self.operational)
-        record = {"schema": 1, "cell": {"hash": name}}
+        hash_ = hashlib.sha256(name.encode()).hexdigest()
+        record = {"schema": 1, "cell": {"hash": hash_}}
         atomic.write_json(directory / "run.json", record)
         command = [sys.executable, str(ROOT / "gpt2" / "torchrun.py"), "--standalone"]
         command += ["--local-addr", "127.0.0.1", "--nproc-per-node", str(len(gpus))]
@@ -126,7 +127,7 @@ class Running:
     def rates(self) -> list[float]:
         """tokens/s of every log interval so far that was timed as a whole."""
         path = self.directory / METRICS
-        found = last_per_step(read_rows(path), "train") if path.exists() else []
+        found = last_per_step(read.metrics(path), "train") if path.exists() else []
         whole = [row for row in found if row["step"] > WARMUP + INTERVAL]
         return [row["tokens_per_s"] for row in whole]
 
@@ -144,7 +145,7 @@ class Running:
             self._look_at_the_time()
         if self.process.returncode != 0:
             raise self._unfinished("failed")
-        return json.loads((self.directory / "summary.json").read_text())
+        return read.summary(self.directory / "summary.json")
 
     def stop(self) -> None:
         """Ask for the end and wait for it."""
@@ -167,7 +168,7 @@ def measure(
     """Everything as a record. groups: GPUs of each of two cells, 0 for none."""
     rows = scaling(bench, ranks, steps)
     side = side_by_side(bench, groups, SIDE_INTERVALS) if groups else []
-    facts = last_per_step(read_rows(bench.cells[0].directory / METRICS), "facts")[0]
+    facts = last_per_step(read.metrics(bench.cells[0].directory / METRICS), "facts")[0]
     return {
         "schema": 1,
         "kind": "scaling",

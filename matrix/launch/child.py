@@ -16,7 +16,7 @@ from matrix.launch import prepare, watchdog
 from matrix.place import Slot
 from matrix.plan import Cell
 from records import atomic
-from records.cell import read_status
+from records.cell import DAMAGED, status_of
 from records.layout import SCHEMA, CellDir
 
 HELD = 75
@@ -28,8 +28,8 @@ STOP_SIGNALS = {-signal.SIGINT, -signal.SIGTERM}
 class Outcome:
     """How a cell's process ended, and why.
 
-    done, failed, diverged, held (by another process), stopped (asked to), or hung
-    (killed by the watchdog).
+    done, failed, diverged, held (by another process), stopped (asked to), hung
+    (killed by the watchdog), or damaged (a record that cannot be read).
     """
 
     kind: str
@@ -64,9 +64,11 @@ class Child:
         code = self.process.poll()
         if code is None:
             return None
-        status = read_status(self.cell.dir, self.cell.hash)
+        status = status_of(self.cell.dir, self.cell.hash)
         if status.state == "done":
             return Outcome("done")
+        if status.state == DAMAGED:
+            return Outcome(DAMAGED, status.reason)
         if code == HELD:
             return Outcome("held", str(status.holder or "another process"))
         if code in STOPPED or code in STOP_SIGNALS or (stopping and code < 0):
@@ -112,9 +114,11 @@ def write_failure(cell: CellDir, code: int | None, error: str) -> str:
     Without the file the cell counts as interrupted, and runs again either way. A done
     cell gets none: what happened behind its summary is no failure.
     """
-    status = read_status(cell)
+    status = status_of(cell)
     if status.state == "done":
         return ""
+    if status.state == DAMAGED:
+        return f" ({status.reason})"
     try:
         atomic.write_json(
             cell.failure,

@@ -15,7 +15,7 @@ from matrix.launch.child import Outcome
 from matrix.launch.local import Display
 from matrix.launch.tail import Tail
 from matrix.plan import Cell, Plan
-from records.layout import read_record
+from records import read
 
 EVERY = 60.0
 """Seconds between the progress lines of a running cell without a terminal."""
@@ -25,7 +25,7 @@ def final_loss(cell: Cell) -> float | None:
     """The final evaluation's loss of a finished cell, else None."""
     if not cell.dir.summary.exists():
         return None
-    return read_record(cell.dir.summary)["final_eval"]["loss"]
+    return read.summary(cell.dir.summary).get("final_eval", {}).get("loss")
 
 
 def verdict(cell: Cell, outcome: Outcome, seconds: float) -> str:

@@ -19,7 +19,8 @@ from matrix.launch.child import Outcome, log_tail, stamp, write_failure
 from matrix.launch.launcher import Launcher, Work
 from matrix.place import Slot
 from matrix.plan import Cell, Plan
-from records.cell import read_status
+from records.cell import DAMAGED, status_of
+from records.layout import RecordError
 
 POLL = 0.05
 RECHECK = 0.5
@@ -102,7 +103,8 @@ class Runner:
         if self._signal:
             return 128 + self._signal
         bad = [o for o in self.outcomes.values() if o.kind != "done"]
-        left = [cell for cell in self.plan.cells if cell.state == "diverged"]
+        never = ("diverged", DAMAGED)
+        left = [cell for cell in self.plan.cells if cell.state in never]
         undone = [cell for cell in left if cell.hash not in self.outcomes]
         return 1 if bad or undone or self._open else 0
 
@@ -205,7 +207,7 @@ class Runner:
         for cell, due in list(self._waiting.values()):
             if time.monotonic() < due:
                 continue
-            holder = read_status(cell.dir, cell.hash).holder
+            holder = status_of(cell.dir, cell.hash).holder
             seconds = self._watchdog.still(cell.dir) if holder else None
             why = watchdog.describe(cell.dir, seconds) if seconds else ""
             killed = watchdog.kill_elsewhere(cell.dir, holder, why) if why else ""
@@ -221,7 +223,11 @@ class Runner:
     def _fill(self) -> None:
         """Start cells while there are slots; look at each one's state first."""
         while self._queue and len(self._children) < self.plan.jobs:
-            work = self.launcher.adopt(self._queue[0])
+            try:
+                work = self.launcher.adopt(self._queue[0])
+            except RecordError as error:
+                self._leave_alone(self._queue.popleft(), str(error))
+                continue
             if work is not None:
                 self._queue.popleft()
                 self._follow(work, [])
@@ -238,8 +244,10 @@ class Runner:
 
     def _settled(self, cell: Cell) -> bool:
         """Whether a cell needs no start: done, running or failed elsewhere."""
-        status = read_status(cell.dir, cell.hash)
-        if status.state == "done":
+        status = status_of(cell.dir, cell.hash)
+        if status.state == DAMAGED:
+            self._leave_alone(cell, status.reason)
+        elif status.state == "done":
             self._ended(cell, Outcome("done", "elsewhere"), 0.0)
         elif status.state == "running":
             self._wait(cell, str(status.holder))
@@ -255,10 +263,17 @@ class Runner:
         self._watchdog.forget(cell.dir)
         try:
             work, argv = self.launcher.start(cell, slot)
+        except RecordError as error:
+            self._leave_alone(cell, str(error))
+            return
         except OSError as error:  # a full disk ends this cell, not the others
             self._ended(cell, Outcome("failed", f"cannot be started: {error}"), 0.0)
             return
         self._follow(work, argv)
+
+    def _leave_alone(self, cell: Cell, why: str) -> None:
+        """A cell with a damaged record is not started: nothing of it is overwritten."""
+        self._ended(cell, Outcome(DAMAGED, why), 0.0)
 
     def _follow(self, work: Work, argv: list[str]) -> None:
         self._children.append(work)

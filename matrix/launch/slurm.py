@@ -20,9 +20,9 @@ from matrix.launch import jobscript, prepare, watchdog
 from matrix.launch.child import HELD, Outcome, write_failure
 from matrix.place import PlaceError, Slot
 from matrix.plan import Cell, Plan
-from records import atomic
-from records.cell import CellStatus, read_status
-from records.layout import SCHEMA, read_record
+from records import atomic, read
+from records.cell import DAMAGED, CellStatus, status_of
+from records.layout import SCHEMA
 
 INTERVAL = 2.0
 """Seconds between two questions about a job; more when there are many."""
@@ -72,7 +72,7 @@ class Job:
         self._due, self._over = 0.0, float("inf")
         self._state: str | None = None
         self._end = float("inf")
-        self._failed = _failure_time(read_status(self.cell.dir, self.cell.hash))
+        self._failed = _failure_time(status_of(self.cell.dir, self.cell.hash))
 
     def outcome(self, stopping: bool) -> Outcome | None:
         """None while the job is queued or runs."""
@@ -84,9 +84,11 @@ class Job:
             self.terminate()
         seen = self.launcher.look(self.id)
         self._state = seen.state if seen is not None else None
-        status = read_status(self.cell.dir, self.cell.hash)
+        status = status_of(self.cell.dir, self.cell.hash)
         if status.state == "done":
             return Outcome("done")
+        if status.state == DAMAGED:
+            return Outcome(DAMAGED, f"job {self.id}: {status.reason}")
         if seen is None or not seen.over:
             return None
         self._over = min(self._over, time.monotonic())
@@ -157,11 +159,15 @@ class Slurm:
         return list(cells)
 
     def adopt(self, cell: Cell) -> Job | None:
-        """The job that an earlier `make` submitted, if it is still to come or runs."""
+        """The job that an earlier `make` submitted, if it is still to come or runs.
+
+        Raises RecordError for a slurm.json that names none.
+        """
         path = cell.dir.slurm
-        if not path.exists():
+        try:
+            id_ = read.job(path)["job"]
+        except FileNotFoundError:
             return None
-        id_ = str(read_record(path)["job"])
         seen = self.look(id_)
         if seen is None:
             raise PlaceError(f"{path}: job {id_} may run, and Slurm does not answer")

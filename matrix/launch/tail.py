@@ -1,40 +1,38 @@
 """Following metrics.jsonl while a cell runs, for the display only."""
 
-import json
 from pathlib import Path
-from typing import Any
+
+from records import fields
+from records.jsonl import Growing, Reader, Row
+from records.layout import RecordError
 
 
 class Tail:
     """The newest facts, train and eval rows of a growing file.
 
-    A line is looked at once it is complete; one that is not JSON is left to
-    records.jsonl, which reads the file when it counts.
+    A line is looked at once it is complete. `damage` says what is wrong with a row
+    that is none; the rows before it stand, and nothing after it is read.
     """
 
     def __init__(self, path: Path):
-        self.path = path
-        self._offset = 0
-        self._rest = b""
-        self._rows: dict[str, dict[str, Any]] = {}
+        self.damage: RecordError | None = None
+        self._lines = Growing(path)
+        self._reader = Reader(path, fields.metric)
+        self._rows: dict[str, Row] = {}
 
     def poll(self) -> None:
         """Read what was added since the last call."""
-        if not self.path.exists():
+        if self.damage:
             return
-        with open(self.path, "rb") as file:
-            file.seek(self._offset)
-            added = file.read()
-        self._offset += len(added)
-        *lines, self._rest = (self._rest + added).split(b"\n")
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            self._rows[row["kind"]] = row
+        try:
+            for line in self._lines.lines():
+                row = self._reader.row(line)
+                if row is not None:
+                    self._rows[row["kind"]] = row
+        except RecordError as error:
+            self.damage = error
 
-    def row(self, kind: str) -> dict[str, Any]:
+    def row(self, kind: str) -> Row:
         """The newest row of this kind, {} before the first."""
         return self._rows.get(kind, {})
 

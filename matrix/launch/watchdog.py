@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from records import heartbeat
-from records.layout import CellDir
+from records.layout import CellDir, RecordError
 from records.lease import Holder
 
 DUMP = 5.0
@@ -48,8 +48,13 @@ class Watchdog:
 
 def describe(cell: CellDir, seconds: float) -> str:
     """Where a cell was when its heartbeat stopped, `seconds` ago."""
-    row = heartbeat.newest(cell.progress()) or {}
-    where = f"{row['phase']} at step {row['step']}" if row else "before its first beat"
+    try:
+        row = heartbeat.newest(cell.progress()) or {}
+        where = (
+            f"{row['phase']} at step {row['step']}" if row else "before its first beat"
+        )
+    except RecordError as error:
+        where = str(error)
     return (
         f"no heartbeat for {seconds:.0f} s (CONFIG_WATCHDOG_SECONDS), {where}; "
         f"the stacks are in {cell.stacks}"
@@ -119,7 +124,10 @@ def _pids(cell: CellDir) -> list[int]:
     """The processes that the heartbeats of all ranks name."""
     found = []
     for path in sorted(cell.path.glob(cell.progress(0).name.replace("0", "*"))):
-        row = heartbeat.newest(path)
+        try:
+            row = heartbeat.newest(path)
+        except RecordError:  # names nobody; the lease names rank 0
+            continue
         found += [row["pid"]] if row else []
     return found
 

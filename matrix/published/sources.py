@@ -1,5 +1,6 @@
 """Where published runs are read from: run directories, W&B's files, W&B's server."""
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Iterator
@@ -13,9 +14,8 @@ from matrix.trackers.content import flatten_summary
 from matrix.trackers.feed import FOLDER
 from matrix.trackers.session import state
 from matrix.trackers.sink import TrackerError, require_extra
-from records import pointer
-from records.jsonl import read_rows
-from records.layout import CellDir, RecordError, read_record
+from records import pointer, read
+from records.layout import CellDir, RecordError
 
 SOURCES = ("wandb", "offline", "local")
 
@@ -82,13 +82,22 @@ def directory(query: Query) -> Path:
 def _each(
     query: Query, read: Callable[[Path], PublishedRun | None]
 ) -> Iterator[PublishedRun]:
-    """The runs below a study, or below every study of the results directory."""
+    """The runs below a study, or below every study of the results directory; one whose
+    records are damaged is named and left out.
+    """
     place = directory(query)
     if not place.is_dir():
         raise PublishedError(f"{place}: no such directory")
     depth = "*/seed-*/*" if query.study else "*/*/seed-*/*"
     for path in sorted(place.glob(depth)):
-        if HASH_DIR.match(path.name) and (run := read(path)) is not None:
+        if not HASH_DIR.match(path.name):
+            continue
+        try:
+            run = read(path)
+        except RecordError as error:
+            print(f"left out, damaged: {error}", file=sys.stderr)
+            continue
+        if run is not None:
             yield run
 
 
@@ -99,11 +108,11 @@ def local(path: Path) -> PublishedRun | None:
     about = describe(path)
     if about is None:
         return None
-    history = [flatten(row) for row in read_rows(cell.metrics)]
+    history = [flatten(row) for row in read.metrics(cell.metrics)]
     if cell.gpu.exists():
-        history += [flatten_gpu(row) for row in read_rows(cell.gpu)]
+        history += [flatten_gpu(row) for row in read.samples(cell.gpu)]
     if cell.summary.exists():
-        history.append(flatten_summary(read_record(cell.summary)))
+        history.append(flatten_summary(read.summary(cell.summary)))
     return PublishedRun(
         id=about.id,
         name=about.name,

@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "matrix.trackers.mirror")
 PATIENCE = 3.0
 """Seconds of waiting that need no explanation."""
+KEPT = ("id", "url", "rows", "tags")
+"""What stays in a note when a mirror dies."""
 LATER = "`make sync` uploads what is missing"
 
 
@@ -118,7 +120,7 @@ class Beside:
 
     def _mirrored(self) -> list[str]:
         """How many cells the tracker has of this `make`, and where."""
-        notes = [state(path, self.target.tracker) for path in sorted(self._open)]
+        notes = [self._state(path) for path in sorted(self._open)]
         sent = [each for each in notes if each.get("state") in (CURRENT, OPEN)]
         if not sent:
             return []
@@ -132,10 +134,18 @@ class Beside:
 
     def _lost(self, why: str) -> str:
         for path in sorted(self._open):
-            known = state(path, self.target.tracker)
+            known = self._state(path)
             if known.get("state") != CURRENT:
-                note(path, self.target, **known | {"state": FAILED, "error": why})
+                kept = {key: known[key] for key in KEPT if key in known}
+                note(path, self.target, **kept, state=FAILED, error=why)
         return self._sentence(why)
+
+    def _state(self, path: Path) -> dict:
+        """What the mirror noted of a cell; nothing where that cannot be read."""
+        try:
+            return state(path, self.target.tracker)
+        except RecordError:  # `make sync` says so, cell by cell
+            return {}
 
     def _next(self) -> dict | None:
         try:

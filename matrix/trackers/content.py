@@ -7,15 +7,17 @@ docs/tracker.md lists the names.
 
 import hashlib
 import math
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Mapping
 
-from kconf import config_py
+from matrix import whole
 from records.cell import CellRecord, read_cell
 
 Numbers = dict[str, Any]
+NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{0,99})?([eE][-+]?[0-9]{1,3})?")
 COUNTERS = ("kind", "attempt", "step")
 NOT_FINAL = ("schema", "attempts", "hash", "threads", "torch", "python", "time")
 
@@ -46,7 +48,8 @@ def describe(path: Path) -> Description | None:
     starts = [row for row in record.attempts if row["event"] == "start"]
     if record.run is None or record.facts is None or not starts:
         return None
-    cell, here = record.run["cell"], starts[-1].get("host") == socket.gethostname()
+    run = whole.run_of(record.dir)
+    cell, here = run["cell"], starts[-1].get("host") == socket.gethostname()
     identity = (cell["study"], cell["step"], cell["seed"], cell["hash"])
     key = "/".join(map(str, (*identity, starts[0]["time"])))
     return Description(
@@ -54,7 +57,7 @@ def describe(path: Path) -> Description | None:
         name=run_name(cell),
         group=cell["study"],
         job_type=cell["step"],
-        config=configuration(record),
+        config=configuration(record, run),
         pid=starts[-1].get("pid") if here else None,
     )
 
@@ -64,13 +67,13 @@ def run_name(cell: Mapping[str, Any]) -> str:
     return f"{cell['step']}-s{cell['seed']}-{cell['hash'][:8]}"
 
 
-def configuration(record: CellRecord) -> dict[str, Any]:
+def configuration(record: CellRecord, run: Mapping[str, Any]) -> dict[str, Any]:
     """The resolved configuration, flat: the names people query, then CONFIG_*.
 
     A name whose value was not recorded is left out.
     """
-    run, facts = record.run, record.facts
-    config = config_py.read(record.dir.config_py)
+    facts = record.facts
+    config = whole.config(record.dir)
     values, cell = config.values, run["cell"]
     provenance, identity = run.get("provenance", {}), cell.get("identity", {})
     git = provenance.get("git", {})
@@ -111,9 +114,9 @@ def configuration(record: CellRecord) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _number(text: str | None) -> float | None:
-    """The number that a quoted symbol holds (Kconfig has no float)."""
-    return None if text is None else float(text)
+def _number(text: Any) -> float | None:
+    """The number that a quoted symbol holds (Kconfig has no float), None for no number."""
+    return float(text) if isinstance(text, str) and NUMBER.fullmatch(text) else None
 
 
 def flatten(row: Mapping[str, Any]) -> Numbers:
@@ -145,8 +148,9 @@ def flatten_gpu(row: Mapping[str, Any]) -> Numbers:
 
 def flatten_summary(summary: Mapping[str, Any]) -> Numbers:
     """summary.json as the last row: final/loss … of the last evaluation, totals."""
-    row: Numbers = {"step": summary["step"], "attempt": summary["attempts"]}
-    for key, value in [*summary.items(), *summary["final_eval"].items()]:
+    row: Numbers = {"step": summary["step"]}
+    row |= {"attempt": summary["attempts"]} if "attempts" in summary else {}
+    for key, value in [*summary.items(), *summary.get("final_eval", {}).items()]:
         if key in (*COUNTERS, *NOT_FINAL):
             continue
         if _is_number(value) or isinstance(value, str):

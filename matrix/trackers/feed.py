@@ -6,7 +6,6 @@ mirror that was killed takes them in that order again. So the number of rows tha
 tracker holds says where to go on, and nothing is sent twice.
 """
 
-import json
 import os
 from collections import deque
 from pathlib import Path
@@ -18,37 +17,31 @@ from matrix.trackers.content import (
     flatten_gpu,
     flatten_summary,
 )
-from records.layout import CellDir, RecordError, read_record
+from records import fields, read
+from records.files import read_bytes
+from records.jsonl import Growing, Reader
+from records.kinds import Kind
+from records.layout import CellDir, RecordError
 
 METRIC, GPU, SUMMARY = "m", "g", "s"
 FOLDER = "mirror"
 
 
 class Lines:
-    """The complete rows of a growing file, each handed out once.
+    """The complete rows of a growing file, each handed out once."""
 
-    A line that is not JSON was torn by a killed process; its successor ended it.
-    """
-
-    def __init__(self, path: Path, flat: Callable[[Any], Numbers]):
-        self.path, self.flat = path, flat
-        self._offset, self._rest = 0, b""
+    def __init__(self, path: Path, kind: Kind, flat: Callable[[Any], Numbers]):
+        self._lines, self._reader = Growing(path), Reader(path, kind)
+        self._flat = flat
 
     def new(self) -> Iterator[Numbers]:
-        """The rows that were added since the last call and hold numbers."""
-        if not self.path.exists():
-            return
-        with open(self.path, "rb") as file:
-            file.seek(self._offset)
-            added = file.read()
-        self._offset += len(added)
-        *lines, self._rest = (self._rest + added).split(b"\n")
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict) and (numbers := self.flat(row)):
+        """The rows that were added since the last call and hold numbers.
+
+        Raises RecordError for a row that is damaged.
+        """
+        for line in self._lines.lines():
+            row = self._reader.row(line)
+            if row is not None and (numbers := self._flat(row)):
                 yield numbers
 
 
@@ -59,10 +52,10 @@ class Feed:
         self.cell = cell
         self.path = cell.path / FOLDER / f"{tracker}.order"
         self.path.parent.mkdir(exist_ok=True)
-        self._order = self.path.read_text() if self.path.exists() else ""
+        self._order = _noted(self.path)
         self._files = {
-            METRIC: Lines(cell.metrics, flatten),
-            GPU: Lines(cell.gpu, flatten_gpu),
+            METRIC: Lines(cell.metrics, fields.metric, flatten),
+            GPU: Lines(cell.gpu, fields.sample, flatten_gpu),
         }
         self._waiting: dict[str, deque[Numbers]] = {
             letter: deque() for letter in (METRIC, GPU, SUMMARY)
@@ -80,7 +73,7 @@ class Feed:
             self._waiting[letter].extend(lines.new())
         if ended and not self._summary_read and self.cell.summary.exists():
             self._summary_read = True
-            summary = read_record(self.cell.summary)
+            summary = read.summary(self.cell.summary)
             self._waiting[SUMMARY].append(flatten_summary(summary))
         self._note()
         found = []
@@ -112,3 +105,17 @@ class Feed:
         finally:
             os.close(descriptor)
         self._order += added
+
+
+def _noted(path: Path) -> str:
+    """The order that an earlier mirror noted, "" before the first.
+
+    Raises RecordError.
+    """
+    try:
+        order = read_bytes(path).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    if strange := set(order) - {METRIC, GPU, SUMMARY}:
+        raise RecordError(path, f"holds {min(strange)!r}: remove the file's folder")
+    return order

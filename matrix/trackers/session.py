@@ -10,11 +10,26 @@ from matrix.trackers.content import describe
 from matrix.trackers.feed import FOLDER, Feed
 from matrix.trackers.sink import Sink, Target, TrackerError, make_sink, scrub
 from records import atomic
+from records.fields import COUNT
+from records.kinds import choice, fields, listed, name, nullable, text
 from records.layout import SCHEMA, CellDir, RecordError, read_record
 
 CURRENT, OPEN, FAILED = "current", "open", "failed"
 EVERY = 10.0
 """Seconds between two notes of how far the mirror is."""
+
+
+STATE = fields(
+    {},
+    {
+        "state": choice(CURRENT, OPEN, FAILED),
+        "id": nullable(name),
+        "url": nullable(name),
+        "rows": COUNT,
+        "tags": listed(name),
+        "error": nullable(text),
+    },
+)
 
 
 def state_path(cell: Path, tracker: str) -> Path:
@@ -25,7 +40,7 @@ def state_path(cell: Path, tracker: str) -> Path:
 def state(cell: Path, tracker: str) -> dict[str, Any]:
     """What the last mirror noted; {} when there was none. Raises RecordError."""
     try:
-        return read_record(state_path(cell, tracker))
+        return read_record(state_path(cell, tracker), STATE)
     except FileNotFoundError:
         return {}
 

@@ -3,15 +3,16 @@
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
-from matrix import gather
+from matrix import gather, whole
 from matrix.evidence import Terms
-from matrix.metrics import METRICS
+from matrix.metrics import named
 from matrix.runs import HASH_DIR, ReportError, load
 from matrix.settings import study_settings
 from matrix.trackers.session import CURRENT, Session, state
 from matrix.trackers.sink import Target, TrackerError
 from records import pointer
-from records.layout import CellDir
+from records.files import shown
+from records.layout import CellDir, RecordError
 from records.lease import is_held
 
 CONTROL = "control"
@@ -33,25 +34,33 @@ def sync(
         raise ReportError(f"{study_dir}: no such study")
     failed = 0
     for path in sorted(study_dir.glob("*/seed-*/*")):
-        if not HASH_DIR.match(path.name) or pointer.follow(CellDir(path)).reused:
-            continue  # of another study: mirrored with that one
-        name = path.relative_to(study_dir).as_posix()
+        if not HASH_DIR.match(path.name):
+            continue
+        name = shown(path.relative_to(study_dir).as_posix())
         for target in targets:
-            if is_held(path / "lease"):
-                say(f"{target.tracker:<8} {name}  is running: its own mirror goes on")
-                continue
-            session = begin(path, target, tags.get(name, ()), live=False)
-            if _is_current(session):
-                say(f"{target.tracker:<8} {name}  is there already")
-                continue
             try:
-                session.end()
-            except TrackerError as error:
+                told = _mirror(begin(path, target, tags.get(name, ()), live=False))
+            except (TrackerError, RecordError) as error:
                 failed += 1
-                say(f"{target.tracker:<8} {name}  failed: {error}")
-            else:
-                say(f"{target.tracker:<8} {name}  {session.rows} rows")
+                told = f"failed: {error}"
+            if told:
+                say(f"{target.tracker:<8} {name}  {told}")
     return failed
+
+
+def _mirror(session: Session) -> str:
+    """Send what is missing of a cell; what was done, "" for one that another study
+    mirrors. Raises TrackerError, and RecordError for records that are damaged.
+    """
+    if pointer.follow(CellDir(session.path)).reused:
+        return ""
+    if is_held(session.path / "lease"):
+        return "is running: its own mirror goes on"
+    if _is_current(session):
+        return "is there already"
+    whole.read(CellDir(session.path))
+    session.end()
+    return f"{session.rows} rows"
 
 
 def _is_current(session: Session) -> bool:
@@ -75,7 +84,7 @@ def verdict_tags(study_dir: Path, defaults: Mapping[str, Any]) -> dict[str, list
     newest = max(own or study.counted.values(), key=lambda run: run.time)
     settings = study_settings({**defaults, **newest.at("config")})
     terms = Terms(
-        METRICS[settings.metric], settings.smallest, settings.alpha, settings.stage
+        named(settings.metric), settings.smallest, settings.alpha, settings.stage
     )
     try:
         report = gather.gather(study_dir, settings.last_evals, terms=terms)

@@ -77,14 +77,14 @@ def test_a_missing_dataset_names_make_data(tmp_path: Path) -> None:
 
 BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "other schema": (lambda raw: raw.update(schema=3), "schema 3, expected 1 to 2"),
-    "no schema": (lambda raw: raw.update(schema="1"), "schema 1, expected 1 to 2"),
+    "no schema": (lambda raw: raw.update(schema="1"), "schema '1', expected 1 to 2"),
     "lost field": (lambda raw: raw.pop("dtype"), "manifest has .*expected"),
     "lost split": (lambda raw: raw["splits"].pop("val"), "splits "),
     "unknown field": (lambda raw: raw["splits"]["val"].update(x=1), "split val has"),
     "kind": (lambda raw: raw["splits"]["val"].update(tokens="5"), "tokens is '5'"),
-    "bool": (lambda raw: raw.update(vocab_size=True), "vocab_size is True, not int"),
+    "bool": (lambda raw: raw.update(vocab_size=True), "vocab_size is true, expected"),
     "path": (lambda raw: raw["splits"]["val"].update(files=["../x"]), "not a file"),
-    "number": (lambda raw: raw["splits"]["val"].update(files=[1]), "not a file"),
+    "number": (lambda raw: raw["splits"]["val"].update(files=[1]), "files\\[0\\] is 1"),
     "hash": (lambda raw: raw.update(sha256="d" * 64), "does not fit"),
 }
 

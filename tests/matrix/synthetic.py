@@ -100,8 +100,10 @@ class Cell:
         cell.path.mkdir(parents=True)
         values = {"GPT2_LAYERS": 12, "GPT2_BLOCK_SIZE": 1024}
         values |= {"GPT2_EVAL_WINDOWS": 64, "SEED": self.seed}
-        config_py.write(cell.config_py, {**values, **self.values}, self.operational)
-        identity = {"config": self.hash, "code": CODE, "dataset": DATASET, "threads": 2}
+        values |= self.values
+        config_py.write(cell.config_py, values, self.operational)
+        config = config_py.identity(values, self.operational)
+        identity = {"config": config, "code": CODE, "dataset": DATASET, "threads": 2}
         atomic.write_json(
             cell.run_json,
             {
@@ -117,7 +119,7 @@ class Cell:
                     "identity": {**identity, **self.identity},
                 },
                 "data_dir": self.data_dir,
-                "provenance": {"cpu": "A Processor", "git": GIT},
+                "provenance": {"time": START, "cpu": "A Processor", "git": GIT},
             },
         )
         with jsonl.open_append(cell.attempts) as attempts:

@@ -85,8 +85,9 @@ def test_the_pointer_outlives_the_variable(other):
     assert all(cell.reused and cell.state == "done" for cell in controls(plan))
     moved = other.root / "results/elsewhere"
     (other.root / "results/other").rename(moved)
-    with pytest.raises(RecordError, match="no finished run is any more: bring it back"):
-        other.plan(**SIX)
+    lost = controls(other.plan(**SIX))
+    assert {cell.state for cell in lost} == {"damaged"}
+    assert all("no finished run is any more: bring it" in c.reason for c in lost)
     assert controls(other.plan(SEEDS="7"))[0].state == "new"
     study = load(other.root / "results/toy")
     assert {each.state for each in study.open} == {"damaged"}
@@ -124,6 +125,12 @@ def test_a_record_that_contradicts_itself_is_refused(other):
     record = json.loads(cell.dir.run_json.read_text())
     record["cell"]["hash"] = "0" * 64
     atomic.write_json(cell.dir.run_json, record)
+    plan = other.plan(**BASELINE, **SIX)
+    assert [each.reused for each in controls(plan)] == [False, *[True] * 5]
+    assert any("left out" in note and "cell.hash is 000" in note for note in plan.notes)
+    summary = json.loads(cell.dir.summary.read_text())
+    atomic.write_json(cell.dir.summary, {**summary, "hash": "0" * 64})
+    cell.dir.path.rename(cell.dir.path.with_name("0" * 8))
     assert "it records the hash" in refused(other)
 
 
@@ -238,5 +245,5 @@ class Refusing:
 
 def test_a_damaged_pointer_is_named(tmp_path):
     atomic.write_json(tmp_path / pointer.NAME, {"schema": 1})
-    with pytest.raises(RecordError, match="names no run: remove"):
+    with pytest.raises(RecordError, match="run is absent: remove"):
         pointer.follow(CellDir(tmp_path))

@@ -12,6 +12,8 @@ from gpt2.init import initialise
 from gpt2.model import GPT
 from gpt2.optim import decayed_names
 from gpt2.settings import run_settings
+from kconf import config_py
+from kconf.strict import Tree
 from matrix import estimate, facts, forecast
 from records import atomic
 from records.jsonl import open_append
@@ -31,16 +33,32 @@ def seconds(plan) -> float | None:
     return forecast.duration(plan, told(plan)).seconds
 
 
-def finish(cell, seconds: float, host: str, **changes: object) -> None:
+def records_of(cell) -> None:
+    """What the runner and the training leave beside the times."""
     cell.dir.path.mkdir(parents=True)
+    root = cell.dir.path.parents[4]
+    config_py.write(cell.dir.config_py, cell.values, Tree(root).operational)
+    told = {"study": cell.study, "step": cell.step, "seed": cell.seed}
+    told |= {"hash": cell.hash, "identity": dict(cell.identity)}
+    run = {"schema": 1, "cell": told, "data_dir": "/nowhere", "code_files": {}}
+    atomic.write_json(cell.dir.run_json, {**run, "provenance": {"time": 0.0}})
+    with open_append(cell.dir.metrics) as rows:
+        row = {"kind": "eval", "attempt": 1, "step": 3, "loss": 3.0, "tokens": 9}
+        rows.append(row)
+
+
+def finish(cell, seconds: float, host: str, **changes: object) -> None:
+    records_of(cell)
     with open_append(cell.dir.attempts) as rows:
         for k in (1, 2):  # two attempts of half the time each, an hour between
             start = {"event": "start", "attempt": k, "host": host, "time": 3600.0 * k}
             rows.append(start)
-            rows.append({**start, "event": "end", "time": 3600.0 * k + seconds / 2})
+            end = {"event": "end", "status": "done", "step": 3, "error": None}
+            rows.append({**start, **end, "time": 3600.0 * k + seconds / 2})
     summary = {"schema": 1, "hash": cell.hash, "step": 3, "tokens": 3 * 8 * 1024}
     summary |= {"device": {"kind": "cpu"}, "threads": cell.threads}
     summary |= {"facts": {"flops_per_token": F, "ranks": 1}, **changes}
+    summary |= {"final_eval": {"step": 3, "loss": 3.0}}
     atomic.write_json(cell.dir.summary, summary)
 
 
@@ -155,7 +173,7 @@ def test_damaged_runs_do_not_count(checkout):
     finish(cells[0], 10, here)
     finish(cells[1], 10, here, device=None)
     finish(cells[2], 10, here)
-    cells[0].dir.metrics.write_text("bad\nbad\n")  # not read for this
+    cells[0].dir.heartbeat.write_text("")  # empty: nobody beats
     cells[2].dir.summary.write_text("")
     status, output = checkout.run("plan", MAX_ITERS="14", STEPS="0")
     assert status == 0, output
@@ -168,7 +186,8 @@ def test_facts_are_asked_once_per_network_and_code(checkout, tmp_path):
     def provider(paths):
         asked.append(len(paths))
         assert all(path.exists() for path in paths)
-        return [{"parameters": n} for n, _ in enumerate(paths)]
+        facts = {"flops_per_token": 6}
+        return [{**facts, "parameters": n} for n, _ in enumerate(paths)]
 
     plan = checkout.plan()
     wanted = {forecast.facts_key(cell): cell.values for cell in plan.cells[:1]}

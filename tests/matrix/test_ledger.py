@@ -106,21 +106,28 @@ def test_wall_time_says_what_it_leaves_out(tmp_path):
     assert "a killed attempt records no end" in write(study(tmp_path)).html.read_text()
 
 
+HASH = Cell("01-ra", 2, ()).hash
+
+
 @pytest.mark.parametrize(
     "name, content, why",
     [
         ("run.json", None, "run.json: is missing: move"),
-        ("run.json", {"schema": 1}, "run.json: holds no cell.identity.code: move"),
+        ("run.json", {"schema": 1}, "run.json: cell is absent.* move"),
         ("summary.json", {"schema": 1}, "summary.json: hash is absent.* move"),
         ("summary.json", {"schema": 2}, "summary.json: has schema 2.* move"),
         (
             "summary.json",
-            {"schema": 1, "hash": "a", "step": 100},
-            "summary.json: holds no final_eval.step: move",
+            {"schema": 1, "hash": HASH, "step": 100},
+            "summary.json: final_eval is absent: move",
         ),
         ("metrics.jsonl", None, "metrics.jsonl: holds no evaluation .*: move"),
         ("metrics.jsonl", "bad", "metrics.jsonl: line 1 is malformed.* move"),
-        ("attempts.jsonl", {"event": "start", "attempt": 1}, "without time: move"),
+        (
+            "attempts.jsonl",
+            {"event": "start", "attempt": 1},
+            "line 1: time is absent.* move",
+        ),
     ],
 )
 def test_a_damaged_run_does_not_hide_the_others(tmp_path, name, content, why):

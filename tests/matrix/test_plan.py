@@ -25,7 +25,11 @@ def record(plan, cell, time: float = 1.0) -> None:
 
 
 def finish(cell) -> None:
-    atomic.write_json(cell.dir.summary, {"schema": 1, "hash": cell.hash, "step": 3})
+    last = {"step": 3, "loss": 3.0}
+    with open_append(cell.dir.metrics) as rows:
+        rows.append({"kind": "eval", "attempt": 1, "tokens": 9, **last})
+    summary = {"schema": 1, "hash": cell.hash, "step": 3, "final_eval": last}
+    atomic.write_json(cell.dir.summary, summary)
 
 
 # -- which cells, in what order
@@ -233,7 +237,7 @@ def test_states_of_a_known_cell(checkout):
     finish(done)
     atomic.write_json(failed.dir.failure, {"attempt": 0, "error": "exit status 1"})
     with open_append(stopped.dir.attempts) as rows:
-        rows.append({"event": "start", "attempt": 1})
+        rows.append({"event": "start", "attempt": 1, "time": 1.0})
     with Lease(held.dir.lease).acquire():
         again = checkout.plan()
     assert [cell.state for cell in again.cells] == (

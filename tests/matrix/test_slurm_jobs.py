@@ -79,7 +79,9 @@ def started(site):
 
 def attempt(site, **end):
     """What a training process leaves."""
-    rows = [{"event": "start", "attempt": 1}, {"event": "end", "attempt": 1, **end}]
+    common = {"attempt": 1, "time": 1.0}
+    last = {"event": "end", "step": 0, "error": None, **common, **end}
+    rows = [{"event": "start", **common}, last]
     for row in rows:
         with open(site.cell.dir.attempts, "a") as file:
             file.write(f"{row}".replace("'", '"').replace("None", "null") + "\n")
@@ -277,7 +279,7 @@ def test_a_job_whose_heartbeat_moves_is_left_alone(guarded):
 def test_a_job_that_hung_and_finished_all_the_same_is_done(guarded):
     hang(guarded)
     summary = {"schema": 1, "hash": guarded.cell.hash, "step": 3}
-    summary["final_eval"] = {"loss": 1.0}
+    summary["final_eval"] = {"step": 3, "loss": 1.0}
     atomic.write_json(guarded.cell.dir.summary, summary)
     guarded.turn(1)
     assert guarded.runner.outcomes[guarded.cell.hash].kind == "done"

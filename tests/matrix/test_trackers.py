@@ -212,8 +212,9 @@ class TestFeed:
 
     def test_a_line_counts_once_it_is_complete(self, tmp_path):
         cell, row = begun(tmp_path), json.dumps(train_rows(0)[0]) + "\n"
+        again = json.dumps(train_rows(0, attempt=2)[0]) + "\n"
         feed = Feed(cell, "wandb")
-        for part, rows in ((row[:20], 0), (row[20:], 1), ('{"torn\n', 0), (row, 1)):
+        for part, rows in ((row[:20], 0), (row[20:], 1), ('{"torn\n', 0), (again, 1)):
             with open(cell.metrics, "a", encoding="utf-8") as file:
                 file.write(part)
             assert len(feed.poll()) == rows

@@ -35,15 +35,16 @@ def end(cell: CellDir, attempt: int, status: str, step: int) -> None:
     with open_append(cell.attempts) as rows:
         rows.append(
             {"event": "end", "attempt": attempt, "status": status, "step": step}
-            | {"error": error}
+            | {"error": error, "time": time.time()}
         )
 
 
 def train(cell: CellDir, attempt: int, *steps: int) -> None:
     with open_append(cell.metrics) as rows:
         for step in steps:
-            rows.append({"kind": "train", "attempt": attempt, "step": step})
-            rows.append({"kind": "eval", "attempt": attempt, "step": step})
+            row = {"attempt": attempt, "step": step, "loss": 4.0}
+            rows.append({"kind": "train", **row})
+            rows.append({"kind": "eval", **row, "tokens": 8 * step})
 
 
 def finish(cell: CellDir, step: int) -> None:
@@ -161,10 +162,10 @@ def test_read_cell_of_a_newer_schema(cell: CellDir):
     [
         ("summary.json", "", "is not JSON"),
         ("summary.json", '{"schema": 2}', "schema 2"),
-        ("summary.json", '{"schema": 1}', "hash is absent, expected str"),
-        ("summary.json", '{"schema": 1, "hash": "a", "step": "3"}', "step is '3', exp"),
-        ("failure.json", '{"attempt": 1}', "error is absent, expected str"),
-        ("attempts.jsonl", '{"event": "end"}\n', "attempt is absent, expected int"),
+        ("summary.json", '{"schema": 1}', "hash is absent"),
+        ("summary.json", '{"schema": 1, "hash": "a"}', "hash is 'a', expected 64"),
+        ("failure.json", '{"attempt": 1}', "error is absent"),
+        ("attempts.jsonl", '{"event": "end"}\n', "line 1: attempt is absent"),
         ("attempts.jsonl", "x\nx\n", "line 1 is malformed"),
     ],
 )

@@ -1,5 +1,7 @@
 """The heartbeat of a loop: its last row, its size, the attempts in it."""
 
+import json
+
 from records import heartbeat
 from records.attempts import spent
 from records.heartbeat import Heartbeat, newest
@@ -41,8 +43,9 @@ def test_the_file_stays_small(tmp_path, monkeypatch):
 
 def test_a_torn_row_is_passed_over(tmp_path):
     path = tmp_path / "heartbeat_rank0.jsonl"
-    path.write_bytes(b'{"step": 4}\n{"st\n{"step": 9')
-    assert newest(path) == {"step": 4}
+    row = {"attempt": 1, "pid": 7, "time": 9.0, "step": 4, "phase": "training"}
+    path.write_bytes(json.dumps(row).encode() + b'\n{"st\n{"step": 9')
+    assert newest(path) == row
 
 
 def test_time_is_what_a_clock_that_nobody_sets_says():

@@ -109,8 +109,11 @@ def test_looking_does_not_disturb_an_acquisition(path: Path):
     assert looker.closed
 
 
-@pytest.mark.parametrize("age, held", [(5, True), (59, True), (61, False)])
-def test_another_hosts_heartbeat_decides(path: Path, age: int, held: bool):
+@pytest.mark.parametrize(
+    "age, held",
+    [(5, True), (59, True), (61, False), (-30, True), (-61, False), (-1e8, False)],
+)
+def test_another_hosts_heartbeat_decides(path: Path, age: float, held: bool):
     now = time.time()
     elsewhere = {"pid": 7, "host": "elsewhere", "time": now - 1000}
     path.write_text(json.dumps(elsewhere))
