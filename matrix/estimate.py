@@ -6,7 +6,6 @@ any study in the results directory. Training that was already done is left out.
 Where no cell has finished, nothing is guessed.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Mapping, Sequence

@@ -178,7 +178,7 @@ class Runner:
         """A cell that hung gets another attempt, or fails for good; one that hung
         behind its summary is done.
         """
-        if read_status(cell.dir, cell.hash).state == "done":
+        if status_of(cell.dir, cell.hash).state == "done":
             return self._ended(cell, Outcome("done"), 0.0)
         self._hangs[cell.hash] = self._hangs.get(cell.hash, 0) + 1
         if self._hangs[cell.hash] > self.plan.settings.watchdog_retries:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Iterator
 
+from matrix import whole
 from matrix.published import events
 from matrix.published.run import PublishedError, PublishedRun, missing, plain
 from matrix.runs import HASH_DIR
@@ -14,7 +15,8 @@ from matrix.trackers.content import flatten_summary
 from matrix.trackers.feed import FOLDER
 from matrix.trackers.session import state
 from matrix.trackers.sink import TrackerError, require_extra
-from records import pointer, read
+from records import read
+from records.cell import DAMAGED
 from records.layout import CellDir, RecordError
 
 SOURCES = ("wandb", "offline", "local")
@@ -102,8 +104,13 @@ def _each(
 
 
 def local(path: Path) -> PublishedRun | None:
-    """The run directory `path`, under the names that trackers have."""
-    cell = pointer.follow(CellDir(path)).dir
+    """The run directory `path`, under the names that trackers have.
+
+    Raises RecordError for a run that a report would leave out.
+    """
+    cell, status = whole.standing(CellDir(path))
+    if status.state == DAMAGED:
+        raise RecordError(cell.path, status.reason)
     path = cell.path
     about = describe(path)
     if about is None:

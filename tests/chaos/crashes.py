@@ -40,8 +40,8 @@ def job(directory: Path, fault: str | None = None, point: int = -1) -> dict:
 
 
 def content(directory: Path) -> dict[str, Any]:
-    """Every file of a run but its log, without clocks; a copy of torch's by its size
-    and the summary's hash of the weights.
+    """Every file of a run but its log, without clocks and the name of the cell; a
+    copy of torch's by its size and the summary's hash of the weights.
     """
     found: dict[str, Any] = {}
     for path in sorted(directory.rglob("*")):
@@ -59,7 +59,7 @@ def _timeless(row: dict) -> dict:
     return {
         key: _timeless(value) if isinstance(value, dict) else value
         for key, value in row.items()
-        if key not in CLOCKS
+        if key not in CLOCKS and key != "hash"
     }
 
 

@@ -23,7 +23,7 @@ from tests.chaos.crashes import is_marked, job
 from tests.conftest import SMALL
 
 SHORT = {"GPT2_MAX_ITERS": "6", "CHECKPOINT_INTERVAL": "2", "GPT2_EVAL_INTERVAL": "3"}
-HASH = "0" * 64
+NONE = "0" * 64
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,12 @@ def study(tmp_path_factory, resolve, tree) -> Iterator[SimpleNamespace]:
         directory.mkdir(parents=True)
         config_py.write(directory / "config.py", values, tree.operational)
         packed = json.loads((data / "dataset.json").read_text())
-        identity = {"code": "", "dataset": packed["sha256"]}
-        run = {"hash": HASH, "identity": identity, "control": True}
-        record = {"schema": 1, "cell": run, "data_dir": ""}
+        config = config_py.read(directory / "config.py").identity
+        identity = {"config": config, "code": NONE, "dataset": packed["sha256"]}
+        run = {"study": "study", "step": "00-base", "seed": 1, "control": True}
+        run |= {"hash": hash_of(directory), "identity": identity}
+        record = {"schema": 1, "cell": run, "data_dir": str(data)}
+        record["provenance"] = {"time": 0.0}
         atomic.write_json(directory / "run.json", record)
         return directory
 
@@ -56,9 +59,14 @@ def study(tmp_path_factory, resolve, tree) -> Iterator[SimpleNamespace]:
     )
 
 
+def hash_of(directory: Path) -> str:
+    """The hash of the cell whose directory is named for it."""
+    return directory.name + "0" * 56
+
+
 def settled(directory: Path) -> bool:
     """Whether the cell is done, and nothing is left to do."""
-    status = read_status(CellDir(directory), HASH)
+    status = read_status(CellDir(directory), hash_of(directory))
     return status.state == "done" and not status.left and not status.failure
 
 
@@ -66,7 +74,7 @@ def finish(directory: Path) -> list[str]:
     """What the next `make` says when it settles this cell."""
     said: list[str] = []
     cell = SimpleNamespace(state="done", reused=False, dir=CellDir(directory))
-    cell.name, cell.hash = directory.name, HASH
+    cell.name, cell.hash = directory.name, hash_of(directory)
     settle(SimpleNamespace(cells=[cell]), said.append)
     return said
 
@@ -88,7 +96,9 @@ def test_whatever_ends_a_run_around_its_summary(study, fault):
     again = []
     for directory, point, end in zip(cells, where, ended, strict=True):
         assert end["changes"][: point + 1] == study.changes[: point + 1]
-        what, status = study.changes[point], read_status(CellDir(directory), HASH)
+        what, status = study.changes[point], read_status(
+            CellDir(directory), hash_of(directory)
+        )
         marked = is_marked(study.changes, fault, point)
         assert (status.state == "done") == marked, what
         if fault == "full" and marked:
@@ -118,7 +128,7 @@ def test_the_first_kill_leaves_everything(study):
     directory = study.cell(0x300)
     point = study.changes.index(WRITTEN) + 1
     crashes(study.data, [job(directory, "kill", point)])
-    status = read_status(CellDir(directory), HASH)
+    status = read_status(CellDir(directory), hash_of(directory))
     assert (status.reason, status.left) == (
         "done, 6 steps",
         (
@@ -149,7 +159,7 @@ def test_a_failure_beside_a_summary_is_overruled(study):
     torn.write_text("{")
     with open(directory / "attempts.jsonl", "a") as file:
         file.write('{"event": "en')
-    status = read_status(CellDir(directory), HASH)
+    status = read_status(CellDir(directory), hash_of(directory))
     assert status.state == "done"
     assert "remove a failure.json that it overrules" in status.left
     assert "remove 1 half-written file" in status.left
@@ -178,7 +188,7 @@ def test_a_cell_whose_process_lives_is_left_to_it(study):
     point = study.changes.index(WRITTEN) + 1
     crashes(study.data, [job(directory, "kill", point)])
     with Lease(directory / "lease").acquire():
-        assert not read_status(CellDir(directory), HASH).left
+        assert not read_status(CellDir(directory), hash_of(directory)).left
         assert finish(directory) == []
     assert finish(directory)
 

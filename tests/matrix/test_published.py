@@ -276,12 +276,14 @@ class TestChecklist:
         CellDir(path).summary.unlink()
         assert "every run is finished, its loss finite" in failed(tmp_path)
 
-    def test_a_loss_that_is_no_number(self, tmp_path):
+    def test_a_loss_that_is_no_number(self, tmp_path, capsys):
+        """No run writes one: it is named as damaged, and not compared."""
         cell(tmp_path, "00-control")
         lost = {"loss": math.nan, "step": 100}
         wide(tmp_path, summary={"final_eval": lost})
-        [told] = failed(tmp_path)["every run is finished, its loss finite"]
-        assert told.endswith("ended with the loss nan")
+        with pytest.raises(PublishedError, match="two runs or more"):
+            failed(tmp_path)
+        assert "summary.json: final_eval.loss is nan" in capsys.readouterr().err
 
     def test_a_dirty_checkout(self, tmp_path, monkeypatch):
         monkeypatch.setattr(
