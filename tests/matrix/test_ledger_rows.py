@@ -79,7 +79,7 @@ def write(output: Path, step: str, seed: int, changed=False, name="demo") -> Pat
     made.summary["device"]["kind"] = "cpu"
     path = made.finish(output, name)
     record = json.loads((path / "run.json").read_text())
-    record["provenance"] = groups["run"]["provenance"]
+    record["provenance"] |= groups["run"]["provenance"]
     atomic.write_json(path / "run.json", record)
     return path
 
@@ -299,7 +299,9 @@ def resumed(output: Path, tmp_path: Path, **machines) -> Path:
             values = {key: each[number - 2] for key, each in machines.items()}
             start = {"event": "start", "attempt": number, "time": START + number}
             attempts.append({**start, **values})
-            attempts.append({"event": "end", "time": START + number, "torch": "9"})
+            end = {"event": "end", "attempt": number, "time": START + number}
+            end |= {"status": "done", "error": None, "step": 100}
+            attempts.append({**end, "torch": "9"})
     return place
 
 

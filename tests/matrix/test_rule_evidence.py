@@ -1,5 +1,6 @@
 """From runs to contrasts: what is paired, lost, in the family; registers; equal time."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -304,7 +305,11 @@ RECORD = {
     "seeds": [2, 5, 9],
     "code": CODE,
     "dataset": DATA,
-    "cells": {"03-arm/seed-9": "1", "04-control/seed-9": "2", "11-arm/seed-2": "3"},
+    "cells": {
+        "03-arm/seed-9": "1" * 64,
+        "04-control/seed-9": "2" * 64,
+        "11-arm/seed-2": "3" * 64,
+    },
     "time": 1009.0,
 }
 
@@ -323,13 +328,13 @@ def cell(step, seed, hash_, began=2000.0, code=CODE, data=DATA):
 def deviations(tmp_path, record=RECORD, now=None, runs=(), name="preregistration.json"):
     sealed.write(tmp_path / "demo" / name, record)
     found_ = register.compare(tmp_path / "demo", now or found(), runs)
-    assert found_.seal == sealed.read(tmp_path / "demo" / name)["sha256"]
+    assert found_.seal == json.loads((tmp_path / "demo" / name).read_text())["sha256"]
     assert found_.arms == tuple(record["arms"])
     return found_.deviations
 
 
 def test_a_study_as_it_was_registered(tmp_path):
-    runs = [cell("03-arm", 9, "1", 1009.0), cell("04-control", 9, "2")]
+    runs = [cell("03-arm", 9, "1" * 64, 1009.0), cell("04-control", 9, "2" * 64)]
     runs.append(cell("07-again", 9, "another that was not registered"))
     assert deviations(tmp_path, runs=runs) == ()
 
@@ -364,13 +369,13 @@ def test_a_deviation_of_the_terms(tmp_path, change, line):
     [
         ({"code": "e" * 64}, f"code: registered {'c' * 12}, in runs {'e' * 12}"),
         ({"data": "e" * 64}, f"dataset: registered {'d' * 12}, in runs {'e' * 12}"),
-        ({"hash_": "9"}, "not the registered cells: 03-arm/seed-9/00000000"),
+        ({"hash_": "9" * 64}, "not the registered cells: 03-arm/seed-9/00000000"),
         ({"began": 1008.9}, "started before the registration: 03-arm/seed-9/00000000"),
     ],
 )
 def test_a_deviation_of_the_runs(tmp_path, made, line):
-    arm = cell(**{"step": "03-arm", "seed": 9, "hash_": "1", **made})
-    others = [cell("04-control", 9, "2"), cell("11-arm", 2, "3")]
+    arm = cell(**{"step": "03-arm", "seed": 9, "hash_": "1" * 64, **made})
+    others = [cell("04-control", 9, "2" * 64), cell("11-arm", 2, "3" * 64)]
     assert deviations(tmp_path, runs=[*others, arm]) == (line,)
 
 

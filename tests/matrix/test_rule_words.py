@@ -1,5 +1,6 @@
 """What is printed around a verdict, word by word: terminal, tables, ranking, plot."""
 
+import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -449,13 +450,16 @@ def test_who_is_promoted(tmp_path, count, last):
         *("demo", "val_loss"),
         1,
     )
-    assert record["sha256"] == sealed.read(tmp_path / "promotion.json")["sha256"]
+    assert (
+        record["sha256"]
+        == json.loads((tmp_path / "promotion.json").read_text())["sha256"]
+    )
 
 
 @pytest.mark.parametrize(
     "state, waits",
-    [("missing", 1), ("new", 1), ("running", 1), ("interrupted", 1)]
-    + [("failed", 0), ("diverged", 0), ("damaged", 0)],
+    [("missing", 1), ("new", 1), ("running", 1), ("interrupted", 1), ("damaged", 1)]
+    + [("failed", 0), ("diverged", 0)],
 )
 def test_a_screening_waits_for_what_can_still_run(tmp_path, state, waits):
     made = screened([Open("03-tie", 7, state, "", None)])
