@@ -115,11 +115,11 @@ class Trainer:
         require_same(self.run.ranks, self.run.model, self.run.pruner, progress.step)
         self._count()
         for batches in self.run.feed(progress.step, self.total):
+            if self._time_is_up():
+                self._prune_at_the_end()  # before the last evaluation, which follows
+                break
             if progress.step % train.eval_interval == 0:
                 self._paused(self._evaluate)
-            if self._time_is_up():
-                self._prune_at_the_end()
-                break
             self._step(batches)
             self.run.beat(progress.step, "training", self.sentinel.loss)
             if self.run.stop_requested():
@@ -130,8 +130,7 @@ class Trainer:
                 self._paused(self._checkpoint)
         self.sentinel.settle()
         progress.train_time = self.clock.read()
-        if self.last_eval is None or self.last_eval["step"] != progress.step:
-            self._evaluate()
+        self._evaluate()
         return "tokens" if progress.step == self.total else "time"
 
     def _step(self, batches: StepBatches) -> None:

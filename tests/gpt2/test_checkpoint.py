@@ -43,6 +43,43 @@ def test_damaged_ones_of_later_steps_make_way(save, tmp_path):
     assert names(tmp_path) == ["step-000000050.pt"]
 
 
+class Harmful:
+    """What a pickle may name and torch must not call."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __reduce__(self):
+        return open, (str(self.place), "w")
+
+
+def test_a_checkpoint_that_names_code_is_not_run(tmp_path):
+    """Somebody else's: it is left out like a damaged one, and nothing was called."""
+    (tmp_path / "checkpoint").mkdir()
+    path = tmp_path / "checkpoint" / "step-000000005.pt"
+    torch.save({"schema": 1, "x": Harmful(tmp_path / "ran")}, path)
+    model = nn.Linear(3, 3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    progress, complaints = checkpoint.resume(path.parent, "it", model, optimizer, None)
+    assert not (tmp_path / "ran").exists()
+    assert progress.step == 0 and len(complaints) == 1 and path.name in complaints[0]
+
+
+def test_a_rank_goes_on_with_its_own_generator(tmp_path):
+    """Of two ranks the second does not draw the first one's dropout."""
+    model = nn.Linear(3, 3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    torch.manual_seed(1)
+    path = checkpoint.save(tmp_path, "it", Progress(step=5), model, optimizer, None)
+    state = checkpoint._load(path)
+    torch.manual_seed(2)
+    state["rng"].append({"cpu": torch.get_rng_state()})
+    checkpoint.write(path, state)
+    expected = torch.rand(3)
+    checkpoint._resume(tmp_path, "it", model, optimizer, None, 1)
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_a_full_disk_is_an_error_of_the_disk(tmp_path):
     """And nothing is left of the file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -423,8 +423,15 @@ def test_a_time_budget_after_a_kill(cell, train, script):
     assert second == pytest.approx(wanted, rel=1e-12)
 
 
-def test_pruning_follows_the_time_that_is_spent(cell, train, script, monkeypatch):
-    """The share after each update, and all of it at the end; masks take their time."""
+@pytest.mark.parametrize("interval", [{}, {"GPT2_EVAL_INTERVAL": "5"}])
+def test_pruning_follows_the_time_that_is_spent(
+    cell, train, script, monkeypatch, interval
+):
+    """The share after each update, and all of it at the end; masks take their time.
+
+    The last evaluation is of the weights that are kept, also where the time is up at
+    a step that is evaluated anyhow.
+    """
     seen, plain = [], Pruner.after_step
 
     def noted(self, steps: int, spent: float) -> bool:
@@ -433,7 +440,7 @@ def test_pruning_follows_the_time_that_is_spent(cell, train, script, monkeypatch
 
     monkeypatch.setattr(Pruner, "after_step", noted)
     pruning = {"PRUNING_MAGNITUDE": "y", "PRUNING_END": "1"}
-    directory = cell(**TIMED, **pruning)
+    directory = cell(**{**TIMED, **pruning, **interval})
     assert train(directory).returncode == 0
     updated, masked = seconds(micro=2, device=1, update=1), seconds(prune=1, refresh=1)
     at = {2: BETWEEN}

@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from gpt2 import device
 from gpt2.batch import Batch
@@ -65,6 +66,13 @@ def test_alone_nothing_changes():
     assert ALONE.gather("x") == ["x"] and ALONE.first(0.25) == 0.25
     assert ALONE.highest(7) == 7 and ALONE.sum_(tensor) is tensor
     assert torch.equal(tensor, torch.ones(3))
+
+
+def test_the_first_ranks_number_is_handed_on_whole(monkeypatch):
+    """Seconds of a long run: 32 bits round them to milliseconds."""
+    monkeypatch.setattr(dist, "broadcast", lambda tensor, rank: None)
+    seconds = 123_456.000_123
+    assert Ranks(rank=0, world=2).first(seconds) == seconds
 
 
 def test_the_number_of_processes_is_the_configured_one():

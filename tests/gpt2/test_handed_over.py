@@ -24,8 +24,14 @@ def test_the_device_of_a_rank_and_what_attends_in_its_type(
     cell, corpus, monkeypatch, dtype, half
 ):
     """A process takes the GPU of its number on its host, not of its number in all."""
-    configured, resolved = [], []
-    plain = module.resolve_attention
+    configured, resolved, drawing = [], [], []
+    plain, seed_of = module.resolve_attention, module.dropout_seed
+
+    def seeded(seed, rank):
+        drawing.append(rank)
+        return seed_of(seed, rank)
+
+    monkeypatch.setattr(module, "dropout_seed", seeded)
 
     def resolve(settings, kind, half):
         resolved.append((kind, half))
@@ -38,6 +44,7 @@ def test_the_device_of_a_rank_and_what_attends_in_its_type(
     [(system, kind, number)] = configured
     assert (system.dtype, kind, number) == (dtype.lower(), "cpu", 3)
     assert resolved == [("cpu", half)]
+    assert drawing == [0], "masks go by the number in all, not on the host"
 
 
 def test_an_automatic_micro_batch_is_what_the_device_holds(cell, corpus, monkeypatch):

@@ -11,8 +11,9 @@ from matrix.launch.display import Plain, Terminal, display
 from matrix.launch.tail import Tail
 from records import atomic
 
-FACTS = {"kind": "facts", "max_iters": 100, "tokens_per_step": 50}
-TRAIN = {"kind": "train", "step": 39, "loss": 4.25, "tokens_per_s": 10.0}
+FACTS = {"kind": "facts", "attempt": 1, "step": 0}
+FACTS |= {"max_iters": 100, "tokens_per_step": 50}
+TRAIN = {"kind": "train", "attempt": 1, "step": 39, "loss": 4.25, "tokens_per_s": 10.0}
 
 
 def write(path, *rows: dict) -> None:
@@ -22,27 +23,29 @@ def write(path, *rows: dict) -> None:
 
 
 def test_tail_follows_whole_lines(tmp_path):
-    tail = Tail(tmp_path / "m.jsonl")
+    path = tmp_path / "m.jsonl"
+    tail = Tail(path)
     tail.poll()
     assert (tail.step, tail.loss, tail.rate, tail.remaining) == (0, None, None, None)
-    write(tail.path, FACTS, {**TRAIN, "step": 0, "tokens_per_s": None})
+    write(path, FACTS, {**TRAIN, "step": 0, "tokens_per_s": None})
     tail.poll()
     assert (tail.step, tail.steps, tail.remaining) == (1, 100, None)
     row = json.dumps(TRAIN)
-    with open(tail.path, "a", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8") as file:
         file.write(row[:20])
     tail.poll()
     assert tail.step == 1
-    with open(tail.path, "a", encoding="utf-8") as file:
+    with open(path, "a", encoding="utf-8") as file:
         file.write(row[20:] + "\n")
     tail.poll()
     assert (tail.step, tail.loss, tail.remaining) == (40, 4.25, 60 * 50 / 10)
 
 
 def test_tail_skips_what_an_earlier_attempt_tore(tmp_path):
-    tail = Tail(tmp_path / "m.jsonl")
-    tail.path.write_text('{"kind": "tr\n')
-    write(tail.path, TRAIN)
+    path = tmp_path / "m.jsonl"
+    tail = Tail(path)
+    path.write_text('{"kind": "tr\n')
+    write(path, TRAIN)
     tail.poll()
     assert tail.step == 40
 
@@ -54,7 +57,12 @@ def plan(checkout):
 
 def finish(cell) -> None:
     cell.dir.path.mkdir(parents=True, exist_ok=True)
-    summary = {"schema": 1, "hash": cell.hash, "step": 3, "final_eval": {"loss": 3.25}}
+    summary = {
+        "schema": 1,
+        "hash": cell.hash,
+        "step": 3,
+        "final_eval": {"step": 3, "loss": 3.25},
+    }
     atomic.write_json(cell.dir.summary, summary)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from dataclasses import replace
 
 import pytest
 import torch
@@ -125,6 +126,8 @@ def test_time_is_unknown_then_measured(checkout):
     plan = checkout.plan()
     assert seconds(plan) == pytest.approx(10 + 30 + 40)
     assert forecast.duration(plan, told(plan)).basis.startswith("from 2 finished")
+    jobs = replace(plan, jobs=50)  # more than there are cells: none gets faster
+    assert forecast.duration(jobs, told(plan)).seconds == pytest.approx(80 / 4)
     twice = checkout.plan(MAX_ITERS="6")
     assert seconds(twice) == pytest.approx(2 * (20 + 60 + 40))
 

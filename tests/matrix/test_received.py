@@ -143,20 +143,24 @@ def test_what_runs_from_a_snapshot_is_told_so(checkout, own, monkeypatch):
     assert "--facts" in said[0] and "--run-dir" in said[1]
 
 
+LINKS = ["train.log", ".submit", "stacks.txt", "checkpoint"]
+LINKS += ["checkpoint/step-000000001.pt", "diverged/weights.pt"]
+
+
 @pytest.mark.parametrize("slurm", [False, True])
-@pytest.mark.parametrize("name", ["train.log", ".submit", "stacks.txt", "checkpoint"])
+@pytest.mark.parametrize("name", LINKS)
 def test_no_run_writes_through_a_link(checkout, own, tmp_path_factory, name, slurm):
     """A run that its sender did not finish: going on would append to any file."""
     outside = tmp_path_factory.mktemp("outside") / "mine"
     outside.mkdir() if name == "checkpoint" else outside.write_text("mine\n")
     plan = checkout.plan(STEPS="0", SEEDS="1")
     (cell,) = plan.pending
-    cell.dir.path.mkdir(parents=True)
+    (cell.dir.path / name).parent.mkdir(parents=True)
     (cell.dir.path / name).symlink_to(outside)
     if slurm:
         with pytest.raises(OSError, match=f"{name} is a link"):
             Slurm(plan, sys.executable, {"time": 0.0}, print).start(cell, Slot())
-        assert [path.name for path in cell.dir.path.iterdir()] == [name]
+        assert [path.name for path in cell.dir.path.iterdir()] == [Path(name).parts[0]]
     else:
         status, output = checkout.run(SEEDS="1")
         assert (

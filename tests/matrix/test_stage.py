@@ -78,6 +78,17 @@ def test_a_screening_ranks_and_promotes(promoted, capsys):
     assert record["sha256"] == sealed.digest(record)
 
 
+def test_seeds_that_left_the_configuration_stay_on_record(checkout, capsys):
+    """They were seen: a confirmation may not take them for fresh."""
+    checkout.base += 'CONFIG_PROMOTE=1\nCONFIG_CONFIRM_SEEDS="11-16"\n'
+    checkout.configure()
+    run(checkout, SEEDS="1-3", **SCREEN)
+    plan = checkout.plan(SEEDS="1-2", **SCREEN)
+    assert commands.perform("promote", plan, {}) == 0
+    record = json.loads((study(checkout) / "promotion.json").read_text())
+    assert record["seeds"] == [1, 2, 3]
+
+
 def test_a_confirmation_takes_the_promoted_on_fresh_seeds(promoted):
     plan = run(promoted, **CONFIRM)
     assert {cell.step for cell in plan.cells} == {"00-control", "01-a-a", "02-wide"}

@@ -1,9 +1,11 @@
 """Heartbeats that stop: seen by a clock of their own, killed, started again."""
 
+import json
 import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -122,12 +124,33 @@ def test_a_number_that_came_again_is_not_killed(tmp_path):
     command = Path(f"/proc/{stranger.pid}/cmdline")
     try:
         wait_for(command.read_bytes)  # empty in the instant of its exec
-        cell.progress().write_text('{"pid": %d, "attempt": 1}\n' % stranger.pid)
+        row = {"attempt": 1, "pid": stranger.pid, "time": 1.0, "step": 0, "phase": "x"}
+        cell.progress().write_text(json.dumps(row) + "\n")
+        assert watchdog._pids(cell) == [stranger.pid]
         assert watchdog.dump(cell) == []
         assert stranger.poll() is None
     finally:
         stranger.kill()
         stranger.wait()
+
+
+def test_who_mentions_a_cell_does_not_train_it(tmp_path):
+    """An editor of its log, a pager, another cell whose name begins like this one."""
+    cell = CellDir(tmp_path / "0123abcd")
+    wait = "import time; time.sleep(600)"
+    for word, trains in (
+        (cell.train_log, False),
+        (f"{cell.path}e", False),
+        (cell.path, True),
+    ):
+        other = subprocess.Popen([sys.executable, "-c", wait, str(word)])
+        try:
+            command = Path(f"/proc/{other.pid}/cmdline")
+            wait_for(lambda: str(word).encode() in command.read_bytes())
+            assert watchdog._trains(other.pid, cell) == trains
+        finally:
+            other.kill()
+            other.wait()
 
 
 def test_diverged_cells_are_left_alone_until_asked_for(checkout):

@@ -146,7 +146,7 @@ SPAM = [
         "spam:AdamWSPAM.begin",
         'j = t % group["interval"] if',
         'j = (t + 1) % group["interval"] if',
-        Test(f"{DEPARTURES}[correction]"),
+        Test(f"{DEPARTURES}[reset]"),
     ),
     Mutant(
         "spam-clips-a-step-early",

@@ -57,7 +57,7 @@ DAMAGE = [
     Mutant(
         "first-row-of-a-step",
         "of two rows of a step the first counts",
-        "columns:Series.settle",
+        "records.columns:Series.settle",
         "last = place == len(order) or steps[order[place]] != steps[here]",
         "last = place == 1 or steps[order[place - 2]] != steps[here]",
         Test(f"{DAMAGED}::test_the_last_row_of_a_step_counts"),
@@ -65,7 +65,7 @@ DAMAGE = [
     Mutant(
         "rows-beyond-the-end",
         "rows beyond the end of a finished run count",
-        "columns:Series.settle",
+        "records.columns:Series.settle",
         "if last and counts(steps[here]):",
         "if last:",
         Test(f"{CELL}::test_rows_beyond_the_end_of_a_finished_cell_are_left_out"),

@@ -34,8 +34,8 @@ POSITIONS = [
         "position-of-the-first-evaluation",
         "the first evaluation is left out, and not the one at step 0",
         "runs:Run.last",
-        "values = [row.get(key) for row in trained[-last_evals:]]",
-        "values = [row.get(key) for row in trained[:last_evals]]",
+        "self.evals[-last_evals:]]",
+        "self.evals[:last_evals]]",
         Test(f"{TABLES}::test_the_mean_of_the_last_evaluations[1]"),
     ),
     Mutant(
@@ -66,8 +66,8 @@ POSITIONS = [
         "position-of-a-layer",
         "statistics are listed from the last layer",
         "heads:_layers",
-        "_numbers(each[step][number])",
-        "_numbers(each[step][-1 - number])",
+        "for here in each[step][number : number + 1]",
+        "for here in each[step][::-1][number : number + 1]",
         Test(f"{TABLES}::test_statistics_by_layer_and_step"),
     ),
     Mutant(

@@ -306,7 +306,7 @@ AROUND = [
         "screen-does-not-wait",
         "a screening with an interrupted run promotes",
         "screen:promote",
-        '"running", "interrupted")',
+        '"running", "interrupted", "damaged")',
         '"running")',
         Test(f"{WORDS}::test_a_screening_waits_for_what_can_still_run[interrupted-1]"),
     ),
