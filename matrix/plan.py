@@ -6,8 +6,10 @@ and the plan says what changed. Seeds are the outer loop and steps the inner
 one: the arms of a pair finish together, and drift of the machine is shared.
 """
 
+import errno
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -167,6 +169,7 @@ def make_plan(
     jobs = devices.job_count(settings.jobs, threads, concrete(values), cores)
     code, code_files = hash_rooms(code_root)
     output = root / settings.output
+    _require_directory(output)
     shared = _Shared(root, output, settings, tree, code, code_files)
     by_step, reference, steps = [], [], []
     found = plan_steps(tree, root, base, overrides, settings)
@@ -234,6 +237,13 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
     """sha256 hex of the identity's canonical JSON."""
     text = json.dumps(dict(identity), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _require_directory(output: Path) -> None:
+    """Raise NotADirectoryError where a file stands in the way of the results."""
+    there = next(path for path in (output, *output.parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), there)
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ SPAM = [
         "spam:AdamWSPAM.begin",
         'j = t % group["interval"] if',
         'j = (t + 1) % group["interval"] if',
-        Test(f"{DEPARTURES}[reset]"),
+        Test("tests/gpt2/test_spam.py"),
     ),
     Mutant(
         "spam-clips-a-step-early",

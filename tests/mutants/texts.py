@@ -112,14 +112,6 @@ TEXTS = [
         Test(f"{COLUMNS}::test_other_columns_of_json_lines_are_never_read"),
     ),
     Mutant(
-        "columns-table-of-a-file",
-        "a row group is cut otherwise than the library cuts it",
-        "data.columns:_parquet_tables",
-        "most = most or len(texts)",
-        "most = 70",
-        Test(f"{COLUMNS}::test_positions_of_the_library_stay_positions"),
-    ),
-    Mutant(
         "expand-uncounted",
         "what comes out of a compressed file is not counted",
         "data.expand:pieces",
@@ -134,14 +126,6 @@ TEXTS = [
         "expansion.add(len(text) + ROW_BYTES)",
         "expansion.require(len(text) + ROW_BYTES)",
         Test(f"{COLUMNS}::test_a_stream_has_the_limit_too"),
-    ),
-    Mutant(
-        "expand-pages-unseen",
-        "a page is unpacked whatever its size",
-        "data.rows:parquet_groups",
-        "expansion.require(_uncompressed(table.metadata.row_group(group), field))",
-        "expansion.require(0)",
-        Test(f"{COLUMNS}::test_what_expands_too_far_stops_at_the_limit[c.parquet]"),
     ),
     Mutant(
         "expand-cut-short",
