@@ -155,12 +155,8 @@ TIME = [
         "last-evaluation-counts",
         "the last evaluation is training time",
         "train",
-        "        progress.train_time = self.clock.read()\n"
-        '        if self.last_eval is None or self.last_eval["step"] != progress.step:\n'
-        "            self._evaluate()\n",
-        '        if self.last_eval is None or self.last_eval["step"] != progress.step:\n'
-        "            self._evaluate()\n"
-        "        progress.train_time = self.clock.read()\n",
+        "        progress.train_time = self.clock.read()\n        self._evaluate()\n",
+        "        self._evaluate()\n        progress.train_time = self.clock.read()\n",
         CALM,
     ),
     trainer(

@@ -55,7 +55,7 @@ DAMAGE = [
         Test(f"{FIELDS}::test_a_damaged_row_is_named_wherever_it_stands"),
     ),
     Mutant(
-        "first-row-of-a-step",
+        "row-before-the-last",
         "of two rows of a step the first counts",
         "records.columns:Series.settle",
         "last = place == len(order) or steps[order[place]] != steps[here]",
