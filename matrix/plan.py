@@ -168,8 +168,7 @@ def make_plan(
     threads = values["CPU_THREADS"] * values["GPUS_PER_RUN"]
     jobs = devices.job_count(settings.jobs, threads, concrete(values), cores)
     code, code_files = hash_rooms(code_root)
-    output = root / settings.output
-    _require_directory(output)
+    output = _directory(root / settings.output)
     shared = _Shared(root, output, settings, tree, code, code_files)
     by_step, reference, steps = [], [], []
     found = plan_steps(tree, root, base, overrides, settings)
@@ -239,11 +238,12 @@ def identity_hash(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _require_directory(output: Path) -> None:
-    """Raise NotADirectoryError where a file stands in the way of the results."""
+def _directory(output: Path) -> Path:
+    """Where results go; NotADirectoryError where a file stands in their way."""
     there = next(path for path in (output, *output.parents) if path.exists())
     if not there.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), there)
+    return output
 
 
 @dataclass(frozen=True)
