@@ -73,21 +73,32 @@ def loopback(parameters: RendezvousParameters) -> Loopback:
 rendezvous_handler_registry.register(BACKEND, loopback)
 
 
+def parsed(arguments: list[str]) -> Namespace:
+    """torchrun's options. A port that nobody asked for is 0: torch 2.11 would take one
+    and the same for every run of a host.
+    """
+    parser = run.get_args_parser()
+    parser.set_defaults(master_port=int(os.environ.get("PET_MASTER_PORT", 0)))
+    return parser.parse_args(arguments)
+
+
 def meet_here(options: Namespace) -> None:
     """Have ranks that are all on this host meet at LOOPBACK."""
     _, nodes = run.parse_min_max_nnodes(options.nnodes)
     if not options.standalone and nodes > 1:
+        usual = run.get_args_parser().get_default("master_port")
+        options.master_port = options.master_port or usual
         return
     options.standalone = False
     options.nnodes = "1"
     options.rdzv_backend = BACKEND
-    options.rdzv_endpoint = f"{LOOPBACK}:{options.master_port or 0}"
+    options.rdzv_endpoint = f"{LOOPBACK}:{options.master_port}"
 
 
 def main(arguments: list[str]) -> int:
     """The first rank's status that is not 0; 128 + n for signal n."""
     signal.signal(signal.SIGUSR1, pass_on)
-    options = run.parse_args(arguments)
+    options = parsed(arguments)
     meet_here(options)
     try:
         run.run(options)

@@ -14,7 +14,7 @@ from typing import Callable
 import numpy as np
 import pytest
 import regex
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tiktoken_ext.openai_public import r50k_pat_str
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -152,6 +152,8 @@ def tokenizer() -> BpeTokenizer:
     return trained(train(texts, 1200))
 
 
+@example("x      ")  # a run that nothing follows is not cut
+@example("      x")
 @given(st.lists(runs, max_size=5).map("x".join))
 def test_long_runs_are_cut_where_no_token_changes(tokenizer, text: str) -> None:
     """With runs of three and more taken for long ones."""

@@ -55,18 +55,37 @@ def test_two_ranks_listen_on_the_loopback_alone(cell, corpus, libuv):
     ],
 )
 def test_however_one_host_is_asked_for(asked, port):
-    options = torchrun.run.parse_args([*asked, "x.py"])
+    options = torchrun.parsed([*asked, "x.py"])
     torchrun.meet_here(options)
     assert (options.rdzv_backend, options.standalone) == ("loopback", False)
     assert options.rdzv_endpoint == f"127.0.0.1:{port}"
 
 
+def test_a_port_that_nobody_asked_for_is_any(monkeypatch):
+    """Whatever this torch would take: two runs of a host must not meet."""
+    made = torchrun.run.get_args_parser
+
+    def fixed():
+        parser = made()
+        parser.set_defaults(master_port=29500)
+        return parser
+
+    monkeypatch.setattr(torchrun.run, "get_args_parser", fixed)
+    monkeypatch.delenv("PET_MASTER_PORT", raising=False)
+    assert torchrun.parsed(["x.py"]).master_port == 0
+    assert torchrun.parsed(["--master-port", "29", "x.py"]).master_port == 29
+    monkeypatch.setenv("PET_MASTER_PORT", "30")
+    assert torchrun.parsed(["x.py"]).master_port == 30
+
+
 @pytest.mark.parametrize("nodes", ["2", "1:2"])
 def test_several_hosts_meet_where_they_are_told_to(nodes):
     asked = ["--nnodes", nodes, "--rdzv-backend", "c10d", "--rdzv-endpoint", "h:1"]
-    options = torchrun.run.parse_args([*asked, "x.py"])
+    options = torchrun.parsed([*asked, "x.py"])
     torchrun.meet_here(options)
     assert (options.rdzv_backend, options.rdzv_endpoint) == ("c10d", "h:1")
+    usual = torchrun.run.get_args_parser().get_default("master_port")
+    assert options.master_port == usual
 
 
 def test_the_two_processes_of_a_check_meet_there_too(monkeypatch):

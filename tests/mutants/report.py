@@ -76,14 +76,6 @@ COMPARABLE = [
         Test(f"{BASELINE_TESTS}::test_other_threads_are_refused"),
     ),
     Mutant(
-        "baseline-hash-unread",
-        "a reused run may carry another hash than its parts give",
-        "baseline:_differences",
-        'if not parts and found.run["cell"]["hash"] != hash_:',
-        "if False:",
-        Test(f"{BASELINE_TESTS}::test_a_record_that_contradicts_itself_is_refused"),
-    ),
-    Mutant(
         "baseline-changes-of-its-own",
         "what another study's control changes is allowed to differ here",
         "runs:_read",
