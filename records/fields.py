@@ -85,7 +85,7 @@ METRICS = {
         {**STEP, "loss": LOSS},
         {
             **TIMED,
-            "lr": number(-1e6, 1e6),
+            "lr": number(),
             "grad_norm": LOSS,
             "tokens_per_s": nullable(RATE),
             "mfu": nullable(number()),

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from gpt2 import device
+from kconf import config_py
 from matrix import ledger
 from matrix.runs import load
 from records import atomic
@@ -34,9 +35,11 @@ def test_what_a_run_leaves_for_the_ledger(tmp_path, cell, train, corpus):
     place = tmp_path / "demo/07-arm/seed-5"
     place.mkdir(parents=True)
     directory = cell("demo/07-arm/seed-5/01234567", **SYMBOLS)
-    identity = {"config": "c" * 64, "code": "ab" * 32, "dataset": manifest.sha256}
-    record = {"hash": "0" * 64, "identity": {**identity, "threads": threads}}
-    provenance = {"cpu": cpu_model()}
+    config = config_py.read(directory / "config.py").identity
+    identity = {"config": config, "code": "ab" * 32, "dataset": manifest.sha256}
+    record = {"study": "demo", "step": "07-arm", "seed": 5}
+    record |= {"hash": "01234567" * 8, "identity": {**identity, "threads": threads}}
+    provenance = {"time": 0.0, "cpu": cpu_model()}
     whole = {"schema": 1, "cell": record, "data_dir": str(corpus)}
     atomic.write_json(directory / "run.json", {**whole, "provenance": provenance})
     done = train(directory)
