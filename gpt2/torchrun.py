@@ -37,6 +37,8 @@ from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import (
 
 LOOPBACK = "127.0.0.1"
 BACKEND = "loopback"
+USUAL_PORT = 29500
+"""What torch takes where several hosts meet and none is asked for."""
 PATIENCE = 600
 """Seconds that the store waits for an answer, torchrun's own figure."""
 
@@ -78,7 +80,8 @@ def parsed(arguments: list[str]) -> Namespace:
     and the same for every run of a host.
     """
     parser = run.get_args_parser()
-    parser.set_defaults(master_port=int(os.environ.get("PET_MASTER_PORT", 0)))
+    if parser.get_default("master_port") == USUAL_PORT:
+        parser.set_defaults(master_port=None)
     return parser.parse_args(arguments)
 
 
@@ -86,13 +89,12 @@ def meet_here(options: Namespace) -> None:
     """Have ranks that are all on this host meet at LOOPBACK."""
     _, nodes = run.parse_min_max_nnodes(options.nnodes)
     if not options.standalone and nodes > 1:
-        usual = run.get_args_parser().get_default("master_port")
-        options.master_port = options.master_port or usual
+        options.master_port = options.master_port or USUAL_PORT
         return
     options.standalone = False
     options.nnodes = "1"
     options.rdzv_backend = BACKEND
-    options.rdzv_endpoint = f"{LOOPBACK}:{options.master_port}"
+    options.rdzv_endpoint = f"{LOOPBACK}:{options.master_port or 0}"
 
 
 def main(arguments: list[str]) -> int:

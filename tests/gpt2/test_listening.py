@@ -61,21 +61,21 @@ def test_however_one_host_is_asked_for(asked, port):
     assert options.rdzv_endpoint == f"127.0.0.1:{port}"
 
 
-def test_a_port_that_nobody_asked_for_is_any(monkeypatch):
-    """Whatever this torch would take: two runs of a host must not meet."""
+@pytest.mark.parametrize("usual, taken", [(29500, None), (None, None), (30, 30)])
+def test_a_port_that_nobody_asked_for_is_any(monkeypatch, usual, taken):
+    """Whatever this torch would take: two runs of a host must not meet. (PET_… sets
+    another.)
+    """
     made = torchrun.run.get_args_parser
 
     def fixed():
         parser = made()
-        parser.set_defaults(master_port=29500)
+        parser.set_defaults(master_port=usual)
         return parser
 
     monkeypatch.setattr(torchrun.run, "get_args_parser", fixed)
-    monkeypatch.delenv("PET_MASTER_PORT", raising=False)
-    assert torchrun.parsed(["x.py"]).master_port == 0
+    assert torchrun.parsed(["x.py"]).master_port == taken
     assert torchrun.parsed(["--master-port", "29", "x.py"]).master_port == 29
-    monkeypatch.setenv("PET_MASTER_PORT", "30")
-    assert torchrun.parsed(["x.py"]).master_port == 30
 
 
 @pytest.mark.parametrize("nodes", ["2", "1:2"])
@@ -84,8 +84,7 @@ def test_several_hosts_meet_where_they_are_told_to(nodes):
     options = torchrun.parsed([*asked, "x.py"])
     torchrun.meet_here(options)
     assert (options.rdzv_backend, options.rdzv_endpoint) == ("c10d", "h:1")
-    usual = torchrun.run.get_args_parser().get_default("master_port")
-    assert options.master_port == usual
+    assert options.master_port == 29500
 
 
 def test_the_two_processes_of_a_check_meet_there_too(monkeypatch):
