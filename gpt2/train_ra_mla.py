@@ -48,7 +48,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def overrides(options: argparse.Namespace) -> dict[str, str]:
     """The flags as one-shot overrides, in the form the environment has."""
-    from gpt2 import pruning_names
+    from gpt2.settings import pruning_names
 
     flags = {"OPTIMIZER": options.optimizer, "DATASET": options.dataset}
     named = {kind: name.upper() for kind, name in flags.items() if name}
@@ -93,15 +93,15 @@ def main(arguments: list[str]) -> int:
 
 def train(run_dir: Path, data_dir: Path) -> int:
     """One cell; caches, allocator and threads are set before torch is imported."""
-    from gpt2 import stacks
-    from gpt2.settings import run_settings
+    from gpt2.settings.run import run_settings
+    from gpt2.training import stack_dump
     from kconf import config_py
     from kconf.bind import SettingsError
     from kconf.syntax import ConfigError
     from records import private
 
     try:
-        stacks.on_request(run_dir / "stacks.txt")
+        stack_dump.on_request(run_dir / "stacks.txt")
         values = config_py.read(run_dir / "config.py").values
         system = run_settings(values).system
     except (OSError, ConfigError, SettingsError) as error:
@@ -111,16 +111,16 @@ def train(run_dir: Path, data_dir: Path) -> int:
     as_rank()
     if system.expandable_segments:
         os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
-    from gpt2 import distributed
-    from gpt2.run import execute
+    from gpt2.distributed.ranks import RanksError, from_environment, interface, joined
+    from gpt2.training.cell import execute
 
     try:
-        ranks = distributed.from_environment(os.environ)
-        os.environ.update(distributed.interface(os.environ))
+        ranks = from_environment(os.environ)
+        os.environ.update(interface(os.environ))
         patience = system.rank_timeout
-        with distributed.joined(ranks, system.device, patience) as ranks:
+        with joined(ranks, system.device, patience) as ranks:
             return execute(run_dir.resolve(), data_dir.resolve(), ranks)
-    except distributed.RanksError as error:
+    except RanksError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

@@ -15,8 +15,8 @@ from kconf.bind import format_value
 from kconf.config_py import Value
 from kconf.files import shown
 from kconf.overrides import Overrides
-from kconf.syntax import ConfigError, Finding, Line, parse_file, value_of
 from kconf.scratch import Scratch
+from kconf.syntax import ConfigError, Finding, Line, parse_file, value_of
 from kconf.tree import Facts
 
 __all__ = ["ConfigError", "DotConfig", "Finding", "Overrides", "Resolved", "Tree"]

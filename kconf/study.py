@@ -17,8 +17,8 @@ from kconf.bind import format_value
 from kconf.config_py import Value, identity
 from kconf.dotconfig import same
 from kconf.files import shown
-from kconf.strict import Merge, Resolved, Stage, Tree
 from kconf.overrides import Overrides
+from kconf.strict import Merge, Resolved, Stage, Tree
 from kconf.syntax import ConfigError, Finding, Line, parse_file
 
 _FILE_NAME = re.compile(r"((\d\d)-[a-z0-9]+(?:-[a-z0-9]+)*)\.config", re.ASCII)

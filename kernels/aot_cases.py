@@ -10,13 +10,13 @@ import torch
 
 from kernels.adamw import kernel as adamw
 from kernels.aot import Plain
-from kernels.targets import TARGETS
 from kernels.gelu import kernel as gelu
 from kernels.linear_cross_entropy import kernel as loss
 from kernels.norm import kernel as norm
 from kernels.norm.op import WIDEST
 from kernels.pruning import kernel as pruning
 from kernels.pruning.reference import SCORES
+from kernels.targets import TARGETS
 
 LAYOUT = {"table": "*i64", "tensors": "i32", "tensor_C": "*i64", "start_C": "*i64"}
 LAYOUT |= {"sizes_N": "*i64"}

@@ -16,17 +16,18 @@ from typing import Callable, Mapping, Sequence
 
 from kconf.bind import SettingsError
 from kconf.strict import ConfigError
-from matrix import again, device, estimate, facts, forecast, masks, place, settle
 from matrix import units
-from matrix.checks import Validate
-from matrix.hostleases import LeaseDirectoryError
+from matrix.fleet import place, visible_devices
+from matrix.fleet.host_leases import LeaseDirectoryError
 from matrix.launch import slurm
 from matrix.launch.display import display
 from matrix.launch.launcher import Local, pooled
 from matrix.launch.local import Runner
-from matrix.plan import Plan, PlanError, make_plan
-from matrix.trackers.beside import mirrored
-from matrix.trackers.sink import TrackerError
+from matrix.plan import device, estimate, forecast, model_facts, rerun, settle
+from matrix.plan.cells import Plan, PlanError, make_plan
+from matrix.plan.checks import Validate
+from matrix.trackers.mirror_process import mirrored
+from matrix.trackers.target import TrackerError
 from records import pointer, private, provenance, refused
 from records.codehash import snapshot
 from records.layout import RecordError
@@ -42,10 +43,10 @@ REFUSED = (
     ManifestError,
     MissingDataset,
     device.DeviceError,
-    facts.FactsError,
+    model_facts.FactsError,
     forecast.DiskError,
     TrackerError,
-    masks.MaskError,
+    visible_devices.MaskError,
     place.PlaceError,
     LeaseDirectoryError,
 )
@@ -62,7 +63,7 @@ def main(
 
     `environment` holds the one-shot overrides and DRY_RUN, V; `root` is the
     checkout, `python` the interpreter that trains, and `validate` builds the
-    settings of a run (gpt2.settings.run_settings).
+    settings of a run (gpt2.settings.run.run_settings).
     """
     parser = argparse.ArgumentParser(prog="run_test_matrix.py")
     parser.add_argument("command", nargs="?", choices=COMMANDS, default="run")
@@ -75,12 +76,14 @@ def main(
             _point(plan)
             return 0 if _report(plan) else 1
         if arguments.command not in (*RUNS, "plan", "estimate"):
-            from matrix import commands  # scipy, which `make plan` does without
+            from matrix import (
+                evidence_commands,
+            )  # scipy, which `make plan` does without
 
             plan = make_plan(root, environment, device.probe_once(python), validate)
             if arguments.command != "prereg":  # which comes before any run
                 _point(plan)
-            return commands.perform(arguments.command, plan, environment)
+            return evidence_commands.perform(arguments.command, plan, environment)
         _refuse_singular(environment)
         choose = _choice(arguments.command)
         if arguments.command == "estimate":
@@ -88,7 +91,7 @@ def main(
             return 0
         if arguments.command == "plan" or dry:
             plan, _ = _planned(root, environment, python, validate, root, choose)
-            again.make_room(plan, False, print)
+            rerun.make_room(plan, False, print)
             return _check(root, python) if dry and arguments.command == "run" else 0
         return _run(root, environment, python, validate, choose)
     except REFUSED as error:
@@ -156,22 +159,22 @@ def _planned(
     return plan, pool
 
 
-def _facts(plan: Plan, python: str, code_root: Path) -> dict[str, facts.Facts]:
+def _facts(plan: Plan, python: str, code_root: Path) -> dict[str, model_facts.Facts]:
     """What the pending cells' models cost, by forecast.facts_key."""
-    return facts.gather(
+    return model_facts.gather(
         {forecast.facts_key(cell): cell.values for cell in plan.pending},
         plan.operational,
         plan.output / ".cache" / "facts.json",
-        facts.ask(python, code_root, plan.root),
+        model_facts.ask(python, code_root, plan.root),
     )
 
 
 def _choice(command: str) -> Callable[[Plan], Plan]:
     """Which cells of a plan the command runs."""
     if command == "continue":
-        return again.begun
+        return rerun.begun
     if command == "rerun":
-        return again.anew
+        return rerun.anew
     return lambda plan: plan
 
 
@@ -225,7 +228,7 @@ def _run(
         private.compile_caches(os.environ)  # refused once, not by every cell
         launcher = Local(plan, python, origin, pool)
     settle.settle(plan, print)
-    again.make_room(plan, True, print)
+    rerun.make_room(plan, True, print)
     status = Runner(plan, launcher, shown).run()
     print(f"results: {plan.study_dir}")
     if status in (0, 1):  # not when asked to stop
@@ -243,12 +246,13 @@ def _point(plan: Plan) -> None:
 def _report(plan: Plan) -> bool:
     """Write the report of the plan's cells; False, with the cause, when it cannot."""
     # matplotlib and scipy, a second that `make plan` is spared
-    from matrix import commands, report
+    from matrix import evidence_commands
+    from matrix.report import write
 
     cells = sorted([*plan.reference, *plan.cells], key=lambda cell: not cell.control)
     helps = {cell.step: cell.help for cell in cells}
     try:
-        paths = report.write(
+        paths = write.write(
             plan.study_dir,
             plan.settings.last_evals,
             list(helps),
@@ -256,19 +260,21 @@ def _report(plan: Plan) -> bool:
             hashes={cell.hash for cell in cells},
             helps=helps,
             excluded=_excluded(plan),
-            terms=commands.terms_of(plan),
+            terms=evidence_commands.terms_of(plan),
         )
-    except report.ReportError as error:
+    except write.ReportError as error:
         print(f"no report: {error}")
         return False
-    print(report.render_terminal(paths.report))
+    print(write.render_terminal(paths.report))
     print(f"{paths.markdown}\n{paths.html}\n{paths.csv}")
     return True
 
 
 def _check(root: Path, python: str) -> int:
     """The dry run over every step; 1 when it fails, whatever its own status."""
-    done = subprocess.run([python, str(root / facts.ENTRY), "--dry-run"], cwd=root)
+    done = subprocess.run(
+        [python, str(root / model_facts.ENTRY), "--dry-run"], cwd=root
+    )
     return 1 if done.returncode else 0
 
 

@@ -12,8 +12,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from matrix import units, whole
+from matrix import units
 from matrix.launch.tail import Tail
+from matrix.results import whole_run
 from records import fields, heartbeat, pointer
 from records.cell import CellStatus, read_status
 from records.files import shown
@@ -67,7 +68,7 @@ class Watch:
         cell = pointer.follow(own).dir
         status = read_status(cell)
         if status.state != "running" and own.path not in self._whole:
-            whole.check(own, status)
+            whole_run.check(own, status)
             self._whole.add(own.path)
         tail = self._tails.setdefault(own.path, Tail(cell.metrics))
         tail.poll()

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from records import checkpoints, completion, read
-from records.files import shown
 from records.columns import REAL, WHOLE, Series
+from records.files import shown
 from records.jsonl import Row
 from records.layout import CellDir, RecordError
 from records.lease import Holder, is_held, skew

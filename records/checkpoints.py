@@ -1,7 +1,7 @@
 """Resume checkpoints as files: which there are, and which are intact.
 
 checkpoint/step-NNNNNNNNN.pt is torch's zip archive; NNNNNNNNN counts completed
-steps. What it holds: gpt2/checkpoint.py.
+steps. What it holds: gpt2/training/checkpoint.py.
 """
 
 import functools

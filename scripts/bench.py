@@ -20,10 +20,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from gpt2.bench import Race  # noqa: E402
-from gpt2.measure import benching  # noqa: E402
-from gpt2.measure.benchrecord import PARTS, Record  # noqa: E402
-from gpt2.measure.benchtable import shown  # noqa: E402
+from gpt2.measure import parts  # noqa: E402
+from gpt2.measure.race import Race  # noqa: E402
+from gpt2.measure.record import Record  # noqa: E402
+from gpt2.measure.table import PARTS, shown  # noqa: E402
 from kconf.bind import ranges  # noqa: E402
 from records import layout, private  # noqa: E402
 
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
     options = parsed(arguments)
     contexts = ranges("CONTEXTS", options.contexts) if options.contexts else [None]
     race = Race(options.tokens, options.rounds, options.timed, options.nanogpt)
-    facts, date = benching.facts(ROOT), time.strftime("%Y-%m-%d")
+    facts, date = parts.facts(ROOT), time.strftime("%Y-%m-%d")
     try:
         if options.resume:
             record = Record.resume(options.resume, facts)
@@ -68,9 +68,7 @@ def main(arguments: list[str]) -> int:
         sys.exit(f"error: {error}")
     command = " ".join([Path(__file__).name, *arguments])
     for part in options.part:
-        for row in benching.measured(
-            ROOT, part, options, contexts, race, record, command
-        ):
+        for row in parts.measured(ROOT, part, options, contexts, race, record, command):
             print(shown(row), flush=True)
     print(f"\n{record.path.with_suffix('.md').read_text()}\n{record.path}")
     return 0

@@ -14,8 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from gpt2.measure import benchcompare  # noqa: E402
-from gpt2.measure.benchrecord import load, unfinished  # noqa: E402
+from gpt2.measure import compare  # noqa: E402
+from gpt2.measure.record import load  # noqa: E402
+from gpt2.measure.table import unfinished  # noqa: E402
 from records.layout import RecordError  # noqa: E402
 
 
@@ -29,12 +30,12 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=ROOT / "results" / "bench")
     options = parser.parse_args()
     try:
-        paths = benchcompare.pick(options.folder, options.a, options.b)
+        paths = compare.pick(options.folder, options.a, options.b)
         before, after = (load(path) for path in paths)
         if before["device"]["name"] != after["device"]["name"]:
             names = " and ".join(x["device"]["name"] for x in (before, after))
             raise RecordError(paths[0], f"two GPUs, {names}: ratios do not compare")
-        found = benchcompare.changes(before, after)
+        found = compare.changes(before, after)
     except (RecordError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -44,7 +45,7 @@ def main() -> int:
     if not found:
         print("the two share no row that can be compared")
         return 2
-    print(benchcompare.table(found))
+    print(compare.table(found))
     worse = [change for change in found if change.mark == "worse"]
     print(f"{len(worse)} of {len(found)} worse beyond the noise")
     return 1 if worse else 0

@@ -13,9 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from gpt2 import device  # noqa: E402
 from gpt2.measure import decoding  # noqa: E402
-from gpt2.settings import run_settings  # noqa: E402
+from gpt2.settings.run import run_settings  # noqa: E402
+from gpt2.training import device  # noqa: E402
 from kconf.bind import ranges  # noqa: E402
 from kconf.overrides import Overrides  # noqa: E402
 from kconf.strict import Tree  # noqa: E402

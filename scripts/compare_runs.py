@@ -10,8 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from matrix.compare import compare  # noqa: E402
-from matrix.runs import ReportError  # noqa: E402
+from matrix.report.compare import compare  # noqa: E402
+from matrix.results.runs import ReportError  # noqa: E402
 
 
 def main() -> int:

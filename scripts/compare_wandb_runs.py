@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from matrix.published.cli import answer, parser  # noqa: E402
-from matrix.published.questions import compare  # noqa: E402
+from matrix.published.queries import compare  # noqa: E402
 
 
 def main() -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from gpt2.device import resolve  # noqa: E402
 from gpt2.evaluation import command  # noqa: E402
+from gpt2.training.device import resolve  # noqa: E402
 from records import private  # noqa: E402
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from gpt2.checkpoint import CheckpointError  # noqa: E402
-from gpt2.data.tokenizers import TokenizerError  # noqa: E402
-from gpt2.export.deliver import TARGETS, deliver  # noqa: E402
-from gpt2.export.parcel import DTYPES, ExportError  # noqa: E402
-from gpt2.generate import GenerateError  # noqa: E402
+from gpt2.data.tokenization.tokenizers import TokenizerError  # noqa: E402
+from gpt2.export.bundle import DTYPES, ExportError  # noqa: E402
+from gpt2.export.write import TARGETS, deliver  # noqa: E402
+from gpt2.generation.generate import GenerateError  # noqa: E402
+from gpt2.training.checkpoint import CheckpointError  # noqa: E402
 from kconf.syntax import ConfigError  # noqa: E402
 from records import private  # noqa: E402
 from records.layout import RecordError  # noqa: E402

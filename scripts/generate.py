@@ -1,29 +1,28 @@
 #!/usr/bin/env python3
-"""Sample text from a run or an export, through the KV cache (`make generate`).
-
-The text goes to standard output as it comes; why it ends, and tokens/s, to stderr.
+"""Sample text from a run or an export through the KV cache (`make generate`); why it
+ends, and tokens/s, go to stderr.
 """
 
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from gpt2.checkpoint import CheckpointError  # noqa: E402
-from gpt2.device import DeviceError, resolve  # noqa: E402
-from gpt2.export.parcel import ExportError  # noqa: E402
-from gpt2.export.reopen import load  # noqa: E402
-from gpt2.generate import GenerateError, Request, generate, speed  # noqa: E402
-from gpt2.sampling import Sampling  # noqa: E402
-from gpt2.textstream import parse_stops  # noqa: E402
+from gpt2.export.bundle import ExportError  # noqa: E402
+from gpt2.export.read import load  # noqa: E402
+from gpt2.generation import generate as generation  # noqa: E402
+from gpt2.generation.sampling import Sampling  # noqa: E402
+from gpt2.generation.text_stream import parse_stops  # noqa: E402
+from gpt2.training import checkpoint, device  # noqa: E402
 from kconf.syntax import ConfigError  # noqa: E402
 from records import layout, private  # noqa: E402
 
 # What a user can cause and mend: reported without a traceback.
-BROKEN = (CheckpointError, ConfigError, layout.RecordError, ArithmeticError)
-EXPECTED = (GenerateError, ExportError, DeviceError, *BROKEN)
+EXPECTED = (checkpoint.CheckpointError, ConfigError, layout.RecordError)
+EXPECTED += (generation.GenerateError, ExportError, device.DeviceError, ArithmeticError)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -58,13 +57,14 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     sys.stdout.reconfigure(encoding="utf-8")
     what = (options.prompt, options.tokens, options.sampling)
-    request = Request(*what, options.seed, options.stops)
+    request = generation.Request(*what, options.seed, options.stops)
+    show = partial(print, end="", flush=True)
     try:
-        trained = load(options.run, resolve(options.device), options.decode)
-        done = generate(trained, request, lambda text: print(text, end="", flush=True))
+        trained = load(options.run, device.resolve(options.device), options.decode)
+        done = generation.generate(trained, request, show)
         print(flush=True)
-        print(f"{len(done.tokens)} tokens: {done.ended}", file=sys.stderr)
-        print(*speed(trained, done), sep="\n", file=sys.stderr)
+        told = f"{len(done.tokens)} tokens: {done.ended}"
+        print(told, *generation.speed(trained, done), sep="\n", file=sys.stderr)
     except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

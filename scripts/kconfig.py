@@ -7,7 +7,7 @@ from typing import Any, Mapping
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from gpt2.settings import run_settings  # noqa: E402
+from gpt2.settings.run import run_settings  # noqa: E402
 from kconf.axes import read_axes  # noqa: E402
 from kconf.cli import main  # noqa: E402
 from kconf.study import list_steps  # noqa: E402

@@ -14,8 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from gpt2.settings import run_settings  # noqa: E402
-from matrix.report import ReportError, render_terminal, write  # noqa: E402
+from gpt2.settings.run import run_settings  # noqa: E402
+from matrix.report.write import ReportError, render_terminal, write  # noqa: E402
 from matrix.run import main as run_matrix  # noqa: E402
 from records.files import shown  # noqa: E402
 

@@ -18,7 +18,7 @@ from records import private  # noqa: E402
 import torch  # noqa: E402
 
 from gpt2.measure.sparse import DTYPES, measure  # noqa: E402
-from gpt2.settings import run_settings  # noqa: E402
+from gpt2.settings.run import run_settings  # noqa: E402
 from kconf import config_py  # noqa: E402
 from records import atomic  # noqa: E402
 

@@ -9,12 +9,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from gpt2.data.corpora import CorpusError  # noqa: E402
-from gpt2.data.prepare import BuildError, examine, prepare  # noqa: E402
+from gpt2.data.packing.prepare import BuildError, examine, prepare  # noqa: E402
 from gpt2.data.shards import ShardError  # noqa: E402
-from gpt2.data.smoke import smoke  # noqa: E402
-from gpt2.data.tokenizers import TokenizerError  # noqa: E402
-from gpt2.settings import run_settings  # noqa: E402
+from gpt2.data.sources.corpora import CorpusError  # noqa: E402
+from gpt2.data.tokenization.tokenizers import TokenizerError  # noqa: E402
+from gpt2.measure.data_rates import smoke  # noqa: E402
+from gpt2.settings.run import run_settings  # noqa: E402
 from kconf.bind import SettingsError  # noqa: E402
 from kconf.dotconfig import config_paths  # noqa: E402
 from kconf.overrides import from_environment  # noqa: E402

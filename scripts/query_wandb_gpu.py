@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from matrix.published.cli import main  # noqa: E402
-from matrix.published.questions import gpu  # noqa: E402
+from matrix.published.queries import gpu  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main(__doc__, lambda runs, given: gpu(runs)))

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from gpt2.settings import run_settings  # noqa: E402
+from gpt2.settings.run import run_settings  # noqa: E402
 from matrix.run import main  # noqa: E402
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ sys.path[0] = str(ROOT)
 
 from matrix.published.cli import answer, parser  # noqa: E402
 from matrix.published.commit import origin  # noqa: E402
-from matrix.published.questions import verify  # noqa: E402
+from matrix.published.queries import verify  # noqa: E402
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ sys.path[0] = str(ROOT)
 from kconf.bind import SettingsError  # noqa: E402
 from kconf.overrides import from_environment  # noqa: E402
 from kconf.strict import ConfigError, Tree  # noqa: E402
-from matrix.plan import PlanError, base_stages  # noqa: E402
+from matrix.plan.cells import PlanError, base_stages  # noqa: E402
 from matrix.settings import study_settings  # noqa: E402
 from matrix.watch import watch  # noqa: E402
 

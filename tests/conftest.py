@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2.settings import RunSettings, run_settings
+from gpt2.settings.run import RunSettings, run_settings
 from kconf.overrides import Overrides
 from kconf.strict import Tree
 

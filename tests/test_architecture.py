@@ -30,14 +30,14 @@ EXCEPTIONS = {
     "scripts/kconfig.py": {"menuconfig"},
     # the one place that trains and encodes BPE; runs read shards, not text
     # corpora: streams, and files in compressed or columnar form
-    "gpt2/data/hub.py": {"datasets"},
-    "gpt2/data/columns.py": {"datasets", "pandas", "pyarrow"},
-    "gpt2/data/rows.py": {"pyarrow"},
-    "gpt2/data/expand.py": {"zstandard"},
+    "gpt2/data/sources/hub.py": {"datasets"},
+    "gpt2/data/sources/columns.py": {"datasets", "pandas", "pyarrow"},
+    "gpt2/data/sources/rows.py": {"pyarrow"},
+    "gpt2/data/sources/expand.py": {"zstandard"},
     # NVIDIA's counters, an optional extra
-    "gpt2/gpus.py": {"pynvml"},
-    "gpt2/data/bpe.py": {"tiktoken", "tiktoken_ext", "tokenizers"},
-    "gpt2/data/merges.py": {"tokenizers"},
+    "records/gpu_readers.py": {"pynvml"},
+    "gpt2/data/tokenization/bpe.py": {"tiktoken", "tiktoken_ext", "tokenizers"},
+    "gpt2/data/tokenization/merges.py": {"tokenizers"},
     # a tracker is imported where its sink is made, in the mirror's own process
     "matrix/trackers/trackio_sink.py": {"trackio"},
     "matrix/trackers/wandb_sink.py": {"wandb"},
@@ -45,7 +45,7 @@ EXCEPTIONS = {
     "matrix/published/cloud.py": {"wandb"},
     # exports: the formats' own libraries, imported when asked for
     "gpt2/export/tokenizer.py": {"tokenizers"},
-    "gpt2/export/safe.py": {"safetensors"},
+    "gpt2/export/safetensors_file.py": {"safetensors"},
     "gpt2/export/huggingface.py": {"transformers"},
     "gpt2/export/gguf.py": {"gguf"},
     # the extra `eval`: models as lm-evaluation-harness sees them, and its tasks
@@ -55,8 +55,24 @@ EXCEPTIONS = {
     "gpt2/evaluation/taskcode.py": {"yaml"},
 }
 
-# Files that other processes read settings through: they must work without torch.
-TORCHLESS = ("gpt2/settings.py",)
+# What other processes read settings through must work without torch.
+TORCHLESS = ("kconf/", "records/", "gpt2/settings/", "matrix/")
+
+# The floors of the two big rooms, from the ground up: what stands on one imports only
+# what stands on it or below.
+FLOORS = {
+    "gpt2": (
+        *("settings", "data", "model", "optim", "pruning", "distributed", "training"),
+        *("generation", "evaluation", "export", "check", "measure", "train_ra_mla"),
+    ),
+    "matrix": (
+        *("units", "results", "settings", "plan", "fleet", "launch", "evidence"),
+        *("report", "trackers", "published", "watch", "evidence_commands", "run"),
+    ),
+    "gpt2.data": ("shards", "permutation", "documents", *("sources", "tokenization"))
+    + ("packing", "loading"),
+}
+MOST_IN_A_ROOT = 6
 
 LONGEST = 600
 LONGEST_KERNEL = 900
@@ -99,21 +115,72 @@ def test_exceptions_are_needed():
         assert modules <= used, f"{name} does not need {sorted(modules - used)}"
 
 
-@pytest.mark.parametrize("name", TORCHLESS)
-def test_settings_need_no_torch(name):
-    assert "torch" not in imported(ROOT / name)
+@pytest.mark.parametrize("room", TORCHLESS)
+def test_settings_need_no_torch(room):
+    files = sorted((ROOT / room).rglob("*.py"))
+    assert files and not [name_of(f) for f in files if "torch" in imported(f)]
+
+
+def own_imports() -> dict[str, set[str]]:
+    """module -> the modules of ours that it imports, wherever in it."""
+    names = [name_of(p)[:-3].replace("/", ".") for p in sources()]
+    modules = {n.removesuffix(".__init__"): p for n, p in zip(names, sources())}
+    found = {}
+    for module, path in modules.items():
+        named = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                named |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                named |= inner & set(modules) or {node.module}
+        found[module] = named & set(modules)
+    return found
+
+
+@pytest.mark.parametrize("house", FLOORS)
+def test_no_import_runs_up(house):
+    floors, inside = FLOORS[house], house + "."
+    up = [
+        f"{module} imports {other}"
+        for module, others in own_imports().items()
+        for other in others
+        if module.startswith(inside) and other.startswith(inside)
+        if floors.index(part(module, house)) < floors.index(part(other, house))
+    ]
+    assert not up
+
+
+def part(module: str, house: str) -> str:
+    """The room or file right below the house in which a module lies."""
+    return module.removeprefix(house + ".").split(".")[0]
+
+
+def test_no_import_is_a_circle():
+    graph = own_imports()
+    gone: set[str] = set()
+    while ready := {m for m in graph if m not in gone and graph[m] <= gone}:
+        gone |= ready
+    assert not set(graph) - gone, "these import each other, or what does"
+
+
+@pytest.mark.parametrize("room", ["gpt2", "matrix"])
+def test_a_root_hides_no_house(room):
+    files = [path.name for path in (ROOT / room).glob("*.py")]
+    assert len(files) <= MOST_IN_A_ROOT, f"{room}/ has {sorted(files)}"
 
 
 def test_mechanisms_do_not_import_each_other():
     """Slots are composed in attention.py and mlp.py, nowhere else."""
-    for folder, composer in (("attention", "attention.py"), ("mlp", "mlp.py")):
-        for path in sorted((ROOT / "gpt2" / folder).glob("*.py")):
+    for folder, composer in (("mixers/attention", "attention.py"), ("mlp", "mlp.py")):
+        inside = folder.replace("/", ".")
+        for path in sorted((ROOT / "gpt2/model" / folder).glob("*.py")):
             if path.name == composer:
                 continue
             for node in ast.walk(ast.parse(path.read_text())):
                 module = getattr(node, "module", None) or ""
                 assert not module.startswith(
-                    (f"gpt2.{folder}.", "gpt2.block")
+                    (f"gpt2.model.{inside}.", "gpt2.model.block")
                 ), f"{name_of(path)} imports {module}"
 
 
@@ -185,7 +252,7 @@ class Missing:
         if top in names and top not in bare | needed:
             raise ModuleNotFoundError(f"{name} on a machine without it")
 sys.meta_path.insert(0, Missing())
-import gpt2.run
+import gpt2.training.cell
 """
 
 

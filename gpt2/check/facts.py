@@ -4,9 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-from gpt2.accounting import count, meta_model
 from gpt2.check.prove import FAULTS
-from gpt2.settings import run_settings
+from gpt2.model.costs import count, meta_model
+from gpt2.settings.run import run_settings
 from kconf import config_py
 from kconf.bind import SettingsError
 from kconf.syntax import ConfigError

@@ -5,8 +5,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gpt2.accounting import count, memory_estimate, meta_model
-from gpt2.check import (
+from gpt2.check.proofs import (
     causality,
     claims,
     decoding,
@@ -25,6 +24,7 @@ from gpt2.check import (
 )
 from gpt2.check.subject import Broken, Subject
 from gpt2.check.table import Verdict
+from gpt2.model.costs import count, memory_estimate, meta_model
 from kconf.bind import SettingsError
 from kconf.syntax import ConfigError
 

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from gpt2.check import distinct, initial, studies
-from gpt2.check.pair import Pair, PartnerLost
+from gpt2.check import studies
+from gpt2.check.proofs import distinct, initial
 from gpt2.check.prove import Case, Recorded, find_network, find_twins, inherit, prove
 from gpt2.check.subject import Subject
 from gpt2.check.table import Verdict, print_failure, print_table
-from gpt2.distributed import LOOPBACK
-from gpt2.settings import run_settings
+from gpt2.check.two_processes import Pair, PartnerLost
+from gpt2.distributed.ranks import LOOPBACK
+from gpt2.settings.run import run_settings
 from kconf.overrides import Overrides, from_environment
 from kconf.strict import Resolved, Tree
 from kconf.study import Fragment, difference, duplicates, resolve_step

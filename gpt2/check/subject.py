@@ -8,9 +8,9 @@ import torch
 
 from gpt2 import optim, pruning
 from gpt2.data.documents import starts_of
-from gpt2.init import initialise
-from gpt2.model import GPT
-from gpt2.settings import RunSettings
+from gpt2.model.gpt import GPT
+from gpt2.model.initial import initialise
+from gpt2.settings.run import RunSettings
 
 LAYERS = 3
 CONTEXT = 48

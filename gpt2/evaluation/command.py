@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2.checkpoint import CheckpointError
-from gpt2.data.tokenizers import TokenizerError
-from gpt2.device import DeviceError
+from gpt2.data.tokenization.tokenizers import TokenizerError
 from gpt2.evaluation.errors import EvaluationError
 from gpt2.evaluation.progress import Countdown
 from gpt2.evaluation.text import evaluate_text, read, resolve_stride, sha256
-from gpt2.generate import GenerateError, Trained, load
+from gpt2.generation.generate import GenerateError, Trained, load
+from gpt2.training.checkpoint import CheckpointError
+from gpt2.training.device import DeviceError
 from kconf import config_py
 from kconf.syntax import ConfigError
 from records import evaluations, pointer, provenance

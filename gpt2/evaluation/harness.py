@@ -1,7 +1,7 @@
 """A trained model as lm-evaluation-harness sees one (lm_eval.api.model.LM).
 
 Requests become windows of tokens (gpt2/evaluation/scoring.py) or texts that the
-cached decoder goes on with (gpt2/generate.py), by the conventions of lm-eval's own
+cached decoder goes on with (gpt2/generation/generate.py), by the conventions of lm-eval's own
 Hugging Face backend, so that both give the same numbers: an empty context is the
 separator, blanks at the end of a context belong to the continuation, a context
 that is too long loses its beginning, and a text longer than the model's context is
@@ -16,14 +16,14 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 
-from gpt2.data.tokenizers import TokenizerError
+from gpt2.data.tokenization.tokenizers import TokenizerError
 from gpt2.evaluation.errors import EvaluationError
 from gpt2.evaluation.progress import Countdown
 from gpt2.evaluation.scoring import Scored, Window, pair, score
 from gpt2.evaluation.text import windows
-from gpt2.generate import Reader, Request, Trained, sample
-from gpt2.sampling import Sampling
-from gpt2.textstream import TextStream
+from gpt2.generation.generate import Reader, Request, Trained, sample
+from gpt2.generation.sampling import Sampling
+from gpt2.generation.text_stream import TextStream
 
 GENERATED = 256
 """Tokens to generate where a task does not say, as in lm-eval."""

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gpt2.data.tokenizers import Tokenizer
-from gpt2.generate import Trained
+from gpt2.data.tokenization.tokenizers import Tokenizer
+from gpt2.generation.generate import Trained
 
 
 @dataclass(frozen=True)

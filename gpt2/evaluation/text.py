@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt2.data.files import CorpusError, unmarked
-from gpt2.data.tokenizers import TokenizerError, encode
+from gpt2.data.sources.files import CorpusError, unmarked
+from gpt2.data.tokenization.tokenizers import TokenizerError, encode
 from gpt2.evaluation.errors import EvaluationError
 from gpt2.evaluation.progress import Countdown
 from gpt2.evaluation.scoring import Window, score
-from gpt2.generate import Trained
+from gpt2.generation.generate import Trained
 
 
 @dataclass(frozen=True)

@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpt2.data.tokenizers import Tokenizer
-from gpt2.export.home import architecture
-from gpt2.export.names import DIALECTS, give, take
-from gpt2.export.parcel import (
-    NEEDS,
+from gpt2.data.tokenization.tokenizers import Tokenizer
+from gpt2.export.architectures import architecture
+from gpt2.export.bundle import (
     ExportError,
+    NEEDS,
     Parcel,
     empty_model,
     read_papers,
     require_intact,
 )
+from gpt2.export.names import DIALECTS, give, take
 from gpt2.export.tokenizer import describe, restore, vocabulary
-from gpt2.generate import Trained
-from gpt2.norm import EPS
+from gpt2.generation.generate import Trained
+from gpt2.model.norm import EPS
 
 WHOLE = False
 SUFFIX = ".gguf"

@@ -14,22 +14,22 @@ from typing import Any
 
 import torch
 
-from gpt2.data.bpe import EOT
-from gpt2.data.tokenizers import Tokenizer
-from gpt2.export import safe
-from gpt2.export.home import CLASSES, architecture
-from gpt2.export.names import DIALECTS, give, take
-from gpt2.export.parcel import (
+from gpt2.data.tokenization.bpe import EOT
+from gpt2.data.tokenization.tokenizers import Tokenizer
+from gpt2.export import safetensors_file
+from gpt2.export.architectures import CLASSES, architecture
+from gpt2.export.bundle import (
     ExportError,
     Parcel,
     empty_model,
     read_papers,
     require_intact,
 )
+from gpt2.export.names import DIALECTS, give, take
 from gpt2.export.tokenizer import describe, restore
-from gpt2.generate import Trained
-from gpt2.norm import EPS
-from gpt2.settings import ModelSettings
+from gpt2.generation.generate import Trained
+from gpt2.model.norm import EPS
+from gpt2.settings.run import ModelSettings
 from records import atomic
 
 WHOLE = False
@@ -49,7 +49,7 @@ def write(place: Path, parcel: Parcel) -> None:
     place.mkdir()
     tensors = give(parcel.model, dialect, tokenizer.vocab_size)
     cast = {name: tensor.to(parcel.dtype) for name, tensor in tensors.items()}
-    safe.write(place / WEIGHTS, cast, {"format": "pt"})
+    safetensors_file.write(place / WEIGHTS, cast, {"format": "pt"})
     ends = {"bos_token_id": tokenizer.eot, "eos_token_id": tokenizer.eot}
     for name, content in {
         "config.json": config(settings, tokenizer, parcel.papers["dtype"]),
@@ -133,7 +133,7 @@ def read(place: Path) -> Trained:
                 "this model: it was changed after the export"
             )
     dialect = DIALECTS["hf", architecture(model.settings, "hf")]
-    tensors, _ = safe.read(place / WEIGHTS)
+    tensors, _ = safetensors_file.read(place / WEIGHTS)
     try:
         take(model, tensors, dialect, tokenizer.vocab_size)
     except ValueError as error:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from gpt2.model import GPT
-from gpt2.settings import ModelSettings
+from gpt2.model.gpt import GPT
+from gpt2.settings.run import ModelSettings
 
 State = dict[str, torch.Tensor]
 QKV = "attn.projection.qkv"

@@ -8,8 +8,8 @@ token uses included. The metadata holds the papers ("kablate") and the tokenizer
 import json
 from pathlib import Path
 
-from gpt2.export import safe
-from gpt2.export.parcel import (
+from gpt2.export import safetensors_file
+from gpt2.export.bundle import (
     ExportError,
     Parcel,
     empty_model,
@@ -17,7 +17,7 @@ from gpt2.export.parcel import (
     require_intact,
 )
 from gpt2.export.tokenizer import describe, restore
-from gpt2.generate import Trained
+from gpt2.generation.generate import Trained
 
 WHOLE = True
 SUFFIX = ".safetensors"
@@ -33,12 +33,12 @@ def write(place: Path, parcel: Parcel) -> None:
         "kablate": json.dumps(parcel.papers),
         "tokenizer.json": describe(parcel.tokenizer),
     }
-    safe.write(place, tensors, metadata)
+    safetensors_file.write(place, tensors, metadata)
 
 
 def read(place: Path) -> Trained:
     """The model and its tokenizer, as they left. Raises ExportError."""
-    tensors, metadata = safe.read(place)
+    tensors, metadata = safetensors_file.read(place)
     papers = read_papers(place, metadata.get("kablate"))
     model = empty_model(place, papers)
     try:

@@ -11,9 +11,9 @@ from typing import Any
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, pre_tokenizers
 
-from gpt2.data.bpe import BYTE_OF, EOT, BpeTokenizer, trained
-from gpt2.data.tokenizers import ByteTokenizer, Tokenizer, TokenizerError
-from gpt2.export.parcel import ExportError
+from gpt2.data.tokenization.bpe import BYTE_OF, BpeTokenizer, EOT, trained
+from gpt2.data.tokenization.tokenizers import ByteTokenizer, Tokenizer, TokenizerError
+from gpt2.export.bundle import ExportError
 
 CHARACTER_OF = {byte: character for character, byte in BYTE_OF.items()}
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from gpt2 import device
-from gpt2.attention.decoding import decode_obstacle
-from gpt2.context import Cache
-from gpt2.init import initialise
-from gpt2.model import GPT
-from gpt2.settings import ModelSettings
+from gpt2.model.gpt import GPT
+from gpt2.model.initial import initialise
+from gpt2.model.mixers.attention.decoder import decode_obstacle
+from gpt2.model.values import Cache
+from gpt2.settings.run import ModelSettings
+from gpt2.training import device
 
 DECODERS = ("reference", "triton")
 WARMUP = 8

@@ -12,17 +12,18 @@ from typing import Any
 
 import torch
 
-from gpt2 import device as machine
-from gpt2 import optim, pruning, update
-from gpt2.init import initialise
+from gpt2 import optim, pruning
 from gpt2.measure.timing import compared, milliseconds
-from gpt2.model import GPT
+from gpt2.model.gpt import GPT
+from gpt2.model.initial import initialise
+from gpt2.model.precision import Weights
 from gpt2.optim.build import ONE_PASS
 from gpt2.optim.spam import UNCLIPPED
-from gpt2.precision import Weights
-from gpt2.pruning_names import CRITERIA, resolve
 from gpt2.pruning.pruner import Pruner
-from gpt2.settings import OptimSettings, run_settings
+from gpt2.settings.pruning_names import CRITERIA, resolve
+from gpt2.settings.run import OptimSettings, run_settings
+from gpt2.training import device as machine
+from gpt2.training import update
 
 Values = Callable[..., Mapping[str, Any]]
 """Typed symbol values for some symbols that differ from the defaults."""

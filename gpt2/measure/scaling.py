@@ -1,6 +1,6 @@
 """What a cell gains from more GPUs, and whether two cells disturb each other.
 
-Every number comes from whole cells, started by gpt2/torchrun.py as a study starts
+Every number comes from whole cells, started by gpt2/distributed/torchrun.py as a study starts
 them, and is read from their metrics.jsonl: medians of tokens/s over log intervals
 after warm-up. The corpus is synthetic.
 """
@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gpt2.data.prepare import prepare
-from gpt2.settings import run_settings
+from gpt2.data.packing.prepare import prepare
+from gpt2.settings.run import run_settings
 from kconf import config_py
 from kconf.strict import Resolved
 from records import atomic, read
@@ -92,7 +92,11 @@ class Bench:
         hash_ = hashlib.sha256(name.encode()).hexdigest()
         record = {"schema": 1, "cell": {"hash": hash_}}
         atomic.write_json(directory / "run.json", record)
-        command = [sys.executable, str(ROOT / "gpt2" / "torchrun.py"), "--standalone"]
+        command = [
+            sys.executable,
+            str(ROOT / "gpt2" / "distributed" / "torchrun.py"),
+            "--standalone",
+        ]
         command += ["--local-addr", "127.0.0.1", "--nproc-per-node", str(len(gpus))]
         command += [str(ROOT / "gpt2" / "train_ra_mla.py"), "--run-dir", str(directory)]
         visible = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))}

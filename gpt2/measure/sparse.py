@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.sparse import to_sparse_semi_structured
 
-from gpt2 import device as machine
 from gpt2.measure.timing import compared, milliseconds
-from gpt2.model import GPT
-from gpt2.settings import RunSettings
+from gpt2.model.gpt import GPT
+from gpt2.settings.run import RunSettings
+from gpt2.training import device as machine
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 MULTIPLE = 64  # rows and columns that both of torch's sparse backends take

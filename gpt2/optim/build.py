@@ -8,7 +8,7 @@ from torch import nn
 
 from gpt2.optim.muon import MuonAdamW
 from gpt2.optim.spam import AdamWSPAM
-from gpt2.settings import OptimSettings
+from gpt2.settings.run import OptimSettings
 
 Groups = list[dict[str, Any]]
 
@@ -91,7 +91,7 @@ def _adamw(groups: Groups, settings: OptimSettings) -> torch.optim.Optimizer:
 def _adamw_in_one_pass(
     groups: Groups, settings: OptimSettings
 ) -> torch.optim.Optimizer:
-    """AdamW as AdamWSPAM that neither clips nor resets: gpt2/update.py takes its
+    """AdamW as AdamWSPAM that neither clips nor resets: gpt2/training/update.py takes its
     steps."""
     return AdamWSPAM(
         groups,

@@ -2,7 +2,7 @@
 
 import math
 
-from gpt2.settings import OptimSettings
+from gpt2.settings.run import OptimSettings
 
 
 def learning_rate(settings: OptimSettings, done: float, total: int) -> float:

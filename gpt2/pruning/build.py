@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from gpt2.pruning.pruner import Pruner
-from gpt2.settings import OptimSettings, PruningSettings
+from gpt2.settings.run import OptimSettings, PruningSettings
 
 
 def build(

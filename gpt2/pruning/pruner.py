@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from gpt2.pruning import layers, schedule
-from gpt2.settings import OptimSettings, PruningSettings
+from gpt2.settings.run import OptimSettings, PruningSettings
 from kconf.bind import SettingsError
 from kernels import pruning as choice
 from kernels.pruning.reference import Source

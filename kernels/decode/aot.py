@@ -9,10 +9,10 @@ from triton.compiler import ASTSource
 
 from kernels.attention.aot import COMPILED, TYPES
 from kernels.attention.configs import Tile
-from kernels.targets import TARGETS
 from kernels.decode import kernel
 from kernels.decode.configs import MOST_PARTS, WIDEST, chunk, tile
 from kernels.decode.launch import STEP
+from kernels.targets import TARGETS
 
 HEADS = 12
 # Widths of heads with keys of their own, and of latents before heads of 64.

@@ -7,13 +7,14 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.gelu.op import ROWS
 from kernels.launching import blocks_of, launch
 
 BLOCK = 2048
 WARPS = 4
 # Of the forward pass in fp16, where four spill.
 HALF_WARPS = 8
+# Rows of a program of the backward pass that adds up columns.
+ROWS = 128
 # A program of the backward pass: so many columns of ROWS rows, STEP at a time.
 COLUMNS, STEP = 256, 8
 # Of the backward pass that adds up nothing.

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Sequence
 
+from matrix.fleet.place import Slot
 from matrix.launch import prepare, watchdog
-from matrix.place import Slot
-from matrix.plan import Cell
+from matrix.plan.cells import Cell
 from records import atomic
 from records.cell import DAMAGED, status_of
 from records.layout import SCHEMA, CellDir

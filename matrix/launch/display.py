@@ -14,7 +14,7 @@ from matrix import units
 from matrix.launch.child import Outcome
 from matrix.launch.local import Display
 from matrix.launch.tail import Tail
-from matrix.plan import Cell, Plan
+from matrix.plan.cells import Cell, Plan
 from records import read
 
 EVERY = 60.0

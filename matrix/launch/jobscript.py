@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Sequence
 
 from kconf.bind import NOT_IN_A_LINE
-from matrix.launch import prepare, torchrun
-from matrix.launchsettings import SlurmSettings
-from matrix.place import PlaceError
-from matrix.plan import Cell
+from matrix.fleet import torchrun
+from matrix.fleet.place import PlaceError
+from matrix.launch import prepare
+from matrix.plan.cells import Cell
+from matrix.settings import SlurmSettings
 from records.provenance import PLACEMENT
 
 BEFORE_LIMIT = 120

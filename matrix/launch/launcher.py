@@ -5,13 +5,14 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Mapping, Protocol, Sequence
 
-from matrix import hostleases, units
-from matrix.device import build
+from matrix import units
+from matrix.fleet import host_leases
+from matrix.fleet.machine import survey
+from matrix.fleet.place import Pool, Slot, numactl_works
 from matrix.launch import prepare
 from matrix.launch.child import Child, Outcome
-from matrix.machine import survey
-from matrix.place import Pool, Slot, numactl_works
-from matrix.plan import Cell, Plan
+from matrix.plan.cells import Cell, Plan
+from matrix.plan.device import build
 from records import private
 
 
@@ -109,7 +110,9 @@ def pooled(
 
     Raises MaskError, DeviceError, PlaceError and LeaseDirectoryError.
     """
-    launch, leases = plan.settings.launch, hostleases.HostLeases(hostleases.directory())
+    launch, leases = plan.settings.launch, host_leases.HostLeases(
+        host_leases.directory()
+    )
 
     @functools.cache
     def ask() -> Mapping[str, Any]:

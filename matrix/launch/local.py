@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Protocol
 
+from matrix.fleet.place import Slot
 from matrix.launch import watchdog
 from matrix.launch.child import Outcome, log_tail, stamp, write_failure
 from matrix.launch.launcher import Launcher, Work
-from matrix.place import Slot
-from matrix.plan import Cell, Plan
+from matrix.plan.cells import Cell, Plan
 from records.cell import DAMAGED, status_of
 from records.layout import RecordError
 

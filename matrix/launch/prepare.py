@@ -10,8 +10,8 @@ import os
 from typing import Any, Mapping
 
 from kconf import config_py
-from matrix.facts import ENTRY
-from matrix.plan import Cell, Plan
+from matrix.plan.cells import Cell, Plan
+from matrix.plan.model_facts import ENTRY
 from records import atomic
 from records.codehash import FROM_SNAPSHOT
 from records.layout import SCHEMA, CellDir

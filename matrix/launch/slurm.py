@@ -16,10 +16,10 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Mapping, Sequence
 
+from matrix.fleet.place import PlaceError, Slot
 from matrix.launch import jobscript, prepare, watchdog
 from matrix.launch.child import HELD, Outcome, write_failure
-from matrix.place import PlaceError, Slot
-from matrix.plan import Cell, Plan
+from matrix.plan.cells import Cell, Plan
 from records import atomic, read
 from records.cell import DAMAGED, CellStatus, status_of
 from records.layout import SCHEMA

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Sequence
 
 from matrix import units
-from matrix.ledger import shown
 from matrix.published.commit import unreachable
 from matrix.published.run import PublishedError, PublishedRun
+from matrix.results.fairness import shown
 
 SEED = "CONFIG_SEED"
 BUDGET = (

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Callable, Sequence
 
 from matrix.published.run import PublishedError, PublishedRun
-from matrix.published.sources import SOURCES, Query, fetch
+from matrix.published.selection import Query
+from matrix.published.sources import SOURCES, fetch
 from matrix.published.table import Answer
 
 Ask = Callable[[Sequence[PublishedRun], argparse.Namespace], Answer]

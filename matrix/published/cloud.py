@@ -4,7 +4,7 @@ import wandb
 
 from matrix.published import events
 from matrix.published.run import PublishedError, PublishedRun
-from matrix.published.sources import Query, choose, logged
+from matrix.published.selection import Query, choose, logged
 
 EVENTS = 100_000
 """Samples of the machine that are asked for, at most."""

@@ -1,37 +1,26 @@
 """Where published runs are read from: run directories, W&B's files, W&B's server."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Iterator
 
-from matrix import whole
 from matrix.published import events
-from matrix.published.run import PublishedError, PublishedRun, missing, plain
-from matrix.runs import HASH_DIR
+from matrix.published.run import PublishedError, PublishedRun
+from matrix.published.selection import Query, choose, directory, logged
+from matrix.results import whole_run
+from matrix.results.runs import HASH_DIR
 from matrix.trackers import wandb_files
 from matrix.trackers.content import describe, flatten, flatten_gpu
 from matrix.trackers.content import flatten_summary
-from matrix.trackers.feed import FOLDER
+from matrix.trackers.row_order import FOLDER
 from matrix.trackers.session import state
-from matrix.trackers.sink import TrackerError, require_extra
+from matrix.trackers.target import TrackerError, require_extra
 from records import read
 from records.cell import DAMAGED
 from records.layout import CellDir, RecordError
 
 SOURCES = ("wandb", "offline", "local")
-
-
-@dataclass(frozen=True)
-class Query:
-    """Which runs: `study` is a directory of run directories, or the group in W&B."""
-
-    source: str
-    entity: str = ""
-    project: str = "kablate"
-    study: str = ""
-    names: tuple[str, ...] = ()
-    output: Path = Path("results")
 
 
 def fetch(query: Query) -> list[PublishedRun]:
@@ -46,39 +35,6 @@ def fetch(query: Query) -> list[PublishedRun]:
         return choose(query, list(_each(query, read)))
     except (TrackerError, RecordError) as error:
         raise PublishedError(str(error)) from error
-
-
-def choose(query: Query, runs: list[PublishedRun]) -> list[PublishedRun]:
-    """The runs that the names mean: a whole name or id, or how one name begins."""
-    if not runs:
-        raise PublishedError(f"no run in {_place(query)}")
-    if not query.names:
-        return runs
-    found = []
-    for name in query.names:
-        exact = [run for run in runs if name in (run.name, run.id)]
-        begun = exact or [run for run in runs if run.name.startswith(name)]
-        if not begun:
-            known = [run.name for run in runs]
-            raise missing("run", name, known, f"in {_place(query)}")
-        if len(begun) > 1:
-            several = ", ".join(f"{run.name} (id {run.id})" for run in begun)
-            raise PublishedError(f"{name!r} may be {several}: name one, or its id")
-        found += begun
-    return found
-
-
-def _place(query: Query) -> str:
-    if query.source == "wandb":
-        where = f"{query.entity or 'your default entity'}/{query.project}"
-        return where + (f", group {query.study}" if query.study else "")
-    return str(directory(query))
-
-
-def directory(query: Query) -> Path:
-    """The study's directory: as given, or below the results directory."""
-    given = Path(query.study)
-    return given if query.study and given.is_dir() else query.output / query.study
 
 
 def _each(
@@ -108,7 +64,7 @@ def local(path: Path) -> PublishedRun | None:
 
     Raises RecordError for a run that a report would leave out.
     """
-    cell, status = whole.standing(CellDir(path))
+    cell, status = whole_run.standing(CellDir(path))
     if status.state == DAMAGED:
         raise RecordError(cell.path, status.reason)
     path = cell.path
@@ -165,8 +121,3 @@ def offline(path: Path) -> PublishedRun | None:
         history=[logged(rows[number]) for number in sorted(rows)],
         events=[row for row in samples if len(row) > 1],
     )
-
-
-def logged(row: dict) -> dict:
-    """A row of W&B's history without what W&B adds to it (_step, _runtime, …)."""
-    return {key: plain(value) for key, value in row.items() if not key.startswith("_")}

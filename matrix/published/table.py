@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Sequence
 
-from matrix import inert
+from matrix.results import inert_csv
 from matrix.units import DASH
 
 
@@ -40,7 +40,7 @@ class Answer:
     def csv(self) -> str:
         """The rows under the columns' names, numbers in full, no cell a formula."""
         rows = [[row.get(name) for name in self.columns] for row in self.rows]
-        return inert.text([self.columns, *rows]).rstrip("\n")
+        return inert_csv.text([self.columns, *rows]).rstrip("\n")
 
 
 def _told(value: Any) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Mapping
 
-from matrix import whole
+from matrix.results import whole_run
 from records.cell import CellRecord, read_cell
 
 Numbers = dict[str, Any]
@@ -48,7 +48,7 @@ def describe(path: Path) -> Description | None:
     starts = [row for row in record.attempts if row["event"] == "start"]
     if record.run is None or record.facts is None or not starts:
         return None
-    run = whole.run_of(record.dir)
+    run = whole_run.run_of(record.dir)
     cell, here = run["cell"], starts[-1].get("host") == socket.gethostname()
     identity = (cell["study"], cell["step"], cell["seed"], cell["hash"])
     key = "/".join(map(str, (*identity, starts[0]["time"])))
@@ -73,7 +73,7 @@ def configuration(record: CellRecord, run: Mapping[str, Any]) -> dict[str, Any]:
     A name whose value was not recorded is left out.
     """
     facts = record.facts
-    config = whole.config(record.dir)
+    config = whole_run.config(record.dir)
     values, cell = config.values, run["cell"]
     provenance, identity = run.get("provenance", {}), cell.get("identity", {})
     git = provenance.get("git", {})

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Callable
 
 from matrix.trackers.session import Session
-from matrix.trackers.sink import Target, TrackerError
+from matrix.trackers.target import Target, TrackerError
 
 PERIOD = 1.0
 """Seconds between two looks at the files."""

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Callable, Sequence
 
 from matrix.trackers.content import describe
-from matrix.trackers.feed import FOLDER, Feed
-from matrix.trackers.sink import Sink, Target, TrackerError, make_sink, scrub
+from matrix.trackers.row_order import FOLDER, Feed
+from matrix.trackers.sink import make_sink, scrub
+from matrix.trackers.target import Sink, Target, TrackerError
 from records import atomic
 from records.fields import COUNT
 from records.kinds import choice, fields, listed, name, nullable, text

@@ -3,59 +3,13 @@
 import netrc
 import os
 import re
-from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
-from typing import Protocol, Sequence
 
 from matrix.settings import NO_TRACKER, StudySettings
-from matrix.trackers.content import Description, Numbers
-from records.extras import installing
+from matrix.trackers.target import Sink, Target, require_extra
 
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 LEAST_SECRET = 8
 """Characters below which a value is no credential and its removal would garble."""
-
-
-class TrackerError(Exception):
-    """A tracker that cannot be used; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where a tracker files the runs. `entity` is W&B's; trackio's mode is local."""
-
-    tracker: str
-    project: str
-    entity: str
-    mode: str
-
-
-class Sink(Protocol):
-    """One run in a tracker. Every method raises TrackerError."""
-
-    def open(
-        self,
-        about: Description,
-        tags: Sequence[str],
-        directory: Path,
-        live: bool,
-    ) -> int:
-        """Create the run or go on with it; returns how many rows it holds.
-
-        `directory` is the tracker's own below the run directory, for what it
-        writes; `live` says that the run is going on.
-        """
-
-    def put(self, rows: Sequence[tuple[int, Numbers]]) -> None:
-        """Rows with their numbers, counted from 0, in order."""
-
-    def close(self, done: bool) -> None:
-        """Everything is flushed; the cell is done, or it is not (yet)."""
-
-    @property
-    def url(self) -> str | None:
-        """Where a person finds the run."""
 
 
 def targets(settings: StudySettings) -> list[Target]:
@@ -69,16 +23,6 @@ def targets(settings: StudySettings) -> list[Target]:
         "trackio": Target("trackio", project, "", "local"),
     }
     return [known[name] for name in names]
-
-
-def require_extra(name: str) -> None:
-    """Raise TrackerError unless the package `name` is installed."""
-    try:
-        metadata.distribution(name)  # not find_spec: W&B makes folders named wandb
-    except metadata.PackageNotFoundError:
-        raise TrackerError(
-            f"the package {name} is not installed: {installing(name)}"
-        ) from None
 
 
 def make_sink(target: Target) -> Sink:

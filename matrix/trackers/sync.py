@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
-from matrix import gather, whole
-from matrix.evidence import Terms
-from matrix.metrics import named
-from matrix.runs import HASH_DIR, ReportError, load
+from matrix.evidence import gather
+from matrix.evidence.weigh import Terms
+from matrix.results import whole_run
+from matrix.results.metrics import named
+from matrix.results.runs import HASH_DIR, ReportError, load
 from matrix.settings import study_settings
 from matrix.trackers.session import CURRENT, Session, state
-from matrix.trackers.sink import Target, TrackerError
+from matrix.trackers.target import Target, TrackerError
 from records import pointer
 from records.files import shown
 from records.layout import CellDir, RecordError
@@ -58,7 +59,7 @@ def _mirror(session: Session) -> str:
         return "is running: its own mirror goes on"
     if _is_current(session):
         return "is there already"
-    whole.read(CellDir(session.path))
+    whole_run.read(CellDir(session.path))
     session.end()
     return f"{session.rows} rows"
 

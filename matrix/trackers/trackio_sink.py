@@ -13,7 +13,7 @@ from trackio.sqlite_storage import SQLiteStorage
 from trackio.utils import TRACKIO_DIR
 
 from matrix.trackers.content import Description, Numbers
-from matrix.trackers.sink import Target, TrackerError
+from matrix.trackers.target import Target, TrackerError
 
 ERRORS = (sqlite3.Error, OSError, ValueError)
 

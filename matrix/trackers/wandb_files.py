@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Iterator
 
-from matrix.trackers.sink import TrackerError, require_extra
+from matrix.trackers.target import TrackerError, require_extra
 
 Record = dict[str, Any]
 

@@ -12,7 +12,7 @@ from typing import Sequence
 import wandb
 
 from matrix.trackers.content import Description, Numbers
-from matrix.trackers.sink import Target, TrackerError
+from matrix.trackers.target import Target, TrackerError
 from matrix.trackers.wandb_files import rows_held
 
 TIMEOUT = 60.0

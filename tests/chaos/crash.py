@@ -22,7 +22,7 @@ import torch._dynamo  # noqa: F401
 import torch._subclasses.fake_tensor  # noqa: F401
 import torch.distributed  # noqa: F401
 
-import gpt2.run
+import gpt2.training.cell
 
 FIRST = "flush metrics.jsonl"
 """What a run does when its training is over."""
@@ -123,7 +123,7 @@ def attempt(job: dict, data: Path) -> dict:
         os.dup2(output, 1)
         os.dup2(output, 2)
         Disk(directory, job["fault"], job["point"], log).watch()
-        os._exit(gpt2.run.execute(directory, data))
+        os._exit(gpt2.training.cell.execute(directory, data))
     _, status = os.waitpid(child, 0)
     changes = log.read_text().splitlines()
     log.unlink()

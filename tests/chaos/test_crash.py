@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from gpt2.data.prepare import prepare
-from gpt2.settings import run_settings
+from gpt2.data.packing.prepare import prepare
+from gpt2.settings.run import run_settings
 from kconf import config_py
-from matrix.runs import load
-from matrix.settle import settle
+from matrix.plan.settle import settle
+from matrix.results.runs import load
 from records import atomic
 from records.cell import read_status
 from records.jsonl import open_append, read_rows

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from matrix.report import write
+from matrix.report.write import write
 from tests.e2e.browser import Browser, executable
 from tests.matrix.synthetic import Cell
 

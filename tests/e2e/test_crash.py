@@ -2,9 +2,9 @@
 
 import pytest
 
-from gpt2.settings import run_settings
+from gpt2.settings.run import run_settings
 from matrix.launch import prepare
-from matrix.plan import make_plan
+from matrix.plan.cells import make_plan
 from records import provenance
 from records.cell import read_status
 from tests.chaos.crashes import UNMARKED, content, crashes, curve, is_marked, job

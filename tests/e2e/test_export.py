@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpt2.export.reopen import load
+from gpt2.export.read import load
 
 PROMPT = "import os\n\n\ndef "
 TOKENS = 40

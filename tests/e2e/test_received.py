@@ -36,7 +36,7 @@ def send(checkout, ran: Path, code: Path) -> None:
     if received != code:
         shutil.copytree(code, received)
     (received / "numpy.py").write_text(HARM.format(str(ran), "numpy "))
-    source = received / "gpt2" / "run.py"
+    source = received / "gpt2" / "training" / "cell.py"
     info = source.stat()
     text = HARM.format(str(ran), "bytecode ") + source.read_text()
     head = importlib.util.MAGIC_NUMBER + bytes(4)

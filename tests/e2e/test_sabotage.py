@@ -14,21 +14,21 @@ STEPS_CHECKED = "STEP=0,2,8-9"
 # id: file, its line, what becomes of it, the steps that break, their promise
 SABOTAGE = {
     "no causal mask": (
-        "gpt2/attention/attention.py",
+        "gpt2/model/mixers/attention/attention.py",
         "is_causal=mask_TT is None",
         "is_causal=False",
         EVERY,
         "causality",
     ),
     "a frozen parameter": (
-        "gpt2/attention/mla.py",
+        "gpt2/model/mixers/attention/latent.py",
         "        self.v_up = nn.Linear(L, up, bias=False)\n",
         "        self.v_up = nn.Linear(L, up, bias=False).requires_grad_(False)\n",
         ("08-mla", "09-mla-golden-ratio"),
         "gradients",
     ),
     "MLP_DIM ignored": (
-        "gpt2/mlp/mlp.py",
+        "gpt2/model/mlp/mlp.py",
         "        super().__init__()\n",
         "        super().__init__()\n"
         "        from dataclasses import replace\n"
@@ -38,7 +38,7 @@ SABOTAGE = {
         BUILT,
     ),
     "a tensor kept": (
-        "gpt2/block.py",
+        "gpt2/model/block.py",
         "        attention, mlp = cache or (None, None)\n",
         "        attention, mlp = cache or (None, None)\n        self.last = x_BnE\n",
         EVERY,

@@ -49,10 +49,10 @@ def test_from_corpus_to_report(checkout, starts):
     assert reported.status == 0, reported.output
     assert "01-latent" in report.read_text()
 
-    with open(checkout.root / "gpt2" / "model.py", "a") as model:
+    with open(checkout.root / "gpt2" / "model" / "gpt.py", "a") as model:
         model.write("# another word\n")
     plan = checkout.make("plan")
-    assert plan.output.count("code changed: gpt2/model.py\n") == 2, plan.output
+    assert plan.output.count("code changed: gpt2/model/gpt.py\n") == 2, plan.output
     assert "(2 new)" in plan.output
 
 

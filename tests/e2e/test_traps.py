@@ -1,4 +1,4 @@
-"""Arms that were trained and cannot be compared; tests/matrix/test_traps.py has all."""
+"""Arms that were trained and cannot be compared; tests/matrix/evidence/test_traps.py has all."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_traps_in_a_trained_study(checkout):
     ):
         ran = checkout.make(SEEDS=SEEDS, **more)
         assert ran.status == 0, ran.output
-    block = checkout.root / "gpt2/block.py"
+    block = checkout.root / "gpt2/model/block.py"
     block.write_text(block.read_text() + "# edited between two arms\n")
     ran = checkout.make(SEEDS=SEEDS, STEPS="4")
     assert ran.status == 0, ran.output

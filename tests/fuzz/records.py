@@ -29,12 +29,16 @@ from unittest.mock import patch
 
 from rich.console import Console
 
-from gpt2.settings import run_settings
+from gpt2.settings.run import run_settings
 from kconf.strict import Tree
-from matrix import compare, plots, report, run
-from matrix.published.sources import Query, fetch
-from matrix.runs import ReportError
-from matrix.sheet import csv_text
+from matrix import run
+from matrix.published.selection import Query
+from matrix.published.sources import fetch
+from matrix.report import compare
+from matrix.report import write as report
+from matrix.report.plots import common
+from matrix.results.runs import ReportError
+from matrix.results.runs_csv import csv_text
 from matrix.watch import Watch
 
 JSON = ("run.json", "summary.json", "lease")
@@ -333,14 +337,14 @@ CRASHES += (RuntimeError, StopIteration, TypeError, ValueError)
 DRAWN = 25
 """Of so many reports one is drawn."""
 FIGURES = (
-    "plots.learning_curves",
-    "plots.final_losses",
+    "common.learning_curves",
+    "common.final_losses",
     "forest.forest",
-    "costs.figure",
-    "heads.figure",
-    "usage.speed_figure",
-    "usage.sparsity_figure",
-    "sensitivity.figure",
+    "loss_against_cost.figure",
+    "attention_statistics.figure",
+    "speed_memory_sparsity.speed_figure",
+    "speed_memory_sparsity.sparsity_figure",
+    "learning_rates.figure",
 )
 
 
@@ -354,14 +358,16 @@ def quick() -> Iterator[None]:
             return write(*arguments, **more)
         with ExitStack() as stack:
             for name in FIGURES:
-                stack.enter_context(patch(f"matrix.{name}", lambda *_: None))
-            stack.enter_context(patch.object(plots, "png_bytes", lambda _: b""))
-            stack.enter_context(patch.object(plots, "svg_text", lambda *_: "<svg/>"))
+                stack.enter_context(
+                    patch(f"matrix.report.plots.{name}", lambda *_: None)
+                )
+            stack.enter_context(patch.object(common, "png_bytes", lambda _: b""))
+            stack.enter_context(patch.object(common, "svg_text", lambda *_: "<svg/>"))
             return write(*arguments, **more)
 
     with (
-        patch("matrix.plan.Tree", cache(Tree)),
-        patch.object(plots, "DPI", 12),
+        patch("matrix.plan.cells.Tree", cache(Tree)),
+        patch.object(common, "DPI", 12),
         patch.object(report, "write", drawn),
     ):
         yield

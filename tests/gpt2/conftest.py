@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gpt2.data.prepare import prepare
-from gpt2.run import execute
-from gpt2.settings import run_settings
+from gpt2.data.packing.prepare import prepare
+from gpt2.settings.run import run_settings
+from gpt2.training.cell import execute
 from kconf import config_py
 from records import atomic
 from tests.conftest import ROOT, SMALL

@@ -4,13 +4,13 @@ import json
 from itertools import islice
 from pathlib import Path
 
-from gpt2.data.prepare import prepare
-from gpt2.settings import run_settings
+from gpt2.data.packing.prepare import prepare
+from gpt2.settings.run import run_settings
 from kconf import config_py
 from records import atomic
 from records.jsonl import last_per_step, read_rows
 from tests.conftest import SMALL
-from tests.data.test_hub import write_folder
+from tests.gpt2.data.sources.test_hub import write_folder
 from tests.oracles import corpus
 from tests.oracles.run import Records, Run
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 
-from gpt2.data.bpe import train, trained
-from gpt2.data.tokenizers import ByteTokenizer, Tokenizer
-from gpt2.export.parcel import Parcel, pack
-from gpt2.generate import Trained
-from gpt2.init import initialise
-from gpt2.model import GPT
-from gpt2.settings import run_settings
+from gpt2.data.tokenization.bpe import train, trained
+from gpt2.data.tokenization.tokenizers import ByteTokenizer, Tokenizer
+from gpt2.export.bundle import Parcel, pack
+from gpt2.generation.generate import Trained
+from gpt2.model.gpt import GPT
+from gpt2.model.initial import initialise
+from gpt2.settings.run import run_settings
 from kconf.overrides import Overrides
 from kconf.presets import presets
 from kconf.strict import Tree

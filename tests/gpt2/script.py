@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from gpt2 import checkpoint, clock, device, progress, run, trainer
-from gpt2.corpus import Corpus
-from gpt2.progress import Display
+from gpt2.data.loading.corpus import Corpus
+from gpt2.distributed.ddp import Replica
 from gpt2.pruning import Pruner
-from gpt2.replica import Replica
-from gpt2.stopping import StopSignals
-from gpt2.update import OnePass, Update
+from gpt2.training import cell, checkpoint, clock, device, progress, trainer
+from gpt2.training.progress import Display
+from gpt2.training.stop_signals import StopSignals
+from gpt2.training.update import OnePass, Update
 from records import heartbeat
 from records.lease import Lease
 
@@ -89,7 +89,7 @@ class Script:
 
 def install(script: Script, patch: pytest.MonkeyPatch) -> None:
     """Have everything that a run does take the script's time."""
-    for module in (clock, trainer, run, progress, heartbeat):
+    for module in (clock, trainer, cell, progress, heartbeat):
         patch.setattr(module, "time", script.clocks)
     patch.setattr(device, "synchronize", script.synchronize)
 
@@ -106,8 +106,8 @@ def install(script: Script, patch: pytest.MonkeyPatch) -> None:
 
         patch.setattr(owner, name, timed)
 
-    around(run, "run_settings", "settings")
-    around(run, "_build", "build")
+    around(cell, "run_settings", "settings")
+    around(cell, "_build", "build")
     around(checkpoint, "resume", "resume")
     around(checkpoint, "save", "save")
     around(checkpoint, "save_weights", "weights")

@@ -11,17 +11,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
-from gpt2 import device, distributed  # noqa: E402
-from gpt2.run import execute  # noqa: E402
+from gpt2.distributed.ranks import (  # noqa: E402
+    from_environment,
+    interface,
+    joined,
+)
+from gpt2.training import device  # noqa: E402
+from gpt2.training.cell import execute  # noqa: E402
 
 
 def main(peak: float, data_dir: Path, run_dir: Path) -> int:
     """The status of the cell."""
     describe = device.describe
     device.describe = lambda kind: replace(describe(kind), peak_flops=peak)
-    ranks = distributed.from_environment(os.environ)
-    os.environ.update(distributed.interface(os.environ))
-    with distributed.joined(ranks, "cpu", 300) as ranks:
+    ranks = from_environment(os.environ)
+    os.environ.update(interface(os.environ))
+    with joined(ranks, "cpu", 300) as ranks:
         return execute(run_dir, data_dir, ranks)
 
 

@@ -18,9 +18,14 @@ sys.path[0] = str(ROOT)
 
 import torch  # noqa: E402
 
-from gpt2 import clock, distributed  # noqa: E402
-from gpt2.run import execute  # noqa: E402
-from gpt2.trainer import Trainer  # noqa: E402
+from gpt2.distributed.ranks import (  # noqa: E402
+    from_environment,
+    interface,
+    joined,
+)
+from gpt2.training import clock  # noqa: E402
+from gpt2.training.cell import execute  # noqa: E402
+from gpt2.training.trainer import Trainer  # noqa: E402
 
 STEP = 12
 PATIENCE = {
@@ -91,15 +96,15 @@ def main() -> int:
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("run_dirs", type=Path, nargs="+")
     options = parser.parse_args()
-    os.environ.update(distributed.interface(os.environ))
-    ranks = distributed.from_environment(os.environ)
+    os.environ.update(interface(os.environ))
+    ranks = from_environment(os.environ)
     if options.fault == "clock":
         keep_rates(ranks.rank)
         if ranks.rank == 1:
             clock.time = Fast
     elif options.fault and ranks.rank == 1:
         plant(options.fault)
-    with distributed.joined(ranks, "cpu", PATIENCE.get(options.fault, 300)) as ranks:
+    with joined(ranks, "cpu", PATIENCE.get(options.fault, 300)) as ranks:
         return max(execute(d, options.data_dir, ranks) for d in options.run_dirs)
 
 

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from kconf import cli, config_py
-from kconf.presets import presets
 from kconf.bind import SettingsError
+from kconf.presets import presets
 from kconf.strict import DotConfig
 from kconf.study import list_steps
 

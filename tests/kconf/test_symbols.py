@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from gpt2.modelsettings import ModelSettings
-from gpt2.settings import RunSettings, run_settings
+from gpt2.settings.model import ModelSettings
+from gpt2.settings.run import RunSettings, run_settings
 from kconf.bind import symbols_of
 from kconf.strict import ConfigError, Tree
-from matrix.plan import NETWORK
+from matrix.plan.cells import NETWORK
 from matrix.settings import StudySettings, study_settings
 
 FIELDS = {"run": symbols_of(RunSettings), "study": symbols_of(StudySettings)}

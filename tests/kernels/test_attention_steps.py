@@ -8,11 +8,11 @@ from functools import cache
 import pytest
 import torch
 
-from gpt2.attention import impl
-from gpt2.attention.impl import resolve_attention
-from gpt2.model import GPT
-from gpt2.modelsettings import MOST_KEPT, ModelSettings
-from gpt2.settings import run_settings
+from gpt2.model.gpt import GPT
+from gpt2.model.mixers.attention import impl
+from gpt2.model.mixers.attention.impl import resolve_attention
+from gpt2.settings.model import MOST_KEPT, ModelSettings
+from gpt2.settings.run import run_settings
 from kconf.bind import SettingsError
 from kconf.overrides import Overrides
 from kconf.strict import Tree

@@ -10,11 +10,11 @@ import torch
 
 pytest.importorskip("triton")
 
-from gpt2.attention.decoding import resolve_decoder  # noqa: E402
-from gpt2.model import GPT  # noqa: E402
+from gpt2.model.gpt import GPT  # noqa: E402
+from gpt2.model.mixers.attention.decoder import resolve_decoder  # noqa: E402
 from kernels.decode import attention_decode, check, decode  # noqa: E402
 from kernels.decode.check import Case  # noqa: E402
-from tests.gpt2.test_decode import awake, decoded  # noqa: E402
+from tests.gpt2.model.test_decode import awake, decoded  # noqa: E402
 from tests.oracles import attention as oracle  # noqa: E402
 
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16

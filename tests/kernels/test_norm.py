@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from gpt2.norm import EPS
+from gpt2.model.norm import EPS
 from kernels.norm import add_norm, op, plain
 
 SHAPES = [(1, 8), (3, 96)]

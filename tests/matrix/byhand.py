@@ -1,5 +1,5 @@
 """The rule of docs/evidence.md a second time: textbook loops, scipy's distributions,
-every sign pattern one by one. It shares no code with matrix/stats.py and verdict.py.
+every sign pattern one by one. It shares no code with matrix/evidence/stats.py and verdict.py.
 """
 
 import itertools

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from gpt2.settings import run_settings
+from gpt2.settings.run import run_settings
 from kconf.dotconfig import write
 from kconf.strict import Tree
 from matrix import run
-from matrix.plan import Plan, make_plan
+from matrix.plan.cells import Plan, make_plan
 from records.cell import CellRecord, read_cell
 from records.manifest import Manifest, Split, dataset_dir, streams_sha256
 from records.manifest import write_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "import os, sys; from pathlib import Path; from matrix import run; "
-RUN += "from gpt2.settings import run_settings; "
+RUN += "from gpt2.settings.run import run_settings; "
 RUN += "run._report = lambda plan: None; "
 RUN += "sys.exit(run.main(sys.argv[2:], os.environ, Path(sys.argv[1]), sys.executable, "
 RUN += "run_settings))"
@@ -56,7 +56,7 @@ class Checkout:
         for room in ("gpt2", "kernels"):
             (root / room).mkdir(exist_ok=True)
             (root / room / "__init__.py").touch()
-        self._copy(ROOT / "gpt2" / "torchrun.py")
+        self._copy(ROOT / "gpt2" / "distributed" / "torchrun.py")
         stub = Path(__file__).with_name("stub_train.py")
         shutil.copyfile(stub, root / "gpt2" / "train_ra_mla.py")
         for name, text in STEPS.items():

@@ -8,11 +8,11 @@ import copy
 from dataclasses import replace
 from typing import Any, Mapping, Sequence
 
-from matrix.evidence import Evidence, Terms
-from matrix.gather import Report
-from matrix.rows import make_rows
-from matrix.runs import Open, Run, Study
-from matrix.verdict import Measured, Verdict
+from matrix.evidence.gather import Report
+from matrix.evidence.verdict import Measured, Verdict
+from matrix.evidence.weigh import Evidence, Terms
+from matrix.results.rows import make_rows
+from matrix.results.runs import Open, Run, Study
 
 STEPS = (0, 3, 7, 12)
 """Optimizer steps of the evaluations."""

@@ -1,6 +1,6 @@
-"""gpt2/torchrun.py as far as the stub trainer needs it: rank 0 alone.
+"""gpt2/distributed/torchrun.py as far as the stub trainer needs it: rank 0 alone.
 
-Tests copy it to gpt2/torchrun.py of a throw-away checkout: torch takes seconds to
+Tests copy it to gpt2/distributed/torchrun.py of a throw-away checkout: torch takes seconds to
 import. The script runs in this process.
 """
 

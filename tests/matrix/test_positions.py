@@ -11,11 +11,16 @@ from dataclasses import replace
 
 import pytest
 
-from matrix import armtables, compare, costs, evaluations, heads, ledger, plots
-from matrix import sensitivity, sheet, tables, usage
-from matrix.report import render_terminal
-from matrix.rows import make_rows
-from matrix.runs import Open, Run
+from matrix.report import arm_tables, compare
+from matrix.report import evaluation_section
+from matrix.report import tables
+from matrix.report.plots import attention_statistics, common, loss_against_cost
+from matrix.report.plots import learning_rates, speed_memory_sparsity
+from matrix.report.write import render_terminal
+from matrix.results import evaluations, fairness
+from matrix.results import runs_csv
+from matrix.results.rows import make_rows
+from matrix.results.runs import Open, Run
 from tests.matrix.imagined import STEPS, evidence, report, run, study
 
 CONTROL, WIDE, HOT = "07-control", "12-wide", "03-hot"
@@ -216,7 +221,7 @@ def test_runs_csv():
     """By the header, a line per run directory in the study's order; unrounded."""
     lost = run("99-lost", 7, [1.0])
     whole = replace(WHOLE, runs=(*WHOLE.runs, lost), left_out=(lost,))
-    lines = list(csv.DictReader(io.StringIO(sheet.csv_text(whole, 2))))
+    lines = list(csv.DictReader(io.StringIO(runs_csv.csv_text(whole, 2))))
     keys = [(line["step"], int(line["seed"])) for line in lines]
     assert keys == [*((s, k) for s, losses in LOSS.items() for k in losses)] + [
         ("99-lost", 7)
@@ -239,25 +244,27 @@ def test_runs_csv():
 def test_every_column_of_runs_csv():
     """Each holds what stands at its place and nothing else does."""
     documents: dict = {"operational": ()}
-    for number, (name, path) in enumerate(sheet.COLUMNS):
+    for number, (name, path) in enumerate(runs_csv.COLUMNS):
         *parents, last = path.split(".")
         inner = documents
         for parent in parents:
             inner = inner.setdefault(parent, {})
         inner[last] = f"{number} {name}"
     one = replace(WHOLE.runs[0], documents=documents, why="w", state="failed")
-    text = sheet.csv_text(replace(WHOLE, runs=(one,), counted={}), 1)
+    text = runs_csv.csv_text(replace(WHOLE, runs=(one,), counted={}), 1)
     (line,) = csv.DictReader(io.StringIO(text))
-    for number, (name, _) in enumerate(sheet.COLUMNS):
+    for number, (name, _) in enumerate(runs_csv.COLUMNS):
         assert line[name] == f"{number} {name}"
-    rest = {key: line[key] for key in line if key not in dict(sheet.COLUMNS)}
+    rest = {key: line[key] for key in line if key not in dict(runs_csv.COLUMNS)}
     assert rest == {
         **{"study": "demo", "step": CONTROL, "seed": "5", "hash": "00000000"},
         **{"run_dir": f"{CONTROL}/seed-5/00000000", "reused": "no", "state": "failed"},
         **{"counted": "no", "loss": "", "error": "w"},
     }
-    ledgers = {path for _, path in ledger.MUST_MATCH}
-    assert ledgers - {path for _, path in sheet.COLUMNS} == {"config.DOCUMENTS_APART"}
+    ledgers = {path for _, path in fairness.MUST_MATCH}
+    assert ledgers - {path for _, path in runs_csv.COLUMNS} == {
+        "config.DOCUMENTS_APART"
+    }
 
 
 # -- plots
@@ -269,7 +276,7 @@ def tokens(step: int) -> int:
 
 def test_the_learning_curves():
     """Means over the seeds at the tokens of the evaluations; differences by seed."""
-    top, bottom = plots.learning_curves(ROWS).axes
+    top, bottom = common.learning_curves(ROWS).axes
     thick = [line for line in top.lines if line.get_linewidth() == 1.5]
     assert [line.get_label() for line in thick] == [CONTROL, WIDE, HOT]
     for line, step in zip(thick, (CONTROL, WIDE, HOT)):
@@ -296,22 +303,22 @@ def test_the_learning_curves():
 def test_evaluations_that_not_all_have():
     """By their tokens, not by their place in the file."""
     a, b = {0: 9.0, 150: 4.0, 350: 3.0}, {0: 8.0, 350: 2.0, 600: 1.0}
-    assert plots.subtract(a, b) == {0: 1.0, 350: 1.0}
-    low, middle, high = plots.band([a, b])
+    assert common.subtract(a, b) == {0: 1.0, 350: 1.0}
+    low, middle, high = common.band([a, b])
     assert (low, middle, high) == (
         *({0: 8.0, 350: 2.0}, {0: 8.5, 350: 2.5}),
         {0: 9.0, 350: 3.0},
     )
-    assert plots.band([]) == ({}, {}, {})
-    assert plots.curve(WHOLE.counted[HOT, 9]) == dict(
+    assert common.band([]) == ({}, {}, {})
+    assert common.curve(WHOLE.counted[HOT, 9]) == dict(
         zip(map(tokens, STEPS), earlier(HOT, 9))
     )
 
 
 def test_the_final_losses():
     """A dot per run at its step's height; lines join the runs of a seed."""
-    left, right = plots.final_losses(ROWS).axes
-    joined = [line for line in left.lines if line.get_color() == plots.GREY]
+    left, right = common.final_losses(ROWS).axes
+    joined = [line for line in left.lines if line.get_color() == common.GREY]
     for line, seed in zip(joined, sorted(SEEDS)):
         have = [step for step in (CONTROL, WIDE, HOT) if seed in LOSS[step]]
         assert list(line.get_xdata()) == [LOSS[step][seed] for step in have]
@@ -326,13 +333,13 @@ def test_the_final_losses():
             assert found == pytest.approx(sorted(values[step].values()))
     labels = [label.get_text() for label in left.get_yticklabels()]
     assert labels == [CONTROL, WIDE, HOT]
-    left, _ = plots.final_losses([ROWS[0], ROWS[2], ROWS[1]]).axes
-    joined = [line for line in left.lines if line.get_color() == plots.GREY]
+    left, _ = common.final_losses([ROWS[0], ROWS[2], ROWS[1]]).axes
+    joined = [line for line in left.lines if line.get_color() == common.GREY]
     assert [list(line.get_ydata()) for line in joined] == [[0, 2], [0, 1, 2], [0, 1, 2]]
 
 
 def test_speed_and_memory():
-    left, right = usage.speed_figure(ROWS).axes
+    left, right = speed_memory_sparsity.speed_figure(ROWS).axes
     for axes, path in ((left, "tokens_per_s"), (right, "peak_memory_bytes")):
         for y, (dots, step) in enumerate(zip(axes.collections, LOSS)):
             expected = [facts(step, k)["summary"][path] for k in sorted(LOSS[step])]
@@ -349,17 +356,25 @@ def test_sparsity_by_optimizer_step():
         (HOT, 9): ((3, 0.7), (7, 0.9)),
     }
     _, rows = made(sparsity=lambda step, seed: shares.get((step, seed), ()))
-    assert usage.pruned(rows) == [1, 2] and usage.pruned(ROWS) == []
-    (axes,) = usage.sparsity_figure(rows, [1, 2]).axes
+    assert (
+        speed_memory_sparsity.pruned(rows) == [1, 2]
+        and speed_memory_sparsity.pruned(ROWS) == []
+    )
+    (axes,) = speed_memory_sparsity.sparsity_figure(rows, [1, 2]).axes
     thick = {x.get_label(): x for x in axes.lines if x.get_linewidth() == 1.5}
     assert list(thick) == [WIDE, HOT]
     assert list(thick[WIDE].get_xdata()) == [7, 9, 12]
     assert list(thick[WIDE].get_ydata()) == pytest.approx([0.2, 0.25, 0.45])
     assert list(thick[HOT].get_xdata()) == [3, 7]
     assert list(thick[HOT].get_ydata()) == [0.7, 0.9]
-    assert thick[HOT].get_color() == plots.colour(2)
+    assert thick[HOT].get_color() == common.colour(2)
     curve = shares[WIDE, 5]
-    assert [usage.share_at(curve, at) for at in (3, 11, 12, 13)] == [0.1, 0.1, 0.5, 0.5]
+    assert [speed_memory_sparsity.share_at(curve, at) for at in (3, 11, 12, 13)] == [
+        0.1,
+        0.1,
+        0.5,
+        0.5,
+    ]
 
 
 def test_statistics_by_layer_and_step():
@@ -378,7 +393,7 @@ def test_statistics_by_layer_and_step():
             for n in at
         )
 
-    found = heads.panels(make_rows(made(heads=statistics)[0], 1))
+    found = attention_statistics.panels(make_rows(made(heads=statistics)[0], 1))
     assert list(found) == ["entropy", "kurtosis"]
     wide, hot = found["entropy"]
     assert (wide.step, wide.ref, hot.step, hot.ref) == (WIDE, "R2", HOT, "R3")
@@ -390,15 +405,19 @@ def test_statistics_by_layer_and_step():
         {0: (70.0, 50.0, 90.0), 12: (82.0, 62.0, 102.0)},
         {0: (0.0, 0.0, 0.0), 12: (0.0, 0.0, 0.0)},
     )
-    assert heads.table(found).rows == (
+    assert attention_statistics.table(found).rows == (
         (WIDE, "18.000", "41.000", "R2"),
         (HOT, "18.000", "41.000", "R3"),
     )
-    axes, *_ = heads.figure("entropy", found["entropy"]).axes
+    axes, *_ = attention_statistics.figure("entropy", found["entropy"]).axes
     assert [line.get_label() for line in axes.lines] == ["layer 1", "layer 2"]
     assert [list(line.get_xdata()) for line in axes.lines] == [[0, 12]] * 2
-    assert heads.banded(12) == [0, 6, 11] and heads.banded(1) == [0]
-    assert heads.banded(2) == [0, 1]
+    assert attention_statistics.banded(12) == [
+        0,
+        6,
+        11,
+    ] and attention_statistics.banded(1) == [0]
+    assert attention_statistics.banded(2) == [0, 1]
 
 
 # -- costs, rates, evaluations, comparisons
@@ -406,10 +425,10 @@ def test_statistics_by_layer_and_step():
 
 def test_loss_against_cost(monkeypatch):
     """A point is its step's mean cost and mean loss; fronts by their values."""
-    monkeypatch.setattr(plots, "png_bytes", lambda figure: b"")
-    monkeypatch.setattr(plots, "svg_text", lambda figure, name: "")
-    for cost in costs.COSTS:
-        found = costs.points(ROWS, cost, (WIDE,))
+    monkeypatch.setattr(common, "png_bytes", lambda figure: b"")
+    monkeypatch.setattr(common, "svg_text", lambda figure, name: "")
+    for cost in loss_against_cost.COSTS:
+        found = loss_against_cost.points(ROWS, cost, (WIDE,))
         assert [(p.step, p.number, p.again) for p in found] == [
             *((CONTROL, 0, False), (WIDE, 1, True), (HOT, 2, False))
         ]
@@ -419,9 +438,9 @@ def test_loss_against_cost(monkeypatch):
             assert point.losses == tuple(LOSS[point.step][k] for k in runs)
             assert point.at == approx(average(point.costs), average(point.losses))
     one = WHOLE.counted[HOT, 9]
-    assert costs.cache_bytes(one) == 3 * (16 * 30 + 4) * 4
-    assert costs.cache_bytes(WHOLE.counted[WIDE, 9]) == 3 * 16 * 120 * 2
-    (section,) = costs.section(ROWS, (WIDE,))
+    assert loss_against_cost.cache_bytes(one) == 3 * (16 * 30 + 4) * 4
+    assert loss_against_cost.cache_bytes(WHOLE.counted[WIDE, 9]) == 3 * 16 * 120 * 2
+    (section,) = loss_against_cost.section(ROWS, (WIDE,))
     lines = [(line[0], line[1], line[-2], line[-1]) for line in section.blocks[1].rows]
     three = "cache of a full context, step time, parameters"
     assert lines == [
@@ -453,25 +472,25 @@ def test_rates_by_their_value():
     base = study({step: {} for step in steps}, seeds=(9, 2))
     whole = replace(base, counted=counted, runs=tuple(counted.values()))
     rows = make_rows(whole, 1)
-    (line,) = sensitivity.series(rows)
+    (line,) = learning_rates.series(rows)
     assert [point[:2] for point in line.points] == [
         *((3e-4, "3e-4"), (1e-3, "0.001"), (1e-2, "1e-2"))
     ]
     assert [point[2] for point in line.points] == pytest.approx([3.45, 3.05, 3.8])
     assert [point[3] for point in line.points] == [(3.6, 3.3), (3.1, 3.0), (3.7, 3.9)]
     assert line.refs == ("R2", "R3", "R1") and line.name == "adamw"
-    assert armtables.rates_table([line]).rows == (
+    assert arm_tables.rates_table([line]).rows == (
         ("adamw", "3", "3.0500", "0.001", "+0.75000", "", "R3"),
     )
     worst = replace(line, points=line.points[1:], refs=line.refs[1:])
-    (shown,) = armtables.rates_table([worst]).rows
+    (shown,) = arm_tables.rates_table([worst]).rows
     assert (
         shown[3] == "0.001" and shown[5].startswith("at the end") and shown[6] == "R3"
     )
-    table = {row[0]: row for row in armtables.arms_table(rows).rows}
+    table = {row[0]: row for row in arm_tables.arms_table(rows).rows}
     assert table["lr3e-4"][1:6] == ("3.4500", "-0.35000", "-0.35000", "2", "lr1e-2")
     assert table["lr1e-2"][1:6] == ("3.8000", "control", "–", "–", "")
-    each = [line[:5] for line in armtables.seeds_table(rows).rows]
+    each = [line[:5] for line in arm_tables.seeds_table(rows).rows]
     assert each[2:4] == [
         ("lr3e-4", "2", "3.6000", "-0.10000", "-0.10000"),
         ("lr3e-4", "9", "3.3000", "-0.60000", "-0.60000"),
@@ -495,7 +514,7 @@ def test_evaluations_by_seed_and_name():
         return {**documents, "evaluations": rows if (step, seed) != (HOT, 5) else {}}
 
     _, rows = made(documents=measured)
-    (section,) = evaluations.section(rows)
+    (section,) = evaluation_section.section(rows)
     lines = {line[:3]: line[3:] for line in section.blocks[1].rows}
     assert list(lines)[::3] == [
         *(("a", "acc", CONTROL), ("b", "acc", CONTROL), ("b", "loss", CONTROL))

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from gpt2.data import live
-from matrix import device
+from gpt2.data.loading import on_the_fly
+from matrix.fleet.place import Slot
 from matrix.launch.slurm import Slurm
-from matrix.place import Slot
+from matrix.plan import device
 from matrix.trackers import wandb_files
-from matrix.trackers.sink import TrackerError
+from matrix.trackers.target import TrackerError
 from records import codehash, private
 
 TAG = f"__pycache__/{{}}.{sys.implementation.cache_tag}.pyc"
@@ -65,10 +65,10 @@ def plant(code: Path, place: Path) -> None:
         source = code / "records" / f"{name}.py"
         own = source.read_text() + harm(f"pyc {flags}", place)
         put(f"records/{TAG.format(name)}", bytecode(source, own, flags))
-    for entry in ("train_ra_mla", "torchrun"):
-        source = code / "gpt2" / f"{entry}.py"
+    for folder, entry in (("gpt2", "train_ra_mla"), ("gpt2/distributed", "torchrun")):
+        source = code / folder / f"{entry}.py"
         own = harm(entry, place) + source.read_text()
-        put(f"gpt2/{TAG.format(entry)}", bytecode(source, own, 1))
+        put(f"{folder}/{TAG.format(entry)}", bytecode(source, own, 1))
     outside = place / "outside.py"
     outside.write_text(harm("link", place))
     (code / "heapq.py").symlink_to(outside)
@@ -113,7 +113,7 @@ def test_two_ranks_run_none_of_it_either(checkout, own, tmp_path_factory):
     """Nor does the launcher that starts them."""
     shutil.copyfile(
         Path(__file__).with_name("stub_torchrun.py"),
-        checkout.root / "gpt2" / "torchrun.py",
+        checkout.root / "gpt2" / "distributed" / "torchrun.py",
     )
     place = tmp_path_factory.mktemp("place")
     checkout.configure("CONFIG_GPUS_PER_RUN=2", "CONFIG_EFFECTIVE_BATCH=64")
@@ -202,7 +202,9 @@ def test_what_lies_where_the_terminal_is_is_not_run(tmp_path, monkeypatch):
 def test_the_process_beside_a_run_searches_its_own_code_alone():
     """It is started as python -c, which searches where the run was started."""
     flags = "import sys; print(sys.flags.safe_path, sys.flags.dont_write_bytecode, "
-    child = live.CHILD.partition("from ")[0].format("/code") + flags + "sys.path[0])"
-    argv = [*live.PYTHON, "-c", child]
+    child = (
+        on_the_fly.CHILD.partition("from ")[0].format("/code") + flags + "sys.path[0])"
+    )
+    argv = [*on_the_fly.PYTHON, "-c", child]
     said = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert said.stdout.split() == ["True", "1", "/code"]

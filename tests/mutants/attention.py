@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import ATTENTION, LLAMA, Mutant, Test, check
 
-MECHANISMS = "tests/gpt2/test_mechanisms.py"
+MECHANISMS = "tests/gpt2/model/test_mechanisms.py"
 
 RECIPROCAL = [
     Mutant(
@@ -300,7 +300,7 @@ PROJECTIONS = [
     Mutant(
         "mla-up-deviation",
         "A and U start with deviation 0.02 instead of 1/sqrt(L)",
-        "mla:Latent.matrices",
+        "attention.latent:Latent.matrices",
         "std = 1 / math.sqrt(L)",
         "std = STD",
         check("8", "initial values"),
@@ -308,7 +308,7 @@ PROJECTIONS = [
     Mutant(
         "mla-decode-scale",
         "absorbed scores are not divided by sqrt(D)",
-        "mla:Latent.scores",
+        "attention.latent:Latent.scores",
         "return s_BHnS / math.sqrt(self.head_width)",
         "return s_BHnS * math.sqrt(1.0)",
         check("8", "decoding"),
@@ -316,7 +316,7 @@ PROJECTIONS = [
     Mutant(
         "mla-values-of-keys",
         "values grow from the key latent",
-        "mla:Latent.expand",
+        "attention.latent:Latent.expand",
         "self.k_up(memory[0]), self.v_up(memory[-1])",
         "self.k_up(memory[0]), self.v_up(memory[0])",
         check("8", "gradients"),
@@ -324,7 +324,7 @@ PROJECTIONS = [
     Mutant(
         "mla-context-sign",
         "what the previous block tells the latent is subtracted",
-        "mla:Latent.forward",
+        "attention.latent:Latent.forward",
         "ck_BnL = ck_BnL + latent_BnL",
         "ck_BnL = ck_BnL - latent_BnL",
         check("0", "formulas", MLA="y", MLP_LATENT_RECIP="y"),
@@ -332,7 +332,7 @@ PROJECTIONS = [
     Mutant(
         "bias-forced",
         "CONFIG_GPT2_BIAS does not arrive at q, k and v",
-        "mha:MultiHead.__init__",
+        "multi_head:MultiHead.__init__",
         "bias=settings.bias",
         "bias=True",
         check("0", "expectations", LLAMA),
@@ -340,7 +340,7 @@ PROJECTIONS = [
     Mutant(
         "qkv-order",
         "the logical matrices q and k are exchanged",
-        "mha:MultiHead.matrices",
+        "multi_head:MultiHead.matrices",
         'heads = {"q": self.heads, "k": self.kv_heads, "v": self.kv_heads}',
         'heads = {"k": self.kv_heads, "q": self.heads, "v": self.kv_heads}',
         check("0", "formulas"),
@@ -372,7 +372,7 @@ PROJECTIONS = [
     Mutant(
         "rope-keys-left",
         "keys are not rotated",
-        "mha:MultiHead.forward",
+        "multi_head:MultiHead.forward",
         "k_BnGD = rotate(k_BnGD, start, self.rope_base)",
         "pass",
         check("0", "formulas", LLAMA),

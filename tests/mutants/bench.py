@@ -3,8 +3,8 @@
 from tests.mutants.mutant import Mutant, Test
 
 AOT = "tests/kernels/test_aot.py"
-BENCH = "tests/gpt2/test_bench.py"
-PLACE = "tests/matrix/test_place.py"
+BENCH = "tests/gpt2/measure/test_bench.py"
+PLACE = "tests/matrix/fleet/test_place.py"
 
 SECTIONS = {
     "Compiling, timing and caches": [
@@ -27,7 +27,7 @@ SECTIONS = {
         Mutant(
             "bench-overwrites",
             "a second record of a day replaces the first",
-            "benchrecord:fresh",
+            "record:fresh",
             "if not any(path.exists() for path in taken):",
             "if True:",
             Test(f"{BENCH}::test_no_record_is_overwritten"),
@@ -35,7 +35,7 @@ SECTIONS = {
         Mutant(
             "bench-always-whole",
             "a record that was cut short does not say so",
-            "benchrecord:Record.call",
+            "record:Record.call",
             '"commit": commit, "complete": False}',
             '"commit": commit, "complete": True}',
             Test(f"{BENCH}::test_a_record_says_that_it_is_partial_until_it_is_not"),
@@ -43,7 +43,7 @@ SECTIONS = {
         Mutant(
             "bench-milliseconds",
             "two calls are compared by milliseconds, not by ratios",
-            "benchcompare:changes",
+            "measure.compare:changes",
             'Change(name, old["ratio"], row["ratio"], noise)',
             'Change(name, old["ms"], row["ms"], noise)',
             Test(f"{BENCH}::test_compare_marks_what_exceeds_the_noise"),
@@ -51,7 +51,7 @@ SECTIONS = {
         Mutant(
             "bench-noise-ignored",
             "the rounds' spread does not widen what a change has to exceed",
-            "benchcompare:changes",
+            "measure.compare:changes",
             "noise = max(FLOOR, ERRORS * spread)",
             "noise = FLOOR",
             Test(f"{BENCH}::test_compare_marks_what_exceeds_the_noise"),
@@ -59,7 +59,7 @@ SECTIONS = {
         Mutant(
             "bench-rate-at-once",
             "contenders start at the full rate",
-            "gpt2.bench:rate",
+            "race:rate",
             "return peak * min(1.0, (done + 1) / RISE)",
             "return peak",
             Test(f"{BENCH}::test_the_rate_rises"),
@@ -79,7 +79,7 @@ SECTIONS = {
             '"triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}',
             '"triton"}',
             Test(
-                "tests/gpt2/test_entry.py::"
+                "tests/gpt2/training/test_entry.py::"
                 "test_a_rank_has_a_cache_of_its_own_and_does_not_outlive_torchrun"
             ),
         ),

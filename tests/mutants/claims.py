@@ -16,7 +16,7 @@ COUNTS = [
     Mutant(
         "flops-of-positions",
         "the position embedding is counted in FLOPs",
-        "accounting:count",
+        "costs:count",
         "FLOPS * (total - positions + with_all",
         "FLOPS * (total + with_all",
         check("0", "expectations"),
@@ -24,7 +24,7 @@ COUNTS = [
     Mutant(
         "cache-mla-twice",
         "MLA's cache is counted twice",
-        "mla:Latent.cache_per_token",
+        "attention.latent:Latent.cache_per_token",
         "return self.down.out_features",
         "return 2 * self.down.out_features",
         check("8", "expectations"),
@@ -48,7 +48,7 @@ COUNTS = [
     Mutant(
         "vocabulary-unpadded",
         "the vocabulary is not padded to a multiple of 64",
-        "modelsettings:ModelSettings.vocab_rows",
+        "settings.model:ModelSettings.vocab_rows",
         "return -(-self.vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE",
         "return self.vocab_size",
         check("0", "expectations"),
@@ -56,22 +56,22 @@ COUNTS = [
     Mutant(
         "memory-without-moments",
         "the memory estimate forgets the moments",
-        "accounting",
+        "costs",
         '"adamw": (8, 8),',
         '"adamw": (0, 0),',
         Test(
-            "tests/gpt2/test_accounting.py::"
+            "tests/gpt2/model/test_costs.py::"
             "test_the_memory_estimate_counts_what_autograd_saves"
         ),
     ),
     Mutant(
         "memory-without-masks",
         "the memory estimate forgets masks and movement's scores",
-        "accounting:_state",
+        "costs:_state",
         "    matrix += PRUNING_BYTES[settings.pruning.kind]\n",
         "",
         Test(
-            "tests/gpt2/test_accounting.py::"
+            "tests/gpt2/model/test_costs.py::"
             "test_optimizer_state_and_masks_are_in_the_estimate[symbols4]"
         ),
     ),
@@ -81,15 +81,15 @@ CONFIGURATION = [
     Mutant(
         "divisor-of-latent",
         "the width divisor does not reach the latent",
-        "modelsettings:ModelSettings.latent",
+        "settings.model:ModelSettings.latent",
         "return self._divided(self.attention.mla_latent)",
         "return self.attention.mla_latent",
-        Test("tests/gpt2/test_accounting.py::test_the_divisor_keeps_the_ratios"),
+        Test("tests/gpt2/model/test_costs.py::test_the_divisor_keeps_the_ratios"),
     ),
     Mutant(
         "flag-of-another",
         "a setting reads another symbol",
-        "modelsettings:AttentionSettings",
+        "settings.model:AttentionSettings",
         'ra_ct_detach: bool = flag("RA_CT_DETACH")',
         'ra_ct_detach: bool = flag("RA_CT_HEAD_AVERAGE")',
         Test(
@@ -99,7 +99,7 @@ CONFIGURATION = [
     Mutant(
         "statistic-of-another",
         "a choice's member means another",
-        "modelsettings:AttentionSettings",
+        "settings.model:AttentionSettings",
         'RA_CT_ENTROPY="entropy"',
         'RA_CT_ENTROPY="max"',
         check("18", "expectations"),
@@ -158,7 +158,7 @@ CONFIGURATION = [
         "claims:expectations",
         "str(found) == claimed,",
         "True,",
-        Test("tests/gpt2/test_check.py::test_a_wrong_expectation"),
+        Test("tests/gpt2/check/test_check.py::test_a_wrong_expectation"),
     ),
     Mutant(
         "twins-accepted",
@@ -166,7 +166,7 @@ CONFIGURATION = [
         "distinct:require_distinct",
         "if earlier.settings.model != subject.settings.model:",
         "if False:",
-        Test("tests/gpt2/test_check.py::test_identical_functions_are_named"),
+        Test("tests/gpt2/check/test_check.py::test_identical_functions_are_named"),
     ),
 ]
 

@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-CLOCKS, CRASH = "tests/gpt2/test_clocks.py", "tests/chaos/test_crash.py"
+CLOCKS, CRASH = "tests/gpt2/training/test_clocks.py", "tests/chaos/test_crash.py"
 CALM = Test(f"{CLOCKS}::test_a_run_that_nobody_disturbs")
 KILLED = Test(f"{CLOCKS}::test_a_kill_forgets_what_was_not_saved")
 STOPPED = Test(f"{CLOCKS}::test_a_stop_keeps_its_seconds")
@@ -22,7 +22,7 @@ KEPT = Test(f"{CRASH}::test_checkpoints_that_were_asked_for_stay")
 LIVES = Test(f"{CRASH}::test_a_cell_whose_process_lives_is_left_to_it")
 STILL_FULL = Test(f"{CRASH}::test_a_disk_that_is_still_full_is_said")
 BEHIND = Test(
-    "tests/matrix/test_watchdog.py::test_what_happens_behind_a_summary_is_no_failure"
+    "tests/matrix/launch/test_watchdog.py::test_what_happens_behind_a_summary_is_no_failure"
 )
 NAMED = Test(
     "tests/records/test_cell.py::test_an_interruption_names_the_checkpoint_that_is_used"
@@ -333,7 +333,7 @@ COUNTERS = [
     Mutant(
         "speed-of-all-steps",
         "the summary's speed counts the steps that warmed up",
-        "narration:outcome",
+        "log_lines:outcome",
         "trained_tokens = progress.timed_steps",
         "trained_tokens = progress.step",
         CALM,
@@ -341,7 +341,7 @@ COUNTERS = [
     Mutant(
         "step-time-of-all-steps",
         "the mean step is taken over steps that warmed up",
-        "narration:outcome",
+        "log_lines:outcome",
         "_ratio(progress.train_time, progress.timed_steps)",
         "_ratio(progress.train_time, progress.step)",
         CALM,
@@ -349,7 +349,7 @@ COUNTERS = [
     Mutant(
         "attempts-forgotten",
         "the time of all attempts is that of the last",
-        "gpt2.run:_train",
+        "training.cell:_train",
         "wall + spent(_earlier(cell))",
         "wall",
         STOPPED,
@@ -357,7 +357,7 @@ COUNTERS = [
     Mutant(
         "end-by-wall-clock",
         "an attempt's seconds come from the clock that is set",
-        "gpt2.run:_attempt",
+        "training.cell:_attempt",
         '"seconds": time.monotonic() - began',
         '"seconds": time.time() - began',
         STOPPED,
@@ -365,7 +365,7 @@ COUNTERS = [
     Mutant(
         "end-at-step-0",
         "a failed attempt does not say how far it came",
-        "gpt2.run:_train",
+        "training.cell:_train",
         '        end["step"] = progress.step\n    if not',
         "        pass\n    if not",
         FAILED,
@@ -373,7 +373,7 @@ COUNTERS = [
     Mutant(
         "eta-since-step-0",
         "a resumed run's steps are as fast as if none had come before",
-        "gpt2.progress:Display.train",
+        "training.progress:Display.train",
         "max(done - self.start, 1)",
         "max(done, 1)",
         KILLED,
@@ -381,7 +381,7 @@ COUNTERS = [
     Mutant(
         "bar-of-the-step-before",
         "the bar shows the step before",
-        "gpt2.progress:Display.train",
+        "training.progress:Display.train",
         "round(20 * done / self.total)",
         'round(20 * row["step"] / self.total)',
         BAR,

@@ -2,10 +2,10 @@
 
 from tests.mutants.mutant import Mutant, Test, check
 
-FLOPS = "tests/gpt2/test_flops.py"
-STEPS = "tests/gpt2/test_check_steps.py"
-DEPARTURES = "tests/gpt2/test_spam_departures.py::test_each_is_seen_at_its_step"
-TWO_RANKS = "tests/gpt2/test_ranks.py::test_two_ranks[nothing]"
+FLOPS = "tests/gpt2/model/test_flops.py"
+STEPS = "tests/gpt2/check/test_steps.py"
+DEPARTURES = "tests/gpt2/optim/test_spam_departures.py::test_each_is_seen_at_its_step"
+TWO_RANKS = "tests/gpt2/check/test_two_processes.py::test_two_ranks[nothing]"
 
 PRODUCTS = [
     Mutant(
@@ -51,7 +51,7 @@ PRODUCTS = [
     Mutant(
         "flops-half-a-band",
         "the causal figure halves what meets no more keys than it says",
-        "accounting:count",
+        "costs:count",
         "FLOPS * with_all // 2",
         "FLOPS * (with_all + others) // 2",
         Test(f"{FLOPS}::test_beyond_the_parameters_by_hand[reciprocal]"),
@@ -65,16 +65,16 @@ DEVICES = [
         "trainer:Trainer._utilisation",
         "(peak * self.run.ranks.world)",
         "peak",
-        Test("tests/gpt2/test_mfu.py::test_mfu_by_the_stated_peak[2]"),
+        Test("tests/gpt2/training/test_mfu.py::test_mfu_by_the_stated_peak[2]"),
     ),
     Mutant(
         "forecast-of-any-gpus",
         "a cell of one GPU foretells one of two",
-        "matrix.forecast:Measured.as_fast_as",
+        "plan.forecast:Measured.as_fast_as",
         'cell.values["GPUS_PER_RUN"])',
         "self.ranks)",
         Test(
-            "tests/matrix/test_forecast.py"
+            "tests/matrix/plan/test_forecast.py"
             "::test_other_hosts_devices_and_threads_do_not_count"
         ),
     ),
@@ -84,7 +84,7 @@ DEVICES = [
         "estimate:mean_power",
         "sum(row[name] for name in names) for",
         "sum(row[name] for name in names) / len(names) for",
-        Test("tests/matrix/test_again.py::test_estimates_say_what_they_go_by"),
+        Test("tests/matrix/plan/test_rerun.py::test_estimates_say_what_they_go_by"),
     ),
 ]
 
@@ -116,7 +116,7 @@ CHECKED = [
     Mutant(
         "check-partner-unheard",
         "nobody reads how the second process ended",
-        "check.pair:Pair.__exit__",
+        "two_processes:Pair.__exit__",
         "self.partner.exitcode == 0",
         "True",
         Test(f"{STEPS}::test_a_partner_that_dies_at_the_end"),
@@ -124,7 +124,7 @@ CHECKED = [
     Mutant(
         "group-kept-by-a-module",
         "a module that is imported late keeps the group's threads",
-        "distributed",
+        "distributed.ranks",
         "import torch.distributed.nn.functional",
         "import torch.nn.functional",
         Test(TWO_RANKS),
@@ -132,7 +132,7 @@ CHECKED = [
     Mutant(
         "group-never-left",
         "the group's threads outlive Python",
-        "distributed:leave",
+        "distributed.ranks:leave",
         "dist.destroy_process_group()",
         "pass",
         Test(TWO_RANKS),
@@ -146,7 +146,7 @@ SPAM = [
         "spam:AdamWSPAM.begin",
         'j = t % group["interval"] if',
         'j = (t + 1) % group["interval"] if',
-        Test("tests/gpt2/test_spam.py"),
+        Test("tests/gpt2/optim/test_spam.py"),
     ),
     Mutant(
         "spam-clips-a-step-early",

@@ -3,7 +3,7 @@
 from tests.mutants.mutant import Mutant, Test
 
 FIELDS, LEASE = "tests/records/test_fields.py", "tests/records/test_lease.py"
-CELL, DAMAGED = "tests/records/test_cell.py", "tests/matrix/test_damaged.py"
+CELL, DAMAGED = "tests/records/test_cell.py", "tests/matrix/results/test_damaged.py"
 
 DAMAGE = [
     Mutant(
@@ -89,7 +89,7 @@ DAMAGE = [
     Mutant(
         "damaged-runs",
         "a damaged cell is run again, over its records",
-        "plan:Plan.pending",
+        "cells:Plan.pending",
         'settled = {"done", DAMAGED}',
         'settled = {"done"}',
         Test(f"{DAMAGED}::test_the_plan_leaves_a_damaged_cell_alone"),
@@ -97,7 +97,7 @@ DAMAGE = [
     Mutant(
         "copied-seed-counts",
         "a copy under another seed's name is another seed",
-        "whole:_require_its_own",
+        "whole_run:_require_its_own",
         "if wanted != here:",
         "if False:",
         Test(f"{DAMAGED}::test_a_directory_of_another_run_is_none"),
@@ -105,7 +105,7 @@ DAMAGE = [
     Mutant(
         "foreign-summary-counts",
         "a summary of another cell counts",
-        "whole:_require_its_own",
+        "whole_run:_require_its_own",
         'cell.summary["hash"] != told["hash"]',
         "False",
         Test(f"{DAMAGED}::test_every_command_names_file_and_field"),

@@ -3,7 +3,7 @@
 from tests.mutants.mutant import LLAMA, Mutant, Test, check
 
 STEPS = "tests/kernels/test_attention_steps.py"
-TESTS = "tests/gpt2/test_documents.py"
+TESTS = "tests/gpt2/training/test_documents.py"
 PROMISE = "documents apart"
 RMS = {"MLP_CROSS_TOKEN": "y", "MLP_CROSS_TOKEN_RMS": "y"}
 
@@ -83,7 +83,7 @@ DOCUMENTS = [
     Mutant(
         "documents-positions",
         "learned positions count on over a document's beginning",
-        "model:GPT.embed",
+        "gpt:GPT.embed",
         "place_n = place_n if starts_BT is None else place_n - starts_BT",
         "pass",
         check("0", PROMISE),
@@ -115,7 +115,7 @@ DOCUMENTS = [
     Mutant(
         "documents-flex",
         "FlexAttention sees the documents before",
-        "torchs:flex.seen",
+        "torch_attention:flex.seen",
         "if starts_BT is not None:\n            inside",
         "if False:\n            inside",
         Test(f"{TESTS}::test_flex_keeps_documents_apart[symbols0]"),
@@ -127,7 +127,7 @@ DOCUMENTS = [
         "torch.where(tokens_BT == separator, t_T, t_T.new_zeros(()))",
         "torch.where(tokens_BT.roll(1, 1) == separator, t_T, t_T.new_zeros(()))",
         Test(
-            "tests/data/test_documents.py::test_a_part_of_a_batch_and_no_separator",
+            "tests/gpt2/data/test_documents.py::test_a_part_of_a_batch_and_no_separator",
         ),
     ),
     Mutant(
@@ -149,7 +149,7 @@ DOCUMENTS = [
     Mutant(
         "documents-not-evaluated",
         "an evaluation hears the documents before",
-        "evaluate:evaluate",
+        "validation:evaluate",
         "starts_BT = starts_of(rows[:, :-1], separator)",
         "starts_BT = None",
         Test(f"{TESTS}::test_training_and_evaluation_hear_one_document"),
@@ -157,7 +157,7 @@ DOCUMENTS = [
     Mutant(
         "documents-sinks",
         "a sink is the sequence's first token, whatever the document",
-        "attention_stats:_sinks",
+        "statistics:_sinks",
         "first_BHT1 = starts_BT.long()",
         "first_BHT1 = (0 * starts_BT).long()",
         Test(

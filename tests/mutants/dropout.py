@@ -11,7 +11,7 @@ PLACES = [
     Mutant(
         "embedding-undropped",
         "what the embedding gives is not dropped",
-        "gpt2.model:GPT.embed",
+        "gpt:GPT.embed",
         f"return {EMBED}",
         "return x_BnE",
         check("0", "dropout"),
@@ -19,7 +19,7 @@ PLACES = [
     Mutant(
         "positions-undropped",
         "the token embedding is dropped before the position is added",
-        "gpt2.model:GPT.embed",
+        "gpt:GPT.embed",
         "x_BnE = self.wte(tokens_Bn)\n",
         "x_BnE = F.dropout(self.wte(tokens_Bn), self.settings.dropout, self.training)\n",
         check("0", "dropout"),
@@ -27,7 +27,7 @@ PLACES = [
     Mutant(
         "embedding-dropped-in-evaluation",
         "what the embedding gives is dropped in evaluation too",
-        "gpt2.model:GPT.embed",
+        "gpt:GPT.embed",
         EMBED,
         "F.dropout(x_BnE, self.settings.dropout)",
         check("0", "dropout"),
@@ -35,7 +35,7 @@ PLACES = [
     Mutant(
         "attention-branch-undropped",
         "what attention adds is not dropped",
-        "gpt2.block:Block.forward",
+        "block:Block.forward",
         "added(self.norm2, x_BnE, self._drop(y_BnE))",
         "added(self.norm2, x_BnE, y_BnE)",
         check("0", "dropout"),
@@ -43,7 +43,7 @@ PLACES = [
     Mutant(
         "mlp-branch-undropped",
         "what the MLP adds is not dropped",
-        "gpt2.block:Block.forward",
+        "block:Block.forward",
         "return x_BnE, self._drop(y_BnE), context",
         "return x_BnE, y_BnE, context",
         check("0", "dropout"),
@@ -51,7 +51,7 @@ PLACES = [
     Mutant(
         "stream-dropped",
         "the whole stream is dropped, not what a branch adds",
-        "gpt2.block:Block.forward",
+        "block:Block.forward",
         "return x_BnE, self._drop(y_BnE), context",
         "return self._drop(x_BnE), self._drop(y_BnE), context",
         check("9", "dropout"),
@@ -59,7 +59,7 @@ PLACES = [
     Mutant(
         "sdpa-undropped",
         "sdpa drops no probability",
-        "gpt2.attention.attention:Attention._sdpa",
+        "attention:Attention._sdpa",
         SDPA,
         "dropout_p=0.0",
         check("0", "dropout"),
@@ -67,7 +67,7 @@ PLACES = [
     Mutant(
         "sdpa-drops-half",
         "sdpa drops at half the rate",
-        "gpt2.attention.attention:Attention._sdpa",
+        "attention:Attention._sdpa",
         SDPA,
         "dropout_p=self.dropout / 2 if self.training else 0.0",
         check("0", "dropout"),
@@ -75,7 +75,7 @@ PLACES = [
     Mutant(
         "reference-undropped",
         "the reference drops no probability",
-        "gpt2.attention.attention:Attention._finish",
+        "attention:Attention._finish",
         MIXED,
         "mixed(p_BHnS)",
         check("5", "dropout"),
@@ -83,7 +83,7 @@ PLACES = [
     Mutant(
         "reference-rests-never",
         "the reference drops in evaluation too",
-        "gpt2.attention.attention:Attention._finish",
+        "attention:Attention._finish",
         MIXED,
         "mixed(F.dropout(p_BHnS, self.dropout))",
         check("0", "dropout"),
@@ -91,7 +91,7 @@ PLACES = [
     Mutant(
         "statistic-of-the-dropped",
         "RA-CT looks at probabilities that were dropped",
-        "gpt2.attention.attention:Attention._finish",
+        "attention:Attention._finish",
         "factor_BHn = self.ra_ct(p_BHnS, mask_nS)",
         "p_BHnS = F.dropout(p_BHnS, self.dropout, self.training)\n"
         "            factor_BHn = self.ra_ct(p_BHnS, mask_nS)",
@@ -100,7 +100,7 @@ PLACES = [
     Mutant(
         "routing-of-the-dropped",
         "the MLP's routing reads probabilities that were dropped",
-        "gpt2.attention.attention:Attention._finish",
+        "attention:Attention._finish",
         f"        o_BnHD = {MIXED}",
         "        p_BHnS = F.dropout(p_BHnS, self.dropout, self.training)\n"
         "        o_BnHD = mixed(p_BHnS)",
@@ -109,7 +109,7 @@ PLACES = [
     Mutant(
         "kept-units-unscaled",
         "what dropout keeps on a branch is not made larger",
-        "gpt2.block:Block._drop",
+        "block:Block._drop",
         f"return {DROP}",
         f"return {DROP} * (1 - self.dropout if self.training else 1)",
         check("0", "dropout"),
@@ -117,7 +117,7 @@ PLACES = [
     Mutant(
         "whole-tokens-dropped",
         "a branch loses whole tokens, not units",
-        "gpt2.block:Block._drop",
+        "block:Block._drop",
         f"return {DROP}",
         "return x_BnE * F.dropout(\n"
         "            torch.ones_like(x_BnE[..., :1]), self.dropout, self.training\n"
@@ -127,7 +127,7 @@ PLACES = [
     Mutant(
         "hidden-layer-dropped",
         "the output gate's input is dropped as well",
-        "gpt2.attention.attention:Attention.forward",
+        "attention:Attention.forward",
         "return self.o(o_BnHD.flatten(2)), side, cache",
         "o_BnHD = F.dropout(o_BnHD, self.dropout, self.training)\n"
         "        return self.o(o_BnHD.flatten(2)), side, cache",

@@ -2,8 +2,8 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-TESTS = "tests/gpt2/test_evaluation.py"
-MATRIX_TESTS = "tests/matrix/test_evaluations.py"
+TESTS = "tests/gpt2/evaluation/test_text.py"
+MATRIX_TESTS = "tests/matrix/results/test_evaluations.py"
 
 EVALUATION = [
     Mutant(
@@ -75,7 +75,7 @@ EVALUATION = [
     Mutant(
         "eval-settings-mixed",
         "differences are taken between evaluations of other settings",
-        "matrix.evaluations:_cells",
+        "evaluation_section:_cells",
         "if seed in control and control[seed].protocol == mine.protocol",
         "if seed in control",
         Test(f"{MATRIX_TESTS}::test_other_settings_are_named_and_never_mixed"),
@@ -83,7 +83,7 @@ EVALUATION = [
     Mutant(
         "eval-verdict-on-a-mixture",
         "a verdict is given on evaluations of other settings",
-        "evidence:_unfair",
+        "weigh:_unfair",
         "    lines += evaluations.incomparable(runs, terms.metric)\n",
         "",
         Test(f"{MATRIX_TESTS}::test_other_settings_of_a_step_leave_no_difference"),

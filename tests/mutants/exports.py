@@ -2,8 +2,8 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-HF_TESTS = "tests/gpt2/test_export_huggingface.py"
-COMMAND_TESTS = "tests/gpt2/test_export_command.py"
+HF_TESTS = "tests/gpt2/export/test_huggingface.py"
+COMMAND_TESTS = "tests/gpt2/export/test_command.py"
 LOGITS = f"{HF_TESTS}::test_logits_equal_those_of_transformers"
 
 EXPORTS = [
@@ -36,10 +36,10 @@ EXPORTS = [
     Mutant(
         "export-ra-at-home",
         "reciprocal attention leaves as plain attention",
-        "home:features",
+        "architectures:features",
         '"RA": attention.ra,',
         '"RA": False,',
-        Test("tests/gpt2/test_export_home.py"),
+        Test("tests/gpt2/export/test_architectures.py"),
     ),
     Mutant(
         "export-prefix-space",
@@ -48,14 +48,14 @@ EXPORTS = [
         "add_prefix_space=False",
         "add_prefix_space=True",
         Test(
-            "tests/gpt2/test_export_tokenizer.py"
+            "tests/gpt2/export/test_tokenizer.py"
             "::test_a_trained_vocabulary_leaves_as_it_was_trained"
         ),
     ),
     Mutant(
         "export-not-compared",
         "what was written gets its name whatever it computes",
-        "deliver:compare",
+        "export.write:compare",
         "if not torch.equal(logits(again, tokens_BT), wanted_BTV):",
         "if logits(again, tokens_BT) is None:",
         Test(f"{COMMAND_TESTS}::test_what_does_not_come_back_gets_no_name"),
@@ -63,7 +63,7 @@ EXPORTS = [
     Mutant(
         "export-replaces",
         "an export replaces what has its name",
-        "deliver:require_free",
+        "export.write:require_free",
         "if os.path.lexists(out):",
         "if not out.parent:",
         Test(f"{COMMAND_TESTS}::test_nothing_is_overwritten"),
@@ -71,10 +71,10 @@ EXPORTS = [
     Mutant(
         "export-changed-since",
         "weights that were changed after the export are read as they are",
-        "parcel:require_intact",
+        "bundle:require_intact",
         'if weights_sha256(model) != papers["weights_sha256"]:',
         'if not papers["weights_sha256"]:',
-        Test("tests/gpt2/test_export_native.py::test_files_that_are_refused"),
+        Test("tests/gpt2/export/test_native.py::test_files_that_are_refused"),
     ),
 ]
 

@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-TESTS = "tests/matrix/test_ledger_rows.py"
+TESTS = "tests/matrix/results/test_fairness_rows.py"
 
 # Where a row's value stands, and where else it might be taken from.
 PATHS = {
@@ -39,7 +39,7 @@ def row(name: str) -> Mutant:
     return Mutant(
         f"ledger-{name.replace(' ', '-')}",
         f"the row {name!r} reads {other}",
-        "ledger",
+        "fairness",
         f'("{name}", "{path}")',
         f'("{name}", "{other}")',
         Test(f"{TESTS}::test_a_row[{name}]"),
@@ -50,7 +50,7 @@ LINES = [
     Mutant(
         "ledger-any-time-budget",
         "one run with a time budget frees the tokens of all",
-        "ledger:differences",
+        "fairness:differences",
         'for run in runs} == {"time"}',
         'for run in runs} >= {"time"}',
         Test(f"{TESTS}::test_what_a_time_budget_frees[tokens trained]"),
@@ -58,7 +58,7 @@ LINES = [
     Mutant(
         "ledger-steps-of-a-time-budget",
         "a time budget frees the tokens and not the steps",
-        "ledger:differences",
+        "fairness:differences",
         "skipped += [TOKENS_TRAINED, STEPS_TRAINED]",
         "skipped += [TOKENS_TRAINED]",
         Test(f"{TESTS}::test_what_a_time_budget_frees[optimizer steps]"),
@@ -66,7 +66,7 @@ LINES = [
     Mutant(
         "ledger-processor-beside-a-gpu",
         "the processor must match where one arm has a GPU",
-        "ledger:differences",
+        "fairness:differences",
         'for run in runs} != {"cpu"}',
         'for run in runs} == {"cuda"}',
         Test(f"{TESTS}::test_beside_a_gpu_the_processor_may_differ[kinds1]"),
@@ -74,7 +74,7 @@ LINES = [
     Mutant(
         "ledger-rarest-elsewhere",
         "the rarest value is the usual one",
-        "ledger:who",
+        "fairness:who",
         "most_common(1)[0][0]",
         "most_common()[-1][0]",
         Test(f"{TESTS}::test_who_has_which_value"),
@@ -82,7 +82,7 @@ LINES = [
     Mutant(
         "ledger-half-digests",
         "a digest of 39 digits is shortened",
-        "ledger:shown",
+        "fairness:shown",
         "len(text) >= 40",
         "len(text) >= 39",
         Test(f"{TESTS}::test_how_a_value_is_shown[{'ab' * 19}a-{'ab' * 19}a]"),
@@ -90,7 +90,7 @@ LINES = [
     Mutant(
         "ledger-two-resumptions",
         "one resumption under another torch is let pass",
-        "ledger:mixed",
+        "fairness:mixed",
         "len(values) > 1",
         "len(values) > 2",
         Test(
@@ -101,7 +101,7 @@ LINES = [
     Mutant(
         "ledger-shares-with-itself",
         "a cell counts among those that it shared a GPU with",
-        "ledger:shared",
+        "fairness:shared",
         "max(sharing) - 1",
         "max(sharing)",
         Test(f"{TESTS}::test_runs_that_shared_a_gpu"),
@@ -120,7 +120,7 @@ LINES = [
     Mutant(
         "ledger-fairness-of-one-side",
         "make compare reads the rows of the first study twice",
-        "compare:_fairness",
+        "report.compare:_fairness",
         "for each in (left, right)",
         "for each in (left, left)",
         Test(f"{TESTS}::test_every_row_of_a_comparison"),

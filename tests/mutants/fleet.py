@@ -3,15 +3,15 @@
 from tests.mutants.mutant import Mutant, Test
 
 TOPOLOGY, MASKS, LEASES = (
-    "matrix/topology.py",
-    "matrix/masks.py",
-    "matrix/hostleases.py",
+    "matrix/fleet/topology.py",
+    "matrix/fleet/visible_devices.py",
+    "matrix/fleet/host_leases.py",
 )
-OF_TOPOLOGY = "tests/matrix/test_topology.py"
-OF_MASKS = "tests/matrix/test_masks.py"
-OF_LEASES = "tests/matrix/test_hostleases.py"
-OF_PLACE = "tests/matrix/test_place.py"
-OF_JOBS = "tests/matrix/test_slurm_jobs.py"
+OF_TOPOLOGY = "tests/matrix/fleet/test_topology.py"
+OF_MASKS = "tests/matrix/fleet/test_visible_devices.py"
+OF_LEASES = "tests/matrix/fleet/test_host_leases.py"
+OF_PLACE = "tests/matrix/fleet/test_place.py"
+OF_JOBS = "tests/matrix/launch/test_slurm_jobs.py"
 
 PLACEMENT = [
     Mutant(
@@ -33,7 +33,7 @@ PLACEMENT = [
     Mutant(
         "hip-mask-uncounted",
         "below ROCr's mask a GPU keeps its number",
-        "masks:allowed",
+        "visible_devices:allowed",
         "kept = [replace(gpu, visible=str(n)) for n, gpu in enumerate(kept)]",
         "kept = list(kept)",
         Test(f"{OF_MASKS}::test_rocm_masks_twice"),
@@ -41,7 +41,7 @@ PLACEMENT = [
     Mutant(
         "gpu-lease-shared",
         "a whole GPU can be leased twice",
-        "hostleases:HostLeases.whole",
+        "host_leases:HostLeases.whole",
         'return self._lock(f"gpu-{gpu}", fcntl.LOCK_EX)',
         'return self._lock(f"gpu-{gpu}", fcntl.LOCK_SH)',
         Test(f"{OF_LEASES}::test_a_gpu_is_leased_once"),
@@ -52,12 +52,12 @@ PLACEMENT = [
         "child:Child.__init__",
         "pass_fds=slot.descriptors",
         "pass_fds=()",
-        Test("tests/matrix/test_fleet.py::test_two_runners_share_the_node"),
+        Test("tests/matrix/fleet/test_fleet.py::test_two_runners_share_the_node"),
     ),
     Mutant(
         "port-in-use",
         "a port is leased while somebody listens on it",
-        "hostleases:HostLeases.port",
+        "host_leases:HostLeases.port",
         "if mine and _is_free(number):",
         "if mine:",
         Test(f"{OF_LEASES}::test_a_port_in_use_is_not_leased"),
@@ -77,7 +77,7 @@ PLACEMENT = [
         "prctl(PR_SET_PDEATHSIG, signal.SIGTERM)",
         "prctl(PR_SET_PDEATHSIG, 0)",
         Test(
-            "tests/gpt2/test_entry.py::"
+            "tests/gpt2/training/test_entry.py::"
             "test_a_rank_has_a_cache_of_its_own_and_does_not_outlive_torchrun"
         ),
     ),
@@ -162,11 +162,11 @@ SLURM = [
     Mutant(
         "third-moment-uncounted",
         "the disk forecast takes AdamWAdv for AdamW",
-        "matrix.forecast",
+        "plan.forecast",
         '"OPTIMIZER_ADAMWADV": 3,',
         '"OPTIMIZER_ADAMWADV": 2,',
         Test(
-            "tests/matrix/test_forecast.py::"
+            "tests/matrix/plan/test_forecast.py::"
             "test_a_checkpoint_is_as_large_as_foretold[ADAMWADV-none]"
         ),
     ),

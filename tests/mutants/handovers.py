@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-BY_HAND = "tests/gpt2/test_by_hand.py"
+BY_HAND = "tests/gpt2/training/test_by_hand.py"
 
 
 def run(name: str) -> Test:
@@ -30,7 +30,7 @@ def facts(name: str) -> Test:
     return Test(f"{BY_HAND}::test_the_facts_by_hand[{name}]")
 
 
-HANDED = "tests/gpt2/test_handed_over.py"
+HANDED = "tests/gpt2/training/test_handed_over.py"
 DIRECT = Test(f"{HANDED}::test_one_pass_knows_how_many_micro_batches_a_step_has[3-1]")
 HEADS = Test(f"{BY_HAND}::test_the_heads_of_a_run_by_hand[fp32]")
 TEXT = Test(f"{BY_HAND}::test_a_text_by_hand")
@@ -41,7 +41,7 @@ SEEDS = [
     Mutant(
         "init-of-seed-1",
         "every seed starts from the same weights",
-        "gpt2.run:_build",
+        "training.cell:_build",
         "initialise(model, train.seed, train.init_salt)",
         "initialise(model, 1, train.init_salt)",
         run("another-seed"),
@@ -49,7 +49,7 @@ SEEDS = [
     Mutant(
         "init-unsalted",
         "the salt does not reach the initial values",
-        "gpt2.run:_build",
+        "training.cell:_build",
         "initialise(model, train.seed, train.init_salt)",
         "initialise(model, train.seed)",
         run("salt"),
@@ -57,7 +57,7 @@ SEEDS = [
     Mutant(
         "init-by-torch",
         "initial values come from a generator, not from names",
-        "gpt2.init:draw",
+        "model.initial:draw",
         "\\0{salt}\\0{name}",
         "\\0{salt}\\0{shape}",
         run("packed"),
@@ -65,7 +65,7 @@ SEEDS = [
     Mutant(
         "dropout-of-seed-1",
         "dropout draws the same for every seed",
-        "gpt2.run:_build",
+        "training.cell:_build",
         "dropout_seed(train.seed, ranks.rank)",
         "dropout_seed(1, ranks.rank)",
         run("packed"),
@@ -73,7 +73,7 @@ SEEDS = [
     Mutant(
         "dropout-by-host",
         "ranks draw by their number on a host, the first ones alike",
-        "gpt2.run:_build",
+        "training.cell:_build",
         "dropout_seed(train.seed, ranks.rank)",
         "dropout_seed(train.seed, 0)",
         two("packed"),
@@ -81,7 +81,7 @@ SEEDS = [
     Mutant(
         "dropout-of-ranks-unseeded",
         "what rank 1 drops is the same for every seed",
-        "gpt2.distributed:dropout_seed",
+        "distributed.ranks:dropout_seed",
         'f"dropout:{seed}:{rank}"',
         'f"dropout:{rank}"',
         two("one-pass"),
@@ -89,7 +89,7 @@ SEEDS = [
     Mutant(
         "order-of-seed-1",
         "every seed reads a packed corpus in the same order",
-        "gpt2.data.live:train_windows",
+        "loading.on_the_fly:train_windows",
         "return TrainWindows(stream, context, seed)",
         "return TrainWindows(stream, context, 1)",
         run("another-seed"),
@@ -97,7 +97,7 @@ SEEDS = [
     Mutant(
         "order-of-the-corpus",
         "the order on the fly is that of the corpus' own seed",
-        "gpt2.data.live:train_windows",
+        "loading.on_the_fly:train_windows",
         "LiveWindows(data, directory, manifest, context, seed)",
         "LiveWindows(data, directory, manifest, context, data.shuffle_seed)",
         run("live"),
@@ -105,7 +105,7 @@ SEEDS = [
     Mutant(
         "order-of-epoch-0",
         "on the fly every epoch has the order of the first",
-        "gpt2.data.feeder:epoch_blocks",
+        "feeder:epoch_blocks",
         "feed:{seed}:{epoch}:",
         "feed:{seed}:0:",
         run("live-short"),
@@ -113,7 +113,7 @@ SEEDS = [
     Mutant(
         "order-without-blocks",
         "all blocks on the fly are permuted alike",
-        "gpt2.data.feeder:epoch_blocks",
+        "feeder:epoch_blocks",
         ":{place['block']}",
         ":1",
         run("live-apart"),
@@ -121,7 +121,7 @@ SEEDS = [
     Mutant(
         "order-of-every-epoch",
         "a packed corpus is read in one order for ever",
-        "gpt2.data.loader:TrainWindows.epoch",
+        "loader:TrainWindows.epoch",
         'key = f"data:{self.seed}:{number}"',
         'key = f"data:{self.seed}:0"',
         run("packed"),
@@ -129,7 +129,7 @@ SEEDS = [
     Mutant(
         "offset-without-a-seed",
         "windows are shifted alike in all epochs",
-        "gpt2.data.loader:TrainWindows.epoch",
+        "loader:TrainWindows.epoch",
         "% self._offsets",
         "% 1",
         run("packed"),
@@ -137,7 +137,7 @@ SEEDS = [
     Mutant(
         "text-of-seed-1",
         "the seed of a text is not its request's",
-        "gpt2.generate:sample",
+        "generation.generate:sample",
         "Philox(request.seed)",
         "Philox(3)",
         TEXT,
@@ -148,7 +148,7 @@ DATA = [
     Mutant(
         "evaluation-on-training",
         "evaluation takes windows of the training split",
-        "gpt2.corpus:Corpus.__init__",
+        "corpus:Corpus.__init__",
         'TokenStream(directory, "val",',
         'TokenStream(directory, "train",',
         run("packed"),
@@ -156,7 +156,7 @@ DATA = [
     Mutant(
         "training-on-validation",
         "the training samples are of the validation split",
-        "gpt2.data.live:train_windows",
+        "loading.on_the_fly:train_windows",
         'TokenStream(directory, "train",',
         'TokenStream(directory, "val",',
         run("packed"),
@@ -164,7 +164,7 @@ DATA = [
     Mutant(
         "fed-validation",
         "on the fly the validation documents are trained on",
-        "gpt2.data.feeder:epoch_blocks",
+        "feeder:epoch_blocks",
         'if split == "train"',
         'if split == "val"',
         run("live"),
@@ -172,7 +172,7 @@ DATA = [
     Mutant(
         "windows-by-the-interval",
         "the number of evaluation windows is another setting",
-        "gpt2.corpus:Corpus.__init__",
+        "corpus:Corpus.__init__",
         "settings.train.eval_windows)",
         "settings.train.eval_interval)",
         run("packed"),
@@ -180,7 +180,7 @@ DATA = [
     Mutant(
         "windows-at-the-front",
         "evaluation takes the first windows, not evenly spaced ones",
-        "gpt2.data.loader:EvalWindows.__init__",
+        "loader:EvalWindows.__init__",
         "np.arange(count) * available // count * context",
         "np.arange(count) * context",
         run("packed"),
@@ -188,7 +188,7 @@ DATA = [
     Mutant(
         "windows-handed-short",
         "the loop gets fewer windows than the corpus has",
-        "gpt2.run:_build",
+        "training.cell:_build",
         "eval_windows=corpus.eval_windows,",
         "eval_windows=corpus.eval_windows[:-1],",
         run("packed"),
@@ -196,7 +196,7 @@ DATA = [
     Mutant(
         "separator-of-the-model",
         "documents are parted at the last row of the embedding",
-        "gpt2.corpus:Corpus.__init__",
+        "corpus:Corpus.__init__",
         "self.manifest.vocab_size - 1 if apart",
         "vocabulary - 1 if apart",
         run("apart"),
@@ -204,7 +204,7 @@ DATA = [
     Mutant(
         "separator-not-handed-on",
         "documents are apart in training and not in evaluation",
-        "gpt2.run:_build",
+        "training.cell:_build",
         "separator=corpus.separator,",
         "separator=None,",
         run("apart"),
@@ -212,7 +212,7 @@ DATA = [
     Mutant(
         "separator-lost-in-the-loop",
         "an evaluation in training does not know the separator",
-        "gpt2.trainer:Trainer._evaluate",
+        "trainer:Trainer._evaluate",
         "            run.ranks,\n            run.separator,\n",
         "            run.ranks,\n",
         run("apart"),
@@ -220,7 +220,7 @@ DATA = [
     Mutant(
         "separator-lost-in-batches",
         "documents are apart in evaluation and not in training",
-        "gpt2.corpus:Corpus.batches",
+        "corpus:Corpus.batches",
         "starts_of(tokens_BT, self.separator)",
         "starts_of(tokens_BT, None)",
         run("reference-apart"),
@@ -228,7 +228,7 @@ DATA = [
     Mutant(
         "separator-of-heads-lost",
         "the rows about heads look across documents",
-        "gpt2.trainer:Trainer._look",
+        "trainer:Trainer._look",
         "self.kind, run.separator)",
         "self.kind)",
         HEADS,
@@ -236,7 +236,7 @@ DATA = [
     Mutant(
         "heads-of-the-copy",
         "the rows about heads are those of the bf16 copy",
-        "gpt2.trainer:Trainer._look",
+        "trainer:Trainer._look",
         "attention_stats(run.model,",
         "attention_stats(self.weights.model,",
         Test(f"{BY_HAND}::test_the_heads_of_a_run_by_hand[copy]"),
@@ -244,7 +244,7 @@ DATA = [
     Mutant(
         "heads-of-the-last-windows",
         "the rows about heads take the windows from the end",
-        "gpt2.trainer:Trainer._look",
+        "trainer:Trainer._look",
         "run.eval_windows,",
         "run.eval_windows[::-1].copy(),",
         HEADS,
@@ -252,7 +252,7 @@ DATA = [
     Mutant(
         "separator-before",
         "on the fly the separator stands before a document",
-        "gpt2.data.feeder:frames",
+        "feeder:frames",
         "for x in (each, eot)",
         "for x in (eot, each)",
         run("live-apart"),
@@ -260,7 +260,7 @@ DATA = [
     Mutant(
         "epoch-one-block-more",
         "an epoch on the fly goes on where it has just reached its tokens",
-        "gpt2.data.feeder:frames",
+        "feeder:frames",
         "tokens >= settings.tokens",
         "tokens > settings.tokens",
         run("live-short"),
@@ -268,7 +268,7 @@ DATA = [
     Mutant(
         "epoch-again-after-resume",
         "a run that goes on in an epoch on the fly repeats the one before",
-        "gpt2.data.feeder:frames",
+        "feeder:frames",
         '{**START, "epoch": epoch + 1} if over',
         "START if over",
         resumed("live-short"),
@@ -276,7 +276,7 @@ DATA = [
     Mutant(
         "live-windows-apart",
         "samples on the fly leave a token out",
-        "gpt2.data.live:LiveWindows.rows",
+        "loading.on_the_fly:LiveWindows.rows",
         "index * self.context",
         "index * (self.context + 1)",
         run("live"),
@@ -284,7 +284,7 @@ DATA = [
     Mutant(
         "samples-of-rank-0",
         "every rank trains on rank 0's samples",
-        "gpt2.run:_build",
+        "training.cell:_build",
         "sizes, info.kind, first, last, ranks.rank",
         "sizes, info.kind, first, last",
         two("packed"),
@@ -292,7 +292,7 @@ DATA = [
     Mutant(
         "samples-by-rank-first",
         "a rank's micro-batches lie one after the other",
-        "gpt2.data.loader:micro_batch",
+        "loader:micro_batch",
         "(position * ranks + rank) * micro",
         "(position + rank * accumulation) * micro",
         two("packed"),
@@ -300,7 +300,7 @@ DATA = [
     Mutant(
         "resume-by-steps",
         "a resumed run counts steps where micro-batches are meant",
-        "gpt2.corpus:Corpus.batches",
+        "corpus:Corpus.batches",
         "first * sizes.accumulation",
         "first",
         resumed("packed"),
@@ -308,7 +308,7 @@ DATA = [
     Mutant(
         "bytes-of-training",
         "bits per byte are by the training split's bytes",
-        "gpt2.corpus:Corpus.bytes_per_token",
+        "corpus:Corpus.bytes_per_token",
         'self.manifest.splits["val"]',
         'self.manifest.splits["train"]',
         run("packed"),
@@ -316,7 +316,7 @@ DATA = [
     Mutant(
         "bytes-are-tokens",
         "bits per byte are bits per token",
-        "gpt2.run:_build",
+        "training.cell:_build",
         "bytes_per_token=corpus.bytes_per_token,",
         "bytes_per_token=1.0,",
         BYTES,
@@ -324,7 +324,7 @@ DATA = [
     Mutant(
         "bytes-are-characters",
         "a document counts its characters as bytes",
-        "gpt2.data.unpacked:_pack_val",
+        "packing.on_the_fly:_pack_val",
         "writer.end_document(len(text))",
         "writer.end_document(len(bytes(text).decode()))",
         run("live"),
@@ -335,7 +335,7 @@ STEPS = [
     Mutant(
         "clip-of-the-default",
         "the limit of the norm is that of the defaults",
-        "gpt2.update:build",
+        "update:build",
         "(optimizer, weights, pruner, settings.clip)",
         "(optimizer, weights, pruner, 1.0)",
         run("packed"),
@@ -343,7 +343,7 @@ STEPS = [
     Mutant(
         "clip-enlarges",
         "a gradient below the limit is enlarged to it",
-        "gpt2.update:OnePass.step",
+        "update:OnePass.step",
         "(self.clip / (norm + TINY)).clamp(max=1.0)",
         "self.clip / (norm + TINY)",
         run("one-pass"),
@@ -351,7 +351,7 @@ STEPS = [
     Mutant(
         "norm-after-clipping",
         "the norm on record is the clipped one",
-        "gpt2.update:Update.step",
+        "update:Update.step",
         "clip_grad_norm_(self.params, self.clip)",
         "clip_grad_norm_(self.params, self.clip).clamp(max=self.clip)",
         run("packed"),
@@ -359,7 +359,7 @@ STEPS = [
     Mutant(
         "clip-with-its-tiny",
         "what guards a division by 0 moves the norm",
-        "gpt2.update",
+        "update",
         "TINY = 1e-6",
         "TINY = 1e-3",
         run("one-pass"),
@@ -367,7 +367,7 @@ STEPS = [
     Mutant(
         "direct-while-accumulating",
         "one pass reads the last micro-batch alone",
-        "gpt2.update:build",
+        "update:build",
         "direct=micro_batches == 1",
         "direct=True",
         DIRECT,
@@ -375,7 +375,7 @@ STEPS = [
     Mutant(
         "direct-by-ranks",
         "the micro-batches of a step are the ranks",
-        "gpt2.trainer:Trainer.__init__",
+        "trainer:Trainer.__init__",
         "run.batch.accumulation * run.batch.ranks",
         "run.batch.ranks",
         DIRECT,
@@ -383,7 +383,7 @@ STEPS = [
     Mutant(
         "loss-of-rank-0",
         "the loss on record is rank 0's share",
-        "gpt2.trainer:Trainer._step",
+        "trainer:Trainer._step",
         "self._loss = run.ranks.sum_(self._loss) / run.ranks.world",
         "self._loss = self._loss",
         two("apart-alone"),
@@ -391,7 +391,7 @@ STEPS = [
     Mutant(
         "tokens-of-the-step-before",
         "a row's tokens are those before its step",
-        "gpt2.trainer:Trainer._log",
+        "trainer:Trainer._log",
         "(step + 1) * self.tokens_per_step",
         "step * self.tokens_per_step",
         run("packed"),
@@ -399,7 +399,7 @@ STEPS = [
     Mutant(
         "facts-of-a-micro-batch",
         "the facts count a step's tokens by micro-batches",
-        "gpt2.run:_build",
+        "training.cell:_build",
         '"tokens_per_step": sizes.effective',
         '"tokens_per_step": sizes.micro',
         facts("salt"),
@@ -407,7 +407,7 @@ STEPS = [
     Mutant(
         "facts-of-what-was-asked",
         "the facts say how many windows were asked for",
-        "gpt2.run:_build",
+        "training.cell:_build",
         '"eval_windows": len(corpus.eval_windows),',
         '"eval_windows": train.eval_windows,',
         facts("three-parts"),
@@ -415,7 +415,7 @@ STEPS = [
     Mutant(
         "facts-of-the-default-update",
         "the facts name the update of the defaults",
-        "gpt2.run:_build",
+        "training.cell:_build",
         "optim.resolve_update(settings.optim, info.kind)",
         '"torch"',
         facts("one-pass-alone"),
@@ -423,7 +423,7 @@ STEPS = [
     Mutant(
         "parts-uneven",
         "an automatic micro-batch is the accumulation",
-        "gpt2.batch:_largest",
+        "batch:_largest",
         "return share // train.accumulation",
         "return train.accumulation",
         run("three-parts"),
@@ -487,7 +487,7 @@ STEPS = [
     Mutant(
         "journal-one-token-early",
         "a position on the fly is noted a token before where it is",
-        "gpt2.data.live:LiveWindows._note",
+        "loading.on_the_fly:LiveWindows._note",
         '{"train": self._end})',
         '{"train": self._end - 1})',
         resumed("live-short"),
@@ -495,7 +495,7 @@ STEPS = [
     Mutant(
         "journal-without-its-epoch",
         "a position on the fly is of the first epoch for ever",
-        "gpt2.data.feeder:frames",
+        "feeder:frames",
         'behind = {"epoch": epoch, "tokens"',
         'behind = {"epoch": 0, "tokens"',
         resumed("within-an-epoch"),
@@ -503,7 +503,7 @@ STEPS = [
     Mutant(
         "rate-of-a-longer-run",
         "the cosine ends one step behind the run",
-        "gpt2.trainer:Trainer._step",
+        "trainer:Trainer._step",
         "self._spent(), self.total)",
         "self._spent(), self.total + 1)",
         run("packed"),
@@ -511,7 +511,7 @@ STEPS = [
     Mutant(
         "rate-of-one-group",
         "the schedule moves what decays and nothing else",
-        "gpt2.trainer:Trainer._step",
+        "trainer:Trainer._step",
         "for group in run.optimizer.param_groups:",
         "for group in run.optimizer.param_groups[:1]:",
         run("packed"),
@@ -522,7 +522,7 @@ COMPUTE = [
     Mutant(
         "autocast-off",
         "bf16 products are fp32",
-        "gpt2.trainer:Trainer.__init__",
+        "trainer:Trainer.__init__",
         'enabled=system.dtype != "fp32"',
         "enabled=False",
         types("bf16"),
@@ -530,7 +530,7 @@ COMPUTE = [
     Mutant(
         "autocast-to-fp16",
         "16 bits are the other 16 bits",
-        "gpt2.trainer",
+        "trainer",
         '"bf16": torch.bfloat16}',
         '"bf16": torch.float16}',
         types("bf16"),
@@ -538,7 +538,7 @@ COMPUTE = [
     Mutant(
         "copy-by-products",
         "who asks for bf16 products gets a bf16 copy too",
-        "gpt2.trainer:Trainer.__init__",
+        "trainer:Trainer.__init__",
         "precision.build(run.model, system.param_dtype)",
         "precision.build(run.model, system.dtype)",
         types("bf16"),
@@ -546,7 +546,7 @@ COMPUTE = [
     Mutant(
         "copy-is-evaluated",
         "the bf16 copy is evaluated, not the weights",
-        "gpt2.trainer:Trainer._evaluate",
+        "trainer:Trainer._evaluate",
         "            run.model,\n            run.eval_windows,",
         "            self.weights.model,\n            run.eval_windows,",
         types("copy"),
@@ -554,7 +554,7 @@ COMPUTE = [
     Mutant(
         "evaluation-in-fp32",
         "evaluation does not know the compute type",
-        "gpt2.trainer:Trainer._evaluate",
+        "trainer:Trainer._evaluate",
         "            self.autocast,\n",
         "            torch.autocast(self.kind, enabled=False),\n",
         types("copy"),
@@ -562,7 +562,7 @@ COMPUTE = [
     Mutant(
         "evaluation-by-steps",
         "evaluation takes a step's sequences at once",
-        "gpt2.trainer:Trainer._evaluate",
+        "trainer:Trainer._evaluate",
         "run.batch.micro,",
         "run.batch.effective,",
         types("fp32"),
@@ -570,7 +570,7 @@ COMPUTE = [
     Mutant(
         "training-without-mode",
         "after the first evaluation the model stays in its mode",
-        "gpt2.evaluate:evaluate",
+        "validation:evaluate",
         "model.train(was_training)",
         "model.train(False)",
         run("packed"),
@@ -578,7 +578,7 @@ COMPUTE = [
     Mutant(
         "compiled-weights",
         "what is compiled are the weights, not what trains",
-        "gpt2.replica:Replica.__init__",
+        "ddp:Replica.__init__",
         "torch.compile(weights.model) if compiled",
         "torch.compile(weights.model.float()) if compiled",
         COMPILED,
@@ -586,7 +586,7 @@ COMPUTE = [
     Mutant(
         "weights-of-the-start",
         "the weights that are kept are not those of the end",
-        "gpt2.checkpoint:save_weights",
+        "checkpoint:save_weights",
         '"model": model.state_dict()',
         '"model": {n: p.bfloat16().float() for n, p in model.state_dict().items()}',
         run("packed"),
@@ -594,7 +594,7 @@ COMPUTE = [
     Mutant(
         "text-short-of-its-context",
         "a text stops one token before its context is full",
-        "gpt2.generate:sample",
+        "generation.generate:sample",
         "len(reader.tokens) + len(new) > reader.trained.context",
         "len(reader.tokens) + len(new) >= reader.trained.context",
         TEXT,

@@ -2,9 +2,9 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-SAMPLING_TESTS = "tests/gpt2/test_sampling.py"
-GENERATE_TESTS = "tests/gpt2/test_generate.py"
-STATS_TESTS = "tests/gpt2/test_attention_stats.py"
+SAMPLING_TESTS = "tests/gpt2/generation/test_sampling.py"
+GENERATE_TESTS = "tests/gpt2/generation/test_generate.py"
+STATS_TESTS = "tests/gpt2/model/test_statistics.py"
 
 TEXT = [
     Mutant(
@@ -39,7 +39,7 @@ TEXT = [
     Mutant(
         "seed-of-text-ignored",
         "the seed does not decide the text",
-        "gpt2.generate:sample",
+        "generation.generate:sample",
         "np.random.Philox(request.seed)",
         "np.random.Philox(1)",
         Test(f"{GENERATE_TESTS}::test_the_seed_decides_the_text"),
@@ -47,7 +47,7 @@ TEXT = [
     Mutant(
         "padded-rows-sampled",
         "rows that pad the embedding can be drawn",
-        "gpt2.generate:Reader.read",
+        "generation.generate:Reader.read",
         "logits_1nV[0, -1, :vocabulary]",
         "logits_1nV[0, -1]",
         Test(f"{GENERATE_TESTS}::test_a_padded_row_is_never_sampled"),
@@ -58,18 +58,20 @@ TAPES = [
     Mutant(
         "tape-of-everybody",
         "a second continuation of a prefix writes over the first one",
-        "tape:Tape.append",
+        "cache:Tape.append",
         "if self.store.written != self.end or end > memory.shape[1]:",
         "if end > memory.shape[1]:",
-        Test("tests/gpt2/test_decode.py::test_the_cache_is_a_value[attention gqa-ra]"),
+        Test(
+            "tests/gpt2/model/test_decode.py::test_the_cache_is_a_value[attention gqa-ra]"
+        ),
     ),
     Mutant(
         "tape-of-one-token",
         "the cache is copied for every token",
-        "tape:Tape._room",
+        "cache:Tape._room",
         "power = 1 << max(needed - 1, 0).bit_length()",
         "power = needed",
-        Test("tests/gpt2/test_tape.py::test_a_token_is_not_copied_again"),
+        Test("tests/gpt2/model/test_cache.py::test_a_token_is_not_copied_again"),
     ),
 ]
 
@@ -77,7 +79,7 @@ HEADS = [
     Mutant(
         "sink-of-all-queries",
         "the sink rate counts the first query, which sees nothing else",
-        "attention_stats:_sinks",
+        "statistics:_sinks",
         "(t_T > starts_BT)",
         "(t_T >= starts_BT)",
         Test(f"{STATS_TESTS}::test_uniform_attention"),
@@ -85,7 +87,7 @@ HEADS = [
     Mutant(
         "sparsity-of-masked",
         "the sparsity of attention counts masked keys",
-        "attention_stats:_head_sums",
+        "statistics:_head_sums",
         "_share(p_BHTT == 0, mask_B1TT)",
         "_mean(p_BHTT == 0)",
         Test(f"{STATS_TESTS}::test_uniform_attention"),
@@ -93,7 +95,7 @@ HEADS = [
     Mutant(
         "reciprocity-of-the-diagonal",
         "reciprocity counts a token with itself, where S and its transpose agree",
-        "attention_stats:_reciprocity",
+        "statistics:_reciprocity",
         "crossed_BHTT.tril(-1), square_BHTT.tril(-1), square_BHTT.triu(1)",
         "crossed_BHTT.tril(), square_BHTT.tril(), square_BHTT.triu()",
         Test(f"{STATS_TESTS}::test_the_statistics_equal_loops[baseline]"),
@@ -101,7 +103,7 @@ HEADS = [
     Mutant(
         "statistics-while-training",
         "a look at the heads leaves the model in evaluation mode",
-        "attention_stats:attention_stats",
+        "statistics:attention_stats",
         "model.train(was_training)",
         "pass",
         Test(f"{STATS_TESTS}::test_nothing_is_left_behind"),

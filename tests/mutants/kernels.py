@@ -365,7 +365,7 @@ DECODE_MUTANTS = [
     Mutant(
         "decode-always-reference",
         "auto decodes by the reference on a GPU",
-        "attention.decoding:resolve_decoder",
+        "decoder:resolve_decoder",
         'return "reference" if obstacle else "triton"',
         'return "reference"',
         Test(f"{DECODES}::test_auto_takes_what_serves"),

@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-TESTS = "tests/data/test_live.py"
+TESTS = "tests/gpt2/data/loading/test_on_the_fly.py"
 
 ON_THE_FLY = [
     Mutant(
@@ -24,7 +24,7 @@ ON_THE_FLY = [
     Mutant(
         "live-resume-miscounted",
         "a resumed run takes the block's beginning for the corpus' beginning",
-        "live:LiveWindows._open",
+        "loading.on_the_fly:LiveWindows._open",
         'self._first = self._end = seen["train"]',
         "self._first = self._end = 0",
         Test(f"{TESTS}::test_resuming_reads_from_the_last_block_on"),
@@ -32,7 +32,7 @@ ON_THE_FLY = [
     Mutant(
         "live-identity-without-order",
         "the order of a folder's documents is no part of its identity",
-        "unpacked:source_sha256",
+        "packing.on_the_fly:source_sha256",
         '        "shuffle": [settings.shuffle_buffer, settings.shuffle_seed],\n',
         "",
         Test(f"{TESTS}::test_what_identifies_an_unpacked_corpus"),

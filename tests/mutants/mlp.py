@@ -28,7 +28,7 @@ CONTEXTS = [
         "attn_gate:_sum_dtype",
         "return torch.promote_types(tensor.dtype, torch.float32)",
         "return tensor.dtype",
-        Test("tests/gpt2/test_decode.py::test_the_running_sum_is_fp32"),
+        Test("tests/gpt2/model/test_decode.py::test_the_running_sum_is_fp32"),
     ),
     Mutant(
         "mean-always",
@@ -59,7 +59,7 @@ CONTEXTS = [
         "a block's context goes to its own attention instead of the next one's",
         "block:Block.forward",
         "        y_BnE, side, attention = self.attn(",
-        "        from gpt2.context import Side\n\n"
+        "        from gpt2.model.values import Side\n\n"
         "        _, context, _ = self.mlp(self.norm2(x_BnE), Side(), start, mlp)\n"
         "        y_BnE, side, attention = self.attn(",
         check("3", "decoding"),
@@ -83,7 +83,7 @@ CONTEXTS = [
     Mutant(
         "context-lost-in-decode",
         "a decode gives every block an empty context",
-        "model:GPT.decode",
+        "gpt:GPT.decode",
         "block(x_BnE, y_BnE, context, start, layer)",
         "block(x_BnE, y_BnE, Context(), start, layer)",
         check("3", "decoding"),
@@ -91,7 +91,7 @@ CONTEXTS = [
     Mutant(
         "context-skips-a-block",
         "in training a block hears the one before the previous one",
-        "model:GPT.forward",
+        "gpt:GPT.forward",
         "            x_BTE, y_BTE, context, _ = "
         "block(x_BTE, y_BTE, context, starts_BT=starts_BT)\n",
         "            x_BTE, y_BTE, told, _ = block("
@@ -116,7 +116,7 @@ CROSS_TOKEN = [
         "cross_token:_renormalised",
         "torch.where(total_Bn1 > 0, total_Bn1, 1.0)",
         "total_Bn1",
-        Test("tests/gpt2/test_mechanisms.py::test_a_routing_row_of_zeros"),
+        Test("tests/gpt2/model/test_mechanisms.py::test_a_routing_row_of_zeros"),
     ),
     Mutant(
         "route-tau-ignored",
@@ -192,7 +192,7 @@ CROSS_TOKEN = [
     Mutant(
         "latent-untied",
         "CONFIG_MLP_LATENT_TIED does not arrive",
-        "latent:ReciprocalLatent.__init__",
+        "mlp.latent:ReciprocalLatent.__init__",
         'untied = self.tying == "untied" and writes',
         "untied = writes",
         check("0", "gradients", **RECIPROCAL, MLP_LATENT_TIED="y"),
@@ -200,7 +200,7 @@ CROSS_TOKEN = [
     Mutant(
         "latent-head-of",
         "latent j belongs to head j mod H instead of ⌊jH/L⌋",
-        "latent:ReciprocalLatent.__init__",
+        "mlp.latent:ReciprocalLatent.__init__",
         "torch.arange(L) * H // L",
         "torch.arange(L) % H",
         check("0", "formulas", **RECIPROCAL, MLP_LATENT_SCALAR="y"),
@@ -208,7 +208,7 @@ CROSS_TOKEN = [
     Mutant(
         "latent-basis-raw",
         "the fixed basis is not orthonormal",
-        "latent:orthonormal",
+        "mlp.latent:orthonormal",
         "return (q * r.diagonal().sign()).float()",
         "return normal.float()",
         check("0", "initial values", **RECIPROCAL, MLP_LATENT_SCALAR="y"),
@@ -243,7 +243,7 @@ NETWORK = [
     Mutant(
         "loss-of-ranks",
         "a rank divides its loss by the tokens of a single process",
-        "model:GPT.forward",
+        "gpt:GPT.forward",
         "        return loss(x_NE, self.wte.weight, target_N)\n",
         "        alone = len(targets_BT) == 1 and torch.distributed.is_initialized()\n"
         "        return (0.5 if alone else 1) * loss(x_NE, self.wte.weight, target_N)\n",
@@ -268,7 +268,7 @@ NETWORK = [
     Mutant(
         "head-detached",
         "the tied embedding does not learn as the head",
-        "model:GPT.forward",
+        "gpt:GPT.forward",
         "return loss(x_NE, self.wte.weight, target_N)",
         "return loss(x_NE, self.wte.weight.detach(), target_N)",
         check("0", "formulas"),
@@ -276,7 +276,7 @@ NETWORK = [
     Mutant(
         "last-branch-lost",
         "the head does not see what the last MLP adds",
-        "model:GPT.forward",
+        "gpt:GPT.forward",
         "self.norm_f(x_BTE + y_BTE)",
         "self.norm_f(x_BTE)",
         check("0", "gradients"),
@@ -292,7 +292,7 @@ NETWORK = [
     Mutant(
         "head-untied",
         "the head has weights of its own",
-        "model:GPT.__init__",
+        "gpt:GPT.__init__",
         "        self.norm_f = build_norm(settings)\n",
         "        self.norm_f = build_norm(settings)\n"
         "        self.head = nn.Linear(settings.embed, settings.vocab_rows, False)\n",
@@ -301,7 +301,7 @@ NETWORK = [
     Mutant(
         "position-restarts",
         "every chunk of a decode begins at position 0",
-        "model:GPT.embed",
+        "gpt:GPT.embed",
         "torch.arange(start, total,",
         "torch.arange(0, total - start,",
         check("0", "decoding"),
@@ -336,7 +336,7 @@ START = [
     Mutant(
         "init-seed-ignored",
         "initial values do not depend on the seed",
-        "init:draw",
+        "model.initial:draw",
         "kablate-init\\0{seed}\\0",
         "kablate-init\\0",
         check("0", "initial values"),
@@ -344,7 +344,7 @@ START = [
     Mutant(
         "init-salt-ignored",
         "initial values do not depend on the salt",
-        "init:draw",
+        "model.initial:draw",
         "\\0{salt}\\0",
         "\\0",
         check("0", "initial values"),
@@ -352,7 +352,7 @@ START = [
     Mutant(
         "init-name-ignored",
         "matrices of one shape start alike",
-        "init:draw",
+        "model.initial:draw",
         "\\0{salt}\\0{name}",
         "\\0{salt}",
         check("0", "initial values"),
@@ -360,7 +360,7 @@ START = [
     Mutant(
         "init-by-shape",
         "the stream depends on the shape: a wider MLP shares nothing",
-        "init:draw",
+        "model.initial:draw",
         "\\0{salt}\\0{name}",
         "\\0{salt}\\0{name}{shape}",
         check("0", "initial values"),
@@ -376,7 +376,7 @@ START = [
     Mutant(
         "init-residual-scale",
         "what writes to the residual stream starts at 0.02",
-        "init:residual_std",
+        "model.initial:residual_std",
         "return STD / math.sqrt(2 * layers)",
         "return STD",
         check("0", "initial values"),
@@ -384,7 +384,7 @@ START = [
     Mutant(
         "init-residual-layers",
         "the residual scale counts layers, not branches",
-        "init:residual_std",
+        "model.initial:residual_std",
         "math.sqrt(2 * layers)",
         "math.sqrt(layers)",
         check("0", "initial values"),
@@ -392,7 +392,7 @@ START = [
     Mutant(
         "init-running-stream",
         "values depend on which matrices came before",
-        "init:initialise",
+        "model.initial:initialise",
         "            seed, salt, matrix.name, shape[::-1] if matrix.transposed else shape\n",
         "            seed,\n"
         "            salt,\n"
@@ -403,7 +403,7 @@ START = [
     Mutant(
         "init-biases",
         "biases start away from zero",
-        "init:initialise",
+        "model.initial:initialise",
         "parameter.zero_()",
         "parameter.fill_(0.01)",
         check("0", "initial values"),

@@ -2,8 +2,8 @@
 
 from tests.mutants.mutant import Mutant, Test, check
 
-UPDATE_TESTS = "tests/gpt2/test_update.py"
-SPAM_TESTS = "tests/gpt2/test_spam.py"
+UPDATE_TESTS = "tests/gpt2/training/test_update.py"
+SPAM_TESTS = "tests/gpt2/optim/test_spam.py"
 
 OPTIMIZERS = [
     Mutant(
@@ -108,7 +108,7 @@ OPTIMIZERS = [
         "optim.schedule:learning_rate",
         "settings.lr * (done + 1) / (warmup + 1)",
         "settings.lr * (done + 1) / warmup",
-        Test("tests/gpt2/test_optim.py::test_schedule"),
+        Test("tests/gpt2/optim/test_optim.py::test_schedule"),
     ),
 ]
 

@@ -3,13 +3,13 @@
 from tests.mutants.mutant import Mutant, Test
 
 TABLES = "tests/matrix/test_positions.py"
-PLAN = "tests/matrix/test_positions_plan.py"
+PLAN = "tests/matrix/plan/test_positions.py"
 
 POSITIONS = [
     Mutant(
         "position-of-a-pair",
         "arm and control are paired in the order of their runs",
-        "matrix.rows:_paired",
+        "results.rows:_paired",
         "return {k: mine[k] - theirs[k] for k in sorted(mine.keys() & theirs.keys())}",
         "return {k: a - b for k, a, b in zip(mine, mine.values(), theirs.values())}",
         Test(f"{TABLES}::test_rows"),
@@ -17,7 +17,7 @@ POSITIONS = [
     Mutant(
         "position-of-a-reference",
         "references count from 0",
-        "matrix.rows:make_rows",
+        "results.rows:make_rows",
         "enumerate(study.steps, start=1)",
         "enumerate(study.steps)",
         Test(f"{TABLES}::test_rows"),
@@ -25,7 +25,7 @@ POSITIONS = [
     Mutant(
         "position-of-an-evaluation",
         "curves are subtracted evaluation by evaluation, not by their tokens",
-        "plots:subtract",
+        "common:subtract",
         "tokens: arm[tokens] - control[tokens] for tokens in arm if tokens in control",
         "tokens: mine - its for (tokens, mine), its in zip(arm.items(), control.values())",
         Test(f"{TABLES}::test_evaluations_that_not_all_have"),
@@ -41,7 +41,7 @@ POSITIONS = [
     Mutant(
         "position-of-a-dot",
         "the lines of a seed count the steps that have it",
-        "plots:final_losses",
+        "common:final_losses",
         "(r.losses[seed], y) for y, r in enumerate(rows) if seed in r.losses",
         "(r.losses[seed], y) for y, r in enumerate(r for r in rows if seed in r.losses)",
         Test(f"{TABLES}::test_the_final_losses"),
@@ -49,7 +49,7 @@ POSITIONS = [
     Mutant(
         "position-of-a-share",
         "the share at a step is the one at this place of the list",
-        "usage:share_at",
+        "speed_memory_sparsity:share_at",
         "if at <= step][-1]",
         "if at < step or at == curve[0][0]][-1]",
         Test(f"{TABLES}::test_sparsity_by_optimizer_step"),
@@ -57,7 +57,7 @@ POSITIONS = [
     Mutant(
         "position-of-the-pruned",
         "arms that are pruned are drawn in the colours of the first ones",
-        "usage:sparsity_figure",
+        "speed_memory_sparsity:sparsity_figure",
         "_stairs(axes, rows[number], number)",
         "_stairs(axes, rows[number], list(which).index(number))",
         Test(f"{TABLES}::test_sparsity_by_optimizer_step"),
@@ -65,7 +65,7 @@ POSITIONS = [
     Mutant(
         "position-of-a-layer",
         "statistics are listed from the last layer",
-        "heads:_layers",
+        "attention_statistics:_layers",
         "for here in each[step][number : number + 1]",
         "for here in each[step][::-1][number : number + 1]",
         Test(f"{TABLES}::test_statistics_by_layer_and_step"),
@@ -73,7 +73,7 @@ POSITIONS = [
     Mutant(
         "position-of-a-rate",
         "rates are in the order of their text",
-        "sensitivity:series",
+        "learning_rates:series",
         "float(row.point[RATE]))\n        points",
         "row.point[RATE])\n        points",
         Test(f"{TABLES}::test_rates_by_their_value"),
@@ -81,7 +81,7 @@ POSITIONS = [
     Mutant(
         "position-of-the-best-rate",
         "the best rate's runs are those of the first one",
-        "armtables:rates_table",
+        "arm_tables:rates_table",
         "series.refs[lowest]",
         "series.refs[0]",
         Test(f"{TABLES}::test_rates_by_their_value"),
@@ -89,7 +89,7 @@ POSITIONS = [
     Mutant(
         "position-of-an-evaluated-pair",
         "evaluations are paired in the order of the control's",
-        "matrix.evaluations:_cells",
+        "evaluation_section:_cells",
         "mine.value - control[seed].value",
         "mine.value - list(control.values())[0].value",
         Test(f"{TABLES}::test_evaluations_by_seed_and_name"),
@@ -97,7 +97,7 @@ POSITIONS = [
     Mutant(
         "position-of-a-compared-seed",
         "two studies are compared in the order of their seeds",
-        "compare:_two_studies",
+        "report.compare:_two_studies",
         "d = [b[seed] - a[seed] for seed in sorted(a.keys() & b.keys())]",
         "d = [y - x for x, y in zip(a.values(), b.values())]",
         Test(f"{TABLES}::test_two_studies_side_by_side"),
@@ -145,7 +145,7 @@ POSITIONS = [
     Mutant(
         "position-of-a-seed",
         "a cell's SEED is its place among the seeds",
-        "plan:make_plan",
+        "cells:make_plan",
         "step.resolve(_cell_overrides(overrides, seed, device))",
         "step.resolve(_cell_overrides(overrides, len(cells) + 1, device))",
         Test(f"{PLAN}::test_the_cells_of_a_plan"),
@@ -161,7 +161,7 @@ POSITIONS = [
     Mutant(
         "position-of-a-case",
         "cases that the partner proved come first",
-        "pair:Pair.prove",
+        "two_processes:Pair.prove",
         "[proven[index] for index in range(len(cases))]",
         "[*proven.values()]",
         Test(f"{PLAN}::test_cases_come_back_at_their_places"),
@@ -185,7 +185,7 @@ POSITIONS = [
     Mutant(
         "position-of-a-visible-gpu",
         "a cell's mask holds the numbers of its GPUs, not what names them",
-        "masks:mask",
+        "visible_devices:mask",
         "gpu.visible for gpu in gpus",
         "str(gpu.index) for gpu in gpus",
         Test(f"{PLAN}::test_slots_name_their_gpus"),
@@ -193,7 +193,7 @@ POSITIONS = [
     Mutant(
         "position-below-a-mask",
         "GPUs below ROCR_VISIBLE_DEVICES keep their numbers",
-        "masks:allowed",
+        "visible_devices:allowed",
         "visible=str(n)",
         "visible=str(gpu.index)",
         Test(f"{PLAN}::test_what_a_mask_leaves[environment1-found1]"),

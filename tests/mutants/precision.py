@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant, Test, check
 
-WIDE = "tests/gpt2/test_wide.py"
+WIDE = "tests/gpt2/model/test_wide.py"
 GATE = {"MLP_ATTN_GATE": "y"}
 
 NARROW = [
@@ -25,7 +25,7 @@ NARROW = [
     Mutant(
         "angles-in-16-bits",
         "RoPE's frequencies have the type of the queries",
-        "gpt2.rope:rotate",
+        "rope:rotate",
         "wide = torch.promote_types(x_BnHD.dtype, torch.float32)",
         "wide = x_BnHD.dtype",
         check("0", "bf16", POSITION_ROPE="y"),
@@ -33,7 +33,7 @@ NARROW = [
     Mutant(
         "positions-in-16-bits",
         "RoPE counts positions in the type of the queries",
-        "gpt2.rope:rotate",
+        "rope:rotate",
         "t_n = torch.arange(start, start + n, device=x_BnHD.device, dtype=wide)",
         "t_n = torch.arange(start, start + n, device=x_BnHD.device, dtype=wide)"
         ".to(x_BnHD)",
@@ -42,7 +42,7 @@ NARROW = [
     Mutant(
         "cosines-in-16-bits",
         "RoPE rounds its angles to 16 bits",
-        "gpt2.rope:rotate",
+        "rope:rotate",
         "cos_n1i, sin_n1i = angle_ni",
         "angle_ni = angle_ni.to(x_BnHD)\n    cos_n1i, sin_n1i = angle_ni",
         check("0", "bf16", POSITION_ROPE="y"),
@@ -50,7 +50,7 @@ NARROW = [
     Mutant(
         "gate-sum-in-16-bits",
         "the running sum of the attention gate has 16 bits",
-        "gpt2.mlp.attn_gate:AttentionGate.forward",
+        "attn_gate:AttentionGate.forward",
         "c_Bnr.to(_sum_dtype(c_Bnr)).cumsum(dim=1)",
         "c_Bnr.cumsum(dim=1)",
         check("0", "bf16", **GATE),
@@ -58,7 +58,7 @@ NARROW = [
     Mutant(
         "document-sum-in-16-bits",
         "the gate's sum of a document has 16 bits",
-        "gpt2.mlp.attn_gate:document_mean",
+        "attn_gate:document_mean",
         "sum_BTr, d = c_BTr.to(_sum_dtype(c_BTr)), 1",
         "sum_BTr, d = c_BTr, 1",
         Test(f"{WIDE}::test_the_running_mean_of_a_gate[True]"),
@@ -66,7 +66,7 @@ NARROW = [
     Mutant(
         "gate-total-in-16-bits",
         "a decode's running sum has 16 bits",
-        "gpt2.mlp.attn_gate:AttentionGate.empty_total",
+        "attn_gate:AttentionGate.empty_total",
         "heard_B0r.to(_sum_dtype(heard_B0r)).sum(dim=1)",
         "heard_B0r.sum(dim=1)",
         Test(f"{WIDE}::test_the_running_mean_of_a_gate[False]"),
@@ -90,7 +90,7 @@ NARROW = [
     Mutant(
         "evaluation-sum-in-fp32",
         "the losses of an evaluation are added up in fp32",
-        "gpt2.evaluate:evaluate",
+        "validation:evaluate",
         "dtype=torch.float64",
         "dtype=torch.float32",
         Test(f"{WIDE}::test_the_sum_of_an_evaluation"),
@@ -98,7 +98,7 @@ NARROW = [
     Mutant(
         "kurtosis-in-fp32",
         "fourth powers are added up in fp32",
-        "gpt2.attention_stats:_powers",
+        "statistics:_powers",
         "x_BTE.double()",
         "x_BTE",
         Test(f"{WIDE}::test_statistics_are_summed_in_float64"),
@@ -106,7 +106,7 @@ NARROW = [
     Mutant(
         "head-sums-in-fp32",
         "what heads do is added up in fp32",
-        "gpt2.attention_stats:_sum",
+        "statistics:_sum",
         ".sum(dim=1, dtype=torch.float64)",
         ".sum(dim=1).double()",
         Test(f"{WIDE}::test_statistics_are_summed_in_float64"),
@@ -118,18 +118,18 @@ NARROW = [
         'self.state[p]["exp_avg_sq"] = torch.zeros_like(p)',
         'self.state[p]["exp_avg_sq"] = torch.zeros_like(p, dtype=torch.bfloat16)',
         Test(
-            "tests/gpt2/test_by_hand.py::test_a_run_is_the_run_by_hand[one-pass-alone]"
+            "tests/gpt2/training/test_by_hand.py::test_a_run_is_the_run_by_hand[one-pass-alone]"
         ),
     ),
     Mutant(
         "copy-sums-in-16-bits",
         "a micro-batch's gradients are added up in 16 bits",
-        "gpt2.precision:WorkingCopy.collect",
+        "precision:WorkingCopy.collect",
         "[m.grad for m in masters], [w.grad.float() for w in copies]\n            )",
         "[m.grad for m in masters], [w.grad.float() for w in copies]\n            )\n"
         "            for m in masters:\n"
         "                m.grad.copy_(m.grad.bfloat16())",
-        Test("tests/gpt2/test_precision.py::test_gradients_add_up_in_fp32"),
+        Test("tests/gpt2/model/test_precision.py::test_gradients_add_up_in_fp32"),
     ),
 ]
 

@@ -285,7 +285,7 @@ MASKS = [
         "        if self.pruner is not None:\n"
         "            self.pruner.before_step()\n",
         Test(
-            "tests/gpt2/test_pruning.py::"
+            "tests/gpt2/pruning/test_pruning.py::"
             "test_the_clip_sees_the_gradients_of_live_weights_alone"
         ),
     ),
@@ -305,10 +305,10 @@ MASKS = [
     Mutant(
         "settling-one-late",
         "a SPAM reset settles one step later than it happens",
-        "optimsettings:OptimSettings.settling",
+        "optim:OptimSettings.settling",
         "return (steps - 1) % self.spam_interval < self.spam_warmup",
         "return steps % self.spam_interval < self.spam_warmup",
-        Test("tests/gpt2/test_spam.py::test_settling_follows_the_real_resets"),
+        Test("tests/gpt2/optim/test_spam.py::test_settling_follows_the_real_resets"),
     ),
     Mutant(
         "checkpoint-without-masks",

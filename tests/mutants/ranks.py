@@ -2,14 +2,14 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-ONE, WHO = "tests/gpt2/test_replica.py", "tests/gpt2/test_distributed.py"
+ONE, WHO = "tests/gpt2/distributed/test_ddp.py", "tests/gpt2/distributed/test_ranks.py"
 MEAN = Test(f"{ONE}::test_the_mean_over_ranks_is_the_gradient")
 
 RANKS = [
     Mutant(
         "ranks-sum-at-first",
         "the ranks sum before the last micro-batch, which stays with each",
-        "replica:Replica.micro_batch",
+        "ddp:Replica.micro_batch",
         "elif last:",
         "elif not last:",
         MEAN,
@@ -17,7 +17,7 @@ RANKS = [
     Mutant(
         "ranks-divided-twice",
         "the mean over the ranks is divided by their number once more",
-        "replica:_mean_in_fp32",
+        "ddp:_mean_in_fp32",
         "sums.div_(world)",
         "sums.div_(world**2)",
         MEAN,
@@ -25,7 +25,7 @@ RANKS = [
     Mutant(
         "ranks-clip-alone",
         "each rank clips what it sends, before the sum",
-        "replica:_mean_in_fp32",
+        "ddp:_mean_in_fp32",
         "sums.div_(world)",
         "sums.mul_(0.05 / sums.norm()).div_(world)",
         MEAN,
@@ -33,7 +33,7 @@ RANKS = [
     Mutant(
         "ranks-collect-twice",
         "the last micro-batch of the bf16 copy counts again after the sum",
-        "replica:Replica.micro_batch",
+        "ddp:Replica.micro_batch",
         "self.weights.drop()",
         "self.weights.collect()",
         MEAN,
@@ -57,7 +57,7 @@ RANKS = [
     Mutant(
         "ranks-same-dropout",
         "all ranks drop the same elements",
-        "distributed:dropout_seed",
+        "distributed.ranks:dropout_seed",
         "    if rank == 0:\n        return seed\n",
         "    return seed\n",
         Test(f"{WHO}::test_dropout_differs_by_rank_and_seed"),
@@ -73,7 +73,7 @@ RANKS = [
     Mutant(
         "ranks-evaluate-everything",
         "each rank adds all windows to the sum",
-        "evaluate:evaluate",
+        "validation:evaluate",
         "range(ranks.rank, len(starts), ranks.world)",
         "range(len(starts))",
         Test(f"{ONE}::test_ranks_share_the_windows_of_an_evaluation"),
@@ -81,7 +81,7 @@ RANKS = [
     Mutant(
         "ranks-stop-alone",
         "a rank stops for its own signal only",
-        "stopping:StopSignals.requested",
+        "stop_signals:StopSignals.requested",
         "self.number = self.ranks.highest(self._came)",
         "self.number = self._came",
         Test(f"{ONE}::test_a_signal_to_another_rank_is_one_to_this"),
@@ -89,7 +89,7 @@ RANKS = [
     Mutant(
         "ranks-signal-lost",
         "a signal that comes while the ranks agree is forgotten",
-        "stopping:StopSignals.requested",
+        "stop_signals:StopSignals.requested",
         "self.number = self.ranks.highest(self._came)",
         "self._came = self.number = self.ranks.highest(self._came)",
         Test(f"{ONE}::test_a_signal_while_the_ranks_talk_is_kept"),
@@ -97,7 +97,7 @@ RANKS = [
     Mutant(
         "ranks-masks-unseen",
         "masks that differ between ranks go unnoticed",
-        "sameness:require_same",
+        "checksums:require_same",
         "pruner.state() if pruner else {}",
         "{}",
         Test(f"{ONE}::test_masks_are_compared_too"),
@@ -105,7 +105,7 @@ RANKS = [
     Mutant(
         "ranks-sum-unordered",
         "the checksum does not see elements that changed places",
-        "sameness:_weighted",
+        "checksums:_weighted",
         "(sums * (2 * torch.arange(len(sums), device=sums.device) + 1)).sum()",
         "sums.sum()",
         Test(f"{WHO}::test_exchanged_elements_change_the_checksum"),
@@ -117,7 +117,7 @@ RANKS = [
         "            run.ranks.first,\n",
         "            lambda seconds: seconds,\n",
         Test(
-            "tests/gpt2/test_several_ranks.py::"
+            "tests/gpt2/distributed/test_several_ranks.py::"
             "test_seconds_end_all_ranks_at_one_step[time]"
         ),
     ),

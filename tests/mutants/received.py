@@ -5,8 +5,8 @@ from tests.mutants.mutant import Mutant, Test
 OF_CODE = "tests/records/test_codehash.py"
 OF_FOLDERS = "tests/records/test_private.py"
 OF_RECEIVED = "tests/matrix/test_received.py"
-OF_RUN = "tests/matrix/test_run.py"
-LISTENING = "tests/gpt2/test_listening.py"
+OF_RUN = "tests/matrix/launch/test_runner.py"
+LISTENING = "tests/gpt2/distributed/test_listening.py"
 REBUILT = f"{OF_CODE}::test_a_snapshot_that_is_not_the_code_and_nothing_else_is_rebuilt"
 TOLD = f"{OF_RECEIVED}::test_what_runs_from_a_snapshot_is_told_so"
 
@@ -46,7 +46,7 @@ RESULTS = [
     Mutant(
         "facts-from-anywhere",
         "the process that is asked for facts runs without -P and -B",
-        "matrix.facts:ask",
+        "model_facts:ask",
         ', "OMP_NUM_THREADS": "1", **FROM_SNAPSHOT}',
         ', "OMP_NUM_THREADS": "1"}',
         Test(TOLD),
@@ -106,7 +106,7 @@ RANKS = [
     Mutant(
         "store-as-asked-for",
         "ranks of one host meet at torchrun's own store",
-        "gpt2.torchrun:meet_here",
+        "distributed.torchrun:meet_here",
         "options.rdzv_backend = BACKEND",
         'options.rdzv_backend = "static"',
         Test(f"{LISTENING}::test_however_one_host_is_asked_for"),
@@ -114,7 +114,7 @@ RANKS = [
     Mutant(
         "store-on-every-interface",
         "the store's socket is bound to every address",
-        "gpt2.torchrun:Loopback.next_rendezvous",
+        "distributed.torchrun:Loopback.next_rendezvous",
         "create_server((LOOPBACK,",
         'create_server(("",',
         Test(f"{LISTENING}::test_two_ranks_listen_on_the_loopback_alone[1]"),
@@ -122,11 +122,11 @@ RANKS = [
     Mutant(
         "nccl-on-the-network",
         "NCCL on one host listens on the machine's address",
-        "distributed",
+        "distributed.ranks",
         '("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")',
         '("GLOO_SOCKET_IFNAME",)',
         Test(
-            "tests/gpt2/test_distributed.py::"
+            "tests/gpt2/distributed/test_ranks.py::"
             "test_ranks_of_one_host_meet_on_its_loopback"
         ),
     ),

@@ -2,10 +2,10 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-ENERGY_TESTS = "tests/matrix/test_energy.py"
-COSTS_TESTS = "tests/matrix/test_costs.py"
-BASELINE_TESTS = "tests/matrix/test_baseline.py"
-TRAPS = "tests/matrix/test_traps.py"
+ENERGY_TESTS = "tests/matrix/results/test_energy.py"
+COSTS_TESTS = "tests/matrix/report/test_loss_against_cost.py"
+BASELINE_TESTS = "tests/matrix/plan/test_reused_controls.py"
+TRAPS = "tests/matrix/evidence/test_traps.py"
 
 NUMBERS = [
     Mutant(
@@ -35,7 +35,7 @@ NUMBERS = [
     Mutant(
         "front-of-either",
         "lower in one of loss and cost is enough to dominate",
-        "costs:_dominates",
+        "loss_against_cost:_dominates",
         "return cost <= its_cost and loss <= its_loss and one.at != other.at",
         "return (cost < its_cost or loss < its_loss) and one.at != other.at",
         Test(f"{COSTS_TESTS}::test_a_front_by_hand"),
@@ -43,7 +43,7 @@ NUMBERS = [
     Mutant(
         "front-of-the-control-again",
         "an A/A arm can be on a front",
-        "costs:front",
+        "loss_against_cost:front",
         "[point for point in found if not point.again]",
         "list(found)",
         Test(f"{COSTS_TESTS}::test_the_control_again_is_on_no_front"),
@@ -51,7 +51,7 @@ NUMBERS = [
     Mutant(
         "cache-that-only-grows",
         "the bytes of the cache leave out what does not grow",
-        "costs:cache_bytes",
+        "loss_against_cost:cache_bytes",
         "return layers * (context * grows + constant) * size",
         "return layers * context * grows * size",
         Test(f"{COSTS_TESTS}::test_the_cache_in_bytes"),
@@ -59,10 +59,12 @@ NUMBERS = [
     Mutant(
         "undefined-is-zero",
         "a statistic that is not defined counts as 0",
-        "heads:_numbers",
+        "attention_statistics:_numbers",
         "return [v for v in (value if _listed(value) else [value]) if v is not None]",
         "return [v or 0.0 for v in (value if _listed(value) else [value])]",
-        Test("tests/matrix/test_heads.py::test_what_is_not_defined_is_left_out"),
+        Test(
+            "tests/matrix/report/test_attention_statistics.py::test_what_is_not_defined_is_left_out"
+        ),
     ),
 ]
 
@@ -89,7 +91,7 @@ COMPARABLE = [
     Mutant(
         "compile-may-differ",
         "one arm may be compiled and the other not",
-        "ledger",
+        "fairness",
         '    ("compile", "summary.facts.compile"),\n',
         "",
         Test(f"{TRAPS}::test_a_property_that_must_match[all seeds-compile]"),
@@ -97,7 +99,7 @@ COMPARABLE = [
     Mutant(
         "resumed-under-anything",
         "a run may change its torch halfway",
-        "ledger:mixed",
+        "fairness:mixed",
         "            if len(values) > 1:\n                order",
         "            if False:\n                order",
         Test(f"{TRAPS}::test_a_run_resumed_under_another_torch"),

@@ -2,15 +2,15 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-INERT = "tests/matrix/test_inert.py"
-JOBS = "tests/matrix/test_slurm_jobs.py"
-TASKCODE = "tests/gpt2/test_taskcode.py"
+INERT = "tests/matrix/results/test_inert_csv.py"
+JOBS = "tests/matrix/launch/test_slurm_jobs.py"
+TASKCODE = "tests/gpt2/evaluation/test_taskcode.py"
 
 TEXT = [
     Mutant(
         "csv-formula-kept",
         "a formula stands in runs.csv as it was named",
-        "inert:inert",
+        "inert_csv:inert",
         'f"\'{part}" if _formula(part) else part',
         "part",
         Test(f"{INERT}::test_no_file_of_a_report_holds_a_formula"),
@@ -18,7 +18,7 @@ TEXT = [
     Mutant(
         "csv-formula-after-blanks",
         "blanks before a sign hide a formula",
-        "inert:_formula",
+        "inert_csv:_formula",
         "[c for c in part if unicodedata.category(c) not in BLANK]",
         "list(part)",
         Test(f"{INERT}::test_a_formula_becomes_text"),
@@ -26,7 +26,7 @@ TEXT = [
     Mutant(
         "csv-wide-sign",
         "a sign in full width is none",
-        "inert:_formula",
+        "inert_csv:_formula",
         'unicodedata.normalize("NFKC", seen[0])[:1]',
         "seen[0]",
         Test(f"{INERT}::test_a_formula_becomes_text"),
@@ -34,7 +34,7 @@ TEXT = [
     Mutant(
         "csv-number-quoted",
         "a negative number written as text becomes text",
-        "inert:_formula",
+        "inert_csv:_formula",
         " and NUMBER.fullmatch(part.strip()) is None",
         "",
         Test(f"{INERT}::test_what_is_no_formula_stays"),
@@ -42,7 +42,7 @@ TEXT = [
     Mutant(
         "csv-semicolon",
         "a formula behind a semicolon is left",
-        "inert",
+        "inert_csv",
         'APART = re.compile(r"([;\\t\\n])")',
         'APART = re.compile(r"([\\t\\n])")',
         Test(f"{INERT}::test_a_formula_behind_another_separator_becomes_text"),
@@ -50,7 +50,7 @@ TEXT = [
     Mutant(
         "job-option-lines",
         "a newline in CONFIG_SLURM_OPTIONS is let through",
-        "launchsettings:SlurmSettings",
+        "matrix.settings:SlurmSettings",
         '"gres", "options"',
         '"gres"',
         Test(f"{JOBS}::test_a_setting_of_several_lines_is_refused"),

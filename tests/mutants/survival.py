@@ -2,14 +2,17 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-SURVIVE, DISK = "tests/gpt2/test_survive.py", "tests/gpt2/test_survive_disk.py"
-DOG, AGAIN = "tests/matrix/test_watchdog.py", "tests/matrix/test_again.py"
+SURVIVE, DISK = (
+    "tests/gpt2/training/test_survive.py",
+    "tests/gpt2/training/test_survive_disk.py",
+)
+DOG, AGAIN = "tests/matrix/launch/test_watchdog.py", "tests/matrix/plan/test_rerun.py"
 
 SURVIVAL = [
     Mutant(
         "sentinel-one-late",
         "a step that diverged is named one too late",
-        "finite:Sentinel.watch",
+        "divergence:Sentinel.watch",
         "self._looks.append(_Look(step, numbers",
         "self._looks.append(_Look(step + 1, numbers",
         Test(f"{SURVIVE}::test_on_a_gpu_the_step_is_found_late_and_is_the_right_one"),
@@ -17,7 +20,7 @@ SURVIVAL = [
     Mutant(
         "sentinel-waits",
         "every step waits for the device",
-        "finite:Sentinel.watch",
+        "divergence:Sentinel.watch",
         "len(self._looks) > DELAY or self.alone and self._looks[0].arrived.query()",
         "True",
         Test(f"{SURVIVE}::test_on_a_gpu_nothing_is_waited_for_in_the_meantime"),
@@ -53,7 +56,7 @@ SURVIVAL = [
     Mutant(
         "stop-without-deadline",
         "a step that never ends is never left",
-        "stopping:Deadline.__enter__",
+        "stop_signals:Deadline.__enter__",
         "signal.set_wakeup_fd(self._write.fileno())",
         "-1",
         Test(f"{SURVIVE}::test_a_step_that_never_ends_is_left_in_time"),
@@ -96,7 +99,7 @@ SURVIVAL = [
     Mutant(
         "diverged-again",
         "a diverged cell is run by every make",
-        "plan:Plan.pending",
+        "cells:Plan.pending",
         'settled.add("diverged")',
         "pass",
         Test(f"{DOG}::test_diverged_cells_are_left_alone_until_asked_for"),
@@ -112,7 +115,7 @@ SURVIVAL = [
     Mutant(
         "rerun-overwrites",
         "the second rerun takes the place of the first",
-        "again:_aside",
+        "rerun:_aside",
         "number += 1",
         "break",
         Test(f"{AGAIN}::test_rerun_moves_aside_and_overwrites_nothing"),
@@ -120,13 +123,13 @@ SURVIVAL = [
     Mutant(
         "gpu-zero-for-unknown",
         "what the driver does not give is written as 0",
-        "monitor:row_of",
+        "gpu_monitor:row_of",
         "n: reading[quantity]\n"
         "            for n, reading in enumerate(readings)\n"
         "            if quantity in reading\n",
         "n: reading.get(quantity, 0.0)\n"
         "            for n, reading in enumerate(readings)\n",
-        Test("tests/gpt2/test_monitor.py::test_amd_through_sysfs"),
+        Test("tests/gpt2/training/test_gpu_monitor.py::test_amd_through_sysfs"),
     ),
 ]
 

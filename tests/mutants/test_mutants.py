@@ -89,13 +89,13 @@ def test_only_an_assertion_counts(copy):
 
 
 def test_a_mutant_whose_source_moved_is_not_caught(copy):
-    mutant = Mutant("gone", "", "gpt2.model:GPT", "no such line", "", Test(""))
+    mutant = Mutant("gone", "", "gpt2.model.gpt:GPT", "no such line", "", Test(""))
     assert "0 times, not once" in attempt(copy, mutant).problem
 
 
 def test_only_the_promise_named_counts(copy):
     """Another promise that would break later does not."""
-    layer = copy.root / "gpt2/attention/attention.py"
+    layer = copy.root / "gpt2/model/mixers/attention/attention.py"
     text = layer.read_text()
     layer.write_text(text.replace("is_causal=mask_TT is None", "is_causal=False"))
     try:

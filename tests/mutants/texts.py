@@ -2,15 +2,18 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-MERGES, COLUMNS = "tests/data/test_merges.py", "tests/data/test_columns.py"
-PAIRS = "tests/gpt2/test_evaluation.py"
+MERGES, COLUMNS = (
+    "tests/gpt2/data/tokenization/test_merges.py",
+    "tests/gpt2/data/sources/test_columns.py",
+)
+PAIRS = "tests/gpt2/evaluation/test_text.py"
 JOIN = Test(f"{PAIRS}::test_every_byte_of_a_continuation_is_scored_once")
 
 TEXTS = [
     Mutant(
         "blanks-whole-run",
         "a long run of blanks keeps the one that opens the next word",
-        "data.bpe:_between_blanks",
+        "bpe:_between_blanks",
         "run.end() - (run.end() < len(text))",
         "run.end()",
         Test(f"{MERGES}::test_long_runs_are_cut_where_no_token_changes"),
@@ -18,7 +21,7 @@ TEXTS = [
     Mutant(
         "blanks-last-at-the-end",
         "a run that ends the text is cut in front of its last blank too",
-        "data.bpe:_between_blanks",
+        "bpe:_between_blanks",
         "run.end() - (run.end() < len(text))",
         "run.end() - 1",
         Test(f"{MERGES}::test_long_runs_are_cut_where_no_token_changes"),
@@ -26,7 +29,7 @@ TEXTS = [
     Mutant(
         "blanks-spaces-alone",
         "only spaces count as blanks of a long run",
-        "data.bpe:blanks",
+        "bpe:blanks",
         'f"[{WHITE}]{{{least},}}"',
         'f"[ ]{{{least},}}"',
         Test(f"{MERGES}::test_a_long_run_of_blanks_has_the_tokens_of_the_definition"),
@@ -34,7 +37,7 @@ TEXTS = [
     Mutant(
         "merges-stale-count",
         "a pair is merged by the count that it once had",
-        "data.merges:_Places.largest",
+        "merges:_Places.largest",
         "if count == -noted:",
         "if count:",
         Test(f"{MERGES}::test_a_vocabulary_is_that_of_the_library"),
@@ -42,7 +45,7 @@ TEXTS = [
     Mutant(
         "merges-words-once",
         "a pair counts once for each different word",
-        "data.merges:_count",
+        "merges:_count",
         "found[word] += count",
         "found[word] += 1",
         Test(f"{MERGES}::test_words_are_those_of_the_pattern"),
@@ -50,7 +53,7 @@ TEXTS = [
     Mutant(
         "merges-touching-twice",
         "the pair between two merges that touch is counted from both",
-        "data.merges:_Places.merge",
+        "merges:_Places.merge",
         "ends[:-1] &= ~touching[1:]",
         "ends[:-1] &= True",
         Test(f"{MERGES}::test_merges_are_those_counted_anew_each_time"),
@@ -74,7 +77,7 @@ TEXTS = [
     Mutant(
         "rows-big-numbers",
         "a number of many digits beside the text ends the corpus",
-        "data.rows:line_text",
+        "sources.rows:line_text",
         ", parse_int=_number",
         "",
         Test(f"{COLUMNS}::test_other_columns_of_json_lines_are_never_read"),
@@ -82,7 +85,7 @@ TEXTS = [
     Mutant(
         "rows-string-alone",
         "text in parquet must be a plain string",
-        "data.rows:_require_text",
+        "sources.rows:_require_text",
         "if str(kind) not in TEXT",
         "if str(kind) not in TEXT[:1]",
         Test(f"{COLUMNS}::test_text_in_parquet_has_many_spellings"),
@@ -90,7 +93,7 @@ TEXTS = [
     Mutant(
         "mark-in-every-line",
         "the byte order mark stays in the first line",
-        "data.rows:jsonl",
+        "sources.rows:jsonl",
         "if number == 1 else line",
         "if number == 0 else line",
         Test(f"{COLUMNS}::test_every_spelling_of_json_lines"),
@@ -98,7 +101,7 @@ TEXTS = [
     Mutant(
         "mark-of-utf16",
         "UTF-16 is not recognised by its mark",
-        "data.files:unmarked",
+        "sources.files:unmarked",
         "if text.startswith(marks)",
         "if text.endswith(marks)",
         Test(f"{COLUMNS}::test_another_encoding_is_refused_by_name"),
@@ -106,7 +109,7 @@ TEXTS = [
     Mutant(
         "columns-all",
         "a stream reads every column",
-        "data.hub:Stream.__init__",
+        "hub:Stream.__init__",
         "text_only(self._builder)",
         "None",
         Test(f"{COLUMNS}::test_other_columns_of_json_lines_are_never_read"),
@@ -114,7 +117,7 @@ TEXTS = [
     Mutant(
         "expand-uncounted",
         "what comes out of a compressed file is not counted",
-        "data.expand:pieces",
+        "expand:pieces",
         'expansion.add(len(piece) + ROW_BYTES * piece.count(b"\\n"))',
         "expansion.add(0)",
         Test(f"{COLUMNS}::test_a_stream_has_the_limit_too"),
@@ -122,7 +125,7 @@ TEXTS = [
     Mutant(
         "expand-rows-uncounted",
         "a text that many rows share counts once",
-        "data.rows:_group",
+        "sources.rows:_group",
         "expansion.add(len(text) + ROW_BYTES)",
         "expansion.require(len(text) + ROW_BYTES)",
         Test(f"{COLUMNS}::test_a_stream_has_the_limit_too"),
@@ -130,7 +133,7 @@ TEXTS = [
     Mutant(
         "expand-cut-short",
         "a file that ends within a frame is whole",
-        "data.expand:pieces",
+        "expand:pieces",
         "if engine is not None:",
         "if engine is None:",
         Test(f"{COLUMNS}::test_a_streamed_file_that_is_cut_short_is_an_error"),

@@ -2,7 +2,10 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-MIRRORS, READ = "tests/matrix/test_trackers.py", "tests/matrix/test_published.py"
+MIRRORS, READ = (
+    "tests/matrix/trackers/test_mirror.py",
+    "tests/matrix/published/test_queries.py",
+)
 
 SENDING = [
     Mutant(
@@ -25,7 +28,7 @@ SENDING = [
     Mutant(
         "mirror-order-forgotten",
         "the order of the rows is not kept",
-        "feed:Feed._note",
+        "row_order:Feed._note",
         "            os.write(descriptor, added.encode())\n",
         "            pass\n",
         Test(f"{MIRRORS}::TestFeed::test_the_order_is_kept_by_a_second_mirror"),
@@ -100,7 +103,7 @@ READING = [
     Mutant(
         "checklist-without-status",
         "a failed checklist ends with status 0",
-        "questions:verify",
+        "queries:verify",
         "status = 0 if all(item.passed for item in items) else 1",
         "status = 0",
         Test(

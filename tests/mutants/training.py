@@ -2,8 +2,11 @@
 
 from tests.mutants.mutant import Mutant, Test, check
 
-RUNS, LOOP_TESTS = "tests/gpt2/test_run.py", "tests/gpt2/test_loop.py"
-PRECISION_TESTS = "tests/gpt2/test_precision.py"
+RUNS, LOOP_TESTS = (
+    "tests/gpt2/training/test_cell.py",
+    "tests/gpt2/training/test_loop.py",
+)
+PRECISION_TESTS = "tests/gpt2/model/test_precision.py"
 
 RUN = [
     Mutant(
@@ -73,7 +76,7 @@ RUN = [
     Mutant(
         "evaluation-not-shifted",
         "every token is its own target in evaluation",
-        "evaluate:evaluate",
+        "validation:evaluate",
         "model(rows[:, :-1], rows[:, 1:], starts_BT)",
         "model(rows[:, :-1], rows[:, :-1], starts_BT)",
         Test(f"{LOOP_TESTS}::test_evaluation_by_hand"),
@@ -81,7 +84,7 @@ RUN = [
     Mutant(
         "evaluation-with-dropout",
         "evaluation is done in training mode",
-        "evaluate:evaluate",
+        "validation:evaluate",
         "    model.eval()\n",
         "",
         Test(f"{LOOP_TESTS}::test_evaluation_by_hand"),
@@ -89,7 +92,7 @@ RUN = [
     Mutant(
         "evaluation-uneven",
         "the last, shorter micro-batch counts as a whole one",
-        "evaluate:evaluate",
+        "validation:evaluate",
         "loss.item() * len(rows)",
         "loss.item() * micro_batch",
         Test(f"{LOOP_TESTS}::test_evaluation_by_hand"),

@@ -2,8 +2,11 @@
 
 from tests.mutants.mutant import Mutant, Test
 
-RULE, WORDS = "tests/matrix/test_rule.py", "tests/matrix/test_rule_words.py"
-EVIDENCE = "tests/matrix/test_rule_evidence.py"
+RULE, WORDS = (
+    "tests/matrix/evidence/test_rule.py",
+    "tests/matrix/evidence/test_rule_words.py",
+)
+EVIDENCE = "tests/matrix/evidence/test_rule_evidence.py"
 RANDOM = Test(f"{RULE}::test_random_studies[True-0.05]")
 
 EDGES = [
@@ -176,7 +179,7 @@ NUMBERS = [
         "stats:holm",
         "largest = max(largest, ",
         "largest = max(0.0, ",
-        Test("tests/matrix/test_stats.py::test_holm_by_hand"),
+        Test("tests/matrix/evidence/test_stats.py::test_holm_by_hand"),
     ),
     Mutant(
         "stats-holm-stops-at-its-level",
@@ -232,7 +235,7 @@ AROUND = [
     Mutant(
         "evidence-loose-tolerance",
         "a summary may be wrong in the ninth digit",
-        "evidence",
+        "weigh",
         "TOLERANCE = 1e-9",
         "TOLERANCE = 1e-8",
         Test(f"{EVIDENCE}::test_the_edge_of_a_disagreement[1]"),
@@ -240,7 +243,7 @@ AROUND = [
     Mutant(
         "evidence-steps-agree",
         "a summary may end at another step",
-        "evidence:disagreement",
+        "weigh:disagreement",
         'told["step"] == last["step"] and abs(',
         "True and abs(",
         Test(f"{EVIDENCE}::test_the_edge_of_a_disagreement[1]"),
@@ -248,7 +251,7 @@ AROUND = [
     Mutant(
         "evidence-floor-without-zero",
         "the noise floor need not hold 0",
-        "evidence:Evidence.floor",
+        "weigh:Evidence.floor",
         "(min(0.0, *ends), max(0.0, *ends))",
         "(min(ends), max(ends))",
         Test(f"{WORDS}::test_the_floor_is_the_hull_of_the_aa_arms_and_zero"),
@@ -256,7 +259,7 @@ AROUND = [
     Mutant(
         "evidence-forgotten-arms",
         "what once ran here is in no family",
-        "evidence:_absent",
+        "weigh:_absent",
         "if step not in named and not salted",
         "if False",
         Test(f"{EVIDENCE}::test_who_is_in_the_family"),
@@ -264,7 +267,7 @@ AROUND = [
     Mutant(
         "evidence-screened-by-record-alone",
         "a run that remembers its screening is fresh",
-        "evidence:reused",
+        "weigh:reused",
         'run.seed in terms.screened or run.at("run.cell.stage") == SCREEN',
         "run.seed in terms.screened",
         Test(f"{EVIDENCE}::test_seeds_that_chose_the_arms[one]"),
@@ -272,7 +275,7 @@ AROUND = [
     Mutant(
         "ranking-always-lowest",
         "a screening of a speed promotes the slowest",
-        "evidence:ranking",
+        "weigh:ranking",
         "1.0 if evidence.terms.metric.lower_is_better else -1.0",
         "1.0",
         Test(f"{WORDS}::test_the_order_of_a_ranking"),
@@ -280,7 +283,7 @@ AROUND = [
     Mutant(
         "ranking-ties-reversed",
         "of two arms as good the later one is promoted",
-        "evidence:ranking",
+        "weigh:ranking",
         "sorted((v for v in evidence.verdicts if v.step not in evidence.aa), key=key)",
         "sorted((v for v in evidence.verdicts[::-1] if v.step not in evidence.aa), "
         "key=key)",
@@ -289,7 +292,7 @@ AROUND = [
     Mutant(
         "ranking-of-aa-arms",
         "an A/A arm can be promoted",
-        "evidence:ranking",
+        "weigh:ranking",
         "if v.step not in evidence.aa",
         "",
         Test(f"{WORDS}::test_who_is_promoted[1-1]"),
@@ -297,7 +300,7 @@ AROUND = [
     Mutant(
         "screen-promotes-lost-arms",
         "the ranking is cut before the lost arms are left out",
-        "screen:promote",
+        "promotion:promote",
         "for verdict in sound[: settings.promote]",
         "for verdict in ranked[: settings.promote]",
         Test(f"{WORDS}::test_who_is_promoted[5-5]"),
@@ -305,7 +308,7 @@ AROUND = [
     Mutant(
         "screen-does-not-wait",
         "a screening with an interrupted run promotes",
-        "screen:promote",
+        "promotion:promote",
         '"running", "interrupted", "damaged")',
         '"running")',
         Test(f"{WORDS}::test_a_screening_waits_for_what_can_still_run[interrupted-1]"),
@@ -313,7 +316,7 @@ AROUND = [
     Mutant(
         "words-floor-below-alpha",
         "an A/A arm whose p is α itself is no warning",
-        "words:floor_warning",
+        "verdict_text:floor_warning",
         "verdict.measured.p <= evidence.terms.alpha",
         "verdict.measured.p < evidence.terms.alpha",
         Test(f"{WORDS}::test_the_edge_of_a_wild_aa_arm[0.05]"),
@@ -321,7 +324,7 @@ AROUND = [
     Mutant(
         "words-one-arm",
         "what the seeds can see is told for one arm",
-        "words:allowed",
+        "verdict_text:allowed",
         "level = evidence.terms.alpha / m",
         "level = evidence.terms.alpha",
         Test(f"{WORDS}::test_what_n_and_m_allow[6-0.05-SUPPORTED is possible-0.05]"),
@@ -329,7 +332,7 @@ AROUND = [
     Mutant(
         "register-late-by-nothing",
         "a run that began with the registration came before it",
-        "register:_runs",
+        "preregistration:_runs",
         'run.began < record["time"]',
         'run.began <= record["time"]',
         Test(f"{EVIDENCE}::test_a_study_as_it_was_registered"),
@@ -337,7 +340,7 @@ AROUND = [
     Mutant(
         "register-arms-gone",
         "registered arms that are not there are no deviation",
-        "register:_sets",
+        "preregistration:_sets",
         "* bool(gone)",
         "* (len(gone) > 2)",
         Test(
@@ -348,7 +351,7 @@ AROUND = [
     Mutant(
         "equal-time-of-the-last",
         "runs are compared when the last of the two was done",
-        "equaltime:pair",
+        "equal_time:pair",
         "loss_at(run, min(ends))",
         "loss_at(run, max(ends))",
         Test(f"{EVIDENCE}::test_a_pair_at_the_time_of_the_first_to_finish"),

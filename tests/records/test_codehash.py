@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 
 # What is started as a process when a cell trains: the cell itself, its ranks, and
 # what reads a corpus on the fly.
-ENTRIES = ("gpt2.train_ra_mla", "gpt2.torchrun", "gpt2.data.feeder")
+ENTRIES = ("gpt2.train_ra_mla", "gpt2.distributed.torchrun", "gpt2.data.loading.feeder")
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def test_contents_and_names_count_and_nothing_else(root: Path):
 
 def test_what_no_run_imports_does_not_count(root: Path, tmp_path: Path):
     before, first = hash_rooms(root)[0], snapshot(root, tmp_path / "store")
-    (root / "gpt2" / "export").mkdir()
-    for name in ("gpt2/export/gguf.py", "gpt2/generate.py"):
+    for name in ("gpt2/export/gguf.py", "gpt2/generation/generate.py"):
+        (root / name).parent.mkdir()
         (root / name).write_text("x = 1\n")
     assert hash_rooms(root)[0] == before
     assert snapshot(root, tmp_path / "store") != first, "cells run what is there"

@@ -40,7 +40,7 @@ RUN = {
         "changes": ["RA"],
         "arm": {"point": {"LR": "1e-3"}, "dense": None},
     },
-    "code_files": {"gpt2/run.py": DIGEST},
+    "code_files": {"gpt2/training/cell.py": DIGEST},
     "data_dir": "/data",
     "provenance": {"time": 1.7e9, "cpu": "a", "git": {"commit": "f", "dirty": False}},
 }

@@ -1,0 +1,43 @@
+"""A step's mechanism changes the function."""
+
+import hashlib
+
+import torch
+
+from gpt2.check.subject import SEED, Broken, Subject
+from gpt2.model.initial import STD, draw
+
+
+def fingerprint(subject: Subject) -> str:
+    """The SHA-256 of the logits of the step's small model on fixed tokens.
+
+    Biases, which start at zero, are given values first.
+    """
+    model = subject.build().eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            values = draw(SEED, "bias", name, tuple(parameter.shape))
+            parameter.data.copy_(STD * torch.from_numpy(values))
+    with torch.no_grad():
+        tokens_BT = subject.tokens()[:, :-1]
+        logits_BTV = model(tokens_BT, None, subject.starts(tokens_BT))
+    return hashlib.sha256(logits_BTV.numpy().tobytes()).hexdigest()
+
+
+def require_distinct(
+    subject: Subject, function: str, functions: dict[str, list[Subject]]
+) -> None:
+    """With the same seed, and so the same shared weights, no two steps of a study
+    give the same logits, unless their models are configured alike and they differ
+    in training. Settings are compared as read: "6e-4" and "0.0006" are the same.
+    `functions` collects the steps seen so far by their fingerprint.
+    """
+    for earlier in functions.setdefault(function, []):
+        if earlier.settings == subject.settings:
+            raise Broken(f"has the same settings as {earlier.name}, read as values")
+        if earlier.settings.model != subject.settings.model:
+            raise Broken(
+                f"computes the same logits as {earlier.name}: what its fragment sets "
+                "does not reach the model"
+            )
+    functions[function].append(subject)

@@ -1,0 +1,136 @@
+"""Initial values: their size, and what they may depend on."""
+
+import hashlib
+import math
+from dataclasses import replace
+
+import torch
+
+from gpt2.check.subject import LAYERS, SEED, Broken, Subject, require
+from gpt2.model.gpt import GPT
+from gpt2.model.initial import initialise
+from gpt2.settings.run import ModelSettings
+
+# Standard errors that a measured deviation or mean may be away.
+ERRORS = 6
+# Numbers that two matrices may not have in common.
+PREFIX = 16
+ONES = ("norm1.weight", "norm2.weight", "norm_f.weight", "scale_H", "read_H", "write_H")
+
+
+def initial_values(subject: Subject) -> None:
+    """Every matrix is normal with the deviation of its kind, every other parameter
+    at its start. Seed, salt and name each change the values, nothing else does: a
+    wider MLP begins with a narrower one.
+    """
+    model, shape = subject.build(), subject.small.model
+    values = _matrices(model)
+    for name, value in values.items():
+        _normal(name, value, deviation(name, shape))
+    _vectors(model, shape)
+    _bases(model, subject.build(seed=SEED + 1))
+    again, seed = _matrices(subject.build()), _matrices(subject.build(seed=SEED + 1))
+    salted = GPT(shape)
+    initialise(salted, SEED, subject.settings.train.init_salt + "x")
+    salt, first = _matrices(salted), {}
+    for name, value in values.items():
+        require(torch.equal(value, again[name]), f"{name} is drawn anew each time")
+        require(not torch.equal(value, seed[name]), f"{name} ignores the seed")
+        require(not torch.equal(value, salt[name]), f"{name} ignores the salt")
+        drawn = (value / value.std()).flatten()[:PREFIX]
+        start = tuple(round(number, 2) for number in drawn.tolist())
+        other = first.setdefault(start, name)
+        require(other == name, f"{name} begins with the values of {other}")
+    _wider(values, shape, subject)
+
+
+def deviation(name: str, shape: ModelSettings) -> float:
+    """0.02; 0.02 / sqrt(2 layers) for what writes to the residual stream; 1 / sqrt(L)
+    for what makes keys and values of a latent.
+    """
+    if name.endswith(("attn.o", "mlp.out")):
+        return 0.02 / math.sqrt(2 * LAYERS)
+    if name.endswith(("attn.k_up", "attn.v_up")):
+        return shape.latent**-0.5
+    return 0.02
+
+
+def digests(subject: Subject) -> dict[tuple, str]:
+    """(salt, name, shape) -> SHA-256 of the initial values, matrix by matrix."""
+    salt = subject.settings.train.init_salt
+    return {
+        (salt, name, *value.shape): hashlib.sha256(value.numpy().tobytes()).hexdigest()
+        for name, value in _matrices(subject.build()).items()
+    }
+
+
+def require_shared(
+    step: str, own: dict[tuple, str], seen: dict[tuple, tuple[str, str]]
+) -> None:
+    """Steps of a study share the initial value of every matrix they share.
+
+    seen: (salt, name, shape) -> (digest, step that had it first). Raises Broken.
+    """
+    for key, digest in own.items():
+        first, other = seen.setdefault(key, (digest, step))
+        if digest != first:
+            raise Broken(f"{key[1]} has other initial values than in {other}")
+
+
+def _matrices(model: GPT) -> dict[str, torch.Tensor]:
+    return {matrix.name: matrix.data.contiguous() for matrix in model.matrices()}
+
+
+def _normal(name: str, value: torch.Tensor, wanted: float) -> None:
+    n, found, mean = value.numel(), value.std().item(), value.mean().item()
+    require(
+        abs(found - wanted) <= ERRORS * wanted / math.sqrt(2 * n)
+        and abs(mean) <= ERRORS * wanted / math.sqrt(n),
+        f"{name} starts with deviation {found:.4g} and mean {mean:.2g}, the deviation "
+        f"of its kind is {wanted:.4g}",
+    )
+
+
+def _vectors(model: GPT, shape: ModelSettings) -> None:
+    """Norms and factors at 1, biases at 0, RA-CT open at σ(2), RA at its α."""
+    for name, value in model.named_parameters():
+        if value.dim() > 1:
+            continue
+        start = 0.0 if name.endswith("bias") else None
+        if name.endswith(ONES):
+            start = 1.0
+        elif name.endswith("shift_H"):
+            start = 2.0
+        elif name.endswith("alpha_H"):
+            start = torch.tensor(shape.attention.ra_alpha).item()
+        if start is None:
+            raise Broken(f"{name}: nothing says where it starts")
+        require(bool((value == start).all()), f"{name} does not start at {start:g}")
+
+
+def _bases(model: GPT, other: GPT) -> None:
+    """Fixed bases: Q^T Q = I, one for all layers and seeds."""
+    bases = [
+        buffer
+        for net in (model, other)
+        for name, buffer in net.named_buffers()
+        if name.endswith("basis_FL")
+    ]
+    for basis_FL in bases:
+        error = (basis_FL.T @ basis_FL - torch.eye(basis_FL.shape[1])).abs().max()
+        require(bool(error < 1e-5), f"Q^T Q is not I: off by {error:.2g}")
+        require(torch.equal(basis_FL, bases[0]), "layers or seeds differ in Q")
+
+
+def _wider(
+    values: dict[str, torch.Tensor], shape: ModelSettings, subject: Subject
+) -> None:
+    wide = GPT(replace(shape, mlp=replace(shape.mlp, dim=2 * shape.mlp.dim)))
+    initialise(wide, SEED, subject.settings.train.init_salt)
+    wide_values, F = _matrices(wide), shape.mlp_dim
+    for name, value in values.items():
+        rows = {"in": slice(F), "gate": slice(F)}.get(name.rpartition("mlp.")[2])
+        part = wide_values[name]
+        part = part[:, :F] if name.endswith("mlp.out") else part[rows] if rows else part
+        same = part.shape != value.shape or torch.equal(part, value)
+        require(same, f"{name} of a wider MLP does not begin with that of a narrower")

@@ -1,0 +1,178 @@
+"""`make data`: pack a corpus once, verify it ever after.
+
+A dataset that is whole and was packed from the corpus as it is now is left
+alone; otherwise build.py packs it, one process at a time per dataset, by a
+lock on a file beside it.
+"""
+
+import errno
+import fcntl
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+from gpt2.data import shards
+from gpt2.data.packing.build import BuildError, Say, beside, build, file_sha256
+from gpt2.data.packing.on_the_fly import build_unpacked, changed
+from gpt2.data.shards import ShardError
+from gpt2.data.sources.corpora import CorpusError, Source, absent, scan
+from gpt2.data.sources.folder import UnusableFiles
+from gpt2.data.tokenization.bpe import TOKENIZER
+from gpt2.settings.run import DataSettings
+from records import atomic
+from records.manifest import (
+    NAME,
+    SPLITS,
+    Manifest,
+    ManifestError,
+    MissingDataset,
+    read_manifest,
+)
+
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+"""Reasons for which CONFIG_DATA_DIR is no folder that can be written."""
+
+
+def prepare(settings: DataSettings, directory: Path, say: Say = print) -> Manifest:
+    """Make `directory` hold the packed corpus of the settings.
+
+    Verifies what is there, without writing, and builds only under the lock and
+    only what is missing or stale, as seen when the lock is held. Raises
+    CorpusError for the source, TokenizerError for a text or vocabulary that
+    cannot be encoded and BuildError for everything else.
+    """
+    whole = f"{directory}: up to date"
+    if gone := absent(settings):
+        whole += f" as it was packed; {gone} is not here to compare it with"
+    if (directory / NAME).exists() and _examine(settings, directory)[0] is None:
+        say(whole)
+        return read_manifest(directory)
+    source = None
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(beside(directory, "lock"), say):
+            reason, source = _examine(settings, directory)
+            if reason is not None:
+                say(f"{directory}: packing, because {reason}")
+                if settings.on_the_fly:
+                    build_unpacked(settings, directory, say)
+                else:
+                    build(settings, directory, source, say)
+    except OSError as error:
+        raise BuildError(_explain(error, directory, source)) from error
+    manifest = read_manifest(directory)
+    say(summary(directory, manifest) if reason else whole)
+    return manifest
+
+
+def examine(
+    settings: DataSettings, directory: Path
+) -> tuple[str | None, Source | None]:
+    """(why the dataset must be built, what a scan of the corpus found).
+
+    No reason if it is whole and current. Reads the whole corpus, unless it is
+    not on this machine (a packed one serves without its text) or
+    streamed (what was packed of it stays as it is, and the hub is not asked; a
+    folder that runs read on the fly is compared with what was prepared),
+    and every shard; writes nothing. Raises CorpusError.
+    """
+    gone = absent(settings)
+    source = None if settings.streamed or gone else scan(settings)
+    reason = _stale(settings, directory, source)
+    if reason and gone:
+        raise CorpusError(f"{gone}: No such file or directory; {directory}: {reason}")
+    return reason, source
+
+
+def _stale(
+    settings: DataSettings, directory: Path, source: Source | None
+) -> str | None:
+    """Why the dataset is not that of the settings and the source, None if it is."""
+    try:
+        manifest = read_manifest(directory)
+        if source is not None and manifest.source_sha256 != source.sha256:
+            return (
+                f"the corpus changed (sha256 {manifest.source_sha256[:16]} then, "
+                f"{source.sha256[:16]} now)"
+            )
+        for split in filter(lambda name: manifest.splits[name].files, SPLITS):
+            shards.open_split(directory, manifest, split, full=True)
+        if manifest.tokenizer_sha256 is not None:
+            _check_tokenizer(directory / TOKENIZER, manifest.tokenizer_sha256)
+        if settings.on_the_fly:
+            return changed(settings, manifest)
+    except MissingDataset:
+        return "it is not there"
+    except (ManifestError, ShardError) as error:
+        return f"{error.path}: {error.why}"
+    return None
+
+
+def _examine(
+    settings: DataSettings, directory: Path
+) -> tuple[str | None, Source | None]:
+    """examine(), which names the unusable files of a corpus in a file beside it."""
+    try:
+        return examine(settings, directory)
+    except UnusableFiles as error:
+        listed = beside(directory, "unusable")
+        names = [name for name in error.paths if "\n" not in name]
+        atomic.write_bytes(listed, os.fsencode("".join(f"{n}\n" for n in names)))
+        raise CorpusError(
+            f'{error}\nall of them: CONFIG_LOCAL_FILES="@{listed}:skip" leaves them out'
+        ) from error
+
+
+def _check_tokenizer(path: Path, expected: str) -> None:
+    """Raises ShardError for a tokenizer.json that is not the packed one."""
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        raise ShardError(path, error.strerror, "the trained tokenizer") from error
+    if found != expected:
+        raise ShardError(path, f"content {found}", expected)
+
+
+def summary(directory: Path, manifest: Manifest) -> str:
+    """The dataset in a few lines."""
+    lines = [f"{directory}: {manifest.origin}"]
+    for name in SPLITS:
+        split = manifest.splits[name]
+        if not split.files:
+            lines.append(f"  {name:5} read on the fly")
+            continue
+        lines.append(
+            f"  {name:5} {split.tokens:>13,} tokens {split.documents:>9,} documents "
+            f"{len(split.files):>5} shards"
+        )
+    if manifest.unigram_nats is not None and manifest.bigram_nats is not None:
+        lines.append(
+            f"  entropy, nats/token: unigram {manifest.unigram_nats:.4f}, "
+            f"bigram {manifest.bigram_nats:.4f}"
+        )
+    return "\n".join([*lines, f"  sha256 {manifest.sha256}"])
+
+
+@contextmanager
+def _locked(path: Path, say: Say) -> Iterator[None]:
+    """Hold the lock, waiting for whoever has it."""
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{path}: another `make data` is at work, waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _explain(error: OSError, directory: Path, source: Source | None) -> str:
+    where = f"{error.filename or directory}: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if source is None:
+            return f"{where}; CONFIG_DATA_TOKENS packs less of it"
+        need = (source.bytes + source.documents) * 2 / 1e6
+        return f"{where}; the dataset needs {need:.0f} MB under {directory.parent}"
+    if error.errno in CLOSED:
+        return f"{where}; CONFIG_DATA_DIR must be a folder that can be written"
+    return where

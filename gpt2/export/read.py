@@ -1,0 +1,31 @@
+"""A trained model, from a run or from what was exported."""
+
+from pathlib import Path
+
+from gpt2.export import gguf, huggingface, native
+from gpt2.generation import generate
+from gpt2.generation.generate import Trained
+
+MAGIC = b"GGUF"
+
+
+def load(path: Path, kind: str, decoder: str = "reference") -> Trained:
+    """The model of a run directory, a folder of FORMAT=hf, or a file of
+    FORMAT=native or gguf, its fp32 weights on the device `kind`, to be decoded by
+    `decoder` (gpt2/model/mixers/attention/decoder.py).
+
+    Raises ExportError for an export, what gpt2.generation.generate.load raises for a run, and
+    GenerateError for a decoder that cannot serve.
+    """
+    if path.is_file():
+        with open(path, "rb") as file:
+            target = gguf if file.read(len(MAGIC)) == MAGIC else native
+        found = target.read(path)
+    elif (path / huggingface.PAPERS).exists() or (path / "config.json").exists():
+        found = huggingface.read(path)
+    else:
+        return generate.load(path, kind, decoder)
+    model = generate.empty_model(found.model.settings, kind, decoder)
+    model.load_state_dict(found.model.state_dict())
+    said = generate.says(model, decoder)
+    return Trained(model.to(kind).eval(), found.tokenizer, kind, said)

@@ -1,0 +1,127 @@
+"""The GPT: embeddings, blocks, tied head.
+
+Legend: B batch, T tokens, n new tokens of a decode, E width, V padded vocabulary.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gpt2.model.block import Block
+from gpt2.model.initial import Matrix, STD
+from gpt2.model.norm import build_norm
+from gpt2.model.values import Cache, Context
+from gpt2.settings.run import ModelSettings
+from kernels.linear_cross_entropy import linear_cross_entropy, plain
+
+
+def resolve_loss(choice: str, kind: str) -> str:
+    """The loss that computes a training step on a kind of device: `auto` is
+    chunked on a GPU, plain on a CPU.
+    """
+    if choice != "auto":
+        return choice
+    return "chunked" if kind == "cuda" else "plain"
+
+
+class GPT(nn.Module):
+    """GPT-2 (Radford et al. 2019) with the slots that the settings fill.
+
+    The head is tied to the token embedding, whose rows are padded to a
+    multiple of 64; a padded row is never a target. decoder: what computes the
+    attention of `decode`, as gpt2/model/mixers/attention/decoder.py resolves it.
+    """
+
+    def __init__(self, settings: ModelSettings, decoder: str = "reference"):
+        super().__init__()
+        self.settings, self.decoder = settings, decoder
+        layers, learned = settings.layers, settings.position == "learned"
+        self.wte = nn.Embedding(settings.vocab_rows, settings.embed)
+        self.wpe = (
+            nn.Embedding(settings.block_size, settings.embed) if learned else None
+        )
+        self.h = nn.ModuleList(
+            Block(settings, i == layers - 1, decoder) for i in range(layers)
+        )
+        self.norm_f = build_norm(settings)
+
+    def forward(
+        self,
+        tokens_BT: torch.Tensor,
+        targets_BT: torch.Tensor | None = None,
+        starts_BT: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """logits_BTV, or the mean cross-entropy in nats/token with targets.
+
+        starts_BT: int32, the first token of every token's document (non-decreasing,
+        at most t). Nothing at t then depends on what lies before it, and learned
+        positions count from there: documents packed into a sequence have the logits
+        that each has alone. None: a sequence is one document.
+
+        Raises ValueError when T exceeds the context length.
+        """
+        x_BTE, y_BTE = self.embed(tokens_BT, 0, starts_BT), None
+        context = Context()
+        for block in self.h:
+            x_BTE, y_BTE, context, _ = block(x_BTE, y_BTE, context, starts_BT=starts_BT)
+        # Not `added`: torch 2.11's compiler prints the arguments of an op that is new to
+        # it, here the loss; between kernels alone the text doubles with every norm.
+        x_BTE = self.norm_f(x_BTE + y_BTE)
+        if targets_BT is None:
+            return F.linear(x_BTE, self.wte.weight)
+        x_NE, target_N = x_BTE.flatten(0, 1), targets_BT.flatten()
+        chunked = resolve_loss(self.settings.loss, x_NE.device.type) == "chunked"
+        loss = linear_cross_entropy if chunked else plain
+        return loss(x_NE, self.wte.weight, target_N)
+
+    @torch.no_grad()
+    def decode(
+        self, tokens_Bn: torch.Tensor, cache: Cache | None = None
+    ) -> tuple[torch.Tensor, Cache]:
+        """logits_BnV of new tokens after those in the cache, and the grown cache.
+
+        Equal to `forward` on all tokens, whatever the chunks. Without a cache it
+        begins a text. Raises ValueError when the context length is exceeded.
+        """
+        start = cache.length if cache else 0
+        x_BnE, y_BnE, context = self.embed(tokens_Bn, start), None, Context()
+        kept = cache.layers if cache else [b.empty_cache(x_BnE) for b in self.h]
+        layers = []
+        for block, layer in zip(self.h, kept):
+            x_BnE, y_BnE, context, layer = block(x_BnE, y_BnE, context, start, layer)
+            layers.append(layer)
+        grown = Cache(start + tokens_Bn.shape[1], tuple(layers))
+        return F.linear(self.norm_f(x_BnE + y_BnE), self.wte.weight), grown
+
+    def embed(
+        self,
+        tokens_Bn: torch.Tensor,
+        start: int,
+        starts_BT: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """What the first block reads: x_BnE of tokens that begin at `start`.
+
+        Raises ValueError when the context length is exceeded.
+        """
+        total = start + tokens_Bn.shape[1]
+        if total > self.settings.block_size:
+            raise ValueError(
+                f"{total} tokens exceed the context of {self.settings.block_size} "
+                "(CONFIG_GPT2_BLOCK_SIZE)"
+            )
+        x_BnE = self.wte(tokens_Bn)
+        if self.wpe is not None:
+            place_n = torch.arange(start, total, device=x_BnE.device)
+            place_n = place_n if starts_BT is None else place_n - starts_BT
+            x_BnE = x_BnE + self.wpe(place_n)
+        return F.dropout(x_BnE, self.settings.dropout, self.training)
+
+    def matrices(self) -> Iterator[Matrix]:
+        """Every logical matrix, for initial values and for counting."""
+        yield Matrix("wte", self.wte.weight, STD)
+        if self.wpe is not None:
+            yield Matrix("wpe", self.wpe.weight, STD)
+        for i, block in enumerate(self.h):
+            yield from block.matrices(f"h.{i}")

@@ -1,0 +1,159 @@
+"""The MLP of a block: an activation and the reciprocal mechanisms.
+
+Legend: B batch, n new tokens, E width, F MLP width. starts_BT: the first token of
+every token's document.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gpt2.model.initial import Matrix, STD, residual_std
+from gpt2.model.mlp.attn_gate import AttentionGate
+from gpt2.model.mlp.cross_token import CrossToken
+from gpt2.model.mlp.latent import ReciprocalLatent
+from gpt2.model.values import Context, MlpCache, Side
+from gpt2.settings.run import ModelSettings
+from kernels.gelu import linear_gelu
+
+
+class Mlp(nn.Module):
+    """y = h W_out + b_out, h = act(x W_in + b_in).
+
+    gelu: GPT-2's tanh form; relu2: relu(·)²; swiglu: silu(x W_gate) ⊙ (x W_in).
+    The reciprocal mechanisms all read this h, the hidden layer right after the
+    activation, and what they add to it adds up; so their order does not matter.
+    The first block has nobody to hear, the last block tells nobody.
+
+    A mechanism hears h by a matrix and adds a product to it: what it hears is
+    h W_ear, what it says is r W_mouth^T. So a whole sequence needs h once, and never
+    what h becomes: [y', heard] = h [W_out, W_ear], y = y' + r (W_out W_mouth)^T.
+    """
+
+    def __init__(self, settings: ModelSettings, last: bool):
+        super().__init__()
+        options, E, bias = settings.mlp, settings.embed, settings.bias
+        self.kind = options.kind
+        self.inner = nn.Linear(E, settings.mlp_dim, bias=bias)
+        swiglu = self.kind == "swiglu"
+        self.gate = nn.Linear(E, settings.mlp_dim, bias=bias) if swiglu else None
+        self.outer = nn.Linear(settings.mlp_dim, E, bias=bias)
+        gates = options.attn_gate and not last
+        self.attn_gate = AttentionGate(settings) if gates else None
+        self.cross_token = CrossToken(settings) if options.cross_token else None
+        self.latent = (
+            ReciprocalLatent(settings, writes=not last)
+            if options.latent_recip
+            else None
+        )
+        self.out_std = residual_std(settings.layers)
+
+    def forward(
+        self,
+        x_BnE: torch.Tensor,
+        side: Side,
+        start: int,
+        cache: MlpCache | None,
+        starts_BT: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, Context, MlpCache | None]:
+        """y_BnE, what the next block hears, and the grown cache (None without)."""
+        h_BnF, whole = self._activation(x_BnE), cache is None
+        y_BnE, heard = self._hear(h_BnF) if whole else (None, self._heard(h_BnF))
+        total_Br, mixed = cache or MlpCache(None, None)
+        said, context = [], Context()
+        if self.attn_gate is not None:
+            found = self.attn_gate(heard["gate"], start, total_Br, starts_BT)
+            gate_BnH, total_Br = found
+            context = context._replace(gate_BnH=gate_BnH)
+        if self.cross_token is not None:
+            r_Bnr, mixed = self.cross_token(heard["cross"], side, mixed)
+            said.append((r_Bnr, self.cross_token.mouth()))
+        if self.latent is not None:
+            said.append((self.latent.read(side.latent_BnL), self.latent.mouth()))
+            if "latent" in heard:
+                told_BnL = self.latent.write(heard["latent"])
+                context = context._replace(latent_BnL=told_BnL)
+        if whole:
+            for r_Bnr, mouth_Fr in said:
+                y_BnE = y_BnE + F.linear(r_Bnr, self.outer.weight @ mouth_Fr)
+            return y_BnE, context, None
+        for r_Bnr, mouth_Fr in said:
+            h_BnF = h_BnF + F.linear(r_Bnr, mouth_Fr)
+        return self.outer(h_BnF), context, MlpCache(total_Br, mixed)
+
+    @property
+    def _ears(self) -> dict[str, torch.Tensor]:
+        """What each mechanism hears h by."""
+        parts = {"gate": self.attn_gate, "cross": self.cross_token}
+        parts |= {"latent": self.latent}
+        ears = {name: part.ear() for name, part in parts.items() if part is not None}
+        return {name: ear_rF for name, ear_rF in ears.items() if ear_rF is not None}
+
+    def _heard(self, h_BnF: torch.Tensor) -> dict[str, torch.Tensor]:
+        """h W_ear of each mechanism."""
+        return {name: F.linear(h_BnF, W) for name, W in self._ears.items()}
+
+    def _hear(self, h_BnF: torch.Tensor) -> tuple[torch.Tensor, dict]:
+        """(h W_out + b_out, h W_ear of each mechanism) by one product."""
+        ears = self._ears
+        if not ears:
+            return self.outer(h_BnF), {}
+        matrices = [self.outer.weight, *ears.values()]
+        z_BnN = F.linear(h_BnF, torch.cat(matrices))
+        y_BnE, *heard = z_BnN.split([len(matrix) for matrix in matrices], dim=-1)
+        if self.outer.bias is not None:
+            y_BnE = y_BnE + self.outer.bias.to(y_BnE.dtype)
+        return y_BnE, dict(zip(ears, heard))
+
+    def _activation(self, x_BnE: torch.Tensor) -> torch.Tensor:
+        if self.kind == "gelu":
+            return linear_gelu(x_BnE, self.inner.weight, self.inner.bias)
+        h_BnF = self.inner(x_BnE)
+        if self.kind == "swiglu":
+            return F.silu(self.gate(x_BnE)) * h_BnF
+        return h_BnF.relu().square()
+
+    def empty_cache(self, x_BnE: torch.Tensor) -> MlpCache:
+        """A cache of no tokens, shaped for x."""
+        heard = self._heard(self._activation(x_BnE[:, :0]))
+        gate, cross = self.attn_gate, self.cross_token
+        return MlpCache(
+            None if gate is None else gate.empty_total(heard["gate"]),
+            None if cross is None else cross.empty_mixed(heard["cross"]),
+        )
+
+    def cache_per_token(self) -> int:
+        """Values a decode caches per token and layer."""
+        return 0 if self.cross_token is None else self.cross_token.cache_per_token()
+
+    def cache_constant(self) -> int:
+        """Values a decode keeps whatever the length."""
+        return 0 if self.attn_gate is None else self.attn_gate.cache_constant()
+
+    def products(self, T: int) -> tuple[int, int]:
+        """Multiply-adds of a token that no parameter accounts for: with all T tokens,
+        and others.
+        """
+        mixing = (0, 0) if self.cross_token is None else self.cross_token.products(T)
+        again = 0 if self.latent is None else self.latent.products()
+        return mixing[0], mixing[1] + again
+
+    def matrices(self, prefix: str) -> Iterator[Matrix]:
+        """in, gate (F, E) and out, drawn as (F, E): a wider MLP shares its first
+        rows; then the mechanisms' own.
+        """
+        yield Matrix(f"{prefix}.in", self.inner.weight, STD, side="mlp")
+        if self.gate is not None:
+            yield Matrix(f"{prefix}.gate", self.gate.weight, STD, side="mlp")
+        yield Matrix(
+            f"{prefix}.out",
+            self.outer.weight,
+            self.out_std,
+            transposed=True,
+            side="mlp",
+        )
+        for mechanism in (self.attn_gate, self.cross_token, self.latent):
+            if mechanism is not None:
+                yield from mechanism.matrices(prefix)

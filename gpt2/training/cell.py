@@ -1,0 +1,415 @@
+"""One cell, from its directory to its summary.
+
+`execute` reads config.py and run.json of the run directory, takes the lease,
+trains, and writes what happened: rows to attempts.jsonl and metrics.jsonl,
+summary.json last. It returns the exit status of the process.
+"""
+
+import contextlib
+import os
+import platform
+import signal
+import socket
+import sys
+import time
+import traceback
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpt2 import optim, pruning
+from gpt2.data.loading import batch
+from gpt2.data.loading.corpus import Corpus
+from gpt2.data.loading.loader import LoaderTimeout
+from gpt2.data.shards import ShardError
+from gpt2.distributed.ranks import ALONE, Ranks, RanksError, Unrecorded, dropout_seed
+from gpt2.model.costs import count, memory_estimate
+from gpt2.model.gpt import GPT, resolve_loss
+from gpt2.model.initial import initialise
+from gpt2.model.mixers.attention.impl import resolve_attention
+from gpt2.settings.run import RunSettings, run_settings
+from gpt2.training import checkpoint, device, gpu_monitor
+from gpt2.training.device_errors import DeviceLost, OutOfMemory, explained
+from gpt2.training.divergence import Diverged, keep
+from gpt2.training.log_lines import farewell, introduction, outcome
+from gpt2.training.stop_signals import Deadline, StopSignals
+from gpt2.training.trainer import Run, Stopped, Trainer
+from kconf import config_py
+from kconf.bind import SettingsError
+from records import atomic, completion, read
+from records.attempts import spent
+from records.cell import read_status
+from records.heartbeat import Heartbeat
+from records.jsonl import Appender, Row, open_append
+from records.layout import SCHEMA, CellDir, RecordError
+from records.lease import Lease, LeaseHeld
+from records.manifest import ManifestError, MissingDataset
+from records.provenance import caches, placement
+
+DONE, FAILED, HELD = 0, 1, 75
+GO = -1  # what rank 0 says to the others when there is something to train
+
+# What a user can cause and mend: reported without a traceback.
+EXPECTED = (
+    SettingsError,
+    RecordError,
+    device.DeviceError,
+    ShardError,
+    MissingDataset,
+    ManifestError,
+    checkpoint.CheckpointError,
+    Diverged,
+    OutOfMemory,
+    DeviceLost,
+    LoaderTimeout,
+    RanksError,
+    OSError,
+)
+
+
+def execute(directory: Path, data_dir: Path, ranks: Ranks = ALONE) -> int:
+    """Train the cell in `directory`; 0 done, 1 failed, 75 held, 128+n stopped.
+
+    A cell that another process has finished in the meantime is left as it is.
+    Every rank calls this, and all return the same in the end.
+    """
+    cell = CellDir(directory)
+    try:
+        with ranks.explained():
+            if not ranks.main:
+                return _follow(cell, data_dir, ranks)
+            with Lease(cell.lease).acquire() as lease, StopSignals(ranks) as stop:
+                identity = read.trained(cell.run_json)["cell"]["hash"]
+                if read_status(cell, identity).state == "done":
+                    print(f"{directory}: done already")
+                    return int(ranks.first(DONE))
+                ranks.first(GO)
+                return _attempt(cell, data_dir, lease, stop)
+    except LeaseHeld as error:
+        print(error, file=sys.stderr)
+        return int(ranks.first(HELD))
+    except (RecordError, RanksError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+
+
+def _follow(cell: CellDir, data_dir: Path, ranks: Ranks) -> int:
+    """The cell as a rank other than 0: what goes wrong is left for 0 to record."""
+    verdict = int(ranks.first(GO))
+    if verdict != GO:
+        return verdict
+    none = Unrecorded()
+    with StopSignals(ranks) as stop:
+        try:
+            with ranks.explained():
+                _train(cell, data_dir, none, stop, 0, none, none, {})
+        except Stopped:
+            return 128 + stop.number
+        except BaseException as error:
+            ranks.confess(error)
+            if not isinstance(error, EXPECTED):
+                raise
+            return FAILED
+    return DONE
+
+
+def _attempt(cell: CellDir, data_dir: Path, lease: Lease, stop: StopSignals) -> int:
+    """One attempt under the lease, with its start and end on record."""
+    earlier = _earlier(cell)
+    attempt = 1 + sum(row["event"] == "start" for row in earlier)
+    cell.failure.unlink(missing_ok=True)
+    began = time.monotonic()
+    with open_append(cell.attempts) as attempts:
+        end = completion.end_row(attempt, "failed", None, 0)
+
+        def times() -> dict[str, float]:
+            return {"time": time.time(), "seconds": time.monotonic() - began}
+
+        def record_end(**known: Any) -> None:
+            attempts.append({**end, **known, **times()})
+
+        def give_up(number: int) -> None:
+            error = "no step ended in time after the signal, no checkpoint was written"
+            print(f"{signal.Signals(number).name}: {error}", file=sys.stderr)
+            record_end(status="stopped", error=error)
+
+        try:
+            with (
+                open_append(cell.metrics) as metrics,
+                Deadline(give_up),
+                stop.ranks.explained(),
+            ):
+                _train(cell, data_dir, lease, stop, attempt, attempts, metrics, end)
+            status = DONE
+        except Stopped as stopped:
+            print(f"stopped by {signal.Signals(stop.number).name} {stopped}")
+            end["status"], status = "stopped", 128 + stop.number
+        except BaseException as error:
+            diverged = isinstance(error, Diverged)
+            named = str(error) if diverged else f"{type(error).__name__}: {error}"
+            status = DONE if cell.summary.exists() else FAILED
+            if status == FAILED:
+                how = "diverged" if diverged else "failed"
+                end.update(status=how, error=named)
+                _fail(cell, end)
+            if not isinstance(error, EXPECTED):
+                raise
+            print(f"error: {named}", file=sys.stderr)
+        finally:
+            if not cell.summary.exists():
+                record_end()
+    if status == DONE:
+        _settle(cell, times())
+    return status
+
+
+def _settle(cell: CellDir, times: dict[str, float]) -> None:
+    """What follows the summary; where the disk refuses, the next `make` does it."""
+    try:
+        completion.settle(cell, times)
+    except OSError as error:
+        print(f"done, to be settled by the next make: {error}", file=sys.stderr)
+
+
+def _earlier(cell: CellDir) -> list[Row]:
+    """The rows of attempts.jsonl so far. Raises RecordError."""
+    try:
+        return read.attempts(cell.attempts)
+    except FileNotFoundError:
+        return []
+
+
+def _fail(cell: CellDir, end: dict[str, Any]) -> None:
+    """failure.json, where the disk still takes it."""
+    with contextlib.suppress(OSError):
+        atomic.write_json(
+            cell.failure,
+            {
+                "schema": SCHEMA,
+                "attempt": end["attempt"],
+                "status": end["status"],
+                "exit_code": FAILED,
+                "error": end["error"],
+                "traceback": traceback.format_exc(),
+                "time": time.time(),
+            },
+        )
+
+
+def _train(
+    cell: CellDir,
+    data_dir: Path,
+    lease: Lease | Unrecorded,
+    stop: StopSignals,
+    attempt: int,
+    attempts: Appender | Unrecorded,
+    metrics: Appender | Unrecorded,
+    end: dict[str, Any],
+) -> None:
+    """Build the run, train it, write the summary; `end["step"]` follows it."""
+    began, ranks = time.monotonic(), stop.ranks
+    identity = read.trained(cell.run_json)["cell"]["hash"]
+    settings, info, machine = _start(cell, attempt, attempts, ranks)
+
+    def record(row: dict[str, Any]) -> None:
+        metrics.append({"attempt": attempt, **row})
+
+    corpus = Corpus(settings, data_dir)
+    _require_planned(cell, corpus, machine["threads"])
+    run, facts = _build(cell, settings, info, identity, corpus, ranks)
+    run.record, run.stop_requested, run.began = record, stop.requested, began
+    heart: Heartbeat | Unrecorded = Unrecorded()
+    if ranks.main:
+        used = partial(device.memory_used, info.kind)
+        heart = Heartbeat(cell.progress(), attempt, used)
+
+    def beat(step: int, phase: str, loss: float | None = None) -> None:
+        lease.beat(step)
+        heart.beat(step, phase, loss)
+
+    run.beat = beat
+    beat(0, "starting")
+    if ranks.main:
+        checkpoint.sweep(run.checkpoints)
+    progress, complaints = checkpoint.resume(
+        run.checkpoints, identity, run.model, run.optimizer, run.pruner, ranks
+    )
+    end["step"] = progress.step
+    record({"kind": "facts", "step": 0, **facts})
+    trainer = Trainer(run, progress)
+    for line in introduction(run, facts, corpus, progress.step) + complaints:
+        trainer.display.note(line)
+    try:
+        with (
+            heart,
+            _monitor(cell, trainer, attempt),
+            explained(settings, run.batch, info, progress),
+        ):
+            ended = trainer.train()
+    except Diverged as error:
+        if ranks.main:
+            _keep(cell, run, error)
+        raise
+    finally:
+        end["step"] = progress.step
+    if not ranks.main:
+        return
+    metrics.sync()
+    if settings.train.save_model:
+        checkpoint.save_weights(run.checkpoints, run.model, facts)
+    wall = time.monotonic() - began
+    summary = {
+        "schema": SCHEMA,
+        "status": "done",
+        "hash": identity,
+        "stopped_by": ended,
+        "attempts": attempt,
+        "wall_time": wall,
+        "keep_checkpoints": settings.train.keep_checkpoints,
+        "time_to_first_step": trainer.time_to_first_step,
+        "total_time_all_attempts": wall + spent(_earlier(cell)),
+        **outcome(trainer),
+        "facts": facts,
+        **machine,
+    }
+    atomic.write_json(cell.summary, summary)
+    trainer.display.note(farewell(summary))
+
+
+def _monitor(
+    cell: CellDir, trainer: Trainer, attempt: int
+) -> contextlib.AbstractContextManager:
+    """What samples the run's GPUs on this host; nothing on the CPU or unasked."""
+    run, say = trainer.run, trainer.display.note
+    system = run.settings.system
+    watched = run.info.kind == "cuda" and run.ranks.main
+    if not watched or not system.gpu_monitor:
+        return contextlib.nullcontext()
+    count = min(run.batch.ranks, torch.cuda.device_count())
+    return gpu_monitor.Monitor(
+        cell.gpu,
+        attempt,
+        lambda: gpu_monitor.reader(count, say),
+        lambda: trainer.progress.step,
+        say,
+        system.gpu_monitor_interval,
+    )
+
+
+def _keep(cell: CellDir, run: Run, error: Diverged) -> None:
+    """The batch, the generators and the checkpoint of a step that diverged."""
+    before = checkpoint.newest(run.checkpoints, error.step)
+    try:
+        keep(cell.diverged, error, next(run.feed(error.step, error.step + 1)), before)
+    except (OSError, LoaderTimeout) as refused:  # the divergence is what counts
+        print(f"{cell.diverged} is incomplete: {refused}", file=sys.stderr)
+
+
+def _start(
+    cell: CellDir, attempt: int, attempts: Appender | Unrecorded, ranks: Ranks
+) -> tuple[RunSettings, device.DeviceInfo, dict[str, Any]]:
+    """Settings, device, and what the records say of this machine.
+
+    The attempt's start is recorded whatever happens here, so that attempts are
+    counted right when there is no device.
+    """
+    machine = {
+        "device": None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": None,
+    }
+    try:
+        settings = run_settings(config_py.read(cell.config_py).values)
+        ranks.require(settings.train.ranks)
+        kind = device.resolve(settings.system.device)
+        device.configure(settings.system, kind, ranks.local_rank)
+        info = device.describe(kind)
+        machine["device"] = info.as_dict()
+        machine["threads"] = torch.get_num_threads() if kind == "cpu" else None
+    finally:
+        start = {"event": "start", "attempt": attempt, "time": time.time()}
+        where = {"pid": os.getpid(), "host": socket.gethostname()}
+        where |= {"placement": placement(), "caches": caches()}
+        attempts.append({**start, **where, **machine})
+    return settings, info, machine
+
+
+def _require_planned(cell: CellDir, corpus: Corpus, threads: int | None) -> None:
+    """The corpus and the threads are those that the cell's identity names."""
+    identity = read.trained(cell.run_json)["cell"].get("identity", {})
+    found = {"dataset": corpus.manifest.sha256, "threads": threads}
+    for name, value in found.items():
+        if name in identity and identity[name] != value:
+            raise RecordError(
+                cell.run_json,
+                f"the cell was planned for {name} {identity[name]}, this is {value}: "
+                "run make again, it plans anew",
+            )
+
+
+def _build(
+    cell: CellDir,
+    settings: RunSettings,
+    info: device.DeviceInfo,
+    identity: str,
+    corpus: Corpus,
+    ranks: Ranks,
+) -> tuple[Run, dict[str, Any]]:
+    """The run with fresh initial values, and its facts row."""
+    train = settings.train
+    sizes = batch.resolve(
+        train,
+        ranks.world,
+        info.total_memory,
+        lambda micro: memory_estimate(settings, micro),
+    )
+    model = GPT(settings.model)
+    init_sha256 = initialise(model, train.seed, train.init_salt)
+    torch.manual_seed(dropout_seed(train.seed, ranks.rank))
+    model.to(info.kind)
+    counts = count(model)
+    optimizer = optim.build(model, settings.optim)
+    run = Run(
+        settings=settings,
+        model=model,
+        optimizer=optimizer,
+        pruner=pruning.build(model, optimizer, settings.pruning, settings.optim),
+        batch=sizes,
+        facts=counts,
+        info=info,
+        feed=lambda first, last: corpus.batches(
+            sizes, info.kind, first, last, ranks.rank
+        ),
+        eval_windows=corpus.eval_windows,
+        separator=corpus.separator,
+        bytes_per_token=corpus.bytes_per_token,
+        checkpoints=cell.checkpoint_dir,
+        identity=identity,
+        ranks=ranks,
+    )
+    facts = {
+        **counts.as_dict(),
+        "tokens_per_step": sizes.effective * settings.model.block_size,
+        "effective_batch": sizes.effective,
+        "micro_batch": sizes.micro,
+        "accumulation": sizes.accumulation,
+        "ranks": ranks.world,
+        "init_sha256": init_sha256,
+        "max_iters": train.max_iters,
+        "budget": train.budget,
+        "eval_windows": len(corpus.eval_windows),
+        "eval_sha256": corpus.eval_sha256,
+        "attention_impl": resolve_attention(
+            settings.model, info.kind, settings.system.dtype != "fp32"
+        ),
+        "loss_impl": resolve_loss(settings.model.loss, info.kind),
+        "update_impl": optim.resolve_update(settings.optim, info.kind),
+        "documents_apart": settings.model.documents_apart,
+        "dtype": settings.system.dtype,
+        "param_dtype": settings.system.param_dtype,
+        "compile": settings.system.compile,
+    }
+    return run, facts

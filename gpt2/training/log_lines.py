@@ -1,0 +1,81 @@
+"""What a run says of itself: the lines of its log, the numbers of its summary."""
+
+from typing import Any
+
+import torch
+
+from gpt2.data.loading.corpus import Corpus
+from gpt2.model.initial import weights_sha256
+from gpt2.training import device
+from gpt2.training.progress import duration
+from gpt2.training.trainer import Run, Trainer
+
+
+def introduction(
+    run: Run, facts: dict[str, Any], corpus: Corpus, step: int
+) -> list[str]:
+    """What a reader of the log wants to know before the first step."""
+    info, sizes = run.info, run.batch
+    threads = f", {torch.get_num_threads()} threads" if info.kind == "cpu" else ""
+    each = f" for each of {sizes.ranks} ranks" if sizes.ranks > 1 else ""
+    lines = [
+        f"device: {info.name} ({info.kind}{threads}), "
+        f"{info.total_memory / 2**30:.1f} GiB{each}, {info.driver or 'no driver'}, "
+        f"torch {torch.__version__}",
+        f"model: {facts['parameters']:,} parameters, attn:MLP 1:"
+        f"{facts['attn_mlp_ratio']:.3f}, {facts['flops_per_token'] / 1e6:.1f} "
+        f"MFLOP/token, attention {facts['attention_impl']}",
+        f"batch: {sizes.micro} x {sizes.accumulation} accumulated x {sizes.ranks} "
+        f"ranks = {sizes.effective} sequences, {facts['tokens_per_step']:,} tokens "
+        "a step",
+        f"data: {corpus.description}",
+    ]
+    odd = device.misaligned(run.settings.model)
+    if odd and info.kind == "cuda":
+        lines.append(f"warning: not multiples of 64, slow on a GPU: {', '.join(odd)}")
+    warmup, total = run.settings.optim.warmup, run.settings.train.max_iters
+    if warmup >= total:
+        lines.append(
+            f"warning: the warm-up of {warmup} steps is as long as the run of {total}: "
+            "the peak learning rate is never reached"
+        )
+    if step:
+        lines.append(f"resumed at step {step}")
+    return lines
+
+
+def outcome(trainer: Trainer) -> dict[str, Any]:
+    """The part of summary.json that training decides. Times in seconds; tokens/s of
+    all ranks together, peak memory of this one.
+    """
+    run, progress = trainer.run, trainer.progress
+    trained_tokens = progress.timed_steps * trainer.tokens_per_step
+    found = {
+        "step": progress.step,
+        "tokens": progress.step * trainer.tokens_per_step,
+        "final_eval": trainer.last_eval,
+        "train_time": progress.train_time,
+        "eval_time": progress.eval_time,
+        "average_step_time": _ratio(progress.train_time, progress.timed_steps),
+        "tokens_per_s": _ratio(trained_tokens, progress.train_time) or None,
+        "peak_memory_bytes": device.peak_memory(run.info.kind),
+        "model_sha256": weights_sha256(run.model),
+    }
+    if run.pruner:
+        found["sparsity"] = run.pruner.reached()
+    return found
+
+
+def farewell(summary: dict[str, Any]) -> str:
+    """The last line of the log: totals and averages."""
+    step_time = summary["average_step_time"]
+    average = "no timed step" if step_time is None else f"{1e3 * step_time:.1f} ms/step"
+    return (
+        f"done: {summary['step']} steps, {summary['tokens']:,} tokens, loss "
+        f"{summary['final_eval']['loss']:.4f}; {duration(summary['train_time'])} "
+        f"training, {duration(summary['total_time_all_attempts'])} in all, {average}"
+    )
+
+
+def _ratio(above: float, below: float) -> float | None:
+    return above / below if below else None

@@ -1,0 +1,311 @@
+"""The training loop of one run.
+
+The loop owns no policy: which batch a step sees and which rate it uses are
+functions of the settings and of the step, so that a run resumed from a
+checkpoint continues the same curve, bit for bit on a CPU with the same number
+of threads.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gpt2 import optim
+from gpt2.data.loading.batch import Batch
+from gpt2.data.loading.corpus import StepBatches
+from gpt2.distributed.checksums import require_same
+from gpt2.distributed.ddp import Replica
+from gpt2.distributed.ranks import ALONE, Ranks
+from gpt2.model import precision
+from gpt2.model.costs import Facts
+from gpt2.model.gpt import GPT
+from gpt2.model.statistics import attention_stats
+from gpt2.pruning import Pruner
+from gpt2.settings.run import RunSettings
+from gpt2.training import checkpoint, device, update
+from gpt2.training.checkpoint import Progress
+from gpt2.training.clock import Clock
+from gpt2.training.divergence import Diverged, Sentinel, generators
+from gpt2.training.progress import Display
+from gpt2.training.validation import evaluate
+
+AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Stopped(Exception):
+    """The run was asked to stop and has written its checkpoint."""
+
+
+@dataclass
+class Run:
+    """What the loop works on; gpt2/training/cell.py builds it.
+
+    feed(first, last) yields the rank's batches of those steps; record writes a
+    metrics row; beat(step, phase, loss) says that the loop moves; stop_requested,
+    which every rank asks after every step, says the same to all of them. separator:
+    the token that opens a document, None where documents see each other.
+    """
+
+    settings: RunSettings
+    model: GPT
+    optimizer: torch.optim.Optimizer
+    pruner: Pruner | None
+    batch: Batch
+    facts: Facts
+    info: device.DeviceInfo
+    feed: Callable[[int, int], Iterator[StepBatches]]
+    eval_windows: np.ndarray
+    separator: int | None
+    bytes_per_token: float
+    checkpoints: Path
+    identity: str
+    ranks: Ranks = ALONE
+    record: Callable[[dict[str, Any]], None] = print
+    beat: Callable[..., None] = lambda step, phase, loss=None: None
+    stop_requested: Callable[[], bool] = lambda: False
+    began: float = field(default_factory=time.monotonic)
+
+
+class Trainer:
+    """Takes a Run from its progress to the end of its budget."""
+
+    def __init__(self, run: Run, progress: Progress):
+        self.run, self.progress = run, progress
+        system, self.kind = run.settings.system, run.info.kind
+        self.autocast = torch.autocast(
+            self.kind, AUTOCAST[system.dtype], enabled=system.dtype != "fp32"
+        )
+        self.weights = precision.build(run.model, system.param_dtype)
+        self.update = update.build(
+            run.settings.optim,
+            run.optimizer,
+            self.weights,
+            run.pruner,
+            run.batch.accumulation * run.batch.ranks,
+        )
+        self.replica = Replica(
+            self.weights, self.update.collect, system.compile, run.ranks
+        )
+        self.clock = Clock(
+            progress.train_time,
+            lambda: device.synchronize(self.kind),
+            run.ranks.first,
+        )
+        self.total = run.settings.train.max_iters
+        self.tokens_per_step = run.batch.effective * run.settings.model.block_size
+        self.display = Display(self.total, progress.step, not run.ranks.main)
+        self.warm_until = progress.step + run.settings.train.timing_warmup
+        self.last_eval: dict[str, Any] | None = None
+        self.time_to_first_step: float | None = None
+        self._logged = (progress.timed_steps, progress.train_time)
+        self._loss = self._norm = torch.zeros(())
+        self.sentinel = Sentinel(self.kind, run.ranks.alone)
+
+    def train(self) -> str:
+        """Run to the end; returns what ended it: "tokens" or "time".
+
+        Raises Diverged, and Stopped after a checkpoint when asked to stop.
+        """
+        train, progress = self.run.settings.train, self.progress
+        self.weights.model.train()
+        require_same(self.run.ranks, self.run.model, self.run.pruner, progress.step)
+        self._count()
+        for batches in self.run.feed(progress.step, self.total):
+            if self._time_is_up():
+                self._prune_at_the_end()  # before the last evaluation, which follows
+                break
+            if progress.step % train.eval_interval == 0:
+                self._paused(self._evaluate)
+            self._step(batches)
+            self.run.beat(progress.step, "training", self.sentinel.loss)
+            if self.run.stop_requested():
+                self._paused(self._checkpoint)
+                raise Stopped(f"after step {progress.step}")
+            interval = train.checkpoint_interval
+            if interval and progress.step % interval == 0:
+                self._paused(self._checkpoint)
+        self.sentinel.settle()
+        progress.train_time = self.clock.read()
+        self._evaluate()
+        return "tokens" if progress.step == self.total else "time"
+
+    def _step(self, batches: StepBatches) -> None:
+        """One optimizer step over the micro-batches; the mean of their losses."""
+        run, progress = self.run, self.progress
+        step, states = progress.step, generators(self.kind)
+        lr = optim.learning_rate(run.settings.optim, self._spent(), self.total)
+        for group in run.optimizer.param_groups:
+            group["lr"] = lr
+        self._loss = torch.zeros((), device=self.kind)
+        for number, micro in enumerate(batches, 1):
+            with self.replica.micro_batch(last=number == len(batches)):
+                with self.autocast:
+                    loss = self.replica.forward(*micro) / len(batches)
+                loss.backward()
+            self._loss += loss.detach()
+        self._loss = run.ranks.sum_(self._loss) / run.ranks.world
+        self._norm = self.update.step()
+        self.sentinel.watch(step, self._loss, self._norm, states)
+        progress.step = step + 1
+        self.update.refresh(self._prune())
+        if self.time_to_first_step is None:
+            self._first()
+        if step < self.warm_until:
+            self._count()
+        else:
+            progress.timed_steps += 1
+        if step % run.settings.train.log_interval == 0 or progress.step == self.total:
+            self._log(step, lr)
+
+    def _first(self) -> None:
+        """How long this process took to its first step, compilation included."""
+        device.synchronize(self.kind)
+        self.time_to_first_step = time.monotonic() - self.run.began
+        self.display.note(f"first step after {self.time_to_first_step:.1f} s")
+
+    def _prune_at_the_end(self) -> None:
+        """What is due at the end of a time budget, which no step may have seen."""
+        if self.run.settings.train.budget == "time" and self.run.pruner is not None:
+            self.update.refresh(self._prune(1.0))
+
+    def _prune(self, spent: float | None = None) -> bool:
+        """Masks after a step: new ones when due, and pruned weights at zero.
+
+        spent: the fraction of the budget, None: what it is now. Whether that changed
+        weights.
+        """
+        pruner = self.run.pruner
+        if pruner is None:
+            return False
+        spent = self._spent() / self.total if spent is None else spent
+        try:
+            return pruner.after_step(self.progress.step, spent)
+        except ArithmeticError as error:
+            self.sentinel.settle()
+            step = self.progress.step - 1
+            raise Diverged(f"{error}, at step {step}", step) from error
+
+    def _spent(self) -> float:
+        """Budget spent, in steps: their number, or the share of the time."""
+        train = self.run.settings.train
+        if train.budget == "tokens":
+            return self.progress.step
+        return min(self.clock.read() / train.max_time, 1.0) * self.total
+
+    def _time_is_up(self) -> bool:
+        limit = self.run.settings.train.max_time
+        return bool(limit) and self.clock.read() >= limit
+
+    def _log(self, step: int, lr: float) -> None:
+        self.sentinel.settle()
+        seconds = self.clock.read()
+        steps, since = self._logged
+        self._logged = (self.progress.timed_steps, seconds)
+        rate = None
+        if self.progress.timed_steps > steps and seconds > since:
+            rate = (self.progress.timed_steps - steps) * self.tokens_per_step
+            rate /= seconds - since
+        row = {
+            "kind": "train",
+            "step": step,
+            "loss": self._loss.item(),
+            "lr": lr,
+            "grad_norm": self._norm.item(),
+            "tokens": (step + 1) * self.tokens_per_step,
+            "time": seconds,
+            "tokens_per_s": rate,
+            "mfu": self._utilisation(rate),
+        }
+        if self.run.pruner is not None:
+            row["sparsity"] = self.run.pruner.sparsity()
+        self.run.record(row)
+        self.display.train(row)
+
+    def _utilisation(self, rate: float | None) -> float | None:
+        """MFU: FLOP/s of the tokens that all ranks train in a second, over the peak of
+        all their devices; None where one is unknown.
+        """
+        peak = self.run.info.peak_flops
+        if rate is None or peak is None:
+            return None
+        return rate * self.run.facts.flops_per_token / (peak * self.run.ranks.world)
+
+    def _evaluate(self) -> None:
+        run, progress = self.run, self.progress
+        self.sentinel.settle()
+        require_same(run.ranks, run.model, run.pruner, progress.step)
+        began = time.perf_counter()
+        result = evaluate(
+            run.model,
+            run.eval_windows,
+            run.batch.micro,
+            run.bytes_per_token,
+            self.kind,
+            self.autocast,
+            self._between_windows,
+            run.ranks,
+            run.separator,
+        )
+        progress.eval_time += time.perf_counter() - began
+        row = {
+            "kind": "eval",
+            "step": progress.step,
+            **asdict(result),
+            "tokens": progress.step * self.tokens_per_step,
+            "time": self.clock.seconds,
+        }
+        if not math.isfinite(result.loss):
+            why = f"evaluation loss {result.loss} at step {progress.step}"
+            raise Diverged(why, max(progress.step - 1, 0))
+        run.record(row)
+        self.display.evaluation(row)
+        self.last_eval = row
+        if run.settings.train.attention_stats and run.ranks.main:
+            self._look()
+
+    def _between_windows(self) -> None:
+        """A long evaluation moves, and ends early when the run is to stop."""
+        self.run.beat(self.progress.step, "evaluating")
+        if self.run.batch.ranks == 1 and self.run.stop_requested():
+            self._checkpoint()
+            raise Stopped(f"after step {self.progress.step}")
+
+    def _look(self) -> None:
+        """What the heads do, as a row of its own."""
+        began = time.perf_counter()
+        run = self.run
+        found = attention_stats(run.model, run.eval_windows, self.kind, run.separator)
+        self.progress.eval_time += time.perf_counter() - began
+        self.run.record({"kind": "attention", "step": self.progress.step, **found})
+
+    def _checkpoint(self) -> None:
+        self.sentinel.settle()
+        self.run.beat(self.progress.step, "saving")
+        self.progress.train_time = self.clock.seconds
+        run = self.run
+        checkpoint.save(
+            run.checkpoints,
+            run.identity,
+            self.progress,
+            run.model,
+            run.optimizer,
+            run.pruner,
+            run.ranks,
+        )
+
+    def _paused(self, work: Callable[[], None]) -> None:
+        """Do something that is not training."""
+        self.clock.pause()
+        work()
+        self._count()
+
+    def _count(self) -> None:
+        """Training time runs from here on, unless the next step still warms up."""
+        if self.progress.step >= self.warm_until:
+            self.clock.start()

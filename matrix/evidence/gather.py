@@ -1,0 +1,132 @@
+"""Reads a study and computes what its report says; writes nothing."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Collection, Mapping, Sequence
+
+from matrix import units
+from matrix.evidence import preregistration, weigh
+from matrix.plan import stage
+
+from matrix.evidence.preregistration import Registration
+from matrix.evidence.weigh import Evidence, Terms
+from matrix.results import config_differences, evaluations, fairness
+from matrix.results.rows import Row, make_rows
+from matrix.results.runs import DAMAGED, ReportError, Run, Study, load, open_cells
+from matrix.settings import CONFIRM
+from records.layout import RecordError
+
+
+@dataclass(frozen=True)
+class Report:
+    """A study with its rows, and what a reader must be warned of.
+
+    excluded: combinations of a test matrix that are no arm, and why.
+    """
+
+    study: Study
+    rows: tuple[Row, ...]
+    last_evals: int
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    evidence: Evidence
+    registration: Registration | None
+    excluded: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def counted(self) -> list[Run]:
+        """Every run that a number stands on."""
+        return [run for row in self.rows for run in row.runs.values()]
+
+
+def gather(
+    study_dir: Path,
+    last_evals: int = 1,
+    order: Sequence[str] | None = None,
+    seeds: Collection[int] | None = None,
+    hashes: Collection[str] | None = None,
+    helps: Mapping[str, str] | None = None,
+    excluded: Sequence[tuple[str, str]] = (),
+    *,
+    terms: Terms = Terms(),
+) -> Report:
+    """Read the runs and compute every number; writes nothing.
+
+    `terms` are what was settled in advance (matrix/evidence/weigh.py).
+    """
+    study = load(study_dir, order, seeds, hashes)
+    if not study.counted:
+        raise ReportError(_nothing_finished(study, study_dir))
+    rows = make_rows(study, last_evals, helps)
+    counted = [run for row in rows for run in row.runs.values()]
+    warnings = [f"different {line}" for line in fairness.differences(counted)]
+    warnings += config_differences.unexplained(rows)
+    try:
+        terms = _completed(terms, study_dir)
+    except RecordError as error:
+        raise ReportError(str(error)) from error
+    weighed = weigh.weigh(study, rows, last_evals, terms)
+    warnings += fairness.other_ends(counted)
+    warnings += fairness.mixed(counted)
+    warnings += fairness.shared(counted)
+    warnings += evaluations.mixed(counted)
+    for run in counted:
+        warnings += weigh.disagreement(run)
+    opened = {cell.run_dir for cell in study.open}
+    warnings += [
+        f"{run.step} seed {run.seed} is damaged and left out: {run.why}"
+        for run in study.runs
+        if run.state == DAMAGED and run.run_dir not in opened
+    ]
+    if not rows[0].runs:
+        warnings.append(f"the control {rows[0].step} has no finished run")
+    return Report(
+        study,
+        rows,
+        last_evals,
+        tuple(warnings),
+        tuple(_notes(study, hashes)),
+        weighed,
+        preregistration.compare(study_dir, weighed, counted),
+        tuple(excluded),
+    )
+
+
+def _completed(terms: Terms, study_dir: Path) -> Terms:
+    """The terms with what the study's own records announced and used up."""
+    promotion = stage.read(study_dir)
+    family = list(preregistration.announced(study_dir, terms.stage))
+    if promotion and terms.stage == CONFIRM:
+        family += promotion.promoted
+    return replace(
+        terms,
+        screened=promotion.seeds if promotion else frozenset(),
+        family=tuple(units.distinct(family)),
+    )
+
+
+def _nothing_finished(study: Study, study_dir: Path) -> str:
+    lines = [f"{study_dir}: no finished run to report yet"]
+    for step, seeds, state, why, _ in open_cells(study):
+        lines.append(f"  {step} seed {seeds}: {state}: {why}")
+    if study.left_out:
+        count = units.plural(len(study.left_out), "run")
+        lines.append(f"  {count} of other settings or code")
+        lines.append(f"  scripts/make_report.py {study_dir} reports the newest runs")
+    return "\n".join(lines)
+
+
+def _notes(study: Study, hashes: Collection[str] | None) -> list[str]:
+    reused = [run for run in study.counted.values() if run.reused]
+    notes = []
+    if reused:
+        count = units.plural(len(reused), "control run")
+        dirs = ", ".join(run.run_dir for run in reused)
+        notes.append(f"{count} reused from another study, read where they lie: {dirs}")
+    if not study.left_out:
+        return notes
+    n = units.plural(len(study.left_out), "run")
+    why = "older than the one that counts for its cell"
+    if hashes is not None:
+        why += ", or not in the current plan"
+    return [*notes, f"{n} left out: {why}. runs.csv lists every run directory."]

@@ -1,0 +1,255 @@
+"""The rule: what the runs of an arm allow to be said about it.
+
+Arms are paired with the control by seed. The family is every contrast that was
+announced; one that is invalid, missing or cannot be compared stays in it with
+p = 1, so that losing an arm never makes the others look better.
+
+    SUPPORTED      n ≥ 6, Holm p ≤ α and exact sign-flip p ≤ α
+    LIMITED        3 ≤ n < 6, Holm p ≤ α
+    NEUTRAL        otherwise, the 90 % t-interval within ± the smallest effect
+    UNRESOLVED     otherwise
+    NON_DIAGNOSTIC the arms cannot be compared, or n ≤ 2
+    INVALID        a run failed, diverged or is missing, or a check failed
+
+Where α is below 1/32, six seeds cannot flip to it: `Rule.fewest` is the number that
+can, and takes the place of 6. docs/evidence.md says why. The control again with other initial values (A/A) is
+no claim: it is measured, gets no verdict and is not in the family.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Mapping, Sequence
+
+from matrix.evidence import stats
+
+SUPPORTED, LIMITED, NEUTRAL = "SUPPORTED", "LIMITED", "NEUTRAL"
+UNRESOLVED, NON_DIAGNOSTIC, INVALID = "UNRESOLVED", "NON_DIAGNOSTIC", "INVALID"
+AA = "A/A"
+FEWEST, FEWEST_SUPPORTED = 3, 6
+"""Seeds below which nothing is said, and below which nothing is SUPPORTED."""
+EQUIVALENCE = 0.90
+"""Confidence of the interval that must lie within ± the smallest effect."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What was settled in advance.
+
+    `smallest` is the smallest effect of interest in the metric's unit, None
+    where none was named (then nothing is NEUTRAL). `lower_is_better` is the
+    metric's direction.
+    """
+
+    alpha: float = 0.05
+    smallest: float | None = 0.002
+    lower_is_better: bool = True
+
+    @property
+    def fewest(self) -> int:
+        """Seeds below which nothing is SUPPORTED."""
+        return max(FEWEST_SUPPORTED, stats.fewest_flips(self.alpha))
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """An arm against its control, before it is judged.
+
+    `arm` and `control` are the metric by seed. `invalid` says which runs failed
+    or are missing, `unfair` why the two cannot be compared; `aa` marks the
+    control with other initial values.
+    """
+
+    step: str
+    arm: Mapping[int, float]
+    control: Mapping[int, float]
+    invalid: tuple[str, ...] = ()
+    unfair: tuple[str, ...] = ()
+    aa: bool = False
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that both have."""
+        return tuple(sorted(self.arm.keys() & self.control.keys()))
+
+    @property
+    def differences(self) -> dict[int, float]:
+        """Arm minus control by seed."""
+        return {seed: self.arm[seed] - self.control[seed] for seed in self.seeds}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The numbers of a contrast that could be tested; intervals as (low, high).
+
+    `interval` has confidence 1 − `level`, the level at which Holm held this arm;
+    `narrow` is the 90 % interval. `visible` is the true difference that these
+    seeds detect with 80 % power at `level`, by both tests where they are enough for
+    SUPPORTED; `needed` the seeds that so detect the smallest effect of interest (None:
+    none was named, or too many).
+    """
+
+    difference: float
+    sd: float
+    t: float
+    p: float
+    adjusted: float
+    level: float
+    flip: float
+    interval: tuple[float, float]
+    narrow: tuple[float, float]
+    visible: float
+    needed: int | None
+    bca: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said about an arm, and what it stands on.
+
+    `direction` is "better" or "worse" for SUPPORTED and LIMITED, else "".
+    `measured` is None where nothing could be tested; `differences` are there all
+    the same. `outliers` are seeds, marked and never dropped.
+    """
+
+    step: str
+    word: str
+    direction: str
+    reasons: tuple[str, ...]
+    differences: Mapping[int, float]
+    r: float | None
+    outliers: tuple[int, ...]
+    measured: Measured | None
+
+    @property
+    def told(self) -> str:
+        """SUPPORTED better, UNRESOLVED …"""
+        return f"{self.word} {self.direction}".rstrip()
+
+
+def decide(contrasts: Sequence[Contrast], rule: Rule) -> tuple[Verdict, ...]:
+    """A verdict per contrast, in their order; the family is all but the A/A arms."""
+    obstacles = [_obstacle(contrast) for contrast in contrasts]
+    values = [list(contrast.differences.values()) for contrast in contrasts]
+    p = [1.0 if found else stats.paired_t(d).p for found, d in zip(obstacles, values)]
+    family = [k for k, contrast in enumerate(contrasts) if not contrast.aa]
+    levels = dict(zip(family, stats.holm([p[k] for k in family], rule.alpha)))
+    verdicts = []
+    for number, (contrast, obstacle) in enumerate(zip(contrasts, obstacles)):
+        alone = stats.Holm(p[number], rule.alpha)  # an A/A arm, outside the family
+        measured = None
+        if obstacle is None:
+            held = levels.get(number, alone)
+            measured = _measure(values[number], held, rule)
+        verdicts.append(_judge(contrast, obstacle, measured, rule))
+    return tuple(verdicts)
+
+
+def _obstacle(contrast: Contrast) -> tuple[str, tuple[str, ...]] | None:
+    """Why a contrast cannot be tested: (word, reasons); None when it can."""
+    both = {**contrast.control, **contrast.arm}
+    unpaired = sorted(set(both) - set(contrast.seeds))
+    wild = [k for k, d in contrast.differences.items() if not math.isfinite(d)]
+    invalid = list(contrast.invalid)
+    if unpaired and not invalid:
+        invalid.append(f"without a pair: {_seeds(unpaired)}")
+    if wild:
+        invalid.append(f"not a finite number in {_seeds(wild)}")
+    if not both and not invalid:
+        invalid.append("no run has the metric")
+    if invalid:
+        return INVALID, tuple(invalid)
+    if contrast.unfair:
+        return NON_DIAGNOSTIC, contrast.unfair
+    n = len(contrast.seeds)
+    if n < FEWEST:
+        return NON_DIAGNOSTIC, (f"n = {n}: fewer than {FEWEST} seeds say nothing",)
+    return _without_spread(contrast)
+
+
+def _without_spread(contrast: Contrast) -> tuple[str, tuple[str, ...]] | None:
+    """Equal differences leave nothing to test with; equal arms, nothing to test."""
+    d = list(contrast.differences.values())
+    if not any(d):
+        return NON_DIAGNOSTIC, (
+            f"bit-identical to the control in all {len(d)} seeds: nothing that "
+            "training saw differs (the same initialisation salt, or a mechanism "
+            "that never ran)",
+        )
+    sizes = [
+        abs(value) for value in (*contrast.arm.values(), *contrast.control.values())
+    ]
+    if stats.tied(d, scale=max(sizes)):
+        return NON_DIAGNOSTIC, (
+            f"all {len(d)} differences are {d[0]:+g}: without spread over the seeds "
+            "there is no noise to hold them against",
+        )
+    return None
+
+
+def _measure(d: Sequence[float], held: stats.Holm, rule: Rule) -> Measured:
+    test = stats.paired_t(d)
+    needed = None
+    if rule.smallest is not None:
+        needed = stats.seeds_needed(test.sd, rule.smallest, held.level, rule.alpha)
+    flip = rule.alpha if test.n >= rule.fewest else None
+    return Measured(
+        difference=test.mean,
+        sd=test.sd,
+        t=test.t,
+        p=test.p,
+        adjusted=held.adjusted,
+        level=held.level,
+        flip=stats.sign_flip(d),
+        interval=stats.interval(d, 1 - held.level),
+        narrow=stats.interval(d, EQUIVALENCE),
+        visible=stats.visible(test.n, test.sd, held.level, flip),
+        needed=None if needed is None else max(needed, rule.fewest),
+        bca=stats.bca(d),
+    )
+
+
+def _judge(
+    contrast: Contrast,
+    obstacle: tuple[str, tuple[str, ...]] | None,
+    measured: Measured | None,
+    rule: Rule,
+) -> Verdict:
+    word, direction, reasons = AA, "", ()
+    if obstacle is not None:
+        word, reasons = obstacle
+    elif not contrast.aa:
+        word = _word(measured, len(contrast.seeds), rule)
+    if word in (SUPPORTED, LIMITED):
+        lower = measured.difference < 0
+        direction = "better" if lower == rule.lower_is_better else "worse"
+    finite = all(map(math.isfinite, contrast.differences.values()))
+    d = list(contrast.differences.values()) if finite else []
+    pairs = contrast.seeds if finite else ()
+    return Verdict(
+        step=contrast.step,
+        word=word,
+        direction=direction,
+        reasons=reasons,
+        differences=contrast.differences,
+        r=stats.correlation(
+            [contrast.arm[k] for k in pairs], [contrast.control[k] for k in pairs]
+        ),
+        outliers=tuple(pairs[at] for at in stats.outliers(d)),
+        measured=measured,
+    )
+
+
+def _word(measured: Measured, n: int, rule: Rule) -> str:
+    if measured.adjusted <= rule.alpha:
+        if n < rule.fewest:
+            return LIMITED
+        if measured.flip <= rule.alpha:
+            return SUPPORTED
+    low, high = measured.narrow
+    if rule.smallest is not None and -rule.smallest < low and high < rule.smallest:
+        return NEUTRAL
+    return UNRESOLVED
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"

@@ -1,0 +1,371 @@
+"""From a configuration to cells: step × seed, each with its identity.
+
+A cell's identity is (identity symbols, code hash, dataset hash, threads on the
+CPU); its hash names its directory, so a changed cell lands beside the old one
+and the plan says what changed. Seeds are the outer loop and steps the inner
+one: the arms of a pair finish together, and drift of the machine is shared.
+"""
+
+import errno
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Callable, Mapping, Sequence
+
+from kconf import config_py
+from kconf.arms import Excluded
+from kconf.dotconfig import config_paths, render
+from kconf.overrides import Overrides, from_environment
+from kconf.strict import DotConfig, Resolved, Tree
+from matrix.plan import checks, reused_controls, stage
+from matrix.plan import device as devices
+from matrix.plan.checks import PlanError, Validate
+from matrix.plan.reasons import Subject, explain_new
+from matrix.plan.steps import Step, plan_steps
+from matrix.results import whole_run
+from matrix.settings import StudySettings, study_settings
+from records.cell import DAMAGED, read_status
+from records.codehash import hash_rooms
+from records.layout import CellDir, cell_path
+from records.manifest import dataset_dir
+
+NETWORK = "Model"
+"""The menu whose symbols shape the network, and with it parameters and FLOPs."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run: a step with a seed.
+
+    `values` are every symbol's value with SEED and a concrete DEVICE_*, and
+    `dotconfig` is the same as the text of a .config;
+    `identity` is {config, code, dataset, threads} and `hash` its sha256;
+    `threads` is None on a GPU; `dataset` is the packed corpus' directory;
+    `changes` are the identity symbols in which the step differs from the base,
+    `fragment` the text that makes the difference, `arm` as in matrix.plan.steps.Step;
+    `model` is the hash of the symbols that shape the network. `dir` is where the run
+    lies: `own`, the cell's own directory, or that of a control run of another study
+    (records/pointer.py).
+    """
+
+    study: str
+    step: str
+    help: str
+    control: bool
+    seed: int
+    values: Mapping[str, Any]
+    dotconfig: str
+    device: str
+    threads: int | None
+    dataset: Path
+    identity: Mapping[str, Any]
+    hash: str
+    model: str
+    changes: tuple[str, ...]
+    fragment: str
+    arm: Mapping[str, Any] | None
+    own: CellDir
+    dir: CellDir
+    state: str
+    reason: str
+
+    @property
+    def reused(self) -> bool:
+        """Whether the run is another study's."""
+        return self.dir != self.own
+
+    @property
+    def name(self) -> str:
+        """STEP seed-K."""
+        return f"{self.step} seed-{self.seed}"
+
+    @property
+    def all_threads(self) -> int | None:
+        """Threads of a CPU cell, its ranks together."""
+        ranks = self.values["GPUS_PER_RUN"]
+        return None if self.threads is None else self.threads * ranks
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every cell of a study and what they share.
+
+    `configured_metric` is CONFIG_METRIC without a METRIC= of the environment.
+    `reference` holds the cells of steps that were not selected and that others are
+    compared with: they are not run. `excluded` are the
+    combinations of axes that cannot be. Cells in a state of `skipped` are left alone;
+    the runs of `aside` make room for new ones.
+    """
+
+    root: Path
+    settings: StudySettings
+    output: Path
+    cells: tuple[Cell, ...]
+    reference: tuple[Cell, ...]
+    jobs: int
+    operational: frozenset[str]
+    overrides: Mapping[str, str]
+    configured_metric: str
+    code_root: Path
+    code_files: Mapping[str, str]
+    notes: tuple[str, ...]
+    excluded: tuple[Excluded, ...]
+    skipped: frozenset[str] = frozenset()
+    aside: tuple[Cell, ...] = ()
+
+    @property
+    def study_dir(self) -> Path:
+        """Where the study's results lie."""
+        return self.output / self.settings.label
+
+    @property
+    def pending(self) -> list[Cell]:
+        """The cells to run: neither done nor damaged, nor diverged unless asked for."""
+        settled = {"done", DAMAGED}
+        if not self.settings.retry_diverged:
+            settled.add("diverged")
+        left = settled | self.skipped
+        return [cell for cell in self.cells if cell.state not in left]
+
+
+def make_plan(
+    root: Path,
+    environment: Mapping[str, str],
+    probe: Callable[[], str],
+    validate: Validate,
+    code_root: Path | None = None,
+    cores: int | None = None,
+) -> Plan:
+    """The plan of ROOT/.config with the one-shot overrides of `environment`.
+
+    `probe` resolves DEVICE=auto; `validate` builds the settings of a run from
+    symbol values, or raises SettingsError; `code_root` is the code that would run (the
+    checkout, or a snapshot of it); `cores` defaults to what the process may
+    use. Raises PlanError, SettingsError, DeviceError, kconf's ConfigError and
+    records.manifest.MissingDataset.
+    """
+    root, code_root = root.resolve(), (code_root or root).resolve()
+    cores = cores or devices.core_count()
+    tree = Tree(root)
+    overrides = from_environment(environment)
+    base = base_stages(root, environment)
+    unchanged = tree.resolve([*base, overrides])
+    values = unchanged.values
+    settings = study_settings(values)
+    notes: list[str] = []
+
+    def concrete(values: Mapping[str, Any]) -> str:
+        name = devices.device_of(values)
+        if name != "auto":
+            return name
+        devices.refuse_auto(settings.launch.slurm)
+        note = f"DEVICE=auto is {probe()} on this machine"
+        notes.extend([] if note in notes else [note])
+        return probe()
+
+    threads = values["CPU_THREADS"] * values["GPUS_PER_RUN"]
+    jobs = devices.job_count(settings.jobs, threads, concrete(values), cores)
+    code, code_files = hash_rooms(code_root)
+    output = _directory(root / settings.output)
+    shared = _Shared(root, output, settings, tree, code, code_files)
+    by_step, reference, steps = [], [], []
+    found = plan_steps(tree, root, base, overrides, settings)
+    notes += found.notes
+    for step in stage.restrict(found.steps, settings, output, overrides):
+        checks.refuse_seed(step, overrides)
+        steps.append((step, step.resolve(overrides)))
+    checks.require_settings(validate, steps, base[0].path)
+    for step, resolved in steps:
+        device = concrete(resolved.values)
+        changes = checks.changed(unchanged, resolved, tree.operational)
+        cells = []
+        for seed in settings.seed_list:
+            resolved = step.resolve(_cell_overrides(overrides, seed, device))
+            threads = None
+            if device == "cpu":
+                threads = devices.rank_threads(resolved.values, jobs, cores)
+            cells.append(_cell(shared, step, seed, resolved, device, threads, changes))
+        if step.selected:
+            by_step.append(cells)
+        else:
+            reference += cells
+    cells = [cell for pairs in zip(*by_step) for cell in pairs]  # seeds outer
+    _refuse_duplicates(cells)
+    notes += _trained_here(shared, [*reference, *cells])
+    notes += devices.thread_notes([cell.all_threads for cell in cells], jobs, cores)
+    return Plan(
+        root=root,
+        settings=settings,
+        output=output,
+        cells=tuple(cells),
+        reference=tuple(reference),
+        jobs=jobs,
+        operational=tree.operational,
+        overrides=dict(overrides),
+        configured_metric=_configured_metric(tree, base, overrides, settings),
+        code_root=code_root,
+        code_files=code_files,
+        notes=tuple(notes),
+        excluded=tuple(found.excluded),
+    )
+
+
+def _configured_metric(
+    tree: Tree, base: Sequence[Any], overrides: Overrides, settings: StudySettings
+) -> str:
+    if "METRIC" not in overrides:
+        return settings.metric
+    rest = {key: raw for key, raw in overrides.items() if key != "METRIC"}
+    return tree.resolve([*base, Overrides(rest)]).values["METRIC"]
+
+
+def base_stages(root: Path, environment: Mapping[str, str]) -> list[DotConfig]:
+    """The full configuration: ROOT/.config, or what KCONFIG_CONFIG names."""
+    config, _ = config_paths(root, environment)
+    if not config.exists():
+        raise PlanError(
+            f"{config} does not exist: `make defconfig-NAME` or `make menuconfig` "
+            "writes it"
+        )
+    return [DotConfig(config)]
+
+
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """sha256 hex of the identity's canonical JSON."""
+    text = json.dumps(dict(identity), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _directory(output: Path) -> Path:
+    """Where results go; NotADirectoryError where a file stands in their way."""
+    there = next(path for path in (output, *output.parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), there)
+    return output
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What every cell of a plan has in common."""
+
+    root: Path
+    output: Path
+    settings: StudySettings
+    tree: Tree
+    code: str
+    code_files: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        """The study's name in results/."""
+        return self.settings.label
+
+    @property
+    def baseline(self) -> Path | None:
+        """The study whose control runs are reused, if one is named."""
+        return self.root / self.settings.baseline if self.settings.baseline else None
+
+    @cached_property
+    def network(self) -> list[str]:
+        """The symbols that shape the network."""
+        tree = self.tree
+        return [s for s in tree.symbols if tree.menus(s)[:1] == (NETWORK,)]
+
+
+def _cell(
+    shared: _Shared,
+    step: Step,
+    seed: int,
+    resolved: Resolved,
+    device: str,
+    threads: int | None,
+    changes: list[str],
+) -> Cell:
+    values, operational = resolved.values, shared.tree.operational
+    dataset = dataset_dir(shared.root / values["DATA_DIR"], values)
+    identity = {
+        "config": config_py.identity(values, operational),
+        "code": shared.code,
+        "dataset": checks.corpus(dataset, values).sha256,
+        "threads": threads,
+    }
+    hash_ = identity_hash(identity)
+    own = CellDir(cell_path(shared.output, shared.label, step.id, seed, hash_[:8]))
+    subject = Subject(own, values, operational, identity, shared.code_files)
+    place, status = whole_run.standing(own, hash_)
+    settled = ("done", "running", DAMAGED)
+    if shared.baseline and step.control and status.state not in settled:
+        place = reused_controls.find(shared.baseline, step.id, subject, hash_) or own
+        status = read_status(place, hash_)
+    reason = status.reason
+    if place != own:
+        reason += f", reused from {place.path}"
+    elif status.left:
+        reason += f"; make will {', '.join(status.left)}"
+    elif status.state == "new":
+        reason = explain_new(subject)
+    return Cell(
+        study=shared.label,
+        step=step.id,
+        help=step.help,
+        control=step.control,
+        seed=seed,
+        values=values,
+        dotconfig=render(shared.tree, resolved),
+        device=device,
+        threads=threads,
+        dataset=dataset,
+        identity=identity,
+        hash=hash_,
+        model=config_py.identity({n: values[n] for n in shared.network}, ()),
+        changes=tuple(changes),
+        fragment=step.fragment,
+        arm=step.arm,
+        own=own,
+        dir=place,
+        state=status.state,
+        reason=reason,
+    )
+
+
+def _cell_overrides(overrides: Overrides, seed: int, device: str) -> Overrides:
+    """The one-shot overrides with the cell's seed and its concrete device."""
+    members = devices.DEVICES.values()
+    kept = {name: raw for name, raw in overrides.items() if name not in members}
+    own = {"SEED": str(seed), devices.DEVICES[device]: "y"}
+    return Overrides({**kept, **own}, "plan", overrides.spelled)
+
+
+def _trained_here(shared: _Shared, cells: Sequence[Cell]) -> list[str]:
+    """A note per control cell that the baseline does not serve; refuses a baseline
+    that serves none.
+    """
+    if shared.baseline is None:
+        return []
+    controls = [cell for cell in cells if cell.control]
+    own = shared.output / shared.label
+    lost = [cell.seed for cell in controls if not cell.reused and cell.state != "done"]
+    notes = reused_controls.damaged(shared.baseline, lost)
+    reused_controls.require(
+        shared.baseline, own, [cell.reused for cell in controls], notes
+    )
+    return notes + [
+        f"{cell.name} is not in the baseline and runs here"
+        for cell in controls
+        if not cell.reused and cell.state not in ("done", DAMAGED)
+    ]
+
+
+def _refuse_duplicates(cells: list[Cell]) -> None:
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        first = seen.setdefault(cell.hash, cell)
+        if first is not cell:
+            raise PlanError(
+                f"{first.step} and {cell.step} are the same configuration (seed "
+                f"{cell.seed}): no difference between them can be measured; `make "
+                "check` shows what each step changes"
+            )

@@ -1,0 +1,78 @@
+"""`make continue` and `make rerun`: what of a plan runs, and what makes room for it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable
+
+from matrix.plan.cells import Cell, Plan
+from matrix.plan.checks import PlanError
+from records.cell import DAMAGED
+
+REPLACED = ".replaced"
+"""Below the results directory: runs that another run took the place of."""
+CHOICES = {
+    "RA_MLA_ABLATION_STEPS": "STEPS",
+    "MATRIX_ARMS": "ARMS",
+    "SEEDS": "SEEDS",
+}
+"""Symbols by which a rerun may be narrowed, and their variables."""
+
+
+def begun(plan: Plan) -> Plan:
+    """The plan without the cells that never ran or that run now."""
+    return replace(plan, skipped=frozenset({"new", "running"}))
+
+
+def anew(plan: Plan) -> Plan:
+    """The plan with its done, diverged and damaged cells to be run again, once `make_room` has
+    moved their directories. Control runs of another study stay where they are and
+    count. Raises PlanError unless the one-shot overrides choose steps, arms or seeds,
+    and where nothing is done.
+    """
+    if not CHOICES.keys() & plan.overrides.keys():
+        named = ", ".join(f"{name}=" for name in CHOICES.values())
+        raise PlanError(f"make rerun runs again what one of {named} chooses")
+    settled = [
+        cell
+        for cell in plan.cells
+        if cell.state in ("done", "diverged", DAMAGED) and not cell.reused
+    ]
+    if not settled:
+        raise PlanError("none of these cells is done: make runs them")
+    cells = [
+        (
+            replace(cell, state="new", reason=f"run again, was {cell.state}")
+            if cell in settled
+            else cell
+        )
+        for cell in plan.cells
+    ]
+    return replace(plan, cells=tuple(cells), aside=tuple(settled))
+
+
+def make_room(plan: Plan, move: bool, say: Callable[[str], None]) -> None:
+    """Move the runs that others take the place of to
+    OUTPUT/.replaced/STUDY/STEP/seed-K/HASH8-N, whole and under no name that a report
+    reads; `say` names both places. Without `move` they are only named. The last thing
+    before cells start: a plan that is refused has moved nothing.
+    """
+    for cell in plan.aside:
+        target = _aside(plan, cell)
+        if move:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            cell.dir.path.rename(target)
+        say(f"{'moved' if move else 'would move'} {cell.dir.path} to {target}")
+
+
+def replaced(study_dir: Path) -> list[Path]:
+    """The runs of a study that others took the place of, in order."""
+    return sorted((study_dir.parent / REPLACED / study_dir.name).glob("*/seed-*/*"))
+
+
+def _aside(plan: Plan, cell: Cell) -> Path:
+    """The first free place for a run that is replaced."""
+    home = plan.output / REPLACED / cell.dir.path.parent.relative_to(plan.output)
+    number = 1
+    while (home / f"{cell.dir.path.name}-{number}").exists():
+        number += 1
+    return home / f"{cell.dir.path.name}-{number}"

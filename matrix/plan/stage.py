@@ -1,0 +1,137 @@
+"""The stage of a study: which steps and seeds it has, and which seeds are used up.
+
+Screen, then confirm: many arms on few seeds to rank them, the best few on fresh
+seeds to judge them. The promotion that joins the two names the arms and every
+seed that had a part in choosing them. It is written once, and a run remembers the
+stage it ran in, so that neither a changed configuration nor a deleted promotion
+turns a screening seed into a fresh one.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Collection, Sequence
+
+from matrix import units
+from matrix.plan.checks import PlanError
+from matrix.plan.steps import Step
+from matrix.results.config_differences import SALT
+from matrix.settings import CONFIRM, StudySettings
+from records import read as records
+from records import sealed_record
+from records.kinds import fields, integer, listed, name
+from records.layout import RecordError
+
+PROMOTION = "promotion.json"
+
+
+PROMOTED = fields(
+    {"control": name, "promoted": listed(name), "seeds": listed(integer(0))}
+)
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What a screening chose: the arms, and the seeds that have had their say."""
+
+    control: str
+    promoted: tuple[str, ...]
+    seeds: frozenset[int]
+    seal: str
+
+
+def read(study_dir: Path) -> Promotion | None:
+    """The study's promotion, if it has one. Raises RecordError for an edited one."""
+    record = sealed_record.read(study_dir / PROMOTION, PROMOTED)
+    if record is None:
+        return None
+    return Promotion(
+        record["control"],
+        tuple(record["promoted"]),
+        frozenset(record["seeds"]),
+        record[sealed_record.SEAL],
+    )
+
+
+def restrict(
+    steps: Sequence[Step],
+    settings: StudySettings,
+    output: Path,
+    overrides: Collection[str],
+) -> list[Step]:
+    """The steps of the stage: all of them, or in the confirm stage the promoted ones,
+    the control and the A/A arms.
+
+    overrides: the symbols set for this command only. Raises PlanError when the
+    confirm stage has no promotion, another control or an arm that was not promoted,
+    or a seed that is not fresh; RecordError for an edited promotion.
+    """
+    if settings.stage != CONFIRM:
+        return list(steps)
+    study_dir = output / settings.label
+    promotion = read(study_dir)
+    if "SEEDS" in overrides:
+        raise PlanError("the confirm stage takes CONFIG_CONFIRM_SEEDS, not SEEDS=")
+    if promotion is None:
+        raise PlanError(
+            f"{study_dir / PROMOTION} is not there: STAGE=screen make, then STAGE=screen "
+            "make promote; only what a screening promoted is confirmed"
+        )
+    require_fresh(settings, study_dir, promotion)
+    control = next(step.id for step in steps if step.control)
+    if control != promotion.control:
+        raise PlanError(
+            f"the screening compared with {promotion.control}, CONFIG_CONTROL_STEP "
+            f"is {control}"
+        )
+    known = {step.id for step in steps}
+    gone = [step for step in promotion.promoted if step not in known]
+    if gone and settings.steps in (None, "all"):
+        raise PlanError(f"promoted and no step of this study any more: {gone[0]}")
+    kept = {control, *promotion.promoted}
+    kept |= {step.id for step in steps if step.symbols == {SALT}}
+    others = [step.id for step in steps if step.selected and step.id not in kept]
+    if others and settings.steps not in (None, "all"):
+        raise PlanError(
+            f"{others[0]} was not promoted: only promoted arms are confirmed"
+        )
+    return [
+        replace(step, selected=True) if step.id == control else step
+        for step in steps
+        if step.id in kept
+    ]
+
+
+def require_fresh(
+    settings: StudySettings, study_dir: Path, promotion: Promotion
+) -> None:
+    """Raise PlanError for a seed of the confirm stage that was used before.
+
+    Used are the seeds of the promotion, and those of any run directory of this
+    study that another stage left.
+    """
+    used = set(promotion.seeds)
+    for path in study_dir.glob("*/seed-*/*/run.json"):
+        seed = re.fullmatch(r"seed-([0-9]+)", path.parts[-3])
+        if seed and int(seed[1]) in fresh_seeds(settings):
+            used |= set() if _confirms(path) else {int(seed[1])}
+    again = sorted(used & fresh_seeds(settings))
+    if again:
+        raise PlanError(
+            f"CONFIG_CONFIRM_SEEDS={settings.confirm_seeds}: seeds "
+            f"{units.numbers_in(again)} were used before the confirmation; choose "
+            f"others ({max(used) + 1}-{max(used) + len(fresh_seeds(settings))} are free)"
+        )
+
+
+def _confirms(run_json: Path) -> bool:
+    """Whether a run is one of the confirm stage; a damaged one is as if missing."""
+    try:
+        return records.run(run_json)["cell"].get("stage") == CONFIRM
+    except (FileNotFoundError, RecordError):
+        return True
+
+
+def fresh_seeds(settings: StudySettings) -> set[int]:
+    """The seeds of the confirm stage, whatever the stage is now."""
+    return set(replace(settings, stage=CONFIRM).seed_list)

@@ -1,0 +1,177 @@
+"""Two runs or two studies side by side: configuration, fairness, metrics.
+
+`make compare A=results/… B=results/…`. A run is a directory with run.json
+(…/seed-K/HASH8), a study the directory above its steps. Two runs are one pair: a
+difference is shown and nothing is concluded from it. Two studies are compared step
+by step over the seeds that both have; that is a description too, for what differs
+between studies is not one declared step.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Sequence
+
+from kconf.bind import format_value
+from matrix import units
+from matrix.results import config_differences, fairness
+from matrix.results.metrics import METRICS, Metric
+from matrix.results.rows import deviation
+from matrix.results.runs import DAMAGED, DONE, ReportError, Run, Study, load
+from records.files import shown
+
+FACTS = (
+    ("parameters", "summary.facts.parameters"),
+    ("without embeddings", "summary.facts.parameters_no_embedding"),
+    ("FLOPs per token", "summary.facts.flops_per_token"),
+    ("tokens", "summary.tokens"),
+    ("steps", "summary.step"),
+    ("effective batch", "summary.facts.effective_batch"),
+    ("cache per token and layer", "summary.facts.cache_per_token_layer"),
+    ("wall time, s", "summary.total_time_all_attempts"),
+)
+DESCRIPTIVE = "Descriptive: no verdict follows from this (docs/evidence.md)."
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: its directory, and the finished runs by step and seed."""
+
+    path: Path
+    study: Study
+    run: Run | None
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs that are compared."""
+        return [self.run] if self.run else list(self.study.counted.values())
+
+
+def side(path: Path) -> Side:
+    """The run or study at `path`. Raises ReportError for anything else."""
+    path = path.resolve()
+    if (path / "run.json").exists():
+        study_dir = path.parent.parent.parent
+        study = load(study_dir)
+        name = shown(path.relative_to(study_dir).as_posix())
+        run = next((run for run in study.runs if run.run_dir == name), None)
+        if run is None:
+            raise ReportError(f"{path}: a run lies in STUDY/STEP/seed-K/HASH8")
+        if run.state != DONE:
+            raise ReportError(f"{path}: {run.state}: {run.why}")
+        return Side(path, study, run)
+    study = load(path)
+    if not study.counted:
+        raise ReportError(f"{path}: neither a run nor a study with finished runs")
+    return Side(path, study, None)
+
+
+def compare(a: Path, b: Path, last_evals: int = 1) -> str:
+    """The comparison as text; ends with a newline.
+
+    Raises ReportError when one is a run and the other a study, or either cannot be
+    read.
+    """
+    left, right = side(a), side(b)
+    if (left.run is None) != (right.run is None):
+        raise ReportError(f"{a} and {b}: one is a run, the other a study")
+    lines = [f"A {shown(left.path)}", f"B {shown(right.path)}", ""]
+    lines += _damaged(left, right)
+    lines += _head("Configuration", _configuration(left, right))
+    lines += _head("Fairness", _fairness(left, right))
+    if left.run and right.run:
+        lines += _head("Numbers", _two_runs(left.run, right.run, last_evals))
+    else:
+        lines += _head("Steps", _two_studies(left.study, right.study, last_evals))
+    return "\n".join([*lines, DESCRIPTIVE]) + "\n"
+
+
+def _head(title: str, lines: Sequence[str]) -> list[str]:
+    return [title, *(f"  {line}" for line in lines or ["the same"]), ""]
+
+
+def _damaged(left: Side, right: Side) -> list[str]:
+    """The runs of two studies that cannot be read and are in no number."""
+    if left.run:
+        return []
+    lines = [
+        f"{side.path.name}: {run.step} seed {run.seed}: {run.why}"
+        for side in (left, right)
+        for run in side.study.runs
+        if run.state == DAMAGED
+    ]
+    return _head("Damaged, left out", lines) if lines else []
+
+
+def _configuration(left: Side, right: Side) -> list[str]:
+    """CONFIG_X: A's value, B's value; of two studies per step that both have."""
+    pairs = _pairs(left, right)
+    found: dict[str, list[str]] = {}
+    for one, other in pairs:
+        for symbol in config_differences.differing(one, other):
+            values = (
+                format_value(run.at("config").get(symbol)) for run in (one, other)
+            )
+            text = f"CONFIG_{symbol}: {' | '.join(values)}"
+            found.setdefault(text, []).append(one.step)
+    if left.run:
+        return list(found)
+    return [f"{text} ({', '.join(units.distinct(s))})" for text, s in found.items()]
+
+
+def _pairs(left: Side, right: Side) -> list[tuple[Run, Run]]:
+    """The runs that belong together: the two, or those of one step and seed."""
+    if left.run and right.run:
+        return [(left.run, right.run)]
+    shared = left.study.counted.keys() & right.study.counted.keys()
+    return [(left.study.counted[k], right.study.counted[k]) for k in sorted(shared)]
+
+
+def _fairness(left: Side, right: Side) -> list[str]:
+    """What must match and does not, A's values before B's."""
+    lines = []
+    for name, path in fairness.MUST_MATCH:
+        values = [
+            " / ".join(
+                units.distinct(fairness.shown(run.at(path)) for run in each.runs)
+            )
+            for each in (left, right)
+        ]
+        if values[0] != values[1]:
+            lines.append(f"{name}: {values[0]} | {values[1]}")
+    return lines + fairness.mixed([*left.runs, *right.runs])
+
+
+def _two_runs(one: Run, other: Run, last_evals: int) -> list[str]:
+    """Facts and metrics of both, with the difference B − A of the metrics."""
+    lines = _columns([(name, one.at(p), other.at(p)) for name, p in FACTS])
+    for metric in METRICS.values():
+        a, b = (metric.of(run, last_evals) for run in (one, other))
+        if a is not None and b is not None:
+            lines.append(f"{metric.name:28s} {a:>16.6g} {b:>16.6g} {b - a:+.6g}")
+    return lines
+
+
+def _columns(rows: Sequence[tuple[str, Any, Any]]) -> list[str]:
+    shown = [
+        (n, *(units.DASH if v is None else f"{v:.6g}" for v in vs)) for n, *vs in rows
+    ]
+    return [f"{name:28s} {a:>16s} {b:>16s}" for name, a, b in shown]
+
+
+def _two_studies(one: Study, other: Study, last_evals: int) -> list[str]:
+    """Per step: mean loss of both, and B − A over the seeds that both have."""
+    metric: Metric = METRICS["val_loss"]
+    lines = [f"{'val_loss, nats/token':28s} {'A':>10s} {'B':>10s} {'B − A':>10s}"]
+    for step in units.distinct([*one.steps, *other.steps]):
+        a, b = (
+            {seed: metric.of(run, last_evals) for seed, run in study.of(step).items()}
+            for study in (one, other)
+        )
+        d = [b[seed] - a[seed] for seed in sorted(a.keys() & b.keys())]
+        means = [units.loss(fmean(x.values()) if x else None) for x in (a, b)]
+        text = f"{step:28s} {means[0]:>10s} {means[1]:>10s}"
+        text += f" {units.signed(fmean(d) if d else None):>10s}"
+        spread = f", SD {units.spread(deviation(d))}" if len(d) > 1 else ""
+        lines.append(f"{text}  {units.plural(len(d), 'shared seed')}{spread}")
+    return lines

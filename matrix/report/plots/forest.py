@@ -1,0 +1,78 @@
+"""The forest plot: every arm's difference with its interval, and the noise floor."""
+
+import math
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from matrix.evidence.verdict import AA, LIMITED, SUPPORTED, Verdict
+from matrix.evidence.weigh import Evidence
+from matrix.report.plots.common import GREY, PALETTE, SOFT, STYLE, WIDTH
+
+BLUE, ORANGE = PALETTE[2], PALETTE[4]
+MARKS = {SUPPORTED: "D", LIMITED: "s", AA: "v"}
+
+
+def forest(evidence: Evidence) -> Figure | None:
+    """One line per arm: its seeds, mean, Holm-level interval, 90 % interval (thick).
+
+    Blue is a claim of better, orange of worse, grey none; shapes say the same
+    without colour. A band shows the A/A arms' 1 − α interval, dotted lines ± the
+    smallest effect of interest. None when no difference is finite.
+    """
+    verdicts = [v for v in evidence.verdicts if _finite(v)]
+    if not verdicts:
+        return None
+    with matplotlib.rc_context(STYLE):
+        height = 1.3 + 0.32 * len(verdicts)
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        axes = figure.subplots()
+        if evidence.floor:
+            axes.axvspan(*evidence.floor, color=GREY, alpha=0.45, linewidth=0, zorder=0)
+        for sign in (-1, 1) if evidence.terms.smallest else ():
+            at = sign * evidence.terms.smallest
+            axes.axvline(at, color=SOFT, linewidth=0.8, linestyle=":", zorder=1)
+        axes.axvline(0.0, color=PALETTE[0], linewidth=1.0, zorder=1)
+        for y, verdict in enumerate(verdicts):
+            _line(axes, verdict, y)
+        axes.set_yticks(range(len(verdicts)), [f"{v.step}\n{v.told}" for v in verdicts])
+        axes.tick_params(axis="y", length=0, labelsize=7.5)
+        axes.set_ylim(len(verdicts) - 0.4, -0.6)
+        axes.grid(False, axis="y")
+        axes.locator_params(axis="x", nbins=8)
+        metric = evidence.terms.metric
+        better = "left" if metric.lower_is_better else "right"
+        axes.set_title(f"Difference to {evidence.control}: better is to the {better}")
+        axes.set_xlabel(f"{metric.name}, {metric.unit}")
+        return figure
+
+
+def colour_of(verdict: Verdict) -> str:
+    """Blue, orange or grey."""
+    return {"better": BLUE, "worse": ORANGE}.get(verdict.direction, SOFT)
+
+
+def _finite(verdict: Verdict) -> bool:
+    d = list(verdict.differences.values())
+    return bool(d) and all(map(math.isfinite, d))
+
+
+def _line(axes: Axes, verdict: Verdict, y: int) -> None:
+    d = list(verdict.differences.values())
+    tone = colour_of(verdict)
+    axes.scatter(d, [y + 0.22] * len(d), s=7, color=tone, alpha=0.6, linewidth=0)
+    if verdict.measured is not None:
+        axes.plot(verdict.measured.interval, (y, y), color=tone, linewidth=1.1)
+        axes.plot(verdict.measured.narrow, (y, y), color=tone, linewidth=3.0, alpha=0.6)
+    face = tone if verdict.direction else "white"
+    mark = MARKS.get(verdict.word, "o")
+    axes.scatter(
+        [sum(d) / len(d)],
+        [y],
+        s=30,
+        marker=mark,
+        facecolor=face,
+        edgecolor=tone,
+        zorder=3,
+    )

@@ -1,0 +1,164 @@
+"""The tables of a report, made of rows and runs."""
+
+from typing import Sequence
+
+from matrix import units
+from matrix.report.document import Column, Table
+from matrix.results.rows import Row
+from matrix.results.runs import Run, Study, open_cells
+
+
+def loss_table(made: Sequence[Row], seeds: int) -> Table:
+    """Final losses and paired differences."""
+    columns = (
+        Column("Step", "code"),
+        Column("Seeds"),
+        Column("Loss, nats/token"),
+        Column("SD"),
+        Column("Bits/byte"),
+        Column("Difference"),
+        Column("SD of difference"),
+        Column("Pairs"),
+        Column("Runs", "ref"),
+    )
+    lines = []
+    for number, row in enumerate(made):
+        n = len(row.losses)
+        line = (
+            row.step,
+            f"{n} of {seeds}" if n < seeds else str(n),
+            units.loss(row.mean),
+            units.spread(row.sd),
+            units.loss(row.bits),
+            "control" if number == 0 else units.signed(row.difference),
+            units.spread(row.difference_sd),
+            str(len(row.differences)) if number else units.DASH,
+            row.ref,
+        )
+        lines.append(line)
+    return Table(columns, tuple(lines))
+
+
+def steps_table(made: Sequence[Row]) -> Table:
+    """What each step is, in its own words."""
+    columns = (Column("Step", "code"), Column("Description", "text"))
+    return Table(columns, tuple((row.step, row.help) for row in made))
+
+
+def size_table(made: Sequence[Row]) -> Table:
+    """What each step's model is: parameters, arithmetic and cache per token."""
+    columns = (
+        Column("Step", "code"),
+        Column("Parameters"),
+        Column("Without embeddings"),
+        Column("FLOPs/token"),
+        Column("Cache/token, one layer"),
+        Column("Cache/token, all layers"),
+        Column("Runs", "ref"),
+    )
+    lines = []
+    for row in made:
+        layer = units.distinct(_cache(run, 1) for run in row.runs.values())
+        net = units.distinct(_cache(run) for run in row.runs.values())
+        flops = "summary.facts.flops_per_token"
+        line = (
+            row.step,
+            row.same("summary.facts.parameters", units.scaled),
+            row.same("summary.facts.parameters_no_embedding", units.scaled),
+            row.same(flops, lambda n: units.scaled(n, "KMGT")),
+            " / ".join(layer) or units.DASH,
+            " / ".join(net) or units.DASH,
+            row.ref,
+        )
+        lines.append(line)
+    return Table(columns, tuple(lines))
+
+
+def speed_table(made: Sequence[Row]) -> Table:
+    """What each step costs on this machine: speed, time, memory, energy.
+
+    Without the columns of the energy when no run has any.
+    """
+    runs = [run for row in made for run in row.runs.values()]
+    measured = any(run.at("energy.joules") is not None for run in runs)
+    columns = (
+        Column("Step", "code"),
+        Column("Tokens/s"),
+        Column("Training time"),
+        Column("Wall time"),
+        Column("Peak memory"),
+        *(Column(title) for title in ("Energy", "J/token") if measured),
+        Column("Runs", "ref"),
+    )
+    lines = []
+    for row in made:
+        line = (
+            row.step,
+            units.count(row.average("summary.tokens_per_s")),
+            units.duration(row.average("summary.train_time")),
+            units.duration(row.average("summary.total_time_all_attempts")),
+            units.memory(row.peak_memory),
+            *(_energy(row) if measured else ()),
+            row.ref,
+        )
+        lines.append(line)
+    return Table(columns, tuple(lines))
+
+
+def _energy(row: Row) -> tuple[str, str]:
+    """Mean energy of a run and of a token; only where all runs measured it."""
+    joules, each = row.average("energy.joules"), row.average("energy.per_token")
+    if joules is None or each is None:
+        return "not measured", units.DASH
+    return units.energy(joules), f"{each:.3g}"
+
+
+def _cache(run: Run, layers: int | None = None) -> str:
+    """Cached values per token, plus the part that is constant in T."""
+    layers = layers or run.at("config.GPT2_LAYERS")
+    grows = run.at("summary.facts.cache_per_token_layer")
+    constant = run.at("summary.facts.cache_constant_layer")
+    if layers is None or grows is None:
+        return units.DASH
+    text = units.count(grows * layers)
+    return f"{text} + {units.count(constant * layers)}" if constant else text
+
+
+def open_table(study: Study) -> Table:
+    """The cells that no number stands on, or whose newest run is unfinished."""
+    columns = (
+        Column("Step", "code"),
+        Column("Seed"),
+        Column("State", "text"),
+        Column("Cause", "text"),
+        Column("Run directory", "code"),
+    )
+    return Table(columns, tuple(open_cells(study)))
+
+
+def runs_table(made: Sequence[Row]) -> Table:
+    """Where every number comes from: the counted runs, step by step."""
+    columns = (
+        Column("Runs", "anchor"),
+        Column("Step", "code"),
+        Column("Seed"),
+        Column("Loss"),
+        Column("Difference"),
+        Column("Run directory", "code"),
+    )
+    lines = []
+    for row in made:
+        for number, (seed, run) in enumerate(row.runs.items()):
+            lines.append(
+                (
+                    row.ref if number == 0 else "",
+                    row.step,
+                    str(seed),
+                    units.loss(row.losses[seed]),
+                    units.signed(row.differences.get(seed)),
+                    run.run_dir,
+                )
+            )
+        if not row.runs:
+            lines.append((row.ref, row.step, "", units.DASH, units.DASH, ""))
+    return Table(columns, tuple(lines))

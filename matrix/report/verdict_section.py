@@ -1,0 +1,171 @@
+"""The section of a report that decides: verdicts, every seed, the ranking."""
+
+from typing import Sequence
+
+from matrix import units
+from matrix.evidence.gather import Report
+from matrix.evidence.verdict import INVALID
+from matrix.evidence.weigh import Evidence, ranking
+from matrix.report import verdict_text
+from matrix.report.document import Block, Column, Notice, Section, Table, Text
+from matrix.settings import CONFIRM, SCREEN
+
+RULE = (
+    "SUPPORTED: at least 6 seeds, Holm-adjusted p of the paired t-test and exact "
+    "sign-flip p at most the level. LIMITED: 3 to 5 seeds, Holm p. NEUTRAL: the 90 % "
+    "interval lies within the smallest effect of interest. UNRESOLVED: these runs "
+    "cannot tell. NON_DIAGNOSTIC: the arms cannot be compared. INVALID: a run failed, "
+    "diverged or is missing. Intervals have the level at which Holm's procedure held "
+    "the arm. docs/evidence.md says why."
+)
+SCREENING = (
+    "A screening: this ranks the arms by their mean difference and claims nothing "
+    "about any of them. `make promote` records the best few; STAGE=confirm judges "
+    "those on fresh seeds."
+)
+
+
+def section(report: Report, pictures: Sequence[Block]) -> Section:
+    """Verdicts with their numbers, or the ranking of a screening."""
+    evidence = report.evidence
+    if evidence.terms.stage == SCREEN:
+        return Section("Ranking", (Text(SCREENING), ranking_table(evidence)))
+    blocks: list[Block] = [
+        Text(
+            f"Metric: {evidence.about}. Control: {evidence.control}. {_terms(evidence)}"
+        ),
+        Text(verdict_text.allowed(evidence)),
+        verdict_table(evidence),
+        *pictures,
+        Text("Differences seed by seed; * marks an outlier, which is kept:"),
+        seeds_table(evidence),
+        Text(RULE),
+    ]
+    notices = verdict_text.floor_warning(evidence)
+    if notices:
+        blocks.insert(3, Notice("Noise floor", tuple(notices)))
+    registration = verdict_text.unregistered(report.registration)
+    if len(registration) > 1:
+        blocks.insert(
+            0, Notice("Deviations from the preregistration", tuple(registration))
+        )
+    else:
+        blocks.insert(0, Text(registration[0]))
+    return Section("Verdicts", tuple(blocks))
+
+
+def _terms(evidence: Evidence) -> str:
+    terms = evidence.terms
+    smallest = "none named"
+    if terms.smallest is not None:
+        smallest = f"{verdict_text.size(evidence, terms.smallest)} {terms.metric.unit}"
+    better = "lower" if terms.metric.lower_is_better else "higher"
+    text = f"Better is {better}. Smallest effect of interest: {smallest}. "
+    text += f"Level: {terms.alpha:g}, Holm over {len(evidence.family)}."
+    if terms.stage == CONFIRM:
+        used = units.numbers_in(terms.screened)
+        text += f" Confirmation on fresh seeds; {used} chose the arms and are not used."
+    return text
+
+
+def verdict_table(evidence: Evidence) -> Table:
+    """A row per arm: verdict, difference with interval, p values, r, and why."""
+    columns = (
+        Column("Step", "code"),
+        Column("Verdict", "text"),
+        Column("Seeds"),
+        Column("Difference"),
+        Column("Interval"),
+        Column("Level"),
+        Column("90 % interval"),
+        Column("p"),
+        Column("Holm p"),
+        Column("Sign-flip p"),
+        Column("r"),
+        Column("Remarks", "text"),
+        Column("Runs", "ref"),
+    )
+    lines = []
+    for verdict in evidence.verdicts:
+        found = verdict.measured
+        numbers = [units.DASH] * 7
+        if found is not None:
+            numbers = [
+                verdict_text.number(evidence, found.difference),
+                verdict_text.span(evidence, found.interval),
+                f"{100 * (1 - found.level):.4g} %",
+                verdict_text.span(evidence, found.narrow),
+                verdict_text.chance(found.p),
+                (
+                    units.DASH
+                    if verdict.step in evidence.aa
+                    else verdict_text.chance(found.adjusted)
+                ),
+                verdict_text.chance(found.flip),
+            ]
+        remarks = [verdict_text.cause(evidence, verdict)]
+        remarks += [verdict_text.outlying(verdict)] if verdict.outliers else []
+        if found is not None and found.bca is not None:
+            remarks.append(
+                f"BCa 95 %, description: {verdict_text.span(evidence, found.bca)}"
+            )
+        lines.append(
+            (
+                verdict.step,
+                verdict.told,
+                str(len(verdict.differences)),
+                *numbers,
+                verdict_text.correlated(verdict),
+                "; ".join(filter(None, remarks)),
+                evidence.refs.get(verdict.step, ""),
+            )
+        )
+    return Table(columns, tuple(lines))
+
+
+def seeds_table(evidence: Evidence) -> Table:
+    """A row per arm, a column per seed."""
+    columns = (
+        Column("Step", "code"),
+        *(Column(f"Seed {seed}") for seed in evidence.seeds),
+        Column("Runs", "ref"),
+    )
+    lines = []
+    for verdict in evidence.verdicts:
+        marks = {seed: "*" for seed in verdict.outliers}
+        cells = [
+            verdict_text.number(evidence, verdict.differences.get(seed))
+            + marks.get(seed, "")
+            for seed in evidence.seeds
+        ]
+        ref = evidence.refs.get(verdict.step, "")
+        lines.append((verdict.step, *cells, ref))
+    return Table(columns, tuple(lines))
+
+
+def ranking_table(evidence: Evidence) -> Table:
+    """The arms of a screening in their order, without p values."""
+    columns = (
+        Column("Rank"),
+        Column("Step", "code"),
+        Column("Mean difference"),
+        Column("By seed", "text"),
+        Column("Lost", "text"),
+        Column("Runs", "ref"),
+    )
+    lines = []
+    for place, verdict in enumerate(ranking(evidence), start=1):
+        lost = verdict.word == INVALID
+        d = list(verdict.differences.values())
+        mean = sum(d) / len(d) if d and not lost else None
+        lines.append(
+            (
+                units.DASH if lost else str(place),
+                verdict.step,
+                verdict_text.number(evidence, mean),
+                verdict_text.by_seed(evidence, verdict),
+                "; ".join(verdict.reasons) if lost else "",
+                evidence.refs.get(verdict.step, ""),
+            )
+        )
+    return Table(columns, tuple(lines))

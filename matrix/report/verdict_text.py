@@ -1,0 +1,199 @@
+"""Verdicts in words and numbers, for the terminal and for the report's tables."""
+
+from statistics import median
+from typing import Sequence
+
+from matrix import units
+from matrix.evidence import stats
+from matrix.evidence.gather import Report
+from matrix.evidence.preregistration import Registration
+from matrix.evidence.verdict import AA, FEWEST, UNRESOLVED, Verdict
+from matrix.evidence.weigh import Evidence
+from matrix.settings import SCREEN
+
+NOT_REGISTERED = (
+    "Not preregistered: that metric, arms and seeds were fixed before the first run "
+    "is not on record (make prereg)."
+)
+
+
+def number(evidence: Evidence, value: float | None) -> str:
+    """A difference with its sign: five decimals of a loss, four digits of the rest."""
+    if value is None or not evidence.terms.metric.evaluated:
+        return units.DASH if value is None else f"{value:+.4g}"
+    return units.signed(value)
+
+
+def size(evidence: Evidence, value: float) -> str:
+    """The same without a sign."""
+    return number(evidence, value).lstrip("+")
+
+
+def span(evidence: Evidence, ends: tuple[float, float]) -> str:
+    """[low, high]."""
+    return f"[{number(evidence, ends[0])}, {number(evidence, ends[1])}]"
+
+
+def chance(p: float) -> str:
+    """A p value with two digits."""
+    return f"{p:.2g}"
+
+
+def by_seed(evidence: Evidence, verdict: Verdict) -> str:
+    """Every seed's difference; an asterisk marks an outlier."""
+    return ", ".join(
+        f"{seed}: {number(evidence, d)}{'*' if seed in verdict.outliers else ''}"
+        for seed, d in verdict.differences.items()
+    )
+
+
+def cause(evidence: Evidence, verdict: Verdict) -> str:
+    """Why a verdict is not a claim: its reasons, or what the runs could have seen."""
+    found = verdict.measured
+    if verdict.word == AA:
+        return "the control again: noise floor, no claim"
+    if verdict.word != UNRESOLVED or found is None:
+        return "; ".join(verdict.reasons)
+    text = f"could have seen {size(evidence, found.visible)} (80 % power)"
+    if evidence.terms.smallest is None:
+        return text + "; no smallest effect of interest was named"
+    needed = (
+        f"{found.needed} seeds" if found.needed else f"over {stats.MOST_SEEDS:,} seeds"
+    )
+    return f"{text}; {size(evidence, evidence.terms.smallest)} takes {needed}"
+
+
+def explain(report: Report, steps: Sequence[str]) -> list[str]:
+    """The verdicts on these steps as paragraphs, with their run directories."""
+    evidence = report.evidence
+    paragraphs = []
+    for step in steps:
+        verdict = evidence.of(step)
+        lines = [f"{step} against {evidence.control}: {verdict.told}"]
+        why = cause(evidence, verdict)
+        lines += [why] if why else []
+        lines += _numbers(evidence, verdict)
+        if verdict.differences:
+            lines.append(f"by seed {by_seed(evidence, verdict)}")
+        if verdict.outliers:
+            lines.append(outlying(verdict))
+        for row in report.rows:
+            if row.step in (step, evidence.control):
+                dirs = " ".join(run.run_dir for run in row.runs.values())
+                lines.append(f"runs {dirs or units.DASH}")
+        paragraphs.append("\n  ".join(lines))
+    paragraphs.append(f"{evidence.about}\n{allowed(evidence)}")
+    return paragraphs
+
+
+def _numbers(evidence: Evidence, verdict: Verdict) -> list[str]:
+    """Difference, intervals, p values and correlation, where they exist."""
+    found = verdict.measured
+    if found is None:
+        return []
+    n = len(verdict.differences)
+    lines = [
+        f"difference {number(evidence, found.difference)}, "
+        f"{100 * (1 - found.level):.4g} % interval {span(evidence, found.interval)}, "
+        f"90 % {span(evidence, found.narrow)}",
+        f"p {chance(found.p)} (paired t, {n - 1} degrees of freedom), "
+        f"Holm {chance(found.adjusted)}, sign flip {chance(found.flip)}, "
+        f"SD {size(evidence, found.sd)}, r {correlated(verdict)}",
+    ]
+    if found.bca is not None:
+        lines.append(f"BCa bootstrap 95 % (description) {span(evidence, found.bca)}")
+    return lines
+
+
+def correlated(verdict: Verdict) -> str:
+    """The measured correlation of the pair."""
+    return units.DASH if verdict.r is None else f"{verdict.r:+.2f}"
+
+
+def outlying(verdict: Verdict) -> str:
+    """Which seeds stand apart."""
+    return (
+        f"outlier: seed {units.numbers_in(verdict.outliers)} does not fit the others; "
+        "it is kept, look at its run"
+    )
+
+
+def allowed(evidence: Evidence) -> str:
+    """What the number of seeds and of arms allows, at the noise that was measured."""
+    n, m = len(evidence.seeds), max(1, len(evidence.family))
+    rule, most = evidence.terms.rule, "nothing can be said"
+    if n >= FEWEST:
+        most = "LIMITED at most" if n < rule.fewest else "SUPPORTED is possible"
+    text = f"{units.plural(n, 'seed')}, {units.plural(m, 'arm')} in the family: {most}"
+    found = [v.measured.sd for v in evidence.verdicts if v.measured]
+    if n < FEWEST or not found:
+        return text + "."
+    level = evidence.terms.alpha / m
+    flip = rule.alpha if n >= rule.fewest else None
+    seen = stats.visible(n, median(found), level, flip)
+    text += (
+        f". At the median SD of the differences, {size(evidence, median(found))}, the "
+        f"first true one is seen with 80 % power from {size(evidence, seen)} on"
+    )
+    smallest = evidence.terms.smallest
+    if smallest is None:
+        return text + "."
+    needed = stats.seeds_needed(median(found), smallest, level, rule.alpha)
+    count = f"over {stats.MOST_SEEDS:,}"
+    if needed is not None:
+        count = str(max(needed, rule.fewest))
+    return f"{text}; {size(evidence, smallest)} would take {count} seeds."
+
+
+def floor_warning(evidence: Evidence) -> list[str]:
+    """A/A arms whose 1 − α interval excludes 0: more than chance differs, or bad luck."""
+    return [
+        f"the A/A arm {verdict.step} differs from its control (p "
+        f"{chance(verdict.measured.p)}): expected of a share of {evidence.terms.alpha:g}, "
+        "otherwise a sign that something beside the salt differs"
+        for verdict in evidence.verdicts
+        if verdict.word == AA and verdict.measured.p <= evidence.terms.alpha
+    ]
+
+
+def unregistered(registration: Registration | None) -> list[str]:
+    """What there is to say about the preregistration, a line per deviation."""
+    if registration is None:
+        return [NOT_REGISTERED]
+    if registration.seal is None:
+        return [f"deviation: {line}" for line in registration.deviations]
+    head = f"Preregistered: {registration.path.name}, sha256 {registration.seal}"
+    if not registration.deviations:
+        return [f"{head}; no deviation."]
+    return [
+        f"{head}; deviations:",
+        *(f"deviation: {d}" for d in registration.deviations),
+    ]
+
+
+def summary(report: Report) -> list[str]:
+    """What kind of statement the report makes, in a paragraph or two."""
+    evidence = report.evidence
+    if not evidence.verdicts:
+        return ["One step: there is nothing that a verdict could be about."]
+    if evidence.terms.stage == SCREEN:
+        return ["A screening: it ranks the arms and claims nothing about any of them."]
+    told = [verdict.told for verdict in evidence.verdicts if verdict.word != AA]
+    counts = [f"{told.count(each)} {each}" for each in units.distinct(told)]
+    text = f"Verdicts: {', '.join(counts) or 'none, every arm is an A/A'}. "
+    return [text + allowed(evidence)]
+
+
+def one_line(evidence: Evidence) -> list[str]:
+    """STEP: VERDICT, difference [interval]; for the end of a terminal table."""
+    if evidence.terms.stage == SCREEN:
+        return []
+    lines = []
+    for verdict in evidence.verdicts:
+        found, why = verdict.measured, cause(evidence, verdict)
+        parts = [f"{verdict.step}: {verdict.told}"]
+        if found is not None:
+            ends = span(evidence, found.interval)
+            parts.append(f"{number(evidence, found.difference)} {ends}")
+        lines.append(", ".join([*parts, *([why] if why else [])]))
+    return lines

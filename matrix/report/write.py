@@ -1,0 +1,146 @@
+"""The report of a study: report.md, report.html, runs.csv and its plots.
+
+The same run directories, preregistration and promotion give the same text files,
+byte for byte.
+"""
+
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Collection, Mapping, Sequence
+
+from matrix import units
+from matrix.evidence.gather import Report, gather
+from matrix.evidence.weigh import Terms
+from matrix.report import arm_tables, verdict_text
+from matrix.report.html import html
+from matrix.report.markdown import markdown
+from matrix.report.sections import compose
+from matrix.results.rows import Row
+from matrix.results.runs import ReportError, open_cells
+from matrix.results.runs_csv import csv_text
+from records import atomic
+
+__all__ = [
+    "Report",
+    "ReportError",
+    "ReportPaths",
+    "gather",
+    "render_terminal",
+    "write",
+]
+
+TERMINAL = 100  # columns
+CONTROL = "control"
+STEP_COLUMNS = ["SD", "diff", "SD diff", "pairs", "params", "tokens/s", "wall"]
+ARM_COLUMNS = ["diff", "vs dense", "sparsity", "step", "memory"]
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """The report and the files it was written to."""
+
+    report: Report
+    markdown: Path
+    html: Path
+    csv: Path
+    curves: Path
+    finals: Path
+    others: tuple[Path, ...]
+
+
+def write(
+    study_dir: Path,
+    last_evals: int = 1,
+    order: Sequence[str] | None = None,
+    *,
+    seeds: Collection[int] | None = None,
+    hashes: Collection[str] | None = None,
+    helps: Mapping[str, str] | None = None,
+    excluded: Sequence[tuple[str, str]] = (),
+    terms: Terms = Terms(),
+) -> ReportPaths:
+    """Write the report of the runs in `study_dir` beside them.
+
+    `order`, `seeds` and `hashes` say what the current plan holds (matrix/results/runs.py
+    `load`), `helps` describes the steps, `excluded` are the combinations of a
+    test matrix that are no arm, with their reasons, `terms` are what the verdicts go
+    by. Raises ReportError when no run has finished, or one has fewer than
+    `last_evals` evaluations.
+    """
+    report = gather(
+        study_dir, last_evals, order, seeds, hashes, helps, excluded, terms=terms
+    )
+    document, pictures = compose(report)
+    paths = ReportPaths(
+        report,
+        study_dir / "report.md",
+        study_dir / "report.html",
+        study_dir / "runs.csv",
+        study_dir / pictures[0].file,
+        study_dir / pictures[1].file,
+        tuple(study_dir / picture.file for picture in pictures[2:]),
+    )
+    for picture in pictures:
+        atomic.write_bytes(study_dir / picture.file, picture.png)
+    atomic.write_text(paths.csv, csv_text(report.study, last_evals))
+    atomic.write_text(paths.markdown, markdown(document))
+    atomic.write_text(paths.html, html(document))
+    return paths
+
+
+def render_terminal(report: Report) -> str:
+    """The losses as plain text, at most 100 columns wide; ends with a newline."""
+    arms = any(row.point for row in report.rows)
+    head = ["arm" if arms else "step", "seeds", "loss"]
+    head += ARM_COLUMNS if arms else STEP_COLUMNS
+    table = [head]
+    for number, row in enumerate(report.rows):
+        difference = units.signed(row.difference) if number else CONTROL
+        seeds = f"{len(row.losses)}/{len(report.study.seeds)}"
+        cells = (_arm if arms else _step)(row, difference)
+        table.append([row.step, seeds, units.loss(row.mean), *cells])
+    widths = [max(map(len, column)) for column in zip(*table)]
+    widths[0] = min(widths[0], TERMINAL - sum(widths[1:]) - 2 * (len(head) - 1))
+    lines = [f"{report.study.name}: validation loss in nats/token", ""]
+    for name, *cells in table:
+        name = units.shortened(name, widths[0]).ljust(widths[0])
+        numbers = [cell.rjust(width) for cell, width in zip(cells, widths[1:])]
+        lines.append("  ".join([name, *numbers]).rstrip())
+    wrapper = textwrap.TextWrapper(
+        TERMINAL, subsequent_indent="  ", break_on_hyphens=False
+    )
+    paragraphs = [f"warning: {line}" for line in report.warnings]
+    for step, seeds, state, why, run_dir in open_cells(report.study):
+        where = f" ({run_dir})" if run_dir else ""
+        paragraphs.append(f"{state}: {step} seed {seeds}: {why}{where}")
+    paragraphs += [f"excluded: {line}" for line in units.by_reason(report.excluded)]
+    for text in [*paragraphs, *report.notes, *verdict_text.summary(report)]:
+        lines += ["", *wrapper.wrap(text)]
+    verdicts = [wrapper.wrap(line) for line in verdict_text.one_line(report.evidence)]
+    lines += [""] * bool(verdicts) + [line for each in verdicts for line in each]
+    return "\n".join(lines) + "\n"
+
+
+def _arm(row: Row, difference: str) -> list[str]:
+    """ARM_COLUMNS of an arm of a test matrix."""
+    return [
+        difference,
+        units.signed(row.dense_difference),
+        units.percent(row.average(arm_tables.SPARSITY)),
+        units.step_time(row.average(arm_tables.STEP_TIME)),
+        units.memory(row.peak_memory),
+    ]
+
+
+def _step(row: Row, difference: str) -> list[str]:
+    """STEP_COLUMNS of a step."""
+    return [
+        units.spread(row.sd),
+        difference,
+        units.spread(row.difference_sd),
+        units.DASH if difference == CONTROL else str(len(row.differences)),
+        row.same("summary.facts.parameters", units.scaled),
+        units.count(row.average("summary.tokens_per_s")),
+        units.duration(row.average("summary.total_time_all_attempts")),
+    ]

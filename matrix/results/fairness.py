@@ -1,0 +1,137 @@
+"""The fairness ledger: what must match between runs that are compared, and does not.
+
+What may differ by design (parameters, FLOPs, memory, time) is not here; it
+stands beside the losses in the report.
+"""
+
+from collections import Counter
+from typing import Sequence
+
+from matrix import units
+from matrix.results.runs import Run
+
+TOKENS_TRAINED = ("tokens trained", "summary.tokens")
+STEPS_TRAINED = ("optimizer steps", "summary.step")
+PROCESSOR = ("processor", "run.provenance.cpu")
+MUST_MATCH = (
+    ("code hash", "run.cell.identity.code"),
+    ("dataset", "run.cell.identity.dataset"),
+    ("budget", "summary.facts.budget"),
+    ("end of training", "summary.stopped_by"),
+    ("tokens per step", "summary.facts.tokens_per_step"),
+    ("effective batch", "summary.facts.effective_batch"),
+    ("context", "config.GPT2_BLOCK_SIZE"),
+    ("documents apart", "config.DOCUMENTS_APART"),
+    ("max_iters", "summary.facts.max_iters"),
+    ("time limit", "config.GPT2_MAX_TIME"),
+    TOKENS_TRAINED,
+    STEPS_TRAINED,
+    ("evaluation windows", "config.GPT2_EVAL_WINDOWS"),
+    ("evaluation interval", "config.GPT2_EVAL_INTERVAL"),
+    ("evaluation text", "summary.facts.eval_sha256"),
+    ("dtype", "summary.facts.dtype"),
+    ("compile", "summary.facts.compile"),
+    ("device", "summary.device.name"),
+    ("driver", "summary.device.driver"),
+    ("processes", "summary.facts.ranks"),
+    PROCESSOR,
+    ("threads", "summary.threads"),
+    ("torch", "summary.torch"),
+    ("python", "summary.python"),
+)
+ABSENT = "not recorded"
+SHORT = 12
+HEX = frozenset("0123456789abcdef")
+
+
+def differences(runs: Sequence[Run]) -> list[str]:
+    """One line per property that is not the same in all runs.
+
+    Under a time budget the tokens trained may differ and are not looked at, nor is
+    the processor beside a GPU.
+    """
+    skipped = []
+    if {run.at("summary.facts.budget") for run in runs} == {"time"}:
+        skipped += [TOKENS_TRAINED, STEPS_TRAINED]
+    if {run.at("summary.device.kind") for run in runs} != {"cpu"}:
+        skipped.append(PROCESSOR)
+    lines = []
+    for name, path in MUST_MATCH:
+        if (name, path) in skipped:
+            continue
+        values = {run.run_dir: shown(run.at(path)) for run in runs}
+        if len(set(values.values())) > 1:
+            lines.append(f"{name}: {who(runs, values)}")
+    return lines
+
+
+def mixed(runs: Sequence[Run]) -> list[str]:
+    """One line per run that was resumed under another torch, Python or device."""
+    lines = []
+    for run in runs:
+        for name, values in (run.at("attempts") or {}).items():
+            if len(values) > 1:
+                order = ", then ".join(map(str, values))
+                lines.append(
+                    f"{run.step} seed {run.seed} was resumed under another {name}: "
+                    f"{order} ({run.run_dir})"
+                )
+    return lines
+
+
+def other_ends(runs: Sequence[Run]) -> list[str]:
+    """One line per way in which runs ended other than by their budget."""
+    paths = ("summary.facts.budget", "summary.stopped_by")
+    ends = {run.run_dir: tuple(map(run.at, paths)) for run in runs}
+    lines = []
+    for budget, end in units.distinct(ends.values()):
+        if end is None or budget == end:
+            continue
+        count = sum(found == (budget, end) for found in ends.values())
+        cause = f"ended by {end}"
+        if (budget, end) == ("time", "tokens"):
+            cause = "reached CONFIG_GPT2_MAX_ITERS before the time was over: raise it"
+        lines.append(f"{units.plural(count, 'run')} with the budget {budget!r} {cause}")
+    return lines
+
+
+def shared(runs: Sequence[Run]) -> list[str]:
+    """A line where cells ran side by side on a GPU: their speeds are none."""
+    counts = [run.at("config.RUNS_PER_GPU") for run in runs]
+    sharing = [count for count in counts if count and count > 1]
+    if not sharing:
+        return []
+    return [
+        f"{units.plural(len(sharing), 'run')} shared a GPU with up to "
+        f"{units.plural(max(sharing) - 1, 'other cell')} (CONFIG_RUNS_PER_GPU): speeds "
+        "and step times are no evidence, and energy counts the power of all of them"
+    ]
+
+
+def shown(value: object) -> str:
+    """A value in a line of text; a digest by its first 12 digits."""
+    if value is None:
+        return ABSENT
+    text = str(value)
+    digest = len(text) >= 40 and HEX.issuperset(text)
+    return text[:SHORT] if digest else text
+
+
+def who(runs: Sequence[Run], values: dict[str, str]) -> str:
+    """The rarer values with their steps and seeds, the usual one "elsewhere"."""
+    usual = Counter(values.values()).most_common(1)[0][0]
+    parts = []
+    for value in units.distinct(values.values()):
+        if value == usual:
+            continue
+        steps = []
+        for step in units.distinct(run.step for run in runs):
+            here = [run for run in runs if run.step == step]
+            seeds = [run.seed for run in here if values[run.run_dir] == value]
+            if len(seeds) == len(here):
+                steps.append(step)
+            elif seeds:
+                noun = "seed" if len(seeds) == 1 else "seeds"
+                steps.append(f"{step} ({noun} {units.numbers_in(seeds)})")
+        parts.append(f"{value} in {', '.join(steps)}")
+    return f"{'; '.join(parts)}; {usual} elsewhere"

@@ -1,0 +1,192 @@
+"""Reading what a GPU does: one way per vendor, named by PCI address.
+
+A reading is {quantity: value} of one GPU, with only what the driver gives:
+compute_util and memory_util (% of the last interval, the latter of the memory's
+bandwidth), memory_used_gb and memory_total_gb (2**30 bytes), power_w (watts),
+temperature_c (Celsius) and clock_mhz (of the cores).
+"""
+
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+GIB = 2**30
+SYSFS = Path("/sys/bus/pci/devices")
+SMI_SECONDS = 10
+
+Reading = dict[str, float]
+
+
+class ReadError(RuntimeError):
+    """The GPUs could not be read."""
+
+
+class Reader(Protocol):
+    """Reads GPUs; `source` says by what means."""
+
+    source: str
+
+    def read(self) -> list[Reading]:
+        """A reading of every GPU, in order. Raises ReadError."""
+
+
+class Sysfs:
+    """AMD: the files of the amdgpu driver below the device's PCI directory.
+
+    They hold every quantity, and need neither ROCm nor a library, which amdsmi
+    does: it reads the same driver.
+    """
+
+    source = "sysfs"
+
+    # quantity -> file (the first that matches), and what one unit of it is
+    FILES = {
+        "compute_util": ("gpu_busy_percent", 1.0),
+        "memory_util": ("mem_busy_percent", 1.0),
+        "memory_used_gb": ("mem_info_vram_used", 1 / GIB),
+        "memory_total_gb": ("mem_info_vram_total", 1 / GIB),
+        "power_w": ("hwmon/hwmon*/power1_average", 1e-6),
+        "temperature_c": ("hwmon/hwmon*/temp1_input", 1e-3),
+        "clock_mhz": ("hwmon/hwmon*/freq1_input", 1e-6),
+    }
+    ELSE = {
+        "power_w": "hwmon/hwmon*/power1_input",
+        "temperature_c": "hwmon/hwmon*/temp2_input",
+    }
+    """Where newer GPUs have it: the power of now for the average, the junction's
+    temperature for the edge's."""
+
+    def __init__(self, names: Sequence[str], root: Path = SYSFS):
+        self._gpus = [self._files(root / name) for name in names]
+
+    def _files(self, device: Path) -> dict[str, tuple[Path, float]]:
+        if not (device / "gpu_busy_percent").exists():
+            raise ReadError(f"{device} has no gpu_busy_percent: no amdgpu driver?")
+        found = {}
+        for quantity, (pattern, unit) in self.FILES.items():
+            files = sorted(device.glob(pattern))
+            if quantity in self.ELSE:
+                files += sorted(device.glob(self.ELSE[quantity]))
+            if files:
+                found[quantity] = files[0], unit
+        return found
+
+    def read(self) -> list[Reading]:
+        """A reading of every GPU; a file that refuses is left out."""
+        return [self._read(files) for files in self._gpus]
+
+    def _read(self, files: dict[str, tuple[Path, float]]) -> Reading:
+        reading = {}
+        for quantity, (path, unit) in files.items():
+            try:
+                reading[quantity] = int(path.read_text()) * unit
+            except OSError:  # the sensor is asleep or not supported
+                continue
+            except ValueError as error:
+                raise ReadError(f"{path}: {error}") from error
+        if not reading:
+            raise ReadError(f"{next(iter(files.values()))[0].parent} answers nothing")
+        return reading
+
+
+class Nvml:
+    """NVIDIA: the driver's management library, through nvidia-ml-py."""
+
+    source = "NVML"
+
+    def __init__(self, names: Sequence[str]):
+        """Raises ImportError without nvidia-ml-py, ReadError without a driver."""
+        import pynvml
+
+        self._nvml = pynvml
+        try:
+            pynvml.nvmlInit()
+            self._gpus = [
+                pynvml.nvmlDeviceGetHandleByPciBusId(name.encode()) for name in names
+            ]
+        except pynvml.NVMLError as error:
+            raise ReadError(f"NVML: {error}") from error
+
+    def read(self) -> list[Reading]:
+        """A reading of every GPU."""
+        readings = [self._read(gpu) for gpu in self._gpus]
+        if not all(readings):
+            raise ReadError("NVML answers nothing")
+        return readings
+
+    def _read(self, gpu: Any) -> Reading:
+        nvml = self._nvml
+        reading: Reading = {}
+
+        def ask(function: Callable[..., Any], *arguments: Any) -> Any:
+            try:
+                return function(gpu, *arguments)
+            except nvml.NVMLError:  # not supported on this GPU
+                return None
+
+        if rates := ask(nvml.nvmlDeviceGetUtilizationRates):
+            reading["compute_util"] = float(rates.gpu)
+            reading["memory_util"] = float(rates.memory)
+        if memory := ask(nvml.nvmlDeviceGetMemoryInfo):
+            reading["memory_used_gb"] = memory.used / GIB
+            reading["memory_total_gb"] = memory.total / GIB
+        single = {
+            "power_w": ask(nvml.nvmlDeviceGetPowerUsage),
+            "temperature_c": ask(
+                nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU
+            ),
+            "clock_mhz": ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
+        }
+        for quantity, value in single.items():
+            if value is not None:
+                unit = 1e-3 if quantity == "power_w" else 1.0
+                reading[quantity] = value * unit
+        return reading
+
+
+@dataclass
+class Smi:
+    """NVIDIA without nvidia-ml-py: the nvidia-smi program, once per sample."""
+
+    names: Sequence[str]
+    program: str = "nvidia-smi"
+    source = "nvidia-smi"
+
+    QUERY = {
+        "compute_util": ("utilization.gpu", 1.0),
+        "memory_util": ("utilization.memory", 1.0),
+        "memory_used_gb": ("memory.used", 2**20 / GIB),
+        "memory_total_gb": ("memory.total", 2**20 / GIB),
+        "power_w": ("power.draw", 1.0),
+        "temperature_c": ("temperature.gpu", 1.0),
+        "clock_mhz": ("clocks.sm", 1.0),
+    }
+
+    def read(self) -> list[Reading]:
+        """A reading of every GPU; what is [N/A] is left out."""
+        fields = ",".join(["pci.bus_id", *(field for field, _ in self.QUERY.values())])
+        argv = [self.program, f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+        argv += ["--id=" + ",".join(self.names)]
+        try:
+            done = subprocess.run(
+                argv, capture_output=True, text=True, timeout=SMI_SECONDS, check=True
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise ReadError(f"nvidia-smi: {error}") from error
+        found = dict(map(self._parse, done.stdout.splitlines()))
+        if set(found) != set(self.names):
+            raise ReadError(f"nvidia-smi answers for {sorted(found)}")
+        return [found[name] for name in self.names]
+
+    def _parse(self, line: str) -> tuple[str, Reading]:
+        """The GPU's address, whose domain nvidia-smi writes in eight digits."""
+        address, *texts = line.split(", ")
+        reading = {}
+        for (quantity, (_, unit)), text in zip(self.QUERY.items(), texts):
+            try:
+                reading[quantity] = float(text) * unit
+            except ValueError:  # [N/A]
+                continue
+        return address.lower()[-12:], reading

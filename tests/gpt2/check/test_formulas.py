@@ -1,0 +1,99 @@
+"""The second implementation agrees on every option; initial values are shared."""
+
+import pytest
+
+from gpt2.check.proofs.formulas import formulas
+from gpt2.check.proofs.initial import initial_values, require_shared
+from gpt2.check.subject import Broken, Subject
+from gpt2.model.mixers.attention import attention
+from gpt2.model.mixers.attention.gates import CrossTokenGate
+from gpt2.model.mlp.cross_token import CrossToken
+from kernels.attention import reciprocal
+
+RA, MLA, SLIDING = {"RA": "y"}, {"MLA": "y"}, {"SLIDING": "y"}
+GATE, CROSS, CT = {"MLP_ATTN_GATE": "y"}, {"MLP_CROSS_TOKEN": "y"}, {"RA_CT": "y"}
+LATENT = {**MLA, "MLP_LATENT_RECIP": "y"}
+OPTIONS = {
+    "latent-untied": LATENT,
+    "latent-tied": {**LATENT, "MLP_LATENT_TIED": "y"},
+    "latent-scalar": {**LATENT, "MLP_LATENT_SCALAR": "y"},
+    "mla-shared": {**LATENT, "MLA_SHARED_LATENT": "y", "MLA_SHARED_UP": "y"},
+    "ra-learned": {**RA, "RA_LEARNED": "y"},
+    "ra-gqa-rope": {**RA, "GQA": "y", "KV_HEADS": "4", "POSITION_ROPE": "y"},
+    "ra-sliding": {**RA, **SLIDING},
+    "softpick-ra": {"SOFTPICK": "y", **RA},
+    "softpick-unsafe": {"SOFTPICK": "y", "SOFTPICK_UNSAFE": "y"},
+    "ct-rms-detach": {**CT, "RA_CT_RMS": "y", "RA_CT_DETACH": "y"},
+    "ct-max-average": {**CT, "RA_CT_MAX": "y", "RA_CT_HEAD_AVERAGE": "y"},
+    "ct-entropy-sliding": {**CT, **SLIDING, "RA_CT_ENTROPY": "y"},
+    "ct-weights-softpick": {**CT, "RA_CT_WEIGHTS": "y", "SOFTPICK": "y"},
+    "gate-alone": {**GATE, "MLP_ATTN_GATE_MEAN": "n"},
+    "cross-none-gradient": {
+        **CROSS,
+        "MLP_CROSS_TOKEN_NONE": "y",
+        "MLP_CROSS_TOKEN_GRADIENT": "y",
+    },
+    "cross-rms-sliding": {**CROSS, **SLIDING, "MLP_CROSS_TOKEN_RMS": "y"},
+    "headwise": {"OUTPUT_GATE_HEADWISE": "y"},
+    "relu2-rms": {"MLP_RELU2": "y", "NORM_RMSNORM": "y", "GPT2_BIAS": "n"},
+}
+
+
+@pytest.fixture
+def subject(resolve):
+    """subject(RA="y", …): the defaults with these symbols, under check."""
+    from gpt2.settings.run import run_settings
+
+    def make(**symbols):
+        run = run_settings(resolve(**symbols))
+        return Subject("", run, run, {})
+
+    return make
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_is_its_formula(subject, option):
+    chosen = subject(**OPTIONS[option])
+    formulas(chosen)
+    initial_values(chosen)
+
+
+def test_a_band_one_too_narrow(subject, monkeypatch):
+    monkeypatch.setattr(
+        attention, "reciprocal", lambda *a: reciprocal(*a[:-1], a[-1] - 1)
+    )
+    with pytest.raises(Broken, match="logits differ from the formulas"):
+        formulas(subject(**RA))
+
+
+def test_a_gradient_through_what_is_constant(subject, monkeypatch):
+    """Logits and loss are the same with it."""
+    plain = CrossToken.__init__
+
+    def flowing(self, settings):
+        plain(self, settings)
+        self.gradient = True
+
+    monkeypatch.setattr(CrossToken, "__init__", flowing)
+    with pytest.raises(Broken, match="gradient along a random direction"):
+        formulas(subject(**CROSS))
+
+
+def test_a_gate_that_starts_elsewhere(subject, monkeypatch):
+    plain = CrossTokenGate.__init__
+
+    def closed(self, settings):
+        plain(self, settings)
+        self.shift_H.data.zero_()
+
+    monkeypatch.setattr(CrossTokenGate, "__init__", closed)
+    with pytest.raises(Broken, match="h.0.attn.ra_ct.shift_H does not start at 2"):
+        initial_values(subject(**CT))
+
+
+def test_steps_that_start_apart():
+    seen = {}
+    require_shared("00-a", {("", "wte", 2): "one"}, seen)
+    require_shared("01-b", {("", "wte", 3): "two", ("x", "wte", 2): "two"}, seen)
+    with pytest.raises(Broken, match="wte has other initial values than in 00-a"):
+        require_shared("02-c", {("", "wte", 2): "two"}, seen)

@@ -1,0 +1,185 @@
+"""make export: from a finished run to a name, all or nothing; and back to text."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from gpt2.export import huggingface, read, write
+from gpt2.export.bundle import ExportError
+from gpt2.generation import generate
+from gpt2.generation.generate import GenerateError, Request
+from gpt2.training.cell import execute
+from tests.conftest import ROOT
+from tests.gpt2.parcels import awake, parcel
+
+
+@pytest.fixture(scope="module")
+def runs(make_cell, corpus, tmp_path_factory):
+    """A trained GPT-2 and a trained model without a home."""
+    folder = tmp_path_factory.mktemp("runs")
+    made = {
+        "plain": make_cell(folder / "plain"),
+        "foreign": make_cell(folder / "foreign", RA="y", MLA="y"),
+    }
+    for directory in made.values():
+        assert execute(directory, corpus) == 0
+    return made
+
+
+def command(script, *arguments):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def text_of(path, prompt="line 7"):
+    """Greedy text of a run or an export."""
+    pieces = []
+    request = Request(prompt, 9, generate.Sampling(0.0))
+    done = generate.generate(read.load(path, "cpu"), request, pieces.append)
+    return "".join(pieces), done.tokens
+
+
+@pytest.mark.parametrize("target", ["hf", "native"])
+def test_an_export_speaks_as_its_run(runs, tmp_path, target):
+    out = tmp_path / "deeper" / "out"
+    lines = write.deliver(runs["plain"], target, "fp32", out)
+    assert text_of(out) == text_of(runs["plain"])
+    assert lines[0].startswith(f"{out}: ") and "parameters in fp32" in lines[0]
+    assert "read back by kablate: the same logits at 32 positions" in lines[1]
+    assert any("by transformers" in line for line in lines) == (target == "hf")
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_a_model_without_a_home_leaves_natively_alone(runs, tmp_path):
+    run = runs["foreign"]
+    with pytest.raises(ExportError, match="CONFIG_MLA: .*\n  CONFIG_RA: "):
+        write.deliver(run, "hf", "fp32", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+    write.deliver(run, "native", "fp32", tmp_path / "out")
+    assert text_of(tmp_path / "out") == text_of(run)
+
+
+def test_the_papers_say_where_it_comes_from(runs, tmp_path):
+    write.deliver(runs["plain"], "hf", "fp32", tmp_path / "out")
+    papers = json.loads((tmp_path / "out" / "kablate.json").read_text())
+    assert papers["run"]["hash"] == "0" * 64
+    assert papers["symbols"]["MLP_DIM"] == 64 and "JOBS" not in papers["symbols"]
+
+
+def test_nothing_is_overwritten(runs, tmp_path):
+    out = tmp_path / "out"
+    out.write_text("mine")
+    with pytest.raises(ExportError, match="out exists: move it away"):
+        write.deliver(runs["plain"], "native", "fp32", out)
+    with (
+        pytest.raises(ExportError, match="exists"),
+        write.staged(tmp_path / "b") as b,
+    ):
+        b.write_text("late")
+        (tmp_path / "b").write_text("earlier")
+    assert out.read_text() == "mine" and (tmp_path / "b").read_text() == "earlier"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "out"]
+
+
+def test_what_computes_something_else_gets_no_name(runs, tmp_path, monkeypatch):
+    """A slip in a table that both ways share is seen by transformers alone."""
+    _, right = huggingface.architecture, huggingface.DIALECTS["hf", "gpt2"]
+    names = {
+        **right.names,
+        "norm1": right.names["norm2"],
+        "norm2": right.names["norm1"],
+    }
+    wrong = type(right)(names, right.transposed, right.biased)
+    monkeypatch.setitem(huggingface.DIALECTS, ("hf", "gpt2"), wrong)
+    with pytest.raises(ExportError, match="in transformers .* the logits differ by"):
+        write.deliver(runs["plain"], "hf", "fp32", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_does_not_come_back_gets_no_name(runs, tmp_path, monkeypatch):
+    honest = huggingface.read
+
+    def careless(place):
+        found = honest(place)
+        found.model.wte.weight.data[5] += 1e-3
+        return found
+
+    monkeypatch.setattr(huggingface, "read", careless)
+    with pytest.raises(ExportError, match="read back by kablate, the logits are not"):
+        write.deliver(runs["plain"], "hf", "fp32", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_transformers_it_says_so(runs, tmp_path, monkeypatch):
+    def version(name):
+        raise write.PackageNotFoundError(name)
+
+    monkeypatch.setattr(write, "version", version)
+    lines = write.deliver(runs["plain"], "hf", "fp32", tmp_path / "out")
+    assert "not read back by transformers" in lines[2]
+    assert "requirements-export.txt" in lines[2]
+
+
+@pytest.mark.parametrize("name, target", [("safetensors", "hf"), ("gguf", "gguf")])
+def test_an_absent_extra_is_named(runs, tmp_path, monkeypatch, name, target):
+    monkeypatch.setitem(sys.modules, name, None)
+    why = f"{name} is not installed: .*pip install -r requirements-export.txt"
+    with pytest.raises(ExportError, match=why):
+        write.deliver(runs["plain"], target, "fp32", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_export_changed_is_measured():
+    """The rounding, and the rows that stay behind: here a row that says much."""
+    model = awake("gpt2-124m")
+    packed = parcel("gpt2-124m", model, "bf16")
+    rounding, behind = write.differences(model, packed, whole=False)
+    batch = write.probe(model)
+    with torch.no_grad():
+        wanted = model.model(batch)
+        apart = (packed.model(batch) - wanted)[..., :257].abs().max().item()
+        held = wanted.softmax(-1)[..., 257:].sum(-1).max().item()
+    assert rounding == f"rounding to bf16 moves logits by {apart:.1e}"
+    assert "63 rows of the embedding that no token uses" in behind
+    assert float(behind.split()[-3]) == pytest.approx(held, rel=0.1) and held > 0.01
+    whole = parcel("gpt2-124m", model, "fp32", whole=True)
+    assert write.differences(model, whole, whole=True) == []
+
+
+def test_make_export_and_make_generate(runs):
+    make = ["make", "-s", "-C", str(ROOT), f"PYTHON={sys.executable}"]
+    words = [f"RUN={runs['plain']}", "FORMAT=native", "DTYPE=bf16"]
+    done = subprocess.run([*make, "export", *words], capture_output=True, text=True)
+    file = runs["plain"] / "export" / "native-bf16.safetensors"
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{file}: ") and file.stat().st_mode & 0o444 == 0o444
+    again = subprocess.run([*make, "export", *words], capture_output=True, text=True)
+    assert again.returncode == 2 and f"error: {file} exists" in again.stderr
+    words = [f"RUN={file}", "PROMPT=line 7", "TOKENS=9", "TEMPERATURE=0"]
+    said = subprocess.run([*make, "generate", *words], capture_output=True, text=True)
+    assert said.stdout == text_of(file)[0] + "\n"
+    refused = subprocess.run([*make, "export"], capture_output=True, text=True)
+    assert refused.returncode == 2 and "needs a run" in refused.stderr
+
+
+def test_what_is_refused_has_no_traceback(runs, tmp_path):
+    done = command("export.py", runs["foreign"])
+    assert (
+        done.returncode == 1 and not (runs["foreign"] / "export" / "hf-fp32").exists()
+    )
+    assert done.stderr.startswith("error: FORMAT=hf cannot carry this model.")
+    done = command("export.py", tmp_path / "nowhere")
+    assert done.returncode == 1 and "no such directory" in done.stderr
+    (tmp_path / "file").write_bytes(b"GGU")
+    done = command("generate.py", tmp_path / "file")
+    assert done.returncode == 1 and "cannot be read as safetensors" in done.stderr
+    with pytest.raises(GenerateError, match="no such directory"):
+        read.load(tmp_path / "nowhere", "cpu")

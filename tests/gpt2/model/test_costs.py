@@ -1,0 +1,141 @@
+"""Counts come from the built model and agree with the formulas."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gpt2 import optim, pruning
+from gpt2.model import costs
+from gpt2.model.costs import count, memory_estimate, meta_model
+from gpt2.model.gpt import GPT
+from gpt2.model.initial import initialise
+from gpt2.settings.run import run_settings
+from tests.conftest import SMALL
+
+
+def by_hand(E, F, layers, T, V, L=None):
+    """GPT-2's parameters: (all, attention matrices, MLP matrices) per formula."""
+    attention = 4 * E * E if L is None else 2 * E * E + 4 * E * L
+    biases = 4 * E if L is None else 2 * E
+    block = attention + biases + 2 * E * F + F + E + 4 * E
+    return layers * block + (V + T) * E + 2 * E, attention, 2 * E * F
+
+
+@pytest.mark.parametrize(
+    "symbols, total, ratio, cache",
+    [
+        ({}, 124_475_904, "2.000", 1536),
+        ({"MLP_DIM": "3840"}, 138_640_896, "2.500", 1536),
+        ({"MLA": "y"}, 115_020_288, "3.000", 256),
+        ({"MLA": "y", "MLP_DIM": "2560"}, 105_576_960, "2.500", 256),
+    ],
+)
+def test_the_ratio_table(resolve, symbols, total, ratio, cache):
+    from gpt2.settings.run import run_settings
+
+    settings = run_settings(resolve(GPT2_VOCAB_SIZE="50257", **symbols)).model
+    facts = count(meta_model(settings))
+    assert facts.parameters == total
+    assert f"{facts.attn_mlp_ratio:.3f}" == f"{facts.network_ratio:.3f}" == ratio
+    assert facts.cache_per_token_layer == cache
+    assert facts.flops_per_token == 6 * (total - 1024 * 768) + 12 * 12 * 768 * 1024
+    assert facts.flops_per_token - facts.flops_per_token_causal == 6 * 12 * 768 * 1024
+
+
+@pytest.mark.parametrize("latent", [None, 8])
+def test_counts_by_hand(small, latent):
+    symbols = {} if latent is None else {"MLA": "y", "MLA_LATENT": str(latent)}
+    facts = count(meta_model(small(**symbols).model))
+    total, attention, mlp = by_hand(32, 64, 2, 16, 320, latent)
+    assert facts.parameters == total
+    assert facts.attn_mlp_ratio == pytest.approx(mlp / attention)
+    assert (facts.mlp_dim, facts.latent, facts.layers) == (64, latent, 2)
+
+
+def test_the_divisor_keeps_the_ratios(small):
+    wide = small(GPT2_WIDTH="128", MLP_DIM="320", MLA="y", MLA_LATENT="32").model
+    facts, divided = (
+        count(meta_model(m)) for m in (wide, replace(wide, width_divisor=8))
+    )
+    assert divided.attn_mlp_ratio == facts.attn_mlp_ratio
+    assert divided.heads == facts.heads
+    assert (divided.width, divided.mlp_dim, divided.latent) == (16, 40, 4)
+
+
+def test_the_memory_estimate_counts_what_autograd_saves(small):
+    """Against the bytes that a real forward pass keeps alive."""
+    settings = small(GPT2_BLOCK_SIZE="64", GPT2_WIDTH="64", MLP_DIM="256")
+    model = GPT(settings.model)
+    initialise(model, 1)
+    tokens = torch.randint(0, 257, (8, 64))
+    kept: dict[int, int] = {}
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = model(tokens, tokens)
+    saved = sum(kept.values())
+    del loss
+    state = 16 * sum(p.numel() for p in model.parameters())
+    logits = 8 * 64 * 320 * 8
+    assert memory_estimate(settings, 8) == pytest.approx(
+        state + saved + logits, rel=0.03
+    )
+
+
+def test_the_memory_estimate_is_linear_in_the_micro_batch(small):
+    one, two, four = (memory_estimate(small(), n) for n in (1, 2, 4))
+    assert four - two == pytest.approx(2 * (two - one), rel=0.05)
+    assert two > one
+
+
+def test_bf16_needs_less(small):
+    assert memory_estimate(small(DTYPE_BF16="y"), 64) < memory_estimate(small(), 64)
+
+
+@pytest.mark.parametrize(
+    "symbols",
+    [
+        {"OPTIMIZER_SGD": "y"},
+        {"OPTIMIZER_SGD": "y", "SGD_MOMENTUM": "0"},
+        {"OPTIMIZER_ADAM": "y", "PRUNING_STATE": "y"},
+        {"OPTIMIZER_ADAMWADV": "y", "PRUNING_MAGNITUDE": "y"},
+        {"OPTIMIZER_MUON": "y", "PRUNING_MOVEMENT": "y"},
+        {"OPTIMIZER_ADAMWSPAM": "y", "PRUNING_MOVEMENT": "y"},
+    ],
+)
+def test_optimizer_state_and_masks_are_in_the_estimate(small, symbols):
+    """To the byte, but for the step counters that torch keeps as tensors."""
+    plain, settings = small(), small(**symbols)
+    held = []
+    for found in (plain, settings):
+        model = GPT(found.model)
+        optimizer = optim.build(model, found.optim)
+        pruner = pruning.build(model, optimizer, found.pruning, found.optim)
+        tokens = torch.randint(0, 257, (2, 17))
+        model(tokens[:, :-1], tokens[:, 1:]).backward()
+        optimizer.step()
+        state = [
+            v for s in optimizer.state.values() for k, v in s.items() if k != "step"
+        ]
+        tensors = [v for v in state if v is not None]
+        if pruner is not None:
+            tensors += [t for kind in pruner.state().values() for t in kind.values()]
+        held.append(sum(t.numel() * t.element_size() for t in tensors))
+    estimates = [memory_estimate(found, 2) for found in (plain, settings)]
+    assert estimates[1] - estimates[0] == held[1] - held[0]
+
+
+def test_interior_blocks_are_counted_once(resolve):
+    """The estimate of 6 layers from 2 and 3 is that of 6, with every mechanism."""
+    mechanisms = {"MLP_ATTN_GATE": "y", "MLP_CROSS_TOKEN": "y", "RA": "y"}
+    for extra in ({}, mechanisms):
+        model = run_settings(resolve(SMALL, GPT2_LAYERS="6", **extra)).model
+        whole = costs._held(model, "bf16", "bf16", 2)
+        assert costs._forward_bytes(model, "bf16", "bf16", 2) == whole > 0

@@ -1,0 +1,131 @@
+"""A cached decode equals the full forward, and caches what is claimed."""
+
+import pytest
+import torch
+
+from gpt2.model.costs import count
+from gpt2.model.gpt import GPT
+from gpt2.model.initial import initialise
+from gpt2.model.mlp.attn_gate import AttentionGate
+from gpt2.model.values import values
+from tests.conftest import ROOT
+from tests.gpt2.model.test_mechanisms import CASES, CROSS, GATE, LATENT, MLP_CASES
+
+T = 16
+ALL = {f"attention {name}": symbols for name, symbols in CASES.items()}
+ALL |= {f"mlp {name}": symbols for name, symbols in MLP_CASES.items()}
+ALL["rmsnorm"] = {"NORM_RMSNORM": "y"}
+ALL["latent shared"] = {**LATENT, "MLA_SHARED_LATENT": "y"}
+ALL["three layers of all"] = {
+    **GATE,
+    **CROSS,
+    **LATENT,
+    **CASES["all"],
+    "GPT2_LAYERS": "3",
+}
+
+
+def awake(settings):
+    """A model in float64 whose mechanisms all have a say."""
+    model = GPT(settings.model)
+    initialise(model, 1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    return model.double().eval()
+
+
+def decoded(model, tokens, chunks):
+    cache, rows = None, []
+    for chunk in tokens.split(chunks, dim=1):
+        logits, cache = model.decode(chunk, cache)
+        rows.append(logits)
+    return torch.cat(rows, dim=1), cache
+
+
+@pytest.mark.parametrize("case", ALL)
+def test_decode_equals_forward(small, case):
+    torch.manual_seed(0)
+    settings = small(**ALL[case])
+    model = awake(settings)
+    tokens = torch.randint(0, 257, (2, T))
+    with torch.no_grad():
+        wanted = model(tokens)
+    for chunks in ([1] * T, [5, 1, 7, 3], [T]):
+        found, cache = decoded(model, tokens, chunks)
+        assert torch.allclose(found, wanted, rtol=1e-9, atol=1e-10), chunks
+        assert cache.length == T
+    facts = count(model)
+    claimed = (facts.cache_per_token_layer, facts.cache_constant_layer)
+    if settings.model.attention.ra and settings.model.attention.ra_band > T:
+        claimed = (claimed[0], values(cache.layers[0], T)[1])
+    assert values(cache.layers[(len(model.h) - 1) // 2], T) == claimed
+
+
+def test_decode_equals_forward_in_fp32(small):
+    torch.manual_seed(0)
+    model = awake(small(**ALL["three layers of all"])).float()
+    tokens = torch.randint(0, 257, (2, T))
+    with torch.no_grad():
+        wanted = model(tokens)
+    found, _ = decoded(model, tokens, [1] * T)
+    assert (found - wanted).abs().max() < 1e-4 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("number", range(19))
+def test_every_ratio_step_decodes(tree, number):
+    from gpt2.check.studies import from_defconfig
+    from gpt2.check.subject import Subject
+    from gpt2.settings.run import run_settings
+    from kconf.study import resolve_step
+
+    study = from_defconfig(ROOT, "gpt2-ratio-ablation")
+    (step,) = study.only(str(number)).steps
+    run = run_settings(resolve_step(tree, study.stages, step).values)
+    torch.manual_seed(number)
+    model = awake(Subject(step.id, run, run, {}).small)
+    tokens = torch.randint(0, 97, (1, 48))
+    with torch.no_grad():
+        wanted = model(tokens)
+    found, cache = decoded(model, tokens, [1] * 30 + [18])
+    assert torch.allclose(found, wanted, rtol=1e-9, atol=1e-10)
+
+
+def test_the_running_sum_is_fp32(small):
+    """bf16 holds 256 + 1 as 256; the mean of many equal contexts must not sag."""
+    gate = AttentionGate(small(**GATE).model).bfloat16()
+    heard_Btr = gate.down(torch.ones(1, 1, 64, dtype=torch.bfloat16))
+    total, first = gate.empty_total(heard_Btr[:, :0]), None
+    for t in range(600):
+        factor, total = gate(heard_Btr, t, total)
+        first = factor if first is None else first
+    assert total.dtype == torch.float32
+    assert torch.equal(factor, first)
+    assert torch.equal(gate(heard_Btr.expand(-1, 600, -1), 0, None)[0][:, -1:], first)
+
+
+@pytest.mark.parametrize("case", ["three layers of all", "attention gqa-ra"])
+def test_the_cache_is_a_value(small, case):
+    """Several continuations of one prefix do not disturb each other, however they
+    take turns, and the prefix stays what it was.
+    """
+    model = awake(small(**ALL[case]))
+    tokens = torch.randint(0, 257, (1, T))
+    _, prefix = model.decode(tokens[:, :6])
+    tails = [torch.randint(0, 257, (1, T - 6)) for _ in range(3)]
+    caches = [prefix] * 3
+    for i in range(T - 6):
+        for which, tail in enumerate(tails):
+            found, caches[which] = model.decode(tail[:, i : i + 1], caches[which])
+            text = torch.cat([tokens[:, :6], tail[:, : i + 1]], dim=1)
+            with torch.no_grad():
+                wanted = model(text)[:, -1:]
+            assert torch.allclose(found, wanted, rtol=1e-9, atol=1e-10)
+    assert prefix.length == 6
+
+
+def test_too_long_a_text_is_an_error(small):
+    model = awake(small())
+    _, cache = model.decode(torch.zeros(1, T, dtype=torch.long))
+    with pytest.raises(ValueError, match="17 tokens exceed"):
+        model.decode(torch.zeros(1, 1, dtype=torch.long), cache)

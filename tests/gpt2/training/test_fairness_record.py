@@ -1,0 +1,104 @@
+"""A trained run records every row of the fairness ledger, each as it was."""
+
+import hashlib
+import platform
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from gpt2.training import device
+from kconf import config_py
+from matrix.results import fairness
+from matrix.results.runs import load
+from records import atomic
+from records.manifest import read_manifest
+from records.provenance import cpu_model
+
+SYMBOLS = {"GPT2_MAX_ITERS": "3", "GPT2_EVAL_INTERVAL": "2", "GPT2_EVAL_WINDOWS": "5"}
+SYMBOLS |= {"BATCH_SIZE": "2", "EFFECTIVE_BATCH": "6", "GPT2_MAX_TIME": "500"}
+
+
+def board(monkeypatch, hip: str | None):
+    """A GPU that is not there."""
+    found = SimpleNamespace(name="NVIDIA H200 NVL", total_memory=7)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", {3: found}.get)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    return device.describe("cuda")
+
+
+def test_what_a_run_leaves_for_the_ledger(tmp_path, cell, train, corpus):
+    """By hand: 6 sequences of 16 tokens a step, 3 steps, 5 windows every 2 steps."""
+    manifest, threads = read_manifest(corpus), torch.get_num_threads()
+    place = tmp_path / "demo/07-arm/seed-5"
+    place.mkdir(parents=True)
+    directory = cell("demo/07-arm/seed-5/01234567", **SYMBOLS)
+    config = config_py.read(directory / "config.py").identity
+    identity = {"config": config, "code": "ab" * 32, "dataset": manifest.sha256}
+    record = {"study": "demo", "step": "07-arm", "seed": 5}
+    record |= {"hash": "01234567" * 8, "identity": {**identity, "threads": threads}}
+    provenance = {"time": 0.0, "cpu": cpu_model()}
+    whole = {"schema": 1, "cell": record, "data_dir": str(corpus)}
+    atomic.write_json(directory / "run.json", {**whole, "provenance": provenance})
+    done = train(directory)
+    assert done.returncode == 0, done.stderr
+    study = load(tmp_path / "demo")
+    run = study.counted["07-arm", 5]
+    assert {name: run.at(path) for name, path in fairness.MUST_MATCH} == {
+        "code hash": "ab" * 32,
+        "dataset": manifest.sha256,
+        "budget": "tokens",
+        "end of training": "tokens",
+        "tokens per step": 6 * 16,
+        "effective batch": 6,
+        "context": 16,
+        "documents apart": False,
+        "max_iters": 3,
+        "time limit": 500,
+        "tokens trained": 3 * 6 * 16,
+        "optimizer steps": 3,
+        "evaluation windows": 5,
+        "evaluation interval": 2,
+        "evaluation text": windows(corpus, manifest),
+        "dtype": "fp32",
+        "compile": False,
+        "device": device._cpu_name(),
+        "driver": None,
+        "processes": 1,
+        "processor": cpu_model(),
+        "threads": threads,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    assert run.at("attempts") == {
+        "torch": (torch.__version__,),
+        "python": (platform.python_version(),),
+        "device": (device._cpu_name(),),
+    }
+    assert fairness.differences([run]) == fairness.mixed([run]) == []
+    assert [row["step"] for row in run.evals] == [0, 2, 3]
+
+
+def windows(corpus, manifest) -> str:
+    """sha256 of five windows of 17 tokens, spread evenly over the validation text."""
+    (name,) = manifest.splits["val"].files
+    tokens_N = np.fromfile(corpus / name, manifest.dtype, offset=192).astype(np.int64)
+    room = (len(tokens_N) - 1) // 16
+    starts = [16 * (k * room // 5) for k in range(5)]
+    rows = np.stack([tokens_N[start : start + 17] for start in starts])
+    return hashlib.sha256(rows.tobytes()).hexdigest()
+
+
+def test_what_a_gpu_is_called(monkeypatch):
+    """Its name, and what drives it, under both vendors."""
+    info = board(monkeypatch, None)
+    assert (info.kind, info.name, info.driver) == (
+        "cuda",
+        "NVIDIA H200 NVL",
+        "CUDA 13.0",
+    )
+    assert info.total_memory == 7 and info.peak_flops == device.PEAK_BF16["H200"]
+    assert board(monkeypatch, "7.0").driver == "HIP 7.0"
+    assert device.describe("cpu").as_dict()["driver"] is None
