@@ -172,9 +172,9 @@ def _facts(plan: Plan, python: str, code_root: Path) -> dict[str, model_facts.Fa
 def _choice(command: str) -> Callable[[Plan], Plan]:
     """Which cells of a plan the command runs."""
     if command == "continue":
-        return rerun.begun
+        return rerun.only_started
     if command == "rerun":
-        return rerun.anew
+        return rerun.replaced_by_new_runs
     return lambda plan: plan
 
 

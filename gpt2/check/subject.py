@@ -85,7 +85,7 @@ class Subject:
         return model
 
     @torch.no_grad()
-    def awake(self, dropout: float = 0.0, impl: str | None = None) -> GPT:
+    def randomised(self, dropout: float = 0.0, impl: str | None = None) -> GPT:
         """A small model in float64 with every parameter away from its initial
         value: gates that act, biases that are not zero, factors that differ.
         """

@@ -116,7 +116,7 @@ class Ranks:
         """Until every rank is here."""
         self.highest(0)
 
-    def confess(self, error: BaseException) -> None:
+    def report_failure(self, error: BaseException) -> None:
         """Leave, for rank 0's record, why this rank ends."""
         if self.store is not None and not isinstance(error, RanksError):
             why = f"rank {self.rank} on {socket.gethostname()}: "

@@ -10,14 +10,14 @@ from gpt2.model.initial import Matrix
 from gpt2.model.mixers.attention.attention import Attention
 from gpt2.model.mlp.mlp import Mlp
 from gpt2.model.norm import added, build_norm
-from gpt2.model.values import Context, LayerCache
+from gpt2.model.values import BlockToBlock, LayerCache
 from gpt2.settings.run import ModelSettings
 
 
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)) (GPT-2, section 2.3).
 
-    What the block hears from the previous one and tells the next one is a value:
+    What a block reads from the previous one and gives the next one is a value:
     an argument and a result of forward.
     """
 
@@ -33,11 +33,11 @@ class Block(nn.Module):
         self,
         x_BnE: torch.Tensor,
         y_BnE: torch.Tensor | None,
-        context: Context,
+        context: BlockToBlock,
         start: int = 0,
         cache: LayerCache | None = None,
         starts_BT: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor, Context, LayerCache | None]:
+    ) -> tuple[torch.Tensor, torch.Tensor, BlockToBlock, LayerCache | None]:
         """The residual stream, the context for the next block, the grown cache.
 
         The stream is x + y, on the way in and out: y is what the last branch adds

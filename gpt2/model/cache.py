@@ -22,12 +22,12 @@ class _Store:
 
 
 @dataclass(frozen=True)
-class Tape:
+class GrowingCache:
     """The tokens [start, end) of a store: a value.
 
-    Memory is only ever written beyond what any tape reads. `append` writes where
-    the store ends exactly where this tape does; a second continuation of the same
-    tape finds that place taken and goes on in a copy. So does one that finds no
+    Memory is only ever written beyond what any cache reads. `append` writes where
+    the store ends exactly where this cache does; a second continuation of the same
+    cache finds that place taken and goes on in a copy. So does one that finds no
     room: the room is then the next power of two, at least FIRST, at most `most`
     (the context) unless more is needed, and each token is copied once or twice on
     average however long the text grows. For one thread at a time.
@@ -40,7 +40,7 @@ class Tape:
 
     @classmethod
     def of(cls, x_BS: torch.Tensor, most: int) -> Self:
-        """A tape of those tokens, to which nobody else writes any more."""
+        """A cache of those tokens, to which nobody else writes any more."""
         count = x_BS.shape[1]
         return cls(_Store(x_BS, count), 0, count, most)
 
@@ -53,7 +53,7 @@ class Tape:
         return self.store.memory[:, self.start : self.end]
 
     def append(self, new_Bn: torch.Tensor) -> Self:
-        """The tape with these tokens behind it; this one stays what it is.
+        """The cache with these tokens behind it; this one stays what it is.
 
         Raises ValueError where they are of another shape or type.
         """
@@ -70,9 +70,9 @@ class Tape:
 
     def last(self, count: int) -> Self:
         """The last `count` tokens, or all where there are fewer."""
-        tape = replace(self, start=max(self.start, self.end - count))
+        cache = replace(self, start=max(self.start, self.end - count))
         held = self.store.memory.shape[1]
-        return tape._moved(count) if held > 2 * self._room(2 * count) else tape
+        return cache._moved(count) if held > 2 * self._room(2 * count) else cache
 
     def _room(self, needed: int) -> int:
         power = 1 << max(needed - 1, 0).bit_length()
@@ -84,4 +84,4 @@ class Tape:
         room = self._room(count + more)
         memory = held.new_empty(held.shape[0], room, *held.shape[2:])
         memory[:, :count] = held
-        return Tape(_Store(memory, count), 0, count, self.most)
+        return GrowingCache(_Store(memory, count), 0, count, self.most)

@@ -12,7 +12,7 @@ from torch import nn
 from gpt2.model.block import Block
 from gpt2.model.initial import Matrix, STD
 from gpt2.model.norm import build_norm
-from gpt2.model.values import Cache, Context
+from gpt2.model.values import Cache, BlockToBlock
 from gpt2.settings.run import ModelSettings
 from kernels.linear_cross_entropy import linear_cross_entropy, plain
 
@@ -63,7 +63,7 @@ class GPT(nn.Module):
         Raises ValueError when T exceeds the context length.
         """
         x_BTE, y_BTE = self.embed(tokens_BT, 0, starts_BT), None
-        context = Context()
+        context = BlockToBlock()
         for block in self.h:
             x_BTE, y_BTE, context, _ = block(x_BTE, y_BTE, context, starts_BT=starts_BT)
         # Not `added`: torch 2.11's compiler prints the arguments of an op that is new to
@@ -86,7 +86,7 @@ class GPT(nn.Module):
         begins a text. Raises ValueError when the context length is exceeded.
         """
         start = cache.length if cache else 0
-        x_BnE, y_BnE, context = self.embed(tokens_Bn, start), None, Context()
+        x_BnE, y_BnE, context = self.embed(tokens_Bn, start), None, BlockToBlock()
         kept = cache.layers if cache else [b.empty_cache(x_BnE) for b in self.h]
         layers = []
         for block, layer in zip(self.h, kept):

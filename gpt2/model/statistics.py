@@ -19,7 +19,7 @@ import torch
 from gpt2.data.documents import starts_of
 from gpt2.model.gpt import GPT
 from gpt2.model.mixers.attention.attention import Attention
-from gpt2.model.values import Context
+from gpt2.model.values import BlockToBlock
 from gpt2.settings.run import ModelSettings
 from kernels.attention import normalise, reciprocal, scores, visible
 
@@ -82,7 +82,7 @@ def _walk(
 ) -> list[dict[str, Sums]]:
     """The sums of every block for these tokens."""
     starts_BT = starts_of(tokens_BT, separator)
-    x_BTE, context, layers = model.embed(tokens_BT, 0, starts_BT), Context(), []
+    x_BTE, context, layers = model.embed(tokens_BT, 0, starts_BT), BlockToBlock(), []
     for block in model.h:
         normed_BTE = block.norm1(x_BTE)
         found = _head_sums(block.attn, normed_BTE, context, model.settings, starts_BT)
@@ -95,7 +95,7 @@ def _walk(
 def _head_sums(
     attn: Attention,
     x_BTE: torch.Tensor,
-    context: Context,
+    context: BlockToBlock,
     settings: ModelSettings,
     starts_BT: torch.Tensor | None,
 ) -> dict[str, Sums]:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import torch
 
-from gpt2.model.cache import Tape
+from gpt2.model.cache import GrowingCache
 
 
-class Context(NamedTuple):
+class BlockToBlock(NamedTuple):
     """From a block to the next one of the same forward pass.
 
     gate_BnH: scale of each head's output, (1-α) + αγ. latent_BnL: what is added
@@ -31,7 +31,7 @@ class Routed(NamedTuple):
     weight_BTk: torch.Tensor
 
 
-class Side(NamedTuple):
+class MixerToMlp(NamedTuple):
     """From a block's attention to its MLP.
 
     routing_BnS: head-averaged probabilities, seen_n the number of keys that are
@@ -50,8 +50,8 @@ class AttentionCache(NamedTuple):
     queries: the last W of them, (B, w, H, D), for RA.
     """
 
-    memory: tuple[Tape, ...]
-    queries: Tape | None
+    memory: tuple[GrowingCache, ...]
+    queries: GrowingCache | None
 
 
 class MlpCache(NamedTuple):
@@ -60,7 +60,7 @@ class MlpCache(NamedTuple):
     """
 
     total_Br: torch.Tensor | None
-    mixed: Tape | None
+    mixed: GrowingCache | None
 
 
 class LayerCache(NamedTuple):
@@ -83,9 +83,9 @@ def values(cache: LayerCache, length: int) -> tuple[int, int]:
     """
     per_token = constant = 0
     attention, mlp = cache
-    for tape in (*attention.memory, mlp.mixed):
-        if tape is not None:
-            per_token += tape.tensor[0].numel() // length
+    for cache in (*attention.memory, mlp.mixed):
+        if cache is not None:
+            per_token += cache.tensor[0].numel() // length
     if attention.queries is not None:
         constant += attention.queries.tensor[0].numel()
     if mlp.total_Br is not None:

@@ -108,7 +108,7 @@ def _follow(cell: CellDir, data_dir: Path, ranks: Ranks) -> int:
         except Stopped:
             return 128 + stop.number
         except BaseException as error:
-            ranks.confess(error)
+            ranks.report_failure(error)
             if not isinstance(error, EXPECTED):
                 raise
             return FAILED

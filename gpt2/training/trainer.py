@@ -267,7 +267,7 @@ class Trainer:
         self.display.evaluation(row)
         self.last_eval = row
         if run.settings.train.attention_stats and run.ranks.main:
-            self._look()
+            self._record_attention_statistics()
 
     def _between_windows(self) -> None:
         """A long evaluation moves, and ends early when the run is to stop."""
@@ -276,7 +276,7 @@ class Trainer:
             self._checkpoint()
             raise Stopped(f"after step {self.progress.step}")
 
-    def _look(self) -> None:
+    def _record_attention_statistics(self) -> None:
         """What the heads do, as a row of its own."""
         began = time.perf_counter()
         run = self.run

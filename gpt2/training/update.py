@@ -131,7 +131,7 @@ class OnePass(Update):
         if masked:
             self.weights.refresh()
 
-    def _gradients(self, one: "_Alike") -> list[torch.Tensor]:
+    def _gradients(self, one: "_LaunchGroup") -> list[torch.Tensor]:
         read = one.copies if self.direct and one.copies else one.params
         for tensor in read:
             if tensor.grad is None:
@@ -143,7 +143,7 @@ class OnePass(Update):
 
 
 @dataclass
-class _Alike:
+class _LaunchGroup:
     """Parameters of a group that one launch serves: all with copies or none, all
     with masks or none. places: in the group.
     """
@@ -158,14 +158,14 @@ def _split(
     params: list[nn.Parameter],
     copies: dict[int, nn.Parameter],
     masks: dict[int, torch.Tensor],
-) -> list[_Alike]:
+) -> list[_LaunchGroup]:
     """A group's parameters in as few lists as can be."""
     places: dict[tuple[bool, bool], list[int]] = {}
     for place, parameter in enumerate(params):
         kind = (id(parameter) in copies, id(parameter) in masks)
         places.setdefault(kind, []).append(place)
     return [
-        _Alike(
+        _LaunchGroup(
             found,
             [params[i] for i in found],
             [copies[id(params[i])] for i in found] if copied else None,

@@ -18,12 +18,12 @@ CHOICES = {
 """Symbols by which a rerun may be narrowed, and their variables."""
 
 
-def begun(plan: Plan) -> Plan:
+def only_started(plan: Plan) -> Plan:
     """The plan without the cells that never ran or that run now."""
     return replace(plan, skipped=frozenset({"new", "running"}))
 
 
-def anew(plan: Plan) -> Plan:
+def replaced_by_new_runs(plan: Plan) -> Plan:
     """The plan with its done, diverged and damaged cells to be run again, once `make_room` has
     moved their directories. Control runs of another study stay where they are and
     count. Raises PlanError unless the one-shot overrides choose steps, arms or seeds,

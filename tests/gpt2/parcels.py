@@ -1,4 +1,4 @@
-"""Models of every architecture in defconfigs/, small, awake, ready to leave."""
+"""Models of every architecture in defconfigs/, small, randomised, ready to leave."""
 
 from functools import cache
 from typing import Any
@@ -68,7 +68,7 @@ def bpe() -> Tokenizer:
     return trained(train([(ROOT / "tests/gpt2/parcels.py").read_text()], 300))
 
 
-def awake(name: str, tokenizer: Tokenizer | None = None) -> Trained:
+def randomised(name: str, tokenizer: Tokenizer | None = None) -> Trained:
     """The architecture in fp32 with every parameter away from its start."""
     model = GPT(run_settings(values(name)).model)
     initialise(model, 1)

@@ -14,7 +14,7 @@ from gpt2.model.gpt import GPT  # noqa: E402
 from gpt2.model.mixers.attention.decoder import resolve_decoder  # noqa: E402
 from kernels.decode import attention_decode, check, decode  # noqa: E402
 from kernels.decode.check import Case  # noqa: E402
-from tests.gpt2.model.test_decode import awake, decoded  # noqa: E402
+from tests.gpt2.model.test_decode import randomised, decoded  # noqa: E402
 from tests.oracles import attention as oracle  # noqa: E402
 
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
@@ -146,7 +146,7 @@ MODELS = {
 def differ(settings) -> float:
     """How far a decode by our kernels is from the forward pass; run interpreted."""
     torch.manual_seed(0)
-    model = awake(settings)
+    model = randomised(settings)
     ours = GPT(settings.model, "triton").eval()
     ours.load_state_dict(model.state_dict())
     tokens = torch.randint(0, 257, (1, 12))

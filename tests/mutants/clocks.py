@@ -170,7 +170,7 @@ TIME = [
     trainer(
         "statistics-untimed",
         "attention statistics take no time",
-        "_look",
+        "_record_attention_statistics",
         "self.progress.eval_time += time.perf_counter() - began",
         "pass",
         LIMIT,

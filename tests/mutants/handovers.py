@@ -228,7 +228,7 @@ DATA = [
     Mutant(
         "separator-of-heads-lost",
         "the rows about heads look across documents",
-        "trainer:Trainer._look",
+        "trainer:Trainer._record_attention_statistics",
         "self.kind, run.separator)",
         "self.kind)",
         HEADS,
@@ -236,7 +236,7 @@ DATA = [
     Mutant(
         "heads-of-the-copy",
         "the rows about heads are those of the bf16 copy",
-        "trainer:Trainer._look",
+        "trainer:Trainer._record_attention_statistics",
         "attention_stats(run.model,",
         "attention_stats(self.weights.model,",
         Test(f"{BY_HAND}::test_the_heads_of_a_run_by_hand[copy]"),
@@ -244,7 +244,7 @@ DATA = [
     Mutant(
         "heads-of-the-last-windows",
         "the rows about heads take the windows from the end",
-        "trainer:Trainer._look",
+        "trainer:Trainer._record_attention_statistics",
         "run.eval_windows,",
         "run.eval_windows[::-1].copy(),",
         HEADS,

@@ -59,8 +59,8 @@ CONTEXTS = [
         "a block's context goes to its own attention instead of the next one's",
         "block:Block.forward",
         "        y_BnE, side, attention = self.attn(",
-        "        from gpt2.model.values import Side\n\n"
-        "        _, context, _ = self.mlp(self.norm2(x_BnE), Side(), start, mlp)\n"
+        "        from gpt2.model.values import MixerToMlp\n\n"
+        "        _, context, _ = self.mlp(self.norm2(x_BnE), MixerToMlp(), start, mlp)\n"
         "        y_BnE, side, attention = self.attn(",
         check("3", "decoding"),
     ),
@@ -85,7 +85,7 @@ CONTEXTS = [
         "a decode gives every block an empty context",
         "gpt:GPT.decode",
         "block(x_BnE, y_BnE, context, start, layer)",
-        "block(x_BnE, y_BnE, Context(), start, layer)",
+        "block(x_BnE, y_BnE, BlockToBlock(), start, layer)",
         check("3", "decoding"),
     ),
     Mutant(
@@ -95,7 +95,7 @@ CONTEXTS = [
         "            x_BTE, y_BTE, context, _ = "
         "block(x_BTE, y_BTE, context, starts_BT=starts_BT)\n",
         "            x_BTE, y_BTE, told, _ = block("
-        "x_BTE, y_BTE, Context() if block is self.h[0] else late)\n"
+        "x_BTE, y_BTE, BlockToBlock() if block is self.h[0] else late)\n"
         "            late, context = context, told\n",
         check("3", "gradients"),
     ),
@@ -146,8 +146,8 @@ CROSS_TOKEN = [
         "route-one-head",
         "the routing is that of the first head, not the mean",
         "attention:Attention.forward",
-        "looked.p_BHnS.mean(dim=1)",
-        "looked.p_BHnS[:, 0]",
+        "core.p_BHnS.mean(dim=1)",
+        "core.p_BHnS[:, 0]",
         check("4", "formulas"),
     ),
     Mutant(
@@ -176,17 +176,17 @@ CROSS_TOKEN = [
         "said-detached",
         "W_out does not learn from what the mechanisms add to h",
         "mlp:Mlp.forward",
-        "self.outer.weight @ mouth_Fr",
-        "self.outer.weight.detach() @ mouth_Fr",
+        "self.outer.weight @ write_Fr",
+        "self.outer.weight.detach() @ write_Fr",
         check("4", "formulas"),
     ),
     Mutant(
         "latent-reads-added",
         "the latent hears the hidden layer after what was added to it",
         "mlp:Mlp.forward",
-        'self.latent.write(heard["latent"])',
-        'self.latent.write(heard["latent"] + F.linear(said[-1][0],'
-        " self.latent.ear() @ said[-1][1]))",
+        'self.latent.write(reads["latent"])',
+        'self.latent.write(reads["latent"] + F.linear(writes[-1][0],'
+        " self.latent.read_weight() @ writes[-1][1]))",
         check("0", "formulas", **RECIPROCAL),
     ),
     Mutant(

@@ -17,7 +17,7 @@ def decoding(subject: Subject) -> None:
 
     In float64, away from the initial values: there a gate does next to nothing.
     """
-    model = subject.awake().eval()
+    model = subject.randomised().eval()
     tokens_BT = subject.tokens()[:, :-1]
     with torch.no_grad():
         full_BTV = model(tokens_BT)

@@ -51,7 +51,7 @@ def _bounds() -> list[list[tuple[int, int]]]:
 
 def _alone(subject: Subject, rows_BT: torch.Tensor) -> None:
     """Logits and gradient against those of every document by itself."""
-    packed, single = subject.awake(), subject.awake()
+    packed, single = subject.randomised(), subject.randomised()
     tokens_BT, targets_BT = rows_BT[:, :-1], rows_BT[:, 1:]
     starts_BT = starts_of(tokens_BT, SEPARATOR)
     logits_BTV = packed(tokens_BT, None, starts_BT).detach()

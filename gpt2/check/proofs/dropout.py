@@ -30,7 +30,7 @@ def dropout(subject: Subject) -> None:
 
 
 def _acts(subject: Subject, rate: float, impl: str) -> None:
-    model = subject.awake(rate, impl)
+    model = subject.randomised(rate, impl)
     tokens_BT, weights = subject.tokens(batch=1)[:, :TOKENS], named(model, _plain)
 
     def drop(x: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ def formulas(subject: Subject) -> None:
     The gradient of the loss is taken in one random direction; what a setting detaches stays
     constant there.
     """
-    model = subject.awake()
+    model = subject.randomised()
     rows = subject.tokens(batch=1)[:, : TOKENS + 1]
     tokens_BT, targets_BT = rows[:, :-1], rows[:, 1:]
     held, weights = by_hand.Held(), named(model, lambda p: p.detach())

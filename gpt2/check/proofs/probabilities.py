@@ -3,7 +3,7 @@
 import torch
 
 from gpt2.check.subject import Subject, require
-from gpt2.model.values import Context
+from gpt2.model.values import BlockToBlock
 from kernels.attention import visible
 
 TOLERANCE = 1e-5
@@ -16,7 +16,7 @@ def probabilities(subject: Subject) -> None:
     model = subject.build().eval()
     options = subject.small.model.attention
     with torch.no_grad():
-        x_BTE, context = model.embed(subject.tokens()[:, :-1], 0), Context()
+        x_BTE, context = model.embed(subject.tokens()[:, :-1], 0), BlockToBlock()
         for i, block in enumerate(model.h):
             p_BHTT = block.attn.probabilities(block.norm1(x_BTE), context)
             T = p_BHTT.shape[-1]

@@ -53,7 +53,7 @@ class AttentionGate(nn.Module):
         gamma_BnH = torch.sigmoid(self.up(c_Bnr) + OPEN)
         return (1 - self.alpha) + self.alpha * gamma_BnH, total_Br
 
-    def ear(self) -> torch.Tensor:
+    def read_weight(self) -> torch.Tensor:
         """W_g as (r, F)."""
         return self.down.weight
 

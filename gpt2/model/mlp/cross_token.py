@@ -1,4 +1,4 @@
-"""Hidden layers that hear those of other tokens.
+"""Hidden layers that read those of other tokens.
 
 Legend: B batch, n new tokens, S tokens so far, F MLP width, r rank.
 """
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from gpt2.model.cache import Tape
+from gpt2.model.cache import GrowingCache
 from gpt2.model.initial import Matrix, STD
-from gpt2.model.values import Side
+from gpt2.model.values import MixerToMlp
 from gpt2.settings.run import ModelSettings
 
 
@@ -34,9 +34,9 @@ class CrossToken(nn.Module):
     def forward(
         self,
         new_Bnr: torch.Tensor,
-        side: Side,
-        mixed: Tape | None,
-    ) -> tuple[torch.Tensor, Tape | None]:
+        side: MixerToMlp,
+        mixed: GrowingCache | None,
+    ) -> tuple[torch.Tensor, GrowingCache | None]:
         """(α r_Bnr, the grown cache) from h W_down."""
         if side.routed is not None:
             from kernels.topk_routing.op import routed_mix
@@ -54,17 +54,17 @@ class CrossToken(nn.Module):
         r_Bnr = weights_BnS.to(all_BSr.dtype) @ all_BSr
         return self.alpha * r_Bnr, mixed
 
-    def ear(self) -> torch.Tensor:
+    def read_weight(self) -> torch.Tensor:
         """W_down as (r, F)."""
         return self.down.weight
 
-    def mouth(self) -> torch.Tensor:
+    def write_weight(self) -> torch.Tensor:
         """W_up as (F, r)."""
         return self.up.weight
 
-    def empty_mixed(self, new_B0r: torch.Tensor) -> Tape:
+    def empty_mixed(self, new_B0r: torch.Tensor) -> GrowingCache:
         """The cache of no tokens."""
-        return Tape.of(new_B0r, self.longest)
+        return GrowingCache.of(new_B0r, self.longest)
 
     def cache_per_token(self) -> int:
         """Values a decode caches per token and layer."""

@@ -38,7 +38,7 @@ class ReciprocalLatent(nn.Module):
         self.write_FL = nn.Parameter(torch.empty(F, L)) if untied else None
 
     def read(self, latent_BnL: torch.Tensor) -> torch.Tensor:
-        """α c^k_BnL, or α a ⊙ c^k: what h hears of it."""
+        """α c^k_BnL, or α a ⊙ c^k: what h reads of it."""
         if self.tying == "per_head_scalar":
             latent_BnL = self.read_H[self.head_L] * latent_BnL
         return self.alpha * latent_BnL
@@ -49,15 +49,15 @@ class ReciprocalLatent(nn.Module):
             heard_BnL = self.write_H[self.head_L] * heard_BnL
         return self.alpha * heard_BnL
 
-    def ear(self) -> torch.Tensor | None:
+    def read_weight(self) -> torch.Tensor | None:
         """W_w or Q as (L, F); None in the last block, which writes nothing."""
         if not self.writes:
             return None
         if self.tying == "untied":
             return self.write_FL.T
-        return self.mouth().T
+        return self.write_weight().T
 
-    def mouth(self) -> torch.Tensor:
+    def write_weight(self) -> torch.Tensor:
         """W_r or Q as (F, L)."""
         return self.basis_FL if self.tying == "per_head_scalar" else self.read_FL
 
@@ -65,10 +65,10 @@ class ReciprocalLatent(nn.Module):
         """Multiply-adds of a token that no parameter accounts for: where the matrix
         that reads writes too, F L once more; by the fixed Q, F L each time.
         """
-        mouth = self.mouth()
+        write_weight = self.write_weight()
         if self.tying == "per_head_scalar":
-            return mouth.numel() * (1 + self.writes)
-        return mouth.numel() * (self.writes and self.tying == "tied_transpose")
+            return write_weight.numel() * (1 + self.writes)
+        return write_weight.numel() * (self.writes and self.tying == "tied_transpose")
 
     def matrices(self, prefix: str) -> Iterator[Matrix]:
         """Those that are learned."""

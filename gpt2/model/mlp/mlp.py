@@ -14,7 +14,7 @@ from gpt2.model.initial import Matrix, STD, residual_std
 from gpt2.model.mlp.attn_gate import AttentionGate
 from gpt2.model.mlp.cross_token import CrossToken
 from gpt2.model.mlp.latent import ReciprocalLatent
-from gpt2.model.values import Context, MlpCache, Side
+from gpt2.model.values import BlockToBlock, MlpCache, MixerToMlp
 from gpt2.settings.run import ModelSettings
 from kernels.gelu import linear_gelu
 
@@ -25,11 +25,11 @@ class Mlp(nn.Module):
     gelu: GPT-2's tanh form; relu2: relu(·)²; swiglu: silu(x W_gate) ⊙ (x W_in).
     The reciprocal mechanisms all read this h, the hidden layer right after the
     activation, and what they add to it adds up; so their order does not matter.
-    The first block has nobody to hear, the last block tells nobody.
+    The first block reads from no other, the last block writes to none.
 
-    A mechanism hears h by a matrix and adds a product to it: what it hears is
-    h W_ear, what it says is r W_mouth^T. So a whole sequence needs h once, and never
-    what h becomes: [y', heard] = h [W_out, W_ear], y = y' + r (W_out W_mouth)^T.
+    A mechanism reads h by a matrix and adds a product to it: what it reads is
+    h W_read, what it writes is r W_write^T. So a whole sequence needs h once, and never
+    what h becomes: [y', reads] = h [W_out, W_read], y = y' + r (W_out W_write)^T.
     """
 
     def __init__(self, settings: ModelSettings, last: bool):
@@ -53,59 +53,67 @@ class Mlp(nn.Module):
     def forward(
         self,
         x_BnE: torch.Tensor,
-        side: Side,
+        side: MixerToMlp,
         start: int,
         cache: MlpCache | None,
         starts_BT: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, Context, MlpCache | None]:
-        """y_BnE, what the next block hears, and the grown cache (None without)."""
+    ) -> tuple[torch.Tensor, BlockToBlock, MlpCache | None]:
+        """y_BnE, what the next block reads, and the grown cache (None without)."""
         h_BnF, whole = self._activation(x_BnE), cache is None
-        y_BnE, heard = self._hear(h_BnF) if whole else (None, self._heard(h_BnF))
+        y_BnE, reads = (
+            self._output_and_reads(h_BnF) if whole else (None, self._reads(h_BnF))
+        )
         total_Br, mixed = cache or MlpCache(None, None)
-        said, context = [], Context()
+        writes, context = [], BlockToBlock()
         if self.attn_gate is not None:
-            found = self.attn_gate(heard["gate"], start, total_Br, starts_BT)
+            found = self.attn_gate(reads["gate"], start, total_Br, starts_BT)
             gate_BnH, total_Br = found
             context = context._replace(gate_BnH=gate_BnH)
         if self.cross_token is not None:
-            r_Bnr, mixed = self.cross_token(heard["cross"], side, mixed)
-            said.append((r_Bnr, self.cross_token.mouth()))
+            r_Bnr, mixed = self.cross_token(reads["cross"], side, mixed)
+            writes.append((r_Bnr, self.cross_token.write_weight()))
         if self.latent is not None:
-            said.append((self.latent.read(side.latent_BnL), self.latent.mouth()))
-            if "latent" in heard:
-                told_BnL = self.latent.write(heard["latent"])
-                context = context._replace(latent_BnL=told_BnL)
+            writes.append(
+                (self.latent.read(side.latent_BnL), self.latent.write_weight())
+            )
+            if "latent" in reads:
+                write_BnL = self.latent.write(reads["latent"])
+                context = context._replace(latent_BnL=write_BnL)
         if whole:
-            for r_Bnr, mouth_Fr in said:
-                y_BnE = y_BnE + F.linear(r_Bnr, self.outer.weight @ mouth_Fr)
+            for r_Bnr, write_Fr in writes:
+                y_BnE = y_BnE + F.linear(r_Bnr, self.outer.weight @ write_Fr)
             return y_BnE, context, None
-        for r_Bnr, mouth_Fr in said:
-            h_BnF = h_BnF + F.linear(r_Bnr, mouth_Fr)
+        for r_Bnr, write_Fr in writes:
+            h_BnF = h_BnF + F.linear(r_Bnr, write_Fr)
         return self.outer(h_BnF), context, MlpCache(total_Br, mixed)
 
     @property
-    def _ears(self) -> dict[str, torch.Tensor]:
-        """What each mechanism hears h by."""
+    def _read_weights(self) -> dict[str, torch.Tensor]:
+        """What each mechanism reads h by."""
         parts = {"gate": self.attn_gate, "cross": self.cross_token}
         parts |= {"latent": self.latent}
-        ears = {name: part.ear() for name, part in parts.items() if part is not None}
-        return {name: ear_rF for name, ear_rF in ears.items() if ear_rF is not None}
+        weights = {
+            name: part.read_weight() for name, part in parts.items() if part is not None
+        }
+        return {
+            name: read_rF for name, read_rF in weights.items() if read_rF is not None
+        }
 
-    def _heard(self, h_BnF: torch.Tensor) -> dict[str, torch.Tensor]:
-        """h W_ear of each mechanism."""
-        return {name: F.linear(h_BnF, W) for name, W in self._ears.items()}
+    def _reads(self, h_BnF: torch.Tensor) -> dict[str, torch.Tensor]:
+        """h W_read of each mechanism."""
+        return {name: F.linear(h_BnF, W) for name, W in self._read_weights.items()}
 
-    def _hear(self, h_BnF: torch.Tensor) -> tuple[torch.Tensor, dict]:
-        """(h W_out + b_out, h W_ear of each mechanism) by one product."""
-        ears = self._ears
-        if not ears:
+    def _output_and_reads(self, h_BnF: torch.Tensor) -> tuple[torch.Tensor, dict]:
+        """(h W_out + b_out, h W_read of each mechanism) by one product."""
+        weights = self._read_weights
+        if not weights:
             return self.outer(h_BnF), {}
-        matrices = [self.outer.weight, *ears.values()]
+        matrices = [self.outer.weight, *weights.values()]
         z_BnN = F.linear(h_BnF, torch.cat(matrices))
-        y_BnE, *heard = z_BnN.split([len(matrix) for matrix in matrices], dim=-1)
+        y_BnE, *reads = z_BnN.split([len(matrix) for matrix in matrices], dim=-1)
         if self.outer.bias is not None:
             y_BnE = y_BnE + self.outer.bias.to(y_BnE.dtype)
-        return y_BnE, dict(zip(ears, heard))
+        return y_BnE, dict(zip(weights, reads))
 
     def _activation(self, x_BnE: torch.Tensor) -> torch.Tensor:
         if self.kind == "gelu":
@@ -117,11 +125,11 @@ class Mlp(nn.Module):
 
     def empty_cache(self, x_BnE: torch.Tensor) -> MlpCache:
         """A cache of no tokens, shaped for x."""
-        heard = self._heard(self._activation(x_BnE[:, :0]))
+        reads = self._reads(self._activation(x_BnE[:, :0]))
         gate, cross = self.attn_gate, self.cross_token
         return MlpCache(
-            None if gate is None else gate.empty_total(heard["gate"]),
-            None if cross is None else cross.empty_mixed(heard["cross"]),
+            None if gate is None else gate.empty_total(reads["gate"]),
+            None if cross is None else cross.empty_mixed(reads["cross"]),
         )
 
     def cache_per_token(self) -> int:

@@ -21,7 +21,7 @@ from gpt2.generation.generate import Trained
 from records import evaluations, pointer
 from records.layout import CellDir, RecordError
 from scripts import eval as script
-from tests.gpt2.model.test_decode import ALL, awake
+from tests.gpt2.model.test_decode import ALL, randomised
 
 TEXT = "Zwölf Boxkämpfer jagten Viktor quer über den großen Sylter Deich.\n" * 3
 EOT = ByteTokenizer.eot
@@ -37,7 +37,7 @@ def text(tmp_path):
 def model(settings, seed=0) -> Trained:
     """A model in float64, whose mechanisms all have a say."""
     torch.manual_seed(seed)
-    return Trained(awake(settings), ByteTokenizer())
+    return Trained(randomised(settings), ByteTokenizer())
 
 
 def one_by_one(trained, tokens, stride):
@@ -137,7 +137,7 @@ def test_bits_per_byte_do_not_depend_on_tokens_per_byte(small, text):
     """With a vocabulary trained on the text a token is several bytes."""
     tokenizer = bpe.trained(bpe.train([TEXT], 280))
     settings = small(GPT2_VOCAB_SIZE="280")
-    found = evaluate_text(Trained(awake(settings), tokenizer), text)
+    found = evaluate_text(Trained(randomised(settings), tokenizer), text)
     assert found.tokens < found.bytes == len(TEXT.encode())
     bits = found.loss * found.tokens / math.log(2) / found.bytes
     assert found.metrics["bits_per_byte"] == pytest.approx(bits)
@@ -186,7 +186,7 @@ def test_texts_that_cannot_be_read(small, tmp_path):
     with pytest.raises(EvaluationError, match="empty.txt: the file is empty"):
         evaluate_text(trained, tmp_path / "empty.txt")
     tokenizer = bpe.trained(bpe.train([TEXT], 280))
-    reader = Trained(awake(small(GPT2_VOCAB_SIZE="280")), tokenizer)
+    reader = Trained(randomised(small(GPT2_VOCAB_SIZE="280")), tokenizer)
     (tmp_path / "latin.txt").write_bytes("Bär".encode("latin-1"))
     with pytest.raises(
         EvaluationError, match=r"latin.txt: byte 1 \(0xe4\) is no UTF-8"

@@ -14,7 +14,7 @@ from gpt2.generation import generate
 from gpt2.generation.generate import GenerateError, Request
 from gpt2.training.cell import execute
 from tests.conftest import ROOT
-from tests.gpt2.parcels import awake, parcel
+from tests.gpt2.parcels import randomised, parcel
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_an_absent_extra_is_named(runs, tmp_path, monkeypatch, name, target):
 
 def test_what_the_export_changed_is_measured():
     """The rounding, and the rows that stay behind: here a row that says much."""
-    model = awake("gpt2-124m")
+    model = randomised("gpt2-124m")
     packed = parcel("gpt2-124m", model, "bf16")
     rounding, behind = write.differences(model, packed, whole=False)
     batch = write.probe(model)

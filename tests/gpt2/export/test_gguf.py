@@ -9,7 +9,7 @@ import torch
 from gpt2.export import gguf as ours
 from gpt2.export.bundle import DTYPES, ExportError
 from gpt2.export.read import load
-from tests.gpt2.parcels import HOMES, LLAMA, awake, bpe, parcel, tokens
+from tests.gpt2.parcels import HOMES, LLAMA, randomised, bpe, parcel, tokens
 
 pytestmark = pytest.mark.slow
 gguf = pytest.importorskip("gguf", reason="requirements-export.txt")
@@ -17,8 +17,8 @@ TEXTS = ("", "  a b\n\n\tc 12", "it's <|endoftext|> 12", "import torch", "Ã§ ðŸ˜
 
 
 def left(place, name, tokenizer=None, dtype="fp32"):
-    """A file written from an awake model, and the model as it was packed."""
-    packed = parcel(name, awake(name, tokenizer), dtype)
+    """A file written from an randomised model, and the model as it was packed."""
+    packed = parcel(name, randomised(name, tokenizer), dtype)
     ours.write(place, packed)
     return packed
 
@@ -88,7 +88,7 @@ def test_it_comes_back_as_ours(tmp_path, name):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_pruned_weights_keep_their_zeros(tmp_path, dtype):
-    model = awake(LLAMA)
+    model = randomised(LLAMA)
     with torch.no_grad():
         for key, parameter in model.model.named_parameters():
             if parameter.dim() > 1 and key.startswith("h."):

@@ -17,15 +17,15 @@ from gpt2.export.read import load
 from gpt2.generation.generate import Reader, Request, sample
 from gpt2.generation.sampling import Sampling
 from gpt2.model.rope import rotate
-from tests.gpt2.parcels import HOMES, LLAMA, awake, bpe, parcel, tokens
+from tests.gpt2.parcels import HOMES, LLAMA, randomised, bpe, parcel, tokens
 
 transformers.utils.logging.disable_progress_bar()
 RELU2 = "gpt2-124m MLP_RELU2=y"  # no home in llama.cpp
 
 
 def left(place, name, tokenizer=None, dtype="fp32"):
-    """A folder written from an awake model, and the model as it was packed."""
-    packed = parcel(name, awake(name, tokenizer), dtype)
+    """A folder written from an randomised model, and the model as it was packed."""
+    packed = parcel(name, randomised(name, tokenizer), dtype)
     huggingface.write(place, packed)
     return packed
 
@@ -114,7 +114,7 @@ def test_their_tokenizer_reads_any_text_as_ours(tmp_path, kind):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["gpt2-124m", LLAMA])
 def test_pruned_weights_keep_their_zeros(tmp_path, name, dtype):
-    model = awake(name)
+    model = randomised(name)
     with torch.no_grad():
         for key, parameter in model.model.named_parameters():
             if parameter.dim() > 1 and key.startswith("h."):

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from gpt2.export import native
 from gpt2.export.bundle import DTYPES, ExportError
 from gpt2.export.read import load
-from tests.gpt2.parcels import ARCHITECTURES, awake, bpe, parcel, tokens
+from tests.gpt2.parcels import ARCHITECTURES, randomised, bpe, parcel, tokens
 
 RA = "gpt2-ratio-ablation/05-ra"
 NAME = "gpt2-ratio-ablation/16-everything"
@@ -19,7 +19,7 @@ NAME = "gpt2-ratio-ablation/16-everything"
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     place = tmp_path_factory.mktemp("native") / "model.safetensors"
-    native.write(place, parcel(NAME, awake(NAME), whole=True))
+    native.write(place, parcel(NAME, randomised(NAME), whole=True))
     return place
 
 
@@ -37,7 +37,7 @@ def damaged(file, place, change, papers=None):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture_comes_back_bit_for_bit(tmp_path, name):
-    model = awake(name, bpe())
+    model = randomised(name, bpe())
     native.write(tmp_path / "m", parcel(name, model, whole=True))
     again = load(tmp_path / "m", "cpu")
     wanted, found = model.model.state_dict(), again.model.state_dict()
@@ -56,16 +56,16 @@ def test_every_architecture_comes_back_bit_for_bit(tmp_path, name):
 def test_a_model_trained_by_triton_runs_on_a_cpu(tmp_path):
     """Kernels that no CPU runs bind neither a sample nor an export."""
     name = f"{RA} ATTENTION_IMPL_TRITON=y"
-    native.write(tmp_path / "m", parcel(name, awake(RA), whole=True))
-    model, batch = load(tmp_path / "m", "cpu").model, tokens(awake(RA))
+    native.write(tmp_path / "m", parcel(name, randomised(RA), whole=True))
+    model, batch = load(tmp_path / "m", "cpu").model, tokens(randomised(RA))
     assert model.settings.attention.impl == "auto"
     with torch.no_grad():
-        assert torch.equal(model(batch), awake(RA).model(batch))
+        assert torch.equal(model(batch), randomised(RA).model(batch))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_values_are_rounded_once_and_stored_in_their_type(tmp_path, dtype):
-    model = awake(NAME)
+    model = randomised(NAME)
     native.write(tmp_path / "m", parcel(NAME, model, dtype, whole=True))
     found = load(tmp_path / "m", "cpu").model.state_dict()
     with safe_open(tmp_path / "m", "pt") as file:
@@ -116,7 +116,7 @@ def test_files_that_are_refused(file, tmp_path):
 
 
 def test_a_value_that_the_type_cannot_hold():
-    model = awake(NAME)
+    model = randomised(NAME)
     with torch.no_grad():
         model.model.wte.weight[3, 3] = 7e4
     parcel(NAME, model, "bf16")

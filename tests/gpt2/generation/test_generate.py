@@ -28,7 +28,7 @@ from kconf.syntax import ConfigError
 from records.layout import RecordError
 from tests.conftest import ROOT
 from tests.gpt2 import parcels
-from tests.gpt2.model.test_decode import ALL, awake
+from tests.gpt2.model.test_decode import ALL, randomised
 from tests.gpt2.parcels import ARCHITECTURES
 
 EOT = ByteTokenizer.eot
@@ -37,7 +37,7 @@ EOT = ByteTokenizer.eot
 def trained(settings, seed=0):
     """A model of random weights in fp32, whose mechanisms all have a say."""
     torch.manual_seed(seed)
-    return Trained(awake(settings).float(), ByteTokenizer())
+    return Trained(randomised(settings).float(), ByteTokenizer())
 
 
 class Scripted:
@@ -87,7 +87,7 @@ def test_the_cache_does_not_change_the_text(small, case):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_cache_does_not_change_greedy_text(name):
     """Every step of every study, in fp32, to the end of its context."""
-    model = parcels.awake(name)
+    model = parcels.randomised(name)
     request = Request("ab", 99, Sampling(0.0))
     texts = [
         list(sample(Reader(model, cached), [97, 98], request)) for cached in (1, 0)

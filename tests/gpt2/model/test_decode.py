@@ -25,7 +25,7 @@ ALL["three layers of all"] = {
 }
 
 
-def awake(settings):
+def randomised(settings):
     """A model in float64 whose mechanisms all have a say."""
     model = GPT(settings.model)
     initialise(model, 1)
@@ -47,7 +47,7 @@ def decoded(model, tokens, chunks):
 def test_decode_equals_forward(small, case):
     torch.manual_seed(0)
     settings = small(**ALL[case])
-    model = awake(settings)
+    model = randomised(settings)
     tokens = torch.randint(0, 257, (2, T))
     with torch.no_grad():
         wanted = model(tokens)
@@ -64,7 +64,7 @@ def test_decode_equals_forward(small, case):
 
 def test_decode_equals_forward_in_fp32(small):
     torch.manual_seed(0)
-    model = awake(small(**ALL["three layers of all"])).float()
+    model = randomised(small(**ALL["three layers of all"])).float()
     tokens = torch.randint(0, 257, (2, T))
     with torch.no_grad():
         wanted = model(tokens)
@@ -83,7 +83,7 @@ def test_every_ratio_step_decodes(tree, number):
     (step,) = study.only(str(number)).steps
     run = run_settings(resolve_step(tree, study.stages, step).values)
     torch.manual_seed(number)
-    model = awake(Subject(step.id, run, run, {}).small)
+    model = randomised(Subject(step.id, run, run, {}).small)
     tokens = torch.randint(0, 97, (1, 48))
     with torch.no_grad():
         wanted = model(tokens)
@@ -109,7 +109,7 @@ def test_the_cache_is_a_value(small, case):
     """Several continuations of one prefix do not disturb each other, however they
     take turns, and the prefix stays what it was.
     """
-    model = awake(small(**ALL[case]))
+    model = randomised(small(**ALL[case]))
     tokens = torch.randint(0, 257, (1, T))
     _, prefix = model.decode(tokens[:, :6])
     tails = [torch.randint(0, 257, (1, T - 6)) for _ in range(3)]
@@ -125,7 +125,7 @@ def test_the_cache_is_a_value(small, case):
 
 
 def test_too_long_a_text_is_an_error(small):
-    model = awake(small())
+    model = randomised(small())
     _, cache = model.decode(torch.zeros(1, T, dtype=torch.long))
     with pytest.raises(ValueError, match="17 tokens exceed"):
         model.decode(torch.zeros(1, 1, dtype=torch.long), cache)

@@ -16,7 +16,7 @@ from gpt2.model.mixers.attention.attention import Attention
 from gpt2.model.mlp.cross_token import route
 from gpt2.model.mlp.latent import orthonormal
 from gpt2.model.mlp.mlp import Mlp
-from gpt2.model.values import Context, Side
+from gpt2.model.values import BlockToBlock, MixerToMlp
 from kernels import attention as ops
 from tests.oracles import attention as oracle
 from tests.oracles import mlp as mlp_oracle
@@ -225,10 +225,10 @@ def test_attention_equals_the_oracle(small, case, packed, shape, seed):
     torch.manual_seed(seed)
     x = shape.random(shape.H * shape.D)
     gate = shape.random(shape.H, draw=torch.rand)
-    context, inputs = Context(gate), [x, gate]
+    context, inputs = BlockToBlock(gate), [x, gate]
     if model.latent is not None:
         latent = shape.random(model.latent)
-        context, inputs = Context(gate, latent), [x, gate, latent]
+        context, inputs = BlockToBlock(gate, latent), [x, gate, latent]
     starts = shape.documents if packed else None
     y, _, cache = layer(x, context, None, starts)
     assert cache is None
@@ -327,7 +327,7 @@ def test_mlp_equals_the_oracle(small, case, packed, shape, width, seed):
     p = oracle.softmax(scores, model.attention.window, starts)
     seen = torch.arange(1, T + 1) - (0 if starts is None else starts)
     seen = seen.clamp(max=model.attention.window or T)
-    side = Side(routing_BnS=p.mean(1), seen_n=seen, latent_BnL=ck)
+    side = MixerToMlp(routing_BnS=p.mean(1), seen_n=seen, latent_BnL=ck)
     y, context, cache = mlp(x, side, 0, None, starts)
     assert cache is None
     wanted, factor, to_next = mlp_by_oracles(mlp, model, x, p, ck, starts)
@@ -390,7 +390,7 @@ def test_weights_and_output_gates_differ(small):
         torch.manual_seed(1)
         for parameter in layer.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
-        outputs.append(layer(x, Context(), None)[0])
+        outputs.append(layer(x, BlockToBlock(), None)[0])
     assert (outputs[0] - outputs[1]).abs().max() > 1e-4
 
 

@@ -10,7 +10,7 @@ import torch
 from gpt2.model import statistics as module
 from gpt2.model.gpt import GPT
 from gpt2.model.statistics import attention_stats
-from gpt2.model.values import Context
+from gpt2.model.values import BlockToBlock
 from records.jsonl import last_per_step, read_rows
 from tests.gpt2.model.test_mechanisms import (
     CASES,
@@ -110,7 +110,7 @@ def ra_ct_gate(layer, model, q, k):
 
 def wanted(model, settings, tokens):
     """Every statistic by loops; gates from the blocks' own weights."""
-    layers, x, context, gamma = [], model.embed(tokens, 0), Context(), None
+    layers, x, context, gamma = [], model.embed(tokens, 0), BlockToBlock(), None
     for block in model.h:
         layer, seen = block.attn, block.norm1(x)
         q, k, _ = projected(layer, settings, seen, context.latent_BnL)
@@ -184,7 +184,7 @@ def test_rows_of_zeros_are_left_out_of_the_entropy(small):
     assert None not in found["entropy"][0][2:] and None not in found["entropy"][1]
     with torch.no_grad():
         x = model.h[0].norm1(model.embed(torch.from_numpy(windows[:, :-1]), 0))
-        p = model.h[0].attn.probabilities(x, Context())
+        p = model.h[0].attn.probabilities(x, BlockToBlock())
     assert (p[:, [0, 2, 3]].sum(dim=-1) == 0).any(), "no mixed head in this test"
 
 

@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gpt2.model.cache import Tape
+from gpt2.model.cache import GrowingCache
 from gpt2.model.initial import Matrix, residual_std
 from gpt2.model.mixers.attention.gates import CrossTokenGate, OutputGate, Reciprocal
 from gpt2.model.mixers.attention.impl import resolve_attention
 from gpt2.model.mixers.attention.latent import Latent
 from gpt2.model.mixers.attention.multi_head import MultiHead
 from gpt2.model.mixers.attention.torch_attention import HALF, flex, sdpa
-from gpt2.model.values import AttentionCache, Context, Routed, Side
+from gpt2.model.values import AttentionCache, BlockToBlock, Routed, MixerToMlp
 from gpt2.settings.run import ModelSettings
 from kernels.attention import mix, normalise, reciprocal, scores, visible
 from kernels.decode import MOST_NEW
@@ -28,7 +28,7 @@ from kernels.decode import MOST_NEW
 PROJECTIONS = {"mha": MultiHead, "gqa": MultiHead, "mla": Latent}
 
 
-class Looked(NamedTuple):
+class CoreOutput(NamedTuple):
     """What the core returns: head outputs; from the reference the final
     probabilities and the number of keys each query sees (seen_Bn with documents); from our kernels, where
     the MLP routes, the largest of them.
@@ -76,41 +76,41 @@ class Attention(nn.Module):
     def forward(
         self,
         x_BnE: torch.Tensor,
-        context: Context,
+        context: BlockToBlock,
         cache: AttentionCache | None,
         starts_BT: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, Side, AttentionCache | None]:
+    ) -> tuple[torch.Tensor, MixerToMlp, AttentionCache | None]:
         """y_BnE, what the MLP reads, and the grown cache (None without one)."""
         start = len(cache.memory[0]) if cache else 0
         if cache is None and self.packs and self._impl(x_BnE) == "triton":
-            looked, new = self._packed(x_BnE, starts_BT), None
+            core, new = self._packed(x_BnE, starts_BT), None
         else:
             q_BnHD, new = self.projection(x_BnE, context.latent_BnL, start)
             if cache is None:
-                looked = self._train(q_BnHD, new, starts_BT)
+                core = self._train(q_BnHD, new, starts_BT)
             else:
-                looked, cache = self._decode(q_BnHD, new, cache)
-        o_BnHD = looked.o_BnHD
+                core, cache = self._decode(q_BnHD, new, cache)
+        o_BnHD = core.o_BnHD
         if context.gate_BnH is not None:
             o_BnHD = o_BnHD * context.gate_BnH[..., None]
         if self.out_gate is not None:
             o_BnHD = self.out_gate(o_BnHD, x_BnE)
-        side = Side(latent_BnL=self.projection.latent(new), routed=looked.routed)
-        if self.routes and looked.routed is None:
-            routing_BnS = looked.p_BHnS.mean(dim=1)
-            side = side._replace(routing_BnS=routing_BnS, seen_n=looked.seen_n)
+        side = MixerToMlp(latent_BnL=self.projection.latent(new), routed=core.routed)
+        if self.routes and core.routed is None:
+            routing_BnS = core.p_BHnS.mean(dim=1)
+            side = side._replace(routing_BnS=routing_BnS, seen_n=core.seen_n)
         return self.o(o_BnHD.flatten(2)), side, cache
 
     def empty_cache(self, x_BnE: torch.Tensor) -> AttentionCache:
         """A cache of no tokens, shaped for x."""
         q_B0HD, memory = self.projection(x_BnE[:, :0], None, 0)
-        tapes = [Tape.of(x_B0, self.longest) for x_B0 in (*memory, q_B0HD)]
+        tapes = [GrowingCache.of(x_B0, self.longest) for x_B0 in (*memory, q_B0HD)]
         return AttentionCache(tuple(tapes[:-1]), None if self.ra is None else tapes[-1])
 
     def probabilities(
         self,
         x_BTE: torch.Tensor,
-        context: Context,
+        context: BlockToBlock,
         starts_BT: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The final p_BHTT that this attention mixes values with, by reference."""
@@ -124,7 +124,9 @@ class Attention(nn.Module):
             return self.impl
         return self.gpu_impl[torch.is_autocast_enabled("cuda") or x.dtype in HALF]
 
-    def _packed(self, x_BTE: torch.Tensor, starts_BT: torch.Tensor | None) -> Looked:
+    def _packed(
+        self, x_BTE: torch.Tensor, starts_BT: torch.Tensor | None
+    ) -> CoreOutput:
         """All tokens by our own kernels, which read the fused projection."""
         from kernels.attention.packed import attention_packed, parts
 
@@ -138,14 +140,14 @@ class Attention(nn.Module):
         q_BTHD: torch.Tensor,
         memory: tuple[torch.Tensor, ...],
         starts_BT: torch.Tensor | None,
-    ) -> Looked:
+    ) -> CoreOutput:
         """All tokens at once, expanded."""
         k_BTGD, v_BTGD = self.projection.expand(memory)
         impl = self._impl(q_BTHD)
         if impl == "sdpa":
-            return Looked(self._sdpa(q_BTHD, k_BTGD, v_BTGD, starts_BT))
+            return CoreOutput(self._sdpa(q_BTHD, k_BTGD, v_BTGD, starts_BT))
         if impl == "flex":
-            return Looked(flex(q_BTHD, k_BTGD, v_BTGD, self.window, starts_BT))
+            return CoreOutput(flex(q_BTHD, k_BTGD, v_BTGD, self.window, starts_BT))
         if impl == "triton":
             return self._triton(q_BTHD, k_BTGD, v_BTGD, starts_BT)
         return self._reference(q_BTHD, k_BTGD, v_BTGD, starts_BT)
@@ -156,7 +158,7 @@ class Attention(nn.Module):
         k_BTGD: torch.Tensor,
         v_BTGD: torch.Tensor,
         starts_BT: torch.Tensor | None,
-    ) -> Looked:
+    ) -> CoreOutput:
         """Plain torch, with the T x T matrix."""
         s_BHTT = scores(q_BTHD, k_BTGD)
         if self.ra is not None:
@@ -168,7 +170,7 @@ class Attention(nn.Module):
         q_BnHD: torch.Tensor,
         new: tuple[torch.Tensor, ...],
         cache: AttentionCache,
-    ) -> tuple[Looked, AttentionCache]:
+    ) -> tuple[CoreOutput, AttentionCache]:
         """New tokens against everything cached."""
         tapes = tuple(tape.append(x_Bn) for tape, x_Bn in zip(cache.memory, new))
         memory, queries = tuple(tape.tensor for tape in tapes), cache.queries
@@ -179,8 +181,8 @@ class Attention(nn.Module):
             queries = queries.last(self.ra.band)
         ours = self.decoder == "triton" and q_BnHD.shape[1] <= MOST_NEW
         step = self._step if ours else self._step_reference
-        looked = step(q_BnHD, memory, queries_BwHD, k_BnGD)
-        return looked, AttentionCache(tapes, queries)
+        core = step(q_BnHD, memory, queries_BwHD, k_BnGD)
+        return core, AttentionCache(tapes, queries)
 
     def _step_reference(
         self,
@@ -188,7 +190,7 @@ class Attention(nn.Module):
         memory: tuple[torch.Tensor, ...],
         queries_BwHD: torch.Tensor | None,
         k_BnGD: torch.Tensor | None,
-    ) -> Looked:
+    ) -> CoreOutput:
         """Plain torch; any number of new tokens, any mechanism."""
         s_BHnS = self.projection.scores(q_BnHD, memory)
         if self.ra is not None:
@@ -202,7 +204,7 @@ class Attention(nn.Module):
         memory: tuple[torch.Tensor, ...],
         queries_BwHD: torch.Tensor | None,
         k_BnGD: torch.Tensor | None,
-    ) -> Looked:
+    ) -> CoreOutput:
         """By our own kernels, a few new tokens (gpt2/model/mixers/attention/decoder.py).
 
         Raises ValueError where probabilities would be dropped.
@@ -216,14 +218,14 @@ class Attention(nn.Module):
             band = {"alpha_H": self.ra.alpha_H.float(), "band": self.ra.band}
             band |= {"queries_BwHD": queries_BwHD, "keys_BnJD": k_BnGD}
         c_BnHV = attention_decode(
-            self.projection.asked(q_BnHD),
-            *self.projection.shared(memory),
+            self.projection.decode_query(q_BnHD),
+            *self.projection.decode_keys_values(memory),
             normaliser=self.normaliser,
             scale=1 / math.sqrt(self.projection.head_width),
             window=self.window,
             **band,
         )
-        return Looked(self.projection.answered(c_BnHV))
+        return CoreOutput(self.projection.decode_output(c_BnHV))
 
     def _transposed(
         self, q_BwHD: torch.Tensor, k_BnGD: torch.Tensor, total: int
@@ -234,7 +236,7 @@ class Attention(nn.Module):
 
     def _finish(
         self, s_BHnS: torch.Tensor, mixed, starts_BT: torch.Tensor | None = None
-    ) -> Looked:
+    ) -> CoreOutput:
         """Scores to head outputs: normaliser, RA-CT, dropout, values."""
         mask_nS = visible(*s_BHnS.shape[2:], self.window, s_BHnS.device, starts_BT)
         p_BHnS, factor_BHn = normalise(s_BHnS, mask_nS, self.normaliser), None
@@ -247,7 +249,7 @@ class Attention(nn.Module):
         if factor_BHn is not None:
             o_BnHD = o_BnHD * _per_query(factor_BHn)
         seen_n = mask_nS.sum(dim=-1)
-        return Looked(o_BnHD, p_BHnS, seen_n if starts_BT is None else seen_n[:, 0])
+        return CoreOutput(o_BnHD, p_BHnS, seen_n if starts_BT is None else seen_n[:, 0])
 
     def _sdpa(
         self,
@@ -279,7 +281,7 @@ class Attention(nn.Module):
         k_BTGD: torch.Tensor,
         v_BTGD: torch.Tensor,
         starts_BT: torch.Tensor | None,
-    ) -> Looked:
+    ) -> CoreOutput:
         """All tokens by our own kernels."""
         from kernels.attention.fused import attention_fused, row_statistics
 
@@ -305,7 +307,7 @@ class Attention(nn.Module):
         q_BTHD: torch.Tensor,
         k_BTGD: torch.Tensor,
         starts_BT: torch.Tensor | None,
-    ) -> Looked:
+    ) -> CoreOutput:
         """Any score, normaliser and pattern; RA-CT from the statistics that the
         kernels gather, the routing from their row sums.
         """
@@ -327,7 +329,7 @@ class Attention(nn.Module):
             routed = Routed(
                 *topk_routing(q_BTHD, k_BTGD, rows["lse"], self.routed_k, **options)
             )
-        return Looked(o_BTHD, routed=routed)
+        return CoreOutput(o_BTHD, routed=routed)
 
     def cache_constant(self) -> int:
         """Values a decode keeps whatever the length: RA's last W queries."""

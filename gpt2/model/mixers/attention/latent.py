@@ -65,23 +65,23 @@ class Latent(nn.Module):
 
     def scores(self, q_BnHD: torch.Tensor, memory: Memory) -> torch.Tensor:
         """s_BHnS, absorbed: (q A_h^T) · c^k / sqrt(D), no key is built."""
-        s_BHnS = torch.einsum("bthl,bsl->bhts", self.asked(q_BnHD), memory[0])
+        s_BHnS = torch.einsum("bthl,bsl->bhts", self.decode_query(q_BnHD), memory[0])
         return s_BHnS / math.sqrt(self.head_width)
 
     def mix(self, p_BHnS: torch.Tensor, memory: Memory) -> torch.Tensor:
         """o_BnHD, absorbed: (p · c^v) U_h, no value is built."""
         c_BnHL = torch.einsum("bhts,bsl->bthl", p_BHnS.to(memory[-1].dtype), memory[-1])
-        return self.answered(c_BnHL)
+        return self.decode_output(c_BnHL)
 
-    def asked(self, q_BnHD: torch.Tensor) -> torch.Tensor:
+    def decode_query(self, q_BnHD: torch.Tensor) -> torch.Tensor:
         """q A_h^T, (B, n, H, L): what meets the key latents."""
         return torch.einsum("bthd,hdl->bthl", q_BnHD, self._per_head(self.k_up))
 
-    def answered(self, c_BnHL: torch.Tensor) -> torch.Tensor:
+    def decode_output(self, c_BnHL: torch.Tensor) -> torch.Tensor:
         """o_BnHD = c U_h of mixed value latents."""
         return torch.einsum("bthl,hdl->bthd", c_BnHL, self._per_head(self.v_up))
 
-    def shared(self, memory: Memory) -> Memory:
+    def decode_keys_values(self, memory: Memory) -> Memory:
         """The latents as keys and values of one head, (B, S, 1, L)."""
         return memory[0][:, :, None], memory[-1][:, :, None]
 

@@ -65,15 +65,15 @@ class MultiHead(nn.Module):
         """o_BnHD."""
         return mix(p_BHnS, memory[1])
 
-    def asked(self, q_BnHD: torch.Tensor) -> torch.Tensor:
+    def decode_query(self, q_BnHD: torch.Tensor) -> torch.Tensor:
         """What meets the keys of the memory: q."""
         return q_BnHD
 
-    def answered(self, o_BnHD: torch.Tensor) -> torch.Tensor:
+    def decode_output(self, o_BnHD: torch.Tensor) -> torch.Tensor:
         """o of mixed values: those."""
         return o_BnHD
 
-    def shared(self, memory: Memory) -> Memory:
+    def decode_keys_values(self, memory: Memory) -> Memory:
         """k_BSGD, v_BSGD."""
         return memory
 
