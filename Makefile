@@ -169,7 +169,7 @@ fix-style: | $(SETUP_TEST)	## Let black and the whitespace script repair what th
 	$(Q)$(PY) scripts/fix_whitespace_issues.py
 
 ##@ This machine
-.PHONY: doctor gpus setup lock bench bench-compare
+.PHONY: doctor gpus setup lock bench bench-compare compare-commits
 doctor: | $(SETUP)	## Python, torch, GPUs, driver, threads, what is missing
 	$(Q)$(PY) scripts/doctor.py
 
@@ -212,6 +212,11 @@ bench: | $(SETUP)	## Attention and training steps beside their peers (PART=atten
 
 bench-compare: | $(SETUP)	## The last record of make bench against the one before it of its GPU (A=, B=results/bench/…)
 	$(Q)$(PY) scripts/bench_compare.py $(call option,A,a) $(call option,B,b)
+
+compare-commits: | $(SETUP)	## Whether two commits have the same networks, bit for bit (OLD= NEW=commit; ONLY='STUDY/*' EXPECT_FLOPS=STUDY/STEP,…)
+	$(if $(and $(value OLD),$(value NEW)),,$(error make compare-commits needs two commits: make compare-commits OLD=HEAD~1 NEW=HEAD))
+	$(Q)$(PY) scripts/compare_commits.py $(call option,ONLY,only) \
+	  $(call option,EXPECT_FLOPS,expect-flops) -- "$$OLD" "$$NEW"
 
 ##@ Cleaning (results, checkpoints and data are never deleted)
 .PHONY: clean mrproper distclean

@@ -38,6 +38,7 @@ HOSTILE = {
 NEEDED = {
     "generate": {"RUN": "r"},
     "export": {"RUN": "r"},
+    "compare-commits": {"OLD": "o", "NEW": "n"},
     "compare": {"A": "a", "B": "b"},
     "anchor": {"TEXT": "t"},
     "publish-check": {"STUDY": "s"},
@@ -203,7 +204,15 @@ def test_what_is_typed_arrives(door, target, kind):
 def test_everything_at_once(door, target, kind):
     """All variables that the house knows, whether the target takes them or not."""
     names = {"RUN", "A", "B", "TEXT", "STUDY", "PROMPT", "TARGETS", "PART", "MUTANTS"}
-    names |= {"WORKERS", "FAULTS", "CONFIG_SEEDS", "KCONFIG_CONFIG", "TORCH_INDEX"}
+    names |= {
+        "OLD",
+        "NEW",
+        "WORKERS",
+        "FAULTS",
+        "CONFIG_SEEDS",
+        "KCONFIG_CONFIG",
+        "TORCH_INDEX",
+    }
     names |= {*TABLE, "FOO", "V", "STEP", "DRY_RUN", "ONCE", "FULL", "JSON", "ARGS"}
     given = {name: f"{name} {HOSTILE[kind]}" for name in names}
     words = [f"{name}={value}" for name, value in given.items()]
