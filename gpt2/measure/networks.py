@@ -176,31 +176,35 @@ def _configuration(tree: Any, study: str, base: Path, step: Any) -> Configuratio
 
 def counted(settings: Any) -> dict[str, Any]:
     """Costs of a configuration: FACTS; the cache in values per token of the context
-    and per sequence, summed over layers; bytes of training with its micro-batch.
+    and per sequence, summed over layers; bytes of training with its micro-batch; and
+    the hash of the names and shapes of its state_dict.
     """
-    facts = find("count")(find("meta_model")(settings.model)).as_dict()
+    model = find("meta_model")(settings.model)
+    facts = find("count")(model).as_dict()
     cache = {}
     for name in ("cache_per_token", "cache_constant"):
         per_layer = facts.get(f"{name}_layer")
         known = name in facts
         cache[name] = facts[name] if known else per_layer * facts["layers"]
     micro = settings.train.micro_batch or 1
-    memory = find("memory_estimate")(settings, micro)
-    return {name: facts[name] for name in FACTS} | cache | {"memory_estimate": memory}
-
-
-def built(settings: Any) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """The network with its initial values; their hash, and that of the names and
-    shapes of its state_dict.
-    """
-    model = find("GPT")(settings.model)
-    find("initialise")(model, SEED, settings.train.init_salt)
-    state = model.state_dict()
-    shapes = [f"{name} {tuple(value.shape)}" for name, value in sorted(state.items())]
-    return model, {
-        "initial_values": _sha256(*(state[name] for name in sorted(state))),
+    state = model.state_dict().items()
+    shapes = [f"{name} {tuple(value.shape)}" for name, value in sorted(state)]
+    others = {
+        "memory_estimate": find("memory_estimate")(settings, micro),
         "state_dict": hashlib.sha256("\n".join(shapes).encode()).hexdigest(),
     }
+    return {name: facts[name] for name in FACTS} | cache | others
+
+
+def built(settings: Any) -> tuple[torch.nn.Module, dict[str, str]]:
+    """The network with its initial values, and their hash with their names."""
+    model = find("GPT")(settings.model)
+    find("initialise")(model, SEED, settings.train.init_salt)
+    state = sorted(model.state_dict().items())
+    names = "\n".join(name for name, _ in state)
+    values = _sha256(*(value for _, value in state))
+    both = hashlib.sha256(f"{names}\n{values}".encode()).hexdigest()
+    return model, {"initial_values": both}
 
 
 def computed(settings: Any) -> dict[str, str]:
