@@ -16,6 +16,7 @@ from kconf.arms import choose, generate
 from kconf.axes import read_axes
 from kconf.bind import SettingsError, format_value
 from kconf.config_py import Value
+from kconf.derived import sizes
 from kconf.files import shown, write_atomic
 from kconf.oldconfig import ask_new
 from kconf.presets import list_defconfigs, preset_files
@@ -71,6 +72,8 @@ class Session:
         dotconfig.write(self.config, self.tree, resolved)
         dotconfig.write_python(self.python, self.tree, resolved)
         print(f"wrote {shown(self.config)} and {shown(self.python)}")
+        for line in sizes(resolved.written):
+            print(f"  {line}")
 
 
 # -- commands -------------------------------------------------------------
@@ -125,7 +128,7 @@ def olddefconfig(session: Session) -> None:
     for finding in dropped:
         print(f"dropped {finding}")
     for symbol in added:
-        print(f"added {_assignment(symbol, resolved.values[symbol])}")
+        print(f"added {_assignment(symbol, resolved.written[symbol])}")
     session.save(resolved)
 
 
@@ -140,7 +143,7 @@ def listnewconfig(session: Session) -> None:
     _require(session)
     resolved, _, added = session.tree.settle(DotConfig(session.config))
     for symbol in added:
-        print(_assignment(symbol, resolved.values[symbol]))
+        print(_assignment(symbol, resolved.written[symbol]))
 
 
 def savedefconfig(session: Session) -> None:
@@ -195,6 +198,8 @@ def show(session: Session, wanted: str) -> None:
         print("implied:")
     for symbol, old, new, why in change.implied:
         print(f"  {symbol} {format_value(old)} -> {format_value(new)}  ({why})")
+    told = sizes(resolved.written)
+    print("\n  ".join(["sizes:", *told]) if told else "sizes: as written")
     if step.expect:
         print("expected:")
     for key, value in step.expect.items():

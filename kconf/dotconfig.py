@@ -25,7 +25,7 @@ def render(tree: Tree, resolved: Resolved) -> str:
     """A full .config: every visible symbol, and those computed to a value."""
     chunks, open_menus = [_HEADER], ()
     for symbol in tree.symbols:
-        value = resolved.values[symbol]
+        value = resolved.written[symbol]
         if symbol not in resolved.visible and value in (None, False):
             continue
         menus = tree.menus(symbol)
@@ -64,20 +64,21 @@ def minimal(tree: Tree, resolved: Resolved) -> list[Line]:
     """The lines without which the configuration would be another one."""
     lines = []
     for symbol in tree.symbols:
-        value = resolved.values[symbol]
+        value = resolved.written[symbol]
         if symbol in resolved.visible:
             _, equals, raw = render_line(symbol, value).partition("=")
             lines.append(Line("defconfig", 0, symbol, raw if equals else None))
     for line in list(lines):
         fewer = [other for other in lines if other is not line]
-        if same(tree.resolve, [fewer], resolved):
+        merged = merged_or_none(tree.resolve, [fewer])
+        if merged and merged.written == resolved.written:
             lines = fewer
     return lines
 
 
-def same(merge: Merge, stages: list, resolved: Resolved) -> bool:
-    """Whether the stages merge, and to the same values."""
+def merged_or_none(merge: Merge, stages: list) -> Resolved | None:
+    """The stages merged; None where they do not hold."""
     try:
-        return merge(stages).values == resolved.values
+        return merge(stages)
     except ConfigError:
-        return False
+        return None

@@ -45,7 +45,7 @@ def _answer(
         value = next(member for member in members if resolved.values[member])
         title = f"{tree.choice_name(symbol)}: {', '.join(members)}"
     else:
-        value = format_value(resolved.values[symbol])
+        value = format_value(resolved.written[symbol])
         title = f"{tree.prompt(symbol)} (CONFIG_{symbol})"
     try:
         text = ask(f"{title} [{value}]: ").strip()
@@ -59,6 +59,6 @@ def _answer(
             rows = [(chosen, "y")]  # refused by the merge, with the nearest name
         return [Line("answer", 0, name, raw, plain=True) for name, raw in rows]
     if not text:
-        _, equals, raw = render_line(symbol, resolved.values[symbol]).partition("=")
+        _, equals, raw = render_line(symbol, resolved.written[symbol]).partition("=")
         return [Line("answer", 0, symbol, raw if equals else None)]
     return [Line("answer", 0, symbol, text, plain=True)]

@@ -13,6 +13,7 @@ from typing import Callable, Sequence
 
 from kconf.bind import format_value
 from kconf.config_py import Value
+from kconf.derived import derive
 from kconf.files import shown
 from kconf.overrides import Overrides
 from kconf.scratch import Scratch
@@ -47,12 +48,14 @@ Stage = Path | DotConfig | Overrides | Sequence[Line]
 class Resolved:
     """The values after a merge.
 
-    values: every symbol; visible: those a person could set; origin: symbol ->
-    (path, line) of its last assignment; assigned: the symbols of the last
-    stage; stages: what was merged.
+    values: every symbol, with what a 0 stands for in its place (kconf/derived.py);
+    written: the same as the lines and Kconfig have it; visible: those a person could
+    set; origin: symbol -> (path, line) of its last assignment; assigned: the symbols of
+    the last stage; stages: what was merged.
     """
 
     values: dict[str, Value]
+    written: dict[str, Value]
     visible: frozenset[str]
     origin: dict[str, tuple[str, int]]
     assigned: frozenset[str]
@@ -262,10 +265,10 @@ class Tree(Facts):
     def _resolved(
         self, live: dict[str, Line], last: Sequence[Line], stages: tuple[Stage, ...]
     ) -> Resolved:
-        values = {name: self.value(name) for name in self._symbols}
+        written = {name: self.value(name) for name in self._symbols}
         findings = [
             Finding(*self.place(name), name, "has no default here")
-            for name, value in values.items()
+            for name, value in written.items()
             if value is None and self.active(name)
         ]
         findings += [
@@ -277,7 +280,8 @@ class Tree(Facts):
             self._scratch.clear()  # kconfiglib warns of a value once
             raise ConfigError(findings)
         return Resolved(
-            values,
+            derive(written),
+            written,
             frozenset(name for name, s in self._symbols.items() if s.visibility),
             {name: (line.path, line.number) for name, line in live.items()},
             frozenset(line.symbol for line in last),

@@ -15,7 +15,8 @@ from typing import Mapping, Protocol, Sequence
 
 from kconf.bind import format_value
 from kconf.config_py import Value, identity
-from kconf.dotconfig import same
+from kconf.derived import RULES
+from kconf.dotconfig import merged_or_none
 from kconf.files import shown
 from kconf.overrides import Overrides
 from kconf.strict import Merge, Resolved, Stage, Tree
@@ -199,10 +200,10 @@ def difference(
     """The one-difference proof of a step against its base.
 
     A changed symbol is a line of the fragment, or implied: without a prompt in
-    both, a sibling in a choice that the fragment set, or became visible or
-    invisible and stands at its Kconfig default. Anything else is a violation,
-    and so is a line without which the configuration would be the same. `merge`
-    stands in for the tree's own, for a caller that remembers what it merged.
+    both, a sibling in a choice that the fragment set, a 0 that stands for another
+    number now (kconf/derived.py), or became visible or invisible and stands at its
+    Kconfig default. Anything else is a violation, and so is a line without which the
+    values would be the same. `merge` stands in for the tree's own, for a caller that remembers what it merged.
     """
     own = {line.symbol: line for line in step.lines}
     result = StepDifference([], [], [])
@@ -240,6 +241,8 @@ def _implied(
         return (
             f'the choice "{tree.choice_name(symbol)}" is {_selected(tree, new, symbol)}'
         )
+    if base.written[symbol] == new.written[symbol]:
+        return f"0 stands for {RULES[symbol].words(new.values)}"
     was, is_now = symbol in base.visible, symbol in new.visible
     if not was and not is_now:
         return "computed by Kconfig"
@@ -263,7 +266,8 @@ def idle_lines(
     for line in lines:
         stages = list(resolved.stages)
         stages[place] = tuple(other for other in lines if other is not line)
-        if same(merge, stages, resolved):
+        without = merged_or_none(merge, stages)
+        if without and without.values == resolved.values:
             idle.append(line)
     return idle
 

@@ -17,6 +17,7 @@ from gpt2.check.table import Verdict, print_failure, print_table
 from gpt2.check.two_processes import Pair, PartnerLost
 from gpt2.distributed.ranks import LOOPBACK
 from gpt2.settings.run import run_settings
+from kconf.derived import sizes
 from kconf.overrides import Overrides, from_environment
 from kconf.strict import Resolved, Tree
 from kconf.study import Fragment, difference, duplicates, resolve_step
@@ -129,8 +130,9 @@ def merge_study(tree: Tree, study: studies.Study, overrides: Overrides) -> list[
         told = "the configuration as it stands"
         case = Case(Verdict(study.name, "base", told, "make check"))
         with Recorded(case.verdict, "strict load"):
-            values = tree.resolve([*study.stages, overrides]).values
-            settings = run_settings(values)
+            base = tree.resolve([*study.stages, overrides])
+            case.verdict.sizes = sizes(base.written)
+            settings = run_settings(base.values)
             case.subject = Subject("base", settings, settings, {})
             find_network(case)
         return [case]
@@ -168,6 +170,7 @@ def _merge(
 ) -> Subject:
     """Strict load and one-difference proof of a step."""
     base = tree.resolve([*study.stages, overrides])
+    verdict.sizes = sizes(base.written)
     merged = resolve_step(tree, study.stages, step, overrides)
     settings = run_settings(merged.values)
     claims_of = settings

@@ -21,8 +21,8 @@ class Verdict:
 
     promise: the first broken one, None when all hold; found: what was found
     instead. cache_per_token: values over all layers. memory_bytes: estimated
-    peak of training with micro_batch sequences. again: the command that checks
-    only this step.
+    peak of training with micro_batch sequences. sizes: what a 0 of the base stands for
+    (kconf/derived.py). again: the command that checks only this step.
     """
 
     study: str
@@ -37,6 +37,7 @@ class Verdict:
     micro_batch: int | None = None
     seconds: float = 0.0
     network_of: str | None = None
+    sizes: list[str] = field(default_factory=list)
     proofs: list[str] = field(default_factory=list)
     promise: str | None = None
     found: str | None = None
@@ -51,7 +52,8 @@ def print_table(verdicts: list[Verdict]) -> None:
     for verdict, row in zip(verdicts, rows):
         if verdict.study != study:
             study = verdict.study
-            print(f"{study}\n  {_line(HEADINGS, widths)}")
+            print("\n".join([study, *verdict.sizes]))
+            print(f"  {_line(HEADINGS, widths)}")
         print(f"  {_line(row, widths)}")
     shared = sum(verdict.network_of is not None for verdict in verdicts)
     if shared:

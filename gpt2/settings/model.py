@@ -134,6 +134,13 @@ class ModelSettings:
     def __post_init__(self) -> None:
         divisor, attention, mlp = self.width_divisor, self.attention, self.mlp
         for symbol, value in [
+            ("MLP_DIM", mlp.dim),
+            ("GPT2_VOCAB_SIZE", self.vocab_size),
+        ]:
+            if value < 1:
+                why = "the merge puts the number here that a 0 stands for"
+                raise SettingsError(symbol, value, why)
+        for symbol, value in [
             ("GPT2_WIDTH", self.width),
             ("MLP_DIM", mlp.dim),
             ("MLA_LATENT", attention.mla_latent),

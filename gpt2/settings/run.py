@@ -23,6 +23,7 @@ from kconf.bind import (
     text,
     weighted,
 )
+from kconf.derived import VOCABULARIES
 
 # What a file of a local corpus holds (gpt2/data/sources/folder.py); skip: it is left out.
 FILE_KINDS = ("jsonl", "parquet", "text", "skip")
@@ -83,7 +84,7 @@ class DataSettings:
     @property
     def vocab_size(self) -> int:
         """Tokens of the tokenizer, the separator included."""
-        return {"byte": 257, "gpt2": 50257}.get(self.tokenizer) or self.bpe_vocab_size
+        return VOCABULARIES.get(self.tokenizer) or self.bpe_vocab_size
 
     @property
     def streamed(self) -> bool:

@@ -22,7 +22,8 @@ def introduction(
         f"device: {info.name} ({info.kind}{threads}), "
         f"{info.total_memory / 2**30:.1f} GiB{each}, {info.driver or 'no driver'}, "
         f"torch {torch.__version__}",
-        f"model: {facts['parameters']:,} parameters, attn:MLP 1:"
+        f"model: {facts['parameters']:,} parameters, width {facts['width']}, MLP "
+        f"{facts['mlp_dim']}, vocabulary {run.settings.model.vocab_size}, attn:MLP 1:"
         f"{facts['attn_mlp_ratio']:.3f}, {facts['flops_per_token'] / 1e6:.1f} "
         f"MFLOP/token, attention {facts['attention_impl']}",
         f"batch: {sizes.micro} x {sizes.accumulation} accumulated x {sizes.ranks} "

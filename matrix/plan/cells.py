@@ -17,6 +17,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 from kconf import config_py
 from kconf.arms import Excluded
+from kconf.derived import sizes
 from kconf.dotconfig import config_paths, render
 from kconf.overrides import Overrides, from_environment
 from kconf.strict import DotConfig, Resolved, Tree
@@ -173,7 +174,7 @@ def make_plan(
     shared = _Shared(root, output, settings, tree, code, code_files)
     by_step, reference, steps = [], [], []
     found = plan_steps(tree, root, base, overrides, settings)
-    notes += found.notes
+    notes += [*found.notes, *sizes(unchanged.written)]
     for step in stage.restrict(found.steps, settings, output, overrides):
         checks.refuse_seed(step, overrides)
         steps.append((step, step.resolve(overrides)))

@@ -97,7 +97,7 @@ BAD_LINES = [
     ("CONFIG_MLP_DIM=128", "CONFIG_MLP_DIM=128 # wide", "inline comment"),
     ("CONFIG_MLP_DIM=128", 'CONFIG_MLP_DIM="128"', "quoted"),
     ("CONFIG_MLP_DIM=128", "CONFIG_MLP_DIM=0128", "is not an int"),
-    ("CONFIG_MLP_DIM=128", "CONFIG_MLP_DIM=0", "out of range"),
+    ("CONFIG_MLP_DIM=128", "CONFIG_MLP_DIM=-1", "out of range"),
     ("CONFIG_MLP_DIM=128", "MLP_DIM=128", "CONFIG_"),
     ("CONFIG_MLP_DIM=128", "CONFIG_MLP_DIM=128\nCONFIG_MLP_DIM=128", "first time"),
     ("CONFIG_MLP_DIM=128", "CONFIG_MLP_DIM=128\nCONFIG_MLA_LATENT=16", "MLA"),

@@ -48,7 +48,11 @@ def kconfig(config):
 
 
 def test_quickstart(kconfig, config, real):
-    kconfig("defconfig", "gpt2-ratio-ablation+tiny")
+    wrote = kconfig("defconfig", "gpt2-ratio-ablation+tiny").splitlines()
+    assert wrote[1:] == [
+        "  CONFIG_MLP_DIM=0 is 3072 (4 E)",
+        "  CONFIG_GPT2_VOCAB_SIZE=0 is 257 (the tokenizer's)",
+    ]
     read = config_py.read(config.with_name("x.config.py"))
     assert read.values["STUDY_OVERLAYS"] == "tiny"
     assert read.values["STUDY"] == "gpt2-ratio-ablation"
@@ -59,6 +63,7 @@ def test_quickstart(kconfig, config, real):
     shown = kconfig("show", "8")
     assert "MLA n -> y" in shown and "MLA_LATENT (inactive) -> 128" in shown
     assert "parameters 115020288" in shown
+    assert "sizes:\n  CONFIG_MLP_DIM=0 is 3072 (4 E)\n" in shown
     assert kconfig("show", "mla") == shown == kconfig("show", "08-mla")
     error = kconfig("show", "08-mal", ok=False)
     steps = ", ".join(step.id for step in list_steps(ROOT, "gpt2-ratio-ablation"))

@@ -3,6 +3,7 @@
 from tests.mutants.mutant import Mutant, Test, check
 
 STUDY_TESTS = "tests/kconf/test_study.py"
+DERIVED_TESTS = "tests/kconf/test_derived.py"
 
 COUNTS = [
     Mutant(
@@ -124,7 +125,7 @@ CONFIGURATION = [
         "idle-line",
         "a line that does not matter is accepted",
         "study:idle_lines",
-        "if same(merge, stages, resolved):",
+        "if without and without.values == resolved.values:",
         "if False:",
         Test(f"{STUDY_TESTS}::TestDifference::test_every_line_must_matter"),
     ),
@@ -143,6 +144,46 @@ CONFIGURATION = [
         "if first is not step:",
         "if False:",
         Test(f"{STUDY_TESTS}::TestStudy::test_all_findings_of_all_steps"),
+    ),
+    Mutant(
+        "zero-in-the-values",
+        "the values hold the 0 and not what it stands for",
+        "strict:Tree._resolved",
+        "derive(written),",
+        "written,",
+        Test(f"{DERIVED_TESTS}::test_the_width_of_the_mlp"),
+    ),
+    Mutant(
+        "number-in-the-config",
+        "a .config freezes what a 0 stands for",
+        "dotconfig:render",
+        "value = resolved.written[symbol]",
+        "value = resolved.values[symbol]",
+        Test(f"{DERIVED_TESTS}::test_the_config_keeps_what_was_written"),
+    ),
+    Mutant(
+        "swiglu-rounded-down",
+        "SwiGLU's width is the multiple of 64 below 8/3 E",
+        "derived:mlp_width",
+        "(8 * E + 3 * ROUNDED // 2)",
+        "(8 * E)",
+        Test(f"{DERIVED_TESTS}::test_the_width_of_the_mlp"),
+    ),
+    Mutant(
+        "left-behind-in-silence",
+        "a written width that no longer fits the size is not told",
+        "derived:sizes",
+        "elif written[symbol] != number:",
+        "elif False:",
+        Test(f"{DERIVED_TESTS}::test_a_written_number_that_0_would_not_be_is_told"),
+    ),
+    Mutant(
+        "vocabulary-of-zero",
+        "a vocabulary of 0 stays 0",
+        "derived:derive",
+        "zeros = [symbol for symbol in RULES if written.get(symbol) == 0]",
+        'zeros = [s for s in RULES if s != "GPT2_VOCAB_SIZE" and written.get(s) == 0]',
+        Test(f"{DERIVED_TESTS}::test_the_vocabulary"),
     ),
     Mutant(
         "unmet-dependency",

@@ -11,7 +11,10 @@ from gpt2.model.costs import count, memory_estimate, meta_model
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
 from gpt2.settings.run import run_settings
-from tests.conftest import SMALL
+from kconf.dotconfig import write
+from kconf.overrides import from_environment
+from kconf.strict import DotConfig
+from tests.conftest import ROOT, SMALL
 
 
 def by_hand(E, F, layers, T, V, L=None):
@@ -32,8 +35,6 @@ def by_hand(E, F, layers, T, V, L=None):
     ],
 )
 def test_the_ratio_table(resolve, symbols, total, ratio, cache):
-    from gpt2.settings.run import run_settings
-
     settings = run_settings(resolve(GPT2_VOCAB_SIZE="50257", **symbols)).model
     facts = count(meta_model(settings))
     assert facts.parameters == total
@@ -41,6 +42,28 @@ def test_the_ratio_table(resolve, symbols, total, ratio, cache):
     assert facts.cache_per_token_layer == cache
     assert facts.flops_per_token == 6 * (total - 1024 * 768) + 12 * 12 * 768 * 1024
     assert facts.flops_per_token - facts.flops_per_token_causal == 6 * 12 * 768 * 1024
+
+
+@pytest.mark.parametrize("base", ["gpt2-124m", "gpt2-ratio-ablation"])
+@pytest.mark.parametrize(
+    "symbols, total",
+    [
+        ({"GPT2_SIZE_350M": "y"}, 354_871_296),
+        (
+            {"GPT2_SIZE_774M": "y"},
+            774_090_240,
+        ),  # GPT-2 large, and 47 rows up to 64 · 786
+        ({"GPT2_SIZE_774M": "y", "MLP_DIM": "3072"}, 585_272_832),
+        ({"TOKENIZER_BYTE": "y"}, 124_475_904 - (50_304 - 320) * 768),
+    ],
+)
+def test_a_size_over_another_ones_config(tree, tmp_path, base, symbols, total):
+    """CONFIG_GPT2_SIZE_774M=y make over the .config of 124M: the width follows."""
+    path = tmp_path / ".config"
+    write(path, tree, tree.resolve([ROOT / "defconfigs" / base]))
+    changed = from_environment({f"CONFIG_{name}": raw for name, raw in symbols.items()})
+    values = tree.resolve([DotConfig(path), changed]).values
+    assert count(meta_model(run_settings(values).model)).parameters == total
 
 
 @pytest.mark.parametrize("latent", [None, 8])

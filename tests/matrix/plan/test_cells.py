@@ -129,6 +129,19 @@ def test_hash_is_that_of_the_identity(checkout):
     assert cell.identity["threads"] == 2
 
 
+def test_what_a_0_stands_for_is_told_and_recorded(checkout):
+    larger = {"CONFIG_GPT2_SIZE_350M": "y"}
+    plan = checkout.plan(**larger)
+    assert "CONFIG_MLP_DIM=0 is 4096 (4 E)" in plan.notes
+    assert plan.cells[0].values["MLP_DIM"] == 4096
+    assert "CONFIG_MLP_DIM=0\n" in plan.cells[0].dotconfig
+    checkout.base += "CONFIG_MLP_DIM=512\n"
+    checkout.configure()
+    assert "CONFIG_MLP_DIM=0 is" not in "".join(checkout.plan().notes)
+    told = "CONFIG_MLP_DIM=512 is as written: 0 would be 4096 (4 E)"
+    assert told in checkout.plan(**larger).notes
+
+
 def test_auto_is_resolved_once_and_printed(checkout):
     plan = checkout.plan(DEVICE="auto")
     assert plan.notes[0] == "DEVICE=auto is cpu on this machine"
