@@ -1,6 +1,7 @@
 """The defconfigs and fragments of a tree, by name."""
 
 import difflib
+import itertools
 from pathlib import Path
 
 from kconf.files import shown
@@ -45,19 +46,33 @@ def preset_files(root: Path, base: str, overlays: list[str]) -> list[Path]:
 
 
 def list_defconfigs(root: Path) -> None:
-    """Print the defconfigs, the number of their steps, and the fragments."""
+    """Print the defconfigs, the number of their steps, what each takes and reaches, and
+    the fragments.
+    """
     bases, fragments = presets(root)
     width = max(map(len, [*bases, *fragments]), default=0)
     for name, path in bases.items():
         steps = ""
         if study_dir(root, name).is_dir():
             steps = f" ({len(list_steps(root, name))} steps)"
-        print(f"  {name:{width}}  {_first_comment(path)}{steps}")
+        said = said_in(path)
+        print(f"  {name:{width}}  {said['Help']}{steps}")
+        for key in ("Takes", "Reaches"):
+            if key in said:
+                print(f"  {'':{width}}    {key.lower()}: {said[key]}")
     print("fragments, as in make defconfig-NAME+FRAGMENT:")
     for name, path in fragments.items():
-        print(f"  {name:{width}}  {_first_comment(path)}")
+        print(f"  {name:{width}}  {said_in(path)['Help']}")
 
 
-def _first_comment(path: Path) -> str:
-    first = path.read_text(encoding="utf-8", errors="replace").split("\n")[0]
-    return first.removeprefix("#").strip().removeprefix("Help: ")
+def said_in(path: Path) -> dict[str, str]:
+    """The comments `# Help: …`, `# Takes: …` and `# Reaches: …` at the head of a file;
+    Help is the first line where it has no keyword.
+    """
+    rows = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    found = {"Help": rows[0].removeprefix("#").strip()}
+    for row in itertools.takewhile(lambda row: row.startswith("# "), rows):
+        key, colon, text = row[2:].partition(": ")
+        if colon and key in ("Help", "Takes", "Reaches"):
+            found[key] = text
+    return found

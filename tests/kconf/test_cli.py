@@ -13,7 +13,7 @@ import pytest
 
 from kconf import cli, config_py
 from kconf.bind import SettingsError
-from kconf.presets import presets
+from kconf.presets import presets, said_in
 from kconf.strict import DotConfig
 from kconf.study import list_steps
 
@@ -173,6 +173,9 @@ def test_list_defconfigs(kconfig):
         if path.is_file():
             assert f"  {path.name} " in text
     assert f"ratio study ({count} steps)\n" in text and "  tiny " in text
+    indented = " " * (4 + max(len(name) for known in presets(ROOT) for name in known))
+    assert f"{indented}  takes: 81 s on an H200\n" in text
+    assert text.count(f"\n{indented}  reaches: ") == len(presets(ROOT)[0])
 
 
 def test_menuconfig_needs_a_terminal(kconfig):
@@ -183,6 +186,15 @@ def test_presets_begin_with_a_help_line():
     for known in presets(ROOT):
         for path in known.values():
             assert path.read_text().startswith("# Help: "), path
+
+
+def test_a_base_says_what_it_takes_and_reaches():
+    """Figures are of records; where there is none, the line says so."""
+    for path in presets(ROOT)[0].values():
+        said = said_in(path)
+        assert list(said) == ["Help", "Takes", "Reaches"], path
+        known = "results/" in said["Takes"] or "anchor" in path.name
+        assert known or "make estimate" in said["Takes"], path
 
 
 def test_every_preset_stands_alone(real):
