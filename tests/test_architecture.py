@@ -1,6 +1,7 @@
 """The house rules that a machine can check: imports, file lengths, excepts."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -236,6 +237,34 @@ def test_settings_are_read_in_one_place():
         nodes = ast.walk(ast.parse(path.read_text()))
         reads = any(getattr(n, "attr", "") in ("environ", "getenv") for n in nodes)
         assert not reads or name_of(path) in allowed, name_of(path)
+
+
+NAMED = re.compile(
+    rf"(?<![\w/.])(?:{'|'.join(ROOMS)}|tests|docs|defconfigs)/[\w./*+-]*"
+)
+
+
+def prose() -> list[Path]:
+    return [ROOT / "README.md", ROOT / "CLAUDE.md", *sorted(ROOT.glob("docs/*.md"))]
+
+
+@pytest.mark.parametrize("path", prose(), ids=name_of)
+def test_prose_names_what_is_there(path):
+    """A path in prose exists, but for the NAMES that a reader puts in."""
+    named = {name.rstrip(".,") for name in NAMED.findall(path.read_text())}
+    there = {n for n in named if re.search("[A-Z]{2}", n) or any(ROOT.glob(n))}
+    assert named - there == set()
+
+
+@pytest.mark.parametrize("house", ["gpt2", "matrix"])
+def test_the_readme_shows_every_room(house):
+    """Below the house's line in the tree, one room or more on a line."""
+    text = (ROOT / "README.md").read_text()
+    lines = re.search(rf"^{house}/ .*\n((?:  .*\n)*)", text, re.M)[1].splitlines()
+    heads = [re.match(r"  ((?:\w+/ )+)", line) for line in lines]
+    shown = [room for head in heads if head for room in head[1].split()]
+    rooms = {f"{path.parent.name}/" for path in (ROOT / house).glob("*/__init__.py")}
+    assert sorted(shown) == sorted(rooms)
 
 
 ALLOWED = {"torch", "numpy", "triton"}
