@@ -204,6 +204,12 @@ def test_lengths(path):
             assert length <= LONGEST_FUNCTION, f"{where} has {length} lines"
 
 
+def test_lengths_of_tests():
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    lines = {name_of(path): path.read_text().count("\n") for path in files}
+    assert lines and not {name: n for name, n in lines.items() if n > LONGEST}
+
+
 @pytest.mark.parametrize("path", sources(), ids=name_of)
 def test_no_except_that_hides(path):
     """No bare except; a broad one re-raises."""

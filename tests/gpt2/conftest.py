@@ -13,6 +13,7 @@ from kconf import config_py
 from records import atomic
 from tests.conftest import ROOT, SMALL
 from tests.gpt2.sabotage import verdicts_of
+from tests.gpt2.script import Script, install
 
 TEXT = "".join(
     f"line {i}: the {('quick', 'lazy', 'brown')[i % 3]} fox counts {i * i}.\n"
@@ -101,3 +102,11 @@ def train(corpus, capsys):
 def verdicts(tree):
     """verdicts("0", "9") of those RATIO steps under whatever is patched."""
     return lambda *numbers: verdicts_of(tree, *numbers)
+
+
+@pytest.fixture
+def script(monkeypatch) -> Script:
+    """The time of every run of this test."""
+    script = Script()
+    install(script, monkeypatch)
+    return script

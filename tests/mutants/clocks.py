@@ -3,19 +3,21 @@
 from tests.mutants.mutant import Mutant, Test
 
 CLOCKS, CRASH = "tests/gpt2/training/test_clocks.py", "tests/chaos/test_crash.py"
+TIMED = "tests/gpt2/training/test_time_budget.py"
+PROGRESS = "tests/gpt2/training/test_progress.py"
 CALM = Test(f"{CLOCKS}::test_a_run_that_nobody_disturbs")
 KILLED = Test(f"{CLOCKS}::test_a_kill_forgets_what_was_not_saved")
 STOPPED = Test(f"{CLOCKS}::test_a_stop_keeps_its_seconds")
 WITHIN = Test(f"{CLOCKS}::test_a_stop_within_an_evaluation")
 FAILED = Test(f"{CLOCKS}::test_a_failure_says_how_far_it_came")
-BUDGET = Test(f"{CLOCKS}::test_a_time_budget_ends_within_an_interval")
-USED_UP = Test(f"{CLOCKS}::test_a_budget_that_is_just_used_up_is_used_up")
-PRUNED = Test(f"{CLOCKS}::test_pruning_follows_the_time_that_is_spent")
-LIMIT = Test(f"{CLOCKS}::test_a_limit_ends_a_token_budget")
+BUDGET = Test(f"{TIMED}::test_a_time_budget_ends_within_an_interval")
+USED_UP = Test(f"{TIMED}::test_a_budget_that_is_just_used_up_is_used_up")
+PRUNED = Test(f"{TIMED}::test_pruning_follows_the_time_that_is_spent")
+LIMIT = Test(f"{TIMED}::test_a_limit_ends_a_token_budget")
 AT_ONCE = Test(f"{CLOCKS}::test_without_a_warm_up_every_step_is_timed")
 WARM = Test(f"{CLOCKS}::test_a_run_that_only_warms_up_has_no_speed")
-ALONE = Test(f"{CLOCKS}::test_a_clock_by_itself")
-BAR = Test(f"{CLOCKS}::test_a_bar_on_a_terminal")
+ALONE = Test(f"{PROGRESS}::test_a_clock_by_itself")
+BAR = Test(f"{PROGRESS}::test_a_bar_on_a_terminal")
 LEFT = Test(f"{CRASH}::test_the_first_kill_leaves_everything")
 OVERRULED = Test(f"{CRASH}::test_a_failure_beside_a_summary_is_overruled")
 KEPT = Test(f"{CRASH}::test_checkpoints_that_were_asked_for_stay")

@@ -6,108 +6,37 @@ statistics and checkpoints do not count, warm-up steps of an attempt count in no
 """
 
 import dataclasses
-import io
-import json
-import math
 import os
-import shutil
 import signal
-import sys
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from gpt2.pruning import Pruner
-from gpt2.settings.run import OptimSettings, run_settings
-from gpt2.training import cell, clock, device, progress
-from gpt2.training.progress import duration
-from kconf import config_py
+from gpt2.training import device
 from records.cell import read_status
 from records.jsonl import read_rows
 from records.layout import CellDir
-from tests.gpt2.script import Script, install, seconds
-
-SYMBOLS = {
-    "GPT2_MAX_ITERS": "8",
-    "BATCH_SIZE": "4",
-    "EFFECTIVE_BATCH": "8",
-    "GPT2_EVAL_INTERVAL": "4",
-    "GPT2_EVAL_WINDOWS": "8",
-    "LOG_INTERVAL": "2",
-    "CHECKPOINT_INTERVAL": "3",
-    "TIMING_WARMUP_STEPS": "2",
-}
-TOKENS = 8 * 16
-"""Of a step: 8 sequences of 16, in 2 micro-batches."""
-
-FEED, SHOW = seconds(feed=1), seconds(show=1)
-WORK = seconds(micro=2, device=1, update=1, refresh=1)
-STEP = FEED + WORK
-TAIL = seconds(beat=1, ask=1)
-"""What follows every step."""
-EVAL = seconds(eval=1, window=2, beat=2, ask=2)
-"""8 windows, 4 at a time."""
-SAVE = seconds(save=1, beat=1)
-BEFORE = seconds(settings=1, build=1, beat=1, resume=1)
-AFTER = seconds(weights=1)
-
-
-@pytest.fixture
-def script(monkeypatch) -> Script:
-    """The time of every run of this test."""
-    script = Script()
-    install(script, monkeypatch)
-    return script
-
-
-def rate(optim: OptimSettings, done: float, total: int) -> float:
-    """Warm-up and cosine, as docs/configuration.md has them."""
-    if done < optim.warmup:
-        return optim.lr * (done + 1) / (optim.warmup + 1)
-    x = (done - optim.warmup) / (total - optim.warmup)
-    return optim.min_lr + (optim.lr - optim.min_lr) * (1 + math.cos(math.pi * x)) / 2
-
-
-def train_row(attempt: int, step: int, time: float, rate: float | None) -> dict:
-    """A logged step."""
-    row = {"attempt": attempt, "kind": "train", "step": step, "time": time}
-    return {**row, "tokens": (step + 1) * TOKENS, "tokens_per_s": rate, "mfu": None}
-
-
-def eval_row(attempt: int, step: int, time: float) -> dict:
-    """An evaluation after `step` steps."""
-    row = {"attempt": attempt, "kind": "eval", "step": step, "time": time}
-    return {**row, "tokens": step * TOKENS}
-
-
-def rows(directory: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without its facts and without what no clock or counter gives."""
-    other = {"loss", "lr", "grad_norm", "perplexity", "bits_per_byte", "sparsity"}
-    return [
-        {key: value for key, value in row.items() if key not in other}
-        for row in read_rows(directory / "metrics.jsonl")
-        if row["kind"] in ("train", "eval")
-    ]
-
-
-def summary(directory: Path) -> dict[str, Any]:
-    """The figures of summary.json that clocks and counters give."""
-    names = ("stopped_by", "attempts", "wall_time", "time_to_first_step", "step")
-    names += ("total_time_all_attempts", "tokens", "train_time", "eval_time")
-    names += ("average_step_time", "tokens_per_s")
-    found = json.loads((directory / "summary.json").read_text())
-    last = read_rows(directory / "metrics.jsonl")[-1]
-    assert {"attempt": found["attempts"], **found["final_eval"]} == last
-    return {name: found[name] for name in names}
-
-
-def attempts(directory: Path) -> list[tuple]:
-    """(event, attempt, status, step, seconds) of every row."""
-    keys = ("event", "attempt", "status", "step", "seconds")
-    found = read_rows(directory / "attempts.jsonl")
-    return [tuple(row.get(key) for key in keys) for row in found]
+from tests.gpt2.clocked import (
+    AFTER,
+    BEFORE,
+    EVAL,
+    FEED,
+    SAVE,
+    SHOW,
+    STEP,
+    SYMBOLS,
+    TAIL,
+    TOKENS,
+    WORK,
+    attempts,
+    clocked,
+    eval_row,
+    killed,
+    rows,
+    summary,
+    summary_of_any,
+    train_row,
+)
+from tests.gpt2.script import Script, seconds
 
 
 def test_a_run_that_nobody_disturbs(cell, train, script):
@@ -186,21 +115,6 @@ def _shown_as_it_was(
         done, of = map(int, parts[0].removeprefix("step ").split("/"))
         left = (now - began) / (done - start) * (total - done)
         assert of == total and parts[-1] == f"ETA {clocked(left)}", parts
-
-
-def clocked(seconds: float) -> str:
-    """3m05s, 12s."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
-
-
-def killed(script: Script, directory: Path, name: str, count: int) -> Path:
-    """Where a copy of the directory will lie, as a kill would leave it when `name`
-    happens for the n-th time.
-    """
-    copy = directory.with_name("killed")
-    script.on[name, count] = lambda: shutil.copytree(directory, copy)
-    return copy
 
 
 def test_a_kill_forgets_what_was_not_saved(cell, train, script):
@@ -330,158 +244,6 @@ def test_a_stop_within_an_evaluation(cell, train, script):
     assert found["total_time_all_attempts"] == stopped + found["wall_time"]
 
 
-TIMED = {
-    **SYMBOLS,
-    "BUDGET_TIME": "y",
-    "GPT2_MAX_TIME": "1",
-    "GPT2_MAX_ITERS": "1000",
-    "LOG_INTERVAL": "1",
-}
-BETWEEN = SHOW + TAIL + FEED
-"""From a logged step's row to the look at the budget before the next step."""
-
-
-def rates(directory: Path) -> dict[int, float]:
-    """The learning rate of each step's last row."""
-    found = read_rows(directory / "metrics.jsonl")
-    return {row["step"]: row["lr"] for row in found if row["kind"] == "train"}
-
-
-def optim(directory: Path) -> OptimSettings:
-    return run_settings(config_py.read(directory / "config.py").values).optim
-
-
-def test_a_time_budget_ends_within_an_interval(cell, train, script):
-    """Before step 5, whose batch has come: 1033/1024 s of training, four of its rates
-    follow the time.
-    """
-    directory = cell(**TIMED)
-    assert train(directory).returncode == 0
-    at = {2: BETWEEN}
-    for step in (3, 4, 5):
-        at[step] = at[step - 1] + WORK + BETWEEN
-    assert at[4] < 1 <= at[5] == 1033 / 1024
-    assert rows(directory) == [
-        eval_row(1, 0, 0.0),
-        train_row(1, 0, 0.0, None),
-        train_row(1, 1, 0.0, None),
-        train_row(1, 2, at[2] + WORK, TOKENS / (at[2] + WORK)),
-        train_row(1, 3, at[3] + WORK, TOKENS / (WORK + BETWEEN)),
-        eval_row(1, 4, at[4]),
-        train_row(1, 4, at[4] + WORK, TOKENS / (WORK + BETWEEN)),
-        eval_row(1, 5, at[5]),
-    ]
-    found = summary(directory)
-    assert (found["stopped_by"], found["step"]) == ("time", 5)
-    assert (found["tokens"], found["train_time"]) == (5 * TOKENS, at[5])
-    assert found["tokens_per_s"] == 3 * TOKENS / at[5]
-    assert found["eval_time"] == 3 * EVAL
-    spent = {0: 0.0, 1: 0.0, 2: at[2], 3: at[3], 4: at[4]}
-    wanted = {k: rate(optim(directory), 1000 * s, 1000) for k, s in spent.items()}
-    assert rates(directory) == pytest.approx(wanted, rel=1e-12)
-
-
-def test_a_budget_that_is_just_used_up_is_used_up(cell, train, script):
-    """To the clock's last digit, before step 4, whose evaluation is not made twice."""
-    directory = cell(**TIMED)
-    short = 1.0 - (BETWEEN + 2 * (WORK + BETWEEN))
-
-    def later() -> None:
-        script.now += short
-
-    script.on["feed", 5] = later
-    assert train(directory).returncode == 0
-    found = summary(directory)
-    assert (found["step"], found["train_time"]) == (4, 1.0)
-    assert found["eval_time"] == 2 * EVAL
-    assert rows(directory)[-1] == eval_row(1, 4, 1.0)
-
-
-def test_a_time_budget_after_a_kill(cell, train, script):
-    """What the checkpoint of step 3 had spent is spent; warming up spends nothing."""
-    copy = killed(script, first := cell(**TIMED), "ask", 2 + 4)
-    train(first)
-    assert train(copy).returncode == 0
-    saved = BETWEEN + WORK + SHOW + TAIL
-    at = {3: saved, 4: saved, 5: saved + BETWEEN}
-    for step in (6, 7):
-        at[step] = at[step - 1] + WORK + BETWEEN
-    assert at[6] < 1 <= at[7]
-    assert [row for row in rows(copy) if row["attempt"] == 2] == [
-        train_row(2, 3, saved, None),
-        eval_row(2, 4, saved),
-        train_row(2, 4, saved, None),
-        train_row(2, 5, at[5] + WORK, TOKENS / (BETWEEN + WORK)),
-        train_row(2, 6, at[6] + WORK, TOKENS / (BETWEEN + WORK)),
-        eval_row(2, 7, at[7]),
-    ]
-    found = summary(copy)
-    assert (found["stopped_by"], found["step"]) == ("time", 7)
-    assert (found["train_time"], found["eval_time"]) == (at[7], 3 * EVAL)
-    assert found["average_step_time"] == at[7] / (1 + 2)
-    wanted = {k: rate(optim(copy), 1000 * at[k], 1000) for k in (3, 4, 5, 6)}
-    second = {k: lr for k, lr in rates(copy).items() if k >= 3}
-    assert second == pytest.approx(wanted, rel=1e-12)
-
-
-@pytest.mark.parametrize("interval", [{}, {"GPT2_EVAL_INTERVAL": "5"}])
-def test_pruning_follows_the_time_that_is_spent(
-    cell, train, script, monkeypatch, interval
-):
-    """The share after each update, and all of it at the end; masks take their time.
-
-    The last evaluation is of the weights that are kept, also where the time is up at
-    a step that is evaluated anyhow.
-    """
-    seen, plain = [], Pruner.after_step
-
-    def noted(self, steps: int, spent: float) -> bool:
-        seen.append((steps, spent))
-        return plain(self, steps, spent)
-
-    monkeypatch.setattr(Pruner, "after_step", noted)
-    pruning = {"PRUNING_MAGNITUDE": "y", "PRUNING_END": "1"}
-    directory = cell(**{**TIMED, **pruning, **interval})
-    assert train(directory).returncode == 0
-    updated, masked = seconds(micro=2, device=1, update=1), seconds(prune=1, refresh=1)
-    at = {2: BETWEEN}
-    for step in (3, 4, 5):
-        at[step] = at[step - 1] + updated + masked + BETWEEN
-    assert at[4] < 1 <= at[5]
-    shares = [(k + 1, at[k] + updated) for k in (2, 3, 4)]
-    assert [steps for steps, _ in seen] == [1, 2, 3, 4, 5, 5]
-    assert [spent for _, spent in seen] == pytest.approx(
-        [0.0, 0.0, *(min(share, 1.0) for _, share in shares), 1.0], rel=1e-12
-    )
-    found = summary(directory)
-    assert (found["step"], found["train_time"]) == (5, at[5] + masked)
-    last = [row for row in rows(directory) if row["kind"] == "eval"][-1]
-    assert last == eval_row(1, 5, at[5] + masked)
-    record = json.loads((directory / "summary.json").read_text())
-    assert record["sparsity"]["covered"] == pytest.approx(0.5, abs=1e-4)
-
-
-def test_a_limit_ends_a_token_budget(cell, train, script):
-    """The rates follow the steps; attention statistics are no training."""
-    limit = {"GPT2_MAX_TIME": "1", "GPT2_MAX_ITERS": "1000"}
-    directory = cell(**{**SYMBOLS, **limit, "LOG_ATTENTION_STATS": "y"})
-    assert train(directory).returncode == 0
-    end = TAIL + FEED + 4 * (WORK + TAIL + FEED) + 2 * SHOW
-    assert end - WORK - TAIL - FEED < 1 <= end
-    found = summary_of_any(directory)
-    assert (found["stopped_by"], found["step"]) == ("time", 6)
-    assert found["train_time"] == end
-    assert found["eval_time"] == 3 * (EVAL + seconds(look=1))
-    heads = read_rows(directory / "metrics.jsonl")
-    assert [r["step"] for r in heads if r["kind"] == "attention"] == [0, 4, 6]
-    wanted = {k: rate(optim(directory), k, 1000) for k in (0, 2, 4)}
-    assert rates(directory) == pytest.approx(wanted, rel=1e-12)
-
-
-def summary_of_any(directory: Path) -> dict[str, Any]:
-    return json.loads((directory / "summary.json").read_text())
-
-
 def test_without_a_warm_up_every_step_is_timed(cell, train, script, monkeypatch):
     """From the first batch on; MFU is of the same seconds."""
     plain, peak = device.describe, 2.0**40
@@ -518,89 +280,3 @@ def test_a_run_that_only_warms_up_has_no_speed(cell, train, script):
     assert (found["tokens"], found["train_time"]) == (2 * TOKENS, SHOW + TAIL)
     assert found["average_step_time"] is None and found["tokens_per_s"] is None
     assert "no timed step" in said
-
-
-def test_a_clock_by_itself():
-    """Between start and pause it counts, with what the device still does."""
-    script = Script()
-    patch = pytest.MonkeyPatch()
-    patch.setattr(clock, "time", script.clocks)
-    one = clock.Clock(3.0, lambda: script.synchronize("cpu"))
-
-    def passes(seconds: float, queued: float = 0.0) -> None:
-        script.now, script.queued = script.now + seconds, script.queued + queued
-
-    passes(1)
-    assert one.read() == 3.0
-    passes(1, queued=16)
-    one.start()  # what was queued before is not its work
-    passes(2, queued=4)
-    assert one.read() == one.seconds == 9.0
-    passes(1, queued=8)
-    one.pause()
-    assert one.seconds == 18.0
-    passes(32)
-    assert one.read() == 18.0
-    one.start()
-    passes(0.5)
-    one.start()  # drops what ran since the last reading
-    passes(0.25)
-    assert one.read() == 18.25
-    patch.undo()
-
-
-@pytest.mark.parametrize(
-    "seconds, said",
-    {0: "0s", 59.4: "59s", 59.6: "1m00s", 185: "3m05s", 3600: "1h00m"}.items(),
-)
-def test_durations(seconds, said):
-    assert duration(seconds) == said
-    assert duration(2 * 3600 + 34 * 60 + 56) == "2h34m"
-
-
-class Terminal(io.StringIO):
-    """A stream that is one."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_bar_on_a_terminal(monkeypatch):
-    """A quarter done in 10 s since step 2: 30 s to go, five of twenty marks."""
-    script, stream = Script(), Terminal()
-    monkeypatch.setattr(progress, "time", script.clocks)
-    monkeypatch.setattr(sys, "stdout", stream)
-    shown = progress.Display(42, 2)
-    script.now += 10
-    row = {"step": 11, "loss": 2.5, "lr": 3e-4, "tokens_per_s": 1234.5, "mfu": 0.1234}
-    shown.train(row)
-    line = "step 12/42  loss 2.5000  lr 3.00e-04  1,234 tok/s  MFU 12.3%  ETA 30s"
-    bar = f"[{'#' * 6}{'.' * 14}] {line}"
-    assert stream.getvalue() == f"\r{bar}"
-    shown.note("said")
-    assert stream.getvalue() == f"\r{bar}\r{' ' * len(bar)}\rsaid\n"
-
-
-@pytest.mark.parametrize("kind, wanted, count", [("cuda", 1.5, 2), ("cpu", 1.5, 0)])
-def test_the_monitor_knows_attempt_step_and_interval(
-    tmp_path, monkeypatch, kind, wanted, count
-):
-    """The GPUs of this host that the run has, sampled as configured."""
-    made = []
-    monkeypatch.setattr(cell.gpu_monitor, "Monitor", lambda *found: made.append(found))
-    monkeypatch.setattr(cell.gpu_monitor, "reader", lambda count, say: count)
-    monkeypatch.setattr(cell.torch.cuda, "device_count", lambda: 2)
-    system = SimpleNamespace(gpu_monitor=True, gpu_monitor_interval=wanted)
-    about = SimpleNamespace(
-        settings=SimpleNamespace(system=system),
-        info=SimpleNamespace(kind=kind),
-        ranks=SimpleNamespace(main=True),
-        batch=SimpleNamespace(ranks=4),
-    )
-    shown, far = SimpleNamespace(note=print), SimpleNamespace(step=7)
-    loop = SimpleNamespace(run=about, display=shown, progress=far)
-    cell._monitor(CellDir(tmp_path), loop, 3)
-    assert len(made) == (count > 0)
-    for path, attempt, build, step, say, interval in made:
-        assert (path, attempt, interval) == (tmp_path / "gpu.jsonl", 3, wanted)
-        assert (build(), step()) == (count, 7) and say is print

@@ -4,13 +4,15 @@ import sys
 import time
 import types
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from gpt2.training import gpu_monitor
+from gpt2.training import cell, gpu_monitor
 from gpt2.training.gpu_monitor import Monitor, row_of
 from records.gpu_readers import Nvml, ReadError, Smi, Sysfs
 from records.jsonl import read_rows
+from records.layout import CellDir
 
 NAMES = ["0000:03:00.0", "0000:43:00.0"]
 
@@ -240,3 +242,28 @@ def test_a_reading_costs_little(amd, tmp_path):
     per_sample = monitor.cpu_seconds / monitor.samples
     print(f"{1e3 * per_sample:.2f} ms of CPU a sample")
     assert per_sample / 2.0 < 0.005
+
+
+@pytest.mark.parametrize("kind, wanted, count", [("cuda", 1.5, 2), ("cpu", 1.5, 0)])
+def test_the_monitor_knows_attempt_step_and_interval(
+    tmp_path, monkeypatch, kind, wanted, count
+):
+    """The GPUs of this host that the run has, sampled as configured."""
+    made = []
+    monkeypatch.setattr(cell.gpu_monitor, "Monitor", lambda *found: made.append(found))
+    monkeypatch.setattr(cell.gpu_monitor, "reader", lambda count, say: count)
+    monkeypatch.setattr(cell.torch.cuda, "device_count", lambda: 2)
+    system = SimpleNamespace(gpu_monitor=True, gpu_monitor_interval=wanted)
+    about = SimpleNamespace(
+        settings=SimpleNamespace(system=system),
+        info=SimpleNamespace(kind=kind),
+        ranks=SimpleNamespace(main=True),
+        batch=SimpleNamespace(ranks=4),
+    )
+    shown, far = SimpleNamespace(note=print), SimpleNamespace(step=7)
+    loop = SimpleNamespace(run=about, display=shown, progress=far)
+    cell._monitor(CellDir(tmp_path), loop, 3)
+    assert len(made) == (count > 0)
+    for path, attempt, build, step, say, interval in made:
+        assert (path, attempt, interval) == (tmp_path / "gpu.jsonl", 3, wanted)
+        assert (build(), step()) == (count, 7) and say is print
