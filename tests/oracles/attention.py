@@ -14,13 +14,13 @@ import math
 import torch
 from torch import Tensor
 
-from tests.oracles.projections import mla, output_gate, rmsnorm, rope
+from tests.oracles.projections import mla, output_gate, rope
 from tests.oracles.scalars import first_of, sigmoid, stacked, visible
 
 __all__ = [
     *("scores", "softmax", "softpick", "statistic", "head_average", "gate"),
     *("ra_ct_output", "ra_ct_weights", "mix"),
-    *("mla", "output_gate", "rmsnorm", "rope"),  # they live in projections.py
+    *("mla", "output_gate", "rope"),  # they live in projections.py
 ]
 
 

@@ -1,4 +1,4 @@
-"""What stands before and after attention, as loops: MLA, RoPE, norms, output gate.
+"""What stands before and after attention, as loops: MLA, RoPE, output gate.
 
 Legend: B batch, T tokens, E model width, H heads, D head width, L latent width.
 Weights are (out, in), as nn.Linear stores them.
@@ -30,14 +30,6 @@ def rope(x_BTHD: Tensor, base: float = 10000.0) -> Tensor:
                     out[b][t][h][i] = x[i] * cos - x[i + half] * sin
                     out[b][t][h][i + half] = x[i + half] * cos + x[i] * sin
     return stacked(out)
-
-
-def rmsnorm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """y_i = weight_i x_i / √(Σ_j x_j²/E + ε) over the last axis of x (…, E)."""
-    if x.dim() > 1:
-        return stacked([rmsnorm(row, weight, eps) for row in x])
-    mean = torch.dot(x, x) / x.shape[0]
-    return stacked([w * x_i / torch.sqrt(mean + eps) for w, x_i in zip(weight, x)])
 
 
 def mla(

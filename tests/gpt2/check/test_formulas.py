@@ -2,6 +2,7 @@
 
 import pytest
 
+from gpt2.check.proofs.documents import documents
 from gpt2.check.proofs.formulas import formulas
 from gpt2.check.proofs.initial import initial_values, require_shared
 from gpt2.check.subject import Broken, Subject
@@ -9,32 +10,20 @@ from gpt2.model.mixers.attention import attention
 from gpt2.model.mixers.attention.gates import CrossTokenGate
 from gpt2.model.mlp.cross_token import CrossToken
 from kernels.attention import reciprocal
+from tests.gpt2.model.test_mechanisms import CASES, LATENT, MLP_CASES
 
-RA, MLA, SLIDING = {"RA": "y"}, {"MLA": "y"}, {"SLIDING": "y"}
-GATE, CROSS, CT = {"MLP_ATTN_GATE": "y"}, {"MLP_CROSS_TOKEN": "y"}, {"RA_CT": "y"}
-LATENT = {**MLA, "MLP_LATENT_RECIP": "y"}
+RA, CROSS, CT = {"RA": "y"}, {"MLP_CROSS_TOKEN": "y"}, {"RA_CT": "y"}
+SAME_WHEN_SMALL = ("ra-wide-band", "ra-band-0")
 OPTIONS = {
-    "latent-untied": LATENT,
-    "latent-tied": {**LATENT, "MLP_LATENT_TIED": "y"},
-    "latent-scalar": {**LATENT, "MLP_LATENT_SCALAR": "y"},
+    **{name: case for name, case in CASES.items() if name not in SAME_WHEN_SMALL},
+    **{f"mlp-{name}": case for name, case in MLP_CASES.items()},
     "mla-shared": {**LATENT, "MLA_SHARED_LATENT": "y", "MLA_SHARED_UP": "y"},
-    "ra-learned": {**RA, "RA_LEARNED": "y"},
-    "ra-gqa-rope": {**RA, "GQA": "y", "KV_HEADS": "4", "POSITION_ROPE": "y"},
-    "ra-sliding": {**RA, **SLIDING},
-    "softpick-ra": {"SOFTPICK": "y", **RA},
-    "softpick-unsafe": {"SOFTPICK": "y", "SOFTPICK_UNSAFE": "y"},
-    "ct-rms-detach": {**CT, "RA_CT_RMS": "y", "RA_CT_DETACH": "y"},
-    "ct-max-average": {**CT, "RA_CT_MAX": "y", "RA_CT_HEAD_AVERAGE": "y"},
-    "ct-entropy-sliding": {**CT, **SLIDING, "RA_CT_ENTROPY": "y"},
-    "ct-weights-softpick": {**CT, "RA_CT_WEIGHTS": "y", "SOFTPICK": "y"},
-    "gate-alone": {**GATE, "MLP_ATTN_GATE_MEAN": "n"},
     "cross-none-gradient": {
-        **CROSS,
-        "MLP_CROSS_TOKEN_NONE": "y",
+        **MLP_CASES["cross-none"],
         "MLP_CROSS_TOKEN_GRADIENT": "y",
     },
-    "cross-rms-sliding": {**CROSS, **SLIDING, "MLP_CROSS_TOKEN_RMS": "y"},
-    "headwise": {"OUTPUT_GATE_HEADWISE": "y"},
+    "ct-rms-detach": {**CT, "RA_CT_RMS": "y", "RA_CT_DETACH": "y"},
+    "ct-entropy-sliding": {**CT, "SLIDING": "y", "RA_CT_ENTROPY": "y"},
     "relu2-rms": {"MLP_RELU2": "y", "NORM_RMSNORM": "y", "GPT2_BIAS": "n"},
 }
 
@@ -53,8 +42,10 @@ def subject(resolve):
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_is_its_formula(subject, option):
+    """Alone, and as one of several documents; initial values are its own."""
     chosen = subject(**OPTIONS[option])
     formulas(chosen)
+    documents(chosen)
     initial_values(chosen)
 
 

@@ -1,10 +1,7 @@
-"""Every mechanism and option against oracles written as loops over the formula.
+"""What mechanisms do at their edges, and the options that other tests go through.
 
-The oracles (tests/oracles/) were written from the formulas alone and share no
-code with the modules. Everything in float64: forward and every gradient.
+Every option is held against its formula in tests/gpt2/check/test_formulas.py.
 """
-
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -16,10 +13,9 @@ from gpt2.model.mixers.attention.attention import Attention
 from gpt2.model.mlp.cross_token import route
 from gpt2.model.mlp.latent import orthonormal
 from gpt2.model.mlp.mlp import Mlp
-from gpt2.model.values import BlockToBlock, MixerToMlp
+from gpt2.model.values import BlockToBlock
 from kernels import attention as ops
 from tests.oracles import attention as oracle
-from tests.oracles import mlp as mlp_oracle
 
 CT = {"RA_CT": "y", "RA_CT_K": "2"}
 MLA = {"MLA": "y", "MLA_LATENT": "8"}
@@ -74,75 +70,6 @@ CASES = {
 }
 
 
-def linear(x, layer):
-    y = x @ layer.weight.T
-    return y if layer.bias is None else y + layer.bias
-
-
-def projected(layer, model, x, extra):
-    """q, k, v by the oracles, from the module's own weights."""
-    H, projection = model.heads, layer.projection
-    if model.attention.projection == "mla":
-        L, down = model.latent, projection.down.weight
-        shared = model.attention.mla_shared_latent
-        return oracle.mla(
-            x,
-            projection.q.weight,
-            projection.q.bias,
-            down[:L],
-            None if shared else down[L:],
-            projection.k_up.weight,
-            projection.v_up.weight,
-            H,
-            ck_extra_BTL=extra,
-        )[:3]
-    D, G = model.head_width, model.kv_heads
-    rows = linear(x, projection.qkv).unflatten(2, (-1, D))
-    q, k, v = rows[:, :, :H], rows[:, :, H : H + G], rows[:, :, H + G :]
-    if model.position == "rope":
-        q, k = oracle.rope(q, model.rope_base), oracle.rope(k, model.rope_base)
-    return q, k, v
-
-
-def attended(layer, model, x, context, starts=None):
-    """(y, final probabilities) of a whole attention, composed from oracles."""
-    seen = {"window": model.attention.window, "starts_BT": starts}
-    options = model.attention
-    q, k, v = projected(layer, model, x, context.latent_BnL)
-    ra = layer.ra
-    S = oracle.scores(q, k, *(() if ra is None else (ra.alpha_H, ra.band)))
-
-    def normalised(scores):
-        if options.normaliser == "softmax":
-            return oracle.softmax(scores, **seen)
-        return oracle.softpick(scores, safe=not options.softpick_unsafe, **seen)
-
-    p, o_gate = normalised(S), None
-    if options.ra_ct:
-        rows = p
-        if options.ra_ct_head_average:
-            rows = oracle.head_average(p)
-        extra = {} if options.ra_ct_k is None else {"k": options.ra_ct_k}
-        stat = oracle.statistic(rows, options.ra_ct_statistic, **seen, **extra)
-        stat = stat.expand(-1, model.heads, -1)
-        if options.ra_ct_detach:
-            stat = stat.detach()
-        g = oracle.gate(stat, layer.ra_ct.scale_H, layer.ra_ct.shift_H)
-        if options.ra_ct_apply == "weights":
-            p = normalised(oracle.ra_ct_weights(S, g, options.ra_ct_alpha))
-        else:
-            o_gate = g
-    o = oracle.mix(p, v)
-    if o_gate is not None:
-        o = oracle.ra_ct_output(o, o_gate, options.ra_ct_alpha)
-    if context.gate_BnH is not None:
-        o = o * context.gate_BnH[..., None]
-    if options.output_gate != "none":
-        headwise = options.output_gate == "headwise"
-        o = oracle.output_gate(o, x, layer.out_gate.linear.weight, headwise)
-    return linear(o.flatten(2), layer.o), p
-
-
 def randomised(module, seed):
     """The module in float64 with every parameter away from its start."""
     module = module.double()
@@ -153,86 +80,6 @@ def randomised(module, seed):
             start = 0.3 * parameter if parameter.dim() == 1 else 0.0
             parameter.copy_(start + 0.4 * noise)
     return module
-
-
-def gradients(loss, module, inputs):
-    named = dict(module.named_parameters())
-    found = torch.autograd.grad(
-        loss, [*inputs, *named.values()], allow_unused=True, retain_graph=True
-    )
-    return dict(zip([*range(len(inputs)), *named], found))
-
-
-def assert_same(ours, theirs, module, inputs):
-    """Outputs and all gradients of a random projection of them agree."""
-    weights = [torch.randn_like(tensor) for tensor in ours]
-    losses = []
-    for outputs in (ours, theirs):
-        losses.append(sum((a * w).sum() for a, w in zip(outputs, weights)))
-    for a, b in zip(ours, theirs):
-        assert torch.allclose(a, b, rtol=1e-9, atol=1e-11), (a - b).abs().max()
-    mine = gradients(losses[0], module, inputs)
-    wanted = gradients(losses[1], module, inputs)
-    for name, grad in wanted.items():
-        if grad is None:
-            assert mine[name] is None or not mine[name].abs().max() > 1e-12, name
-        else:
-            assert torch.allclose(mine[name], grad, rtol=1e-7, atol=1e-9), name
-
-
-class Shape(NamedTuple):
-    """Batch, tokens, heads, head width."""
-
-    B: int
-    T: int
-    H: int
-    D: int
-
-    def random(self, *sizes, draw=torch.randn):
-        """A float64 input (B, T, …) that wants its gradient."""
-        return draw(self.B, self.T, *sizes, dtype=torch.float64, requires_grad=True)
-
-    @property
-    def symbols(self):
-        """The model's widths."""
-        return {"GPT2_WIDTH": str(self.H * self.D), "GPT2_HEADS": str(self.H)}
-
-    @property
-    def documents(self):
-        """starts_BT: every sequence cut at other places, int32."""
-        t_T = torch.arange(self.T, dtype=torch.int32)
-        opens_BT = torch.rand(self.B, self.T) < 0.4
-        return torch.where(opens_BT, t_T, 0).cummax(dim=1).values
-
-
-shapes = st.builds(
-    Shape,
-    st.integers(1, 3),
-    st.integers(1, 7),
-    st.sampled_from([2, 4, 6]),
-    st.sampled_from([4, 6, 8]),
-)
-few = settings(max_examples=4, deadline=None)
-
-
-@pytest.mark.parametrize("packed", [False, True], ids=["whole", "documents"])
-@pytest.mark.parametrize("case", CASES)
-@few
-@given(shapes, st.integers(0, 99))
-def test_attention_equals_the_oracle(small, case, packed, shape, seed):
-    model = small(**CASES[case], **shape.symbols).model
-    layer = randomised(Attention(model), seed)
-    torch.manual_seed(seed)
-    x = shape.random(shape.H * shape.D)
-    gate = shape.random(shape.H, draw=torch.rand)
-    context, inputs = BlockToBlock(gate), [x, gate]
-    if model.latent is not None:
-        latent = shape.random(model.latent)
-        context, inputs = BlockToBlock(gate, latent), [x, gate, latent]
-    starts = shape.documents if packed else None
-    y, _, cache = layer(x, context, None, starts)
-    assert cache is None
-    assert_same([y], [attended(layer, model, x, context, starts)[0]], layer, inputs)
 
 
 CROSS = {"MLP_CROSS_TOKEN": "y", "MLP_CROSS_TOKEN_RANK": "6"}
@@ -264,80 +111,6 @@ MLP_CASES = {
     "latent-scalar": {**LATENT, "MLP_LATENT_SCALAR": "y"},
     "all": {**GATE, **CROSS, **LATENT, "MLP_SWIGLU": "y"},
 }
-
-
-def mlp_by_oracles(mlp, model, x, p, ck, starts=None):
-    """(y, gate factor, what the next latent gets) composed from oracles."""
-    options = model.mlp
-    if options.kind == "swiglu":
-        pre, gate = linear(x, mlp.inner), linear(x, mlp.gate)
-        h = torch.nn.functional.silu(gate) * pre
-    elif options.kind == "relu2":
-        h = mlp_oracle.relu2(linear(x, mlp.inner))
-    else:
-        h = mlp_oracle.gelu_tanh(linear(x, mlp.inner))
-    hidden, factor, to_next = h, None, None
-    if mlp.attn_gate is not None:
-        gate = mlp.attn_gate
-        gamma = mlp_oracle.attn_gate(
-            h, gate.down.weight, gate.up.weight, options.attn_gate_mean, starts
-        )
-        factor = 1 - options.attn_gate_alpha + options.attn_gate_alpha * gamma
-    if mlp.cross_token is not None:
-        rows = p if options.cross_token_gradient else p.detach()
-        extra = {"window": model.attention.window, "starts_BT": starts}
-        if options.cross_token_k is not None:
-            extra["k"] = options.cross_token_k
-        if options.cross_token_tau is not None:
-            extra["tau"] = options.cross_token_tau
-        P = mlp_oracle.routing(rows, options.cross_token_mode, **extra)
-        down, up = mlp.cross_token.down.weight, mlp.cross_token.up.weight
-        added = mlp_oracle.cross_token(h, P, down, up, options.cross_token_alpha)
-        hidden = hidden + added
-    if mlp.latent is not None:
-        latent, tying = mlp.latent, options.latent_tying
-        weights = {
-            "untied": lambda: (latent.read_FL, latent.write_FL.T),
-            "tied_transpose": lambda: latent.read_FL,
-            "per_head_scalar": lambda: (
-                latent.basis_FL,
-                latent.read_H,
-                latent.write_H,
-            ),
-        }[tying]()
-        to_h, to_next = mlp_oracle.latent_recip(
-            h, ck, options.latent_alpha, tying, weights, model.heads
-        )
-        hidden = hidden + to_h
-    return linear(hidden, mlp.outer), factor, to_next
-
-
-@pytest.mark.parametrize("packed", [False, True], ids=["whole", "documents"])
-@pytest.mark.parametrize("case", MLP_CASES)
-@few
-@given(shapes, st.sampled_from([8, 24, 31]), st.integers(0, 99))
-def test_mlp_equals_the_oracle(small, case, packed, shape, width, seed):
-    model = small(MLP_DIM=str(width), **MLP_CASES[case], **shape.symbols).model
-    mlp = randomised(Mlp(model, last=False), seed)
-    torch.manual_seed(seed)
-    B, T, H, D = shape
-    x, ck = shape.random(H * D), shape.random(8)
-    scores = torch.randn(B, H, T, T, dtype=torch.float64, requires_grad=True)
-    starts = shape.documents if packed else None
-    p = oracle.softmax(scores, model.attention.window, starts)
-    seen = torch.arange(1, T + 1) - (0 if starts is None else starts)
-    seen = seen.clamp(max=model.attention.window or T)
-    side = MixerToMlp(routing_BnS=p.mean(1), seen_n=seen, latent_BnL=ck)
-    y, context, cache = mlp(x, side, 0, None, starts)
-    assert cache is None
-    wanted, factor, to_next = mlp_by_oracles(mlp, model, x, p, ck, starts)
-    ours, theirs = [y], [wanted]
-    for mine, other in ((context.gate_BnH, factor), (context.latent_BnL, to_next)):
-        assert (mine is None) == (other is None)
-        if other is not None:
-            ours.append(mine)
-            theirs.append(other)
-    assert_same(ours, theirs, mlp, [x, ck, scores])
 
 
 grouped = st.tuples(

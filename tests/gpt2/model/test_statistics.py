@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from gpt2.model import statistics as module
 from gpt2.model.gpt import GPT
@@ -19,13 +20,10 @@ from tests.gpt2.model.test_mechanisms import (
     LATENT,
     MLA,
     RA,
-    attended,
-    projected,
     randomised,
 )
 from tests.gpt2.training.test_cell import curve, rows, summary
 from tests.oracles import attention as oracle
-from tests.oracles import mlp as mlp_oracle
 
 T, B, H = 6, 2, 4
 MODELS = {
@@ -53,6 +51,75 @@ def built(settings):
 
 def windows_of(seed=1, count=B, length=T):
     return np.random.default_rng(seed).integers(0, 257, (count, length + 1))
+
+
+def linear(x, layer):
+    y = x @ layer.weight.T
+    return y if layer.bias is None else y + layer.bias
+
+
+def projected(layer, model, x, extra):
+    """q, k, v by the oracles, from the module's own weights."""
+    H, projection = model.heads, layer.projection
+    if model.attention.projection == "mla":
+        L, down = model.latent, projection.down.weight
+        shared = model.attention.mla_shared_latent
+        return oracle.mla(
+            x,
+            projection.q.weight,
+            projection.q.bias,
+            down[:L],
+            None if shared else down[L:],
+            projection.k_up.weight,
+            projection.v_up.weight,
+            H,
+            ck_extra_BTL=extra,
+        )[:3]
+    D, G = model.head_width, model.kv_heads
+    rows = linear(x, projection.qkv).unflatten(2, (-1, D))
+    q, k, v = rows[:, :, :H], rows[:, :, H : H + G], rows[:, :, H + G :]
+    if model.position == "rope":
+        q, k = oracle.rope(q, model.rope_base), oracle.rope(k, model.rope_base)
+    return q, k, v
+
+
+def attended(layer, model, x, context, starts=None):
+    """(y, final probabilities) of a whole attention, composed from oracles."""
+    seen = {"window": model.attention.window, "starts_BT": starts}
+    options = model.attention
+    q, k, v = projected(layer, model, x, context.latent_BnL)
+    ra = layer.ra
+    S = oracle.scores(q, k, *(() if ra is None else (ra.alpha_H, ra.band)))
+
+    def normalised(scores):
+        if options.normaliser == "softmax":
+            return oracle.softmax(scores, **seen)
+        return oracle.softpick(scores, safe=not options.softpick_unsafe, **seen)
+
+    p, o_gate = normalised(S), None
+    if options.ra_ct:
+        rows = p
+        if options.ra_ct_head_average:
+            rows = oracle.head_average(p)
+        extra = {} if options.ra_ct_k is None else {"k": options.ra_ct_k}
+        stat = oracle.statistic(rows, options.ra_ct_statistic, **seen, **extra)
+        stat = stat.expand(-1, model.heads, -1)
+        if options.ra_ct_detach:
+            stat = stat.detach()
+        g = oracle.gate(stat, layer.ra_ct.scale_H, layer.ra_ct.shift_H)
+        if options.ra_ct_apply == "weights":
+            p = normalised(oracle.ra_ct_weights(S, g, options.ra_ct_alpha))
+        else:
+            o_gate = g
+    o = oracle.mix(p, v)
+    if o_gate is not None:
+        o = oracle.ra_ct_output(o, o_gate, options.ra_ct_alpha)
+    if context.gate_BnH is not None:
+        o = o * context.gate_BnH[..., None]
+    if options.output_gate != "none":
+        headwise = options.output_gate == "headwise"
+        o = oracle.output_gate(o, x, layer.out_gate.linear.weight, headwise)
+    return linear(o.flatten(2), layer.o), p
 
 
 def visible(t, window):
@@ -129,8 +196,9 @@ def wanted(model, settings, tokens):
         gate = block.mlp.attn_gate
         if gate is not None:
             h = block.mlp._activation(block.norm2(x + y))
-            weights = gate.down.weight, gate.up.weight
-            gamma = [mlp_oracle.attn_gate(h, *weights).transpose(1, 2)]
+            c = F.gelu(h @ gate.down.weight.T, approximate="tanh")
+            mean = torch.stack([c[:, : t + 1].mean(1) for t in range(T)], dim=1)
+            gamma = [torch.sigmoid(mean @ gate.up.weight.T + 2).transpose(1, 2)]
         x, y, context, _ = block(x, None, context)
         x = x + y
         layers.append(found | {"kurtosis": kurtosis(x)})

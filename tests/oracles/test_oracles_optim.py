@@ -1,78 +1,14 @@
-"""The oracles of mlp.py and optim.py against numbers worked out by hand."""
+"""The oracles of optim.py against numbers worked out by hand."""
 
 import math
 
 import pytest
 import torch
 
-from tests.oracles import mlp
-from tests.oracles.by_hand import LN3, f64, last_row, near
+from tests.oracles.by_hand import f64, near
 from tests.oracles.optim import adamwspam, cubic, lowest_mask, magnitude_mask
 
 BETAS = (0.0, 0.75)  # m = g; v after one step g²/4, bias correction 1/4, 7/16, 37/64
-
-
-def test_activations():
-    near(mlp.relu2(f64(-2, 0, 3)), [0, 0, 9])
-    near(mlp.swiglu(f64([LN3, 2]), f64([1, 0]), f64([0, 4])), [[LN3 * 0.75 * 8]])
-    x = torch.linspace(-4, 4, 9, dtype=torch.float64)
-    near(mlp.gelu_tanh(x), torch.nn.functional.gelu(x, approximate="tanh"))
-    near(mlp.gelu_tanh(f64(10, -10)), [10, 0])
-
-
-def test_attn_gate():
-    h = f64([10], [30]).reshape(1, 2, 1)  # gelu leaves them as they are
-    w_h = f64([-0.2], [0.1])  # times the means 10, 20; then + 2
-    gamma = mlp.attn_gate(h, f64([1]), w_h)[0]
-    near(gamma, torch.sigmoid(f64([0, 3], [-2, 4])))
-    gamma = mlp.attn_gate(h, f64([1]), w_h, prefix_mean=False)[0]
-    near(gamma, torch.sigmoid(f64([0, 3], [-4, 5])))
-    # gelu, then the mean; never the mean first: gelu(-30) = 0, the mean 5.
-    gamma = mlp.attn_gate(f64([10], [-30])[None], f64([1]), f64([0.2]))[0, 1]
-    near(gamma, torch.sigmoid(f64(3)))
-    o = f64(2, 4).reshape(1, 1, 2, 1)
-    near(mlp.apply_gate(o, f64(0.5, 1)[None, None], 0.1)[0, 0], [[1.9], [4]])
-
-
-def test_routing():
-    p = torch.cat([last_row(0.1, 0.2, 0.3, 0.4), last_row(0.3, 0.4, 0.3, 0)], 1)
-    # The mean over heads: 0.2, 0.3, 0.3, 0.2; its rms √(0.26/4) = 0.25495.
-    near(mlp.routing(p, "none")[0, 3], [0.2, 0.3, 0.3, 0.2])
-    near(mlp.routing(p, "topk", k=2)[0, 3], [0, 0.5, 0.5, 0])
-    near(mlp.routing(p, "topk", k=3)[0, 3], [2 / 8, 3 / 8, 3 / 8, 0])
-    near(mlp.routing(p, "rms")[0, 3], [0.2, 0.3, 0.3, 0.2])
-    near(mlp.routing(p, "rms", tau=1)[0, 3], [0, 0.5, 0.5, 0])
-    near(mlp.routing(p, "rms", tau=1, window=2)[0, 3], [0, 0, 1, 0])
-    near(mlp.routing(p, "topk", window=2)[0, 3], [0, 0, 0.6, 0.4])
-    for mode in ("none", "topk", "rms"):
-        near(mlp.routing(p, mode)[0, :3], torch.zeros(3, 4))
-        half = mlp.routing(last_row(0.25, 0.25), mode)[0, 1]
-        near(half, [0.5, 0.5])
-
-
-def test_cross_token():
-    h = f64([2], [4])[None]  # W_down: 6, 12; mixed: 6, 6/4 + 36/4
-    P = f64([1, 0], [0.25, 0.75])[None]
-    added = mlp.cross_token(h, P, f64([3]), f64([2]), alpha=0.5)
-    near(added[0], [[6], [10.5]])
-
-
-def test_latent_recip():
-    h, c = f64(5, 7).reshape(1, 1, 2), f64(3).reshape(1, 1, 1)
-    w = f64([1], [2])
-    to_h, to_ck = mlp.latent_recip(h, c, 0.1, "tied_transpose", w)
-    near(to_h[0, 0], [0.3, 0.6])
-    near(to_ck[0, 0], [1.9])
-    to_h, to_ck = mlp.latent_recip(h, c, 0.1, "untied", (w, f64([4, -1])))
-    near(to_h[0, 0], [0.3, 0.6])
-    near(to_ck[0, 0], [1.3])
-    # L = 3, H = 2: latents 0, 1 are head 0's, latent 2 is head 1's. F = 4, Q swaps.
-    q = f64([0, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 1])
-    h, c = f64(1, 2, 3, 4).reshape(1, 1, 4), f64(1, 10, 100).reshape(1, 1, 3)
-    scalars = (q, f64(2, 3), f64(5, 7))
-    to_h, to_ck = mlp.latent_recip(h, c, 0.5, "per_head_scalar", scalars, heads=2)
-    near(to_h[0, 0], [10, 1, 0, 150])
-    near(to_ck[0, 0], [5, 2.5, 14])
 
 
 def spam(grads, **options) -> list[float]:
