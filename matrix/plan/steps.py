@@ -142,14 +142,7 @@ def _matrix(
     control = matrix.arms[step_at([arm.id for arm in matrix.arms], settings.control)]
     wanted = chosen | {control.id, *(arm.dense for arm in selected)}
     steps = [
-        _arm(
-            tree,
-            base,
-            arm,
-            matrix.results.config_differences,
-            arm is control,
-            arm.id in chosen,
-        )
+        _arm(tree, base, arm, matrix.symbols, arm is control, arm.id in chosen)
         for arm in matrix.arms
         if arm.id in wanted
     ]
