@@ -7,6 +7,10 @@ those that can:
     OPERATIONAL = ('JOBS', …)
     IDENTITY = '9f2c…'
     SCHEMA = 1
+
+AS_BEFORE, where it stands, names symbols that came later than older files and have here
+the value that means what was done before: with them or without, it is the same
+configuration, so the hash leaves them out too.
 """
 
 import ast
@@ -23,6 +27,7 @@ from kconf.syntax import ConfigError, Finding
 SCHEMA = 1
 Value = bool | int | str | None
 _OWN = ("OPERATIONAL", "IDENTITY", "SCHEMA")
+_LISTS = ("OPERATIONAL", "AS_BEFORE")
 SURROGATE = re.compile("[\ud800-\udfff]")
 _HEADER = "# Written from .config; edit that one (make menuconfig), not this.\n"
 
@@ -44,23 +49,35 @@ def identity(values: Mapping[str, Value], operational: Iterable[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def render(values: Mapping[str, Value], operational: Iterable[str]) -> str:
+def render(
+    values: Mapping[str, Value],
+    operational: Iterable[str],
+    as_before: Iterable[str] = (),
+) -> str:
     """The text of a config.py. Raises ValueError for a value of another type."""
+    outside = {*operational, *as_before}
     for name, value in values.items():
-        if name in _OWN or not name.isidentifier():
+        if name in (*_OWN, *_LISTS) or not name.isidentifier():
             raise ValueError(f"{name} cannot be a symbol of config.py")
         if type(value) not in (bool, int, str, type(None)):
             raise ValueError(f"{name} is {type(value).__name__}: {value!r}")
     lines = [f"{name} = {values[name]!r}\n" for name in sorted(values)]
     lines.append(f"OPERATIONAL = {tuple(sorted(operational))!r}\n")
-    lines.append(f"IDENTITY = {identity(values, operational)!r}\n")
+    if as_before:
+        lines.append(f"AS_BEFORE = {tuple(sorted(as_before))!r}\n")
+    lines.append(f"IDENTITY = {identity(values, outside)!r}\n")
     lines.append(f"SCHEMA = {SCHEMA}\n")
     return _HEADER + "".join(lines)
 
 
-def write(path: Path, values: Mapping[str, Value], operational: Iterable[str]) -> None:
+def write(
+    path: Path,
+    values: Mapping[str, Value],
+    operational: Iterable[str],
+    as_before: Iterable[str] = (),
+) -> None:
     """Write a config.py, atomically."""
-    write_atomic(path, render(values, operational).encode())
+    write_atomic(path, render(values, operational, as_before).encode())
 
 
 def read(path: Path) -> Config:
@@ -84,9 +101,9 @@ def read(path: Path) -> Config:
         raise _refused(path, 0, f"has no {missing[0]}: it is not a whole config.py")
     if found["SCHEMA"] != SCHEMA:
         raise _refused(path, 0, f"schema {found['SCHEMA']}, this code reads {SCHEMA}")
+    operational, as_before = (tuple(map(str, found.pop(n, ()))) for n in _LISTS)
     values = {name: value for name, value in found.items() if name not in _OWN}
-    operational = tuple(map(str, found["OPERATIONAL"]))
-    if text != render(values, operational):
+    if text != render(values, operational, as_before):
         raise _refused(
             path, 0, "was edited by hand (its hash or form is wrong): edit .config"
         )
@@ -106,7 +123,7 @@ def _literals(path: Path, text: str) -> dict:
             raise _refused(path, node.lineno, f"{name} is not a literal") from None
         if name in found:
             raise _refused(path, node.lineno, f"{name} is assigned twice")
-        allowed = tuple if name == "OPERATIONAL" else (bool, int, str, type(None))
+        allowed = tuple if name in _LISTS else (bool, int, str, type(None))
         if not isinstance(value, allowed):
             raise _refused(path, node.lineno, f"{name} is {type(value).__name__}")
         if isinstance(value, str) and SURROGATE.search(value):

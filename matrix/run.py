@@ -29,7 +29,7 @@ from matrix.plan.checks import Validate
 from matrix.trackers.mirror_process import mirrored
 from matrix.trackers.target import TrackerError
 from records import pointer, private, provenance, refused
-from records.codehash import snapshot
+from records.codehash import CodeError, snapshot
 from records.layout import RecordError
 from records.manifest import ManifestError, MissingDataset
 
@@ -42,6 +42,7 @@ REFUSED = (
     RecordError,
     ManifestError,
     MissingDataset,
+    CodeError,
     device.DeviceError,
     model_facts.FactsError,
     forecast.DiskError,

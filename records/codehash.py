@@ -1,10 +1,15 @@
 """The code of a cell: its hash, and the snapshot that cells run from.
 
-The hash covers the *.py files of the rooms that can change a result, by contents only
-(no times, no modes), less those that no training run imports. Cells run from a
-snapshot, so editing the checkout while a study runs changes nothing under way. It lies
-in the user's cache and holds those files and nothing else: beside them python would
-import a numpy.py, bytecode or a shared object that no hash has seen.
+The hash covers what the cell's process and the processes that it starts import of
+gpt2/ and kernels/, wherever the import stands, by contents only (no times, no modes).
+What a module declares as chosen (records/imports.py) counts where the cell's symbols
+choose it: a new optimizer or mixer leaves all other cells as they are. Checks, exports,
+reports and benchmarks are imported by no run and do not count.
+
+Cells run from a snapshot, so editing the checkout while a study runs changes nothing
+under way. It lies in the user's cache and holds the files of its rooms and nothing
+else: beside them python would import a numpy.py, bytecode or a shared object that no
+hash has seen.
 """
 
 import hashlib
@@ -13,34 +18,90 @@ import secrets
 import shutil
 import stat
 from pathlib import Path
-from typing import Iterable, Iterator, Mapping
+from typing import Any, Iterable, Iterator, Mapping
 
+from records import imports
+from records.imports import CodeError
+
+RULE = 2
+"""By which rule the files that count are found; `code_rule` of an identity.
+
+1, and every record without one: the *.py files of gpt2/ and kernels/ less a list of
+those that no run imported. The list went with the code that it was a list of, so a
+run's own `code_files` says which they were. 2: those that Code.of follows. By either
+rule the hash is `combined` of the run's `code_files`.
+"""
 IDENTITY_ROOMS = ("gpt2", "kernels")
-# Files, and folders that end in /, of those rooms that work on finished runs, measure
-# or compare. Training imports none of them and all else (tests/records/test_codehash.py
-# walks its imports), so that editing them leaves a study's cells as they are. gpt2/check
-# counts: the entry point imports it.
-OUTSIDE = (
-    "gpt2/model/mixers/attention/decoder.py",
-    "gpt2/data/packing/prepare.py",
-    "gpt2/evaluation/",
-    "gpt2/export/",
-    "gpt2/generation/",
-    "gpt2/measure/",
-    "kernels/aot.py",
-    "kernels/aot_cases.py",
-    "kernels/attention/aot.py",
-    "kernels/attention/bench.py",
-    "kernels/attention/check.py",
-    "kernels/decode/aot.py",
-    "kernels/decode/check.py",
-    "kernels/topk_routing/check.py",
-)
+ENTRY = "gpt2.train_ra_mla"
+"""What is started to train a cell."""
 SNAPSHOT_ROOMS = ("gpt2", "kernels", "kconf", "records")
 FROM_SNAPSHOT = {"PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 """The environment of what runs from a snapshot and of its children, ranks too: python
 -P, no folder is searched because a script lies there, and -B, no bytecode is left.
 """
+
+
+class Code:
+    """The code below a root, as it was when each file was first asked for."""
+
+    def __init__(self, root: Path | str):
+        self.root = Path(root)
+        self._files: dict[str, Path | None] = {}
+        self._sources: dict[Path, imports.Source] = {}
+
+    def of(self, values: Mapping[str, Any], entry: str = ENTRY) -> dict[str, str]:
+        """{relative path: sha256 hex} of what a cell with these symbols' values runs,
+        from the module `entry` on.
+
+        Raises CodeError for an entry or a chosen module that is not there, and for
+        what cannot be followed; OSError.
+        """
+        found: dict[str, str] = {}
+        ahead, seen = self._whole(entry), set()
+        while ahead:
+            module = ahead.pop()
+            path = None if module in seen else self._file(module)
+            seen.add(module)
+            if path is None:
+                continue
+            name = path.relative_to(self.root).as_posix()
+            try:
+                source = self._source(path)
+                found[name] = source.digest
+                ahead += source.imports
+                for other, conditions in source.chosen.items():
+                    if any(imports.holds(each, values) for each in conditions):
+                        ahead += self._whole(other)
+            except CodeError as error:
+                raise CodeError(f"{name}: {error}") from None
+        return dict(sorted(found.items()))
+
+    def _whole(self, module: str) -> list[str]:
+        """A module that must be there, and the packages around it."""
+        if self._file(module) is None:
+            raise CodeError(f"no module {module} below {self.root}")
+        return imports.prefixes(module)
+
+    def _file(self, module: str) -> Path | None:
+        """The file of a module of IDENTITY_ROOMS, None of any other name."""
+        if module not in self._files:
+            path = self.root.joinpath(*module.split("."))
+            found = (path / "__init__.py", path.with_name(f"{path.name}.py"))
+            ours = module.split(".")[0] in IDENTITY_ROOMS
+            there = (file for file in found if ours and file.is_file())
+            self._files[module] = next(there, None)
+        return self._files[module]
+
+    def _source(self, path: Path) -> imports.Source:
+        if path not in self._sources:
+            self._sources[path] = imports.read(path.read_bytes())
+        return self._sources[path]
+
+
+def combined(files: Mapping[str, str]) -> str:
+    """sha256 hex of files, {relative path: sha256 hex}."""
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def source_files(root: Path | str, rooms: Iterable[str]) -> list[Path]:
@@ -57,23 +118,13 @@ def source_files(root: Path | str, rooms: Iterable[str]) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
-def hash_rooms(
-    root: Path | str,
-    rooms: Iterable[str] = IDENTITY_ROOMS,
-    outside: tuple[str, ...] = OUTSIDE,
-) -> tuple[str, dict[str, str]]:
-    """(sha256 hex of the rooms' code, {relative path: sha256 hex of the file})."""
-    files = {}
-    for path in source_files(root, rooms):
-        name = path.relative_to(root).as_posix()
-        if not any(name == left or _below(name, left) for left in outside):
-            files[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
-    return hashlib.sha256(lines.encode()).hexdigest(), files
-
-
-def _below(name: str, folder: str) -> bool:
-    return folder.endswith("/") and name.startswith(folder)
+def hash_rooms(root: Path | str, rooms: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """(sha256 hex of all of the rooms' code, {relative path: sha256 hex of the file})."""
+    files = {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in source_files(root, rooms)
+    }
+    return combined(files), files
 
 
 def snapshot(root: Path | str, dest_parent: Path | str) -> Path:
@@ -84,7 +135,7 @@ def snapshot(root: Path | str, dest_parent: Path | str) -> Path:
     mislabel it. dest_parent: a folder of this user alone (records/private.py).
     """
     root, dest_parent = Path(root).resolve(), Path(dest_parent).resolve()
-    wanted, files = hash_rooms(root, SNAPSHOT_ROOMS, ())
+    wanted, files = hash_rooms(root, SNAPSHOT_ROOMS)
     if _intact(dest_parent / wanted[:16], files):
         return dest_parent / wanted[:16]
     dest_parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +145,7 @@ def snapshot(root: Path | str, dest_parent: Path | str) -> Path:
             copy = fresh / path.relative_to(root)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-        copied, files = hash_rooms(fresh, SNAPSHOT_ROOMS, ())
+        copied, files = hash_rooms(fresh, SNAPSHOT_ROOMS)
         _install(fresh, dest_parent / copied[:16], files)
     finally:
         if fresh.exists():

@@ -134,7 +134,7 @@ SUMMARY = fields(
     },
 )
 HASHES = {"config": digest, "code": digest, "dataset": digest}
-IDENTITY = fields(HASHES, {"threads": nullable(COUNT)})
+IDENTITY = fields(HASHES, {"threads": nullable(COUNT), "code_rule": POSITIVE})
 ARM = fields({}, {"point": mapped(name), "dense": nullable(name)})
 GIT = fields(
     {}, {"commit": nullable(name), "dirty": flag, "why": text, "diff": nullable(text)}

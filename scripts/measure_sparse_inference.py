@@ -20,7 +20,7 @@ import torch  # noqa: E402
 from gpt2.measure.sparse import DTYPES, measure  # noqa: E402
 from gpt2.settings.run import run_settings  # noqa: E402
 from kconf import config_py  # noqa: E402
-from records import atomic  # noqa: E402
+from records import atomic, history  # noqa: E402
 
 
 def main() -> int:
@@ -43,7 +43,8 @@ def main() -> int:
         why = f"error: {path} does not exist: train with CONFIG_SAVE_MODEL=y"
         print(why, file=sys.stderr)
         return 1
-    settings = run_settings(config_py.read(options.run_dir / "config.py").values)
+    values = config_py.read(options.run_dir / "config.py").values
+    settings = run_settings(history.completed(values))
     saved = torch.load(path, map_location="cpu", weights_only=True)
     found = measure(
         settings, saved["model"], options.device, options.dtype, options.batch

@@ -28,7 +28,7 @@ from gpt2.model.initial import weights_sha256
 from gpt2.settings.run import ModelSettings
 from kconf import config_py
 from kconf.bind import SettingsError, build
-from records import read
+from records import history, read
 from records.extras import installing
 from records.layout import CellDir
 
@@ -126,7 +126,7 @@ def read_papers(place: Path, text: str | None) -> dict[str, Any]:
 def empty_model(place: Path, papers: Mapping[str, Any]) -> GPT:
     """The model that the papers describe, to be filled. Raises ExportError."""
     try:
-        settings = build(ModelSettings, papers["symbols"])
+        settings = build(ModelSettings, history.completed(papers["symbols"]))
     except SettingsError as error:
         raise ExportError(
             f"{place}: {error}; another version of this code wrote it (commit "

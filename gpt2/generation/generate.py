@@ -29,7 +29,7 @@ from gpt2.settings.run import DataSettings, ModelSettings
 from gpt2.training import checkpoint
 from kconf import config_py
 from kconf.bind import SettingsError, build
-from records import read
+from records import history, read
 from records.cell import read_status
 from records.layout import CellDir
 
@@ -130,7 +130,7 @@ def load(directory: Path, kind: str, decoder: str = "reference") -> Trained:
             f"{directory}: {status.reason}. The weights are written when a run is "
             "done: `make` takes it there"
         )
-    values = config_py.read(cell.config_py).values
+    values = history.completed(config_py.read(cell.config_py).values)
     try:
         settings, data = build(ModelSettings, values), build(DataSettings, values)
     except SettingsError as error:

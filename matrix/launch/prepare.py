@@ -12,7 +12,7 @@ from typing import Any, Mapping
 from kconf import config_py
 from matrix.plan.cells import Cell, Plan
 from matrix.plan.model_facts import ENTRY
-from records import atomic
+from records import atomic, history
 from records.codehash import FROM_SNAPSHOT
 from records.layout import SCHEMA, CellDir
 
@@ -62,7 +62,8 @@ def write(
     """Write .config, config.py and run.json."""
     cell.dir.path.mkdir(parents=True, exist_ok=True)
     atomic.write_text(cell.dir.dotconfig, cell.dotconfig)
-    config_py.write(cell.dir.config_py, cell.values, plan.operational)
+    before = history.as_before(cell.values)
+    config_py.write(cell.dir.config_py, cell.values, plan.operational, before)
     run = {
         "schema": SCHEMA,
         "cell": {
@@ -78,7 +79,7 @@ def write(
             "hash": cell.hash,
             "identity": dict(cell.identity),
         },
-        "code_files": dict(plan.code_files),
+        "code_files": dict(cell.code_files),
         "overrides": dict(plan.overrides),
         "command": argv,
         "data_dir": str(cell.dataset),

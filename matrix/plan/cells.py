@@ -1,6 +1,6 @@
 """From a configuration to cells: step × seed, each with its identity.
 
-A cell's identity is (identity symbols, code hash, dataset hash, threads on the
+A cell's identity is (identity symbols, code that it runs, dataset, threads on the
 CPU); its hash names its directory, so a changed cell lands beside the old one
 and the plan says what changed. Seeds are the outer loop and steps the inner
 one: the arms of a pair finish together, and drift of the machine is shared.
@@ -29,7 +29,8 @@ from matrix.plan.steps import Step, plan_steps
 from matrix.results import whole_run
 from matrix.settings import StudySettings, study_settings
 from records.cell import DAMAGED, read_status
-from records.codehash import hash_rooms
+from records import history
+from records.codehash import IDENTITY_ROOMS, RULE, Code, combined, hash_rooms
 from records.layout import CellDir, cell_path
 from records.manifest import dataset_dir
 
@@ -43,7 +44,9 @@ class Cell:
 
     `values` are every symbol's value with SEED and a concrete DEVICE_*, and
     `dotconfig` is the same as the text of a .config;
-    `identity` is {config, code, dataset, threads} and `hash` its sha256;
+    `identity` is {config, code, code_rule, dataset, threads} and `hash` its sha256;
+    `code_files` are the files whose hash `code` is, with their own, and `rooms` is the
+    hash of all code of gpt2/ and kernels/;
     `threads` is None on a GPU; `dataset` is the packed corpus' directory;
     `changes` are the identity symbols in which the step differs from the base,
     `fragment` the text that makes the difference, `arm` as in matrix.plan.steps.Step;
@@ -63,6 +66,8 @@ class Cell:
     threads: int | None
     dataset: Path
     identity: Mapping[str, Any]
+    code_files: Mapping[str, str]
+    rooms: str
     hash: str
     model: str
     changes: tuple[str, ...]
@@ -111,7 +116,6 @@ class Plan:
     overrides: Mapping[str, str]
     configured_metric: str
     code_root: Path
-    code_files: Mapping[str, str]
     notes: tuple[str, ...]
     excluded: tuple[Excluded, ...]
     skipped: frozenset[str] = frozenset()
@@ -169,9 +173,9 @@ def make_plan(
 
     threads = values["CPU_THREADS"] * values["GPUS_PER_RUN"]
     jobs = devices.job_count(settings.jobs, threads, concrete(values), cores)
-    code, code_files = hash_rooms(code_root)
     output = _directory(root / settings.output)
-    shared = _Shared(root, output, settings, tree, code, code_files)
+    rooms, _ = hash_rooms(code_root, IDENTITY_ROOMS)
+    shared = _Shared(root, output, settings, tree, Code(code_root), rooms)
     by_step, reference, steps = [], [], []
     found = plan_steps(tree, root, base, overrides, settings)
     notes += [*found.notes, *sizes(unchanged.written)]
@@ -208,7 +212,6 @@ def make_plan(
         overrides=dict(overrides),
         configured_metric=_configured_metric(tree, base, overrides, settings),
         code_root=code_root,
-        code_files=code_files,
         notes=tuple(notes),
         excluded=tuple(found.excluded),
     )
@@ -256,8 +259,8 @@ class _Shared:
     output: Path
     settings: StudySettings
     tree: Tree
-    code: str
-    code_files: Mapping[str, str]
+    code: Code
+    rooms: str
 
     @property
     def label(self) -> str:
@@ -287,15 +290,17 @@ def _cell(
 ) -> Cell:
     values, operational = resolved.values, shared.tree.operational
     dataset = dataset_dir(shared.root / values["DATA_DIR"], values)
+    code_files = shared.code.of(values)
     identity = {
-        "config": config_py.identity(values, operational),
-        "code": shared.code,
+        "config": config_py.identity(values, operational | history.as_before(values)),
+        "code": combined(code_files),
+        "code_rule": RULE,
         "dataset": checks.corpus(dataset, values).sha256,
         "threads": threads,
     }
     hash_ = identity_hash(identity)
     own = CellDir(cell_path(shared.output, shared.label, step.id, seed, hash_[:8]))
-    subject = Subject(own, values, operational, identity, shared.code_files)
+    subject = Subject(own, values, operational, identity, code_files)
     place, status = whole_run.standing(own, hash_)
     settled = ("done", "running", DAMAGED)
     if shared.baseline and step.control and status.state not in settled:
@@ -320,6 +325,8 @@ def _cell(
         threads=threads,
         dataset=dataset,
         identity=identity,
+        code_files=code_files,
+        rooms=shared.rooms,
         hash=hash_,
         model=config_py.identity({n: values[n] for n in shared.network}, ()),
         changes=tuple(changes),

@@ -71,8 +71,9 @@ class Disk:
 
 
 def facts_key(cell: Cell) -> str:
-    """The key of a cell's facts: the network's configuration and the code."""
-    return f"{cell.model}-{cell.identity['code']}"
+    """The key of a cell's facts: the network's configuration and all code: what counts
+    them is no part of a run."""
+    return f"{cell.model}-{cell.rooms}"
 
 
 def disk(plan: Plan, facts: Mapping[str, Facts]) -> Disk:

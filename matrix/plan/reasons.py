@@ -2,7 +2,9 @@
 
 A cell that was never started may have a sibling under the same step and seed
 with another hash. The newest sibling says what changed: configuration, code,
-dataset or thread count, the four parts of an identity.
+dataset or thread count, the four parts of an identity. Configurations are compared by
+what their values mean (records/history.py), not by their hashes: a run may be older
+than a symbol.
 """
 
 from dataclasses import dataclass
@@ -11,10 +13,8 @@ from typing import Any, Mapping
 from kconf import config_py
 from kconf.bind import format_value
 from matrix.results import whole_run
-from records import read
+from records import history, read
 from records.layout import CellDir, RecordError
-
-ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ def explain_new(subject: Subject) -> str:
     if not siblings:
         return "never ran" + note
     run, before = max(siblings, key=lambda pair: pair[0]["provenance"]["time"])
-    return "; ".join(changed_parts(run, before, subject)) + note
+    parts = changed_parts(run, before, subject) or ["recorded under another hash"]
+    return "; ".join(parts) + note
 
 
 def changed_parts(
@@ -45,10 +46,11 @@ def changed_parts(
     code, dataset, threads; empty for the same cell.
     """
     old = run["cell"]["identity"]
-    parts = []
-    if old["config"] != subject.identity["config"]:
-        parts.append("; ".join(changed_symbols(before, subject)))
-    if old["code"] != subject.identity["code"]:
+    parts = changed_symbols(before, subject)
+    rules = old.get("code_rule", 1), subject.identity["code_rule"]
+    if rules[0] != rules[1]:
+        parts.append(f"made by other code (rule {rules[0]}, now {rules[1]})")
+    elif old["code"] != subject.identity["code"]:
         files = changed_files(run.get("code_files", {}), subject.code_files)
         parts.append("code changed: " + _few(files))
     if old["dataset"] != subject.identity["dataset"]:
@@ -65,13 +67,12 @@ def changed_parts(
 def changed_symbols(old: config_py.Config, subject: Subject) -> list[str]:
     """ "CONFIG_X old → new" for each identity symbol that differs."""
     skipped = subject.operational | set(old.operational)
-    lines = []
-    for symbol in sorted((set(old.values) | set(subject.values)) - skipped):
-        before = old.values.get(symbol, ABSENT)
-        after = subject.values.get(symbol, ABSENT)
-        if type(before) is not type(after) or before != after:
-            lines.append(f"CONFIG_{symbol} {_show(before)} → {_show(after)}")
-    return lines
+    before, after = map(history.completed, (old.values, subject.values))
+    return [
+        f"CONFIG_{symbol} {_show(before, symbol)} → {_show(after, symbol)}"
+        for symbol in history.differing(old.values, subject.values)
+        if symbol not in skipped
+    ]
 
 
 def changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
@@ -108,5 +109,5 @@ def _few(items: list[str], most: int = 6) -> str:
     return ", ".join(items[:most]) + more
 
 
-def _show(value: Any) -> str:
-    return "(absent)" if value is ABSENT else format_value(value)
+def _show(values: Mapping[str, Any], symbol: str) -> str:
+    return format_value(values[symbol]) if symbol in values else "(absent)"

@@ -11,6 +11,7 @@ from kconf.bind import format_value
 from matrix import units
 from matrix.results.rows import Row
 from matrix.results.runs import Run
+from records import history
 
 SEED, SALT = "SEED", "INIT_SALT"
 
@@ -90,8 +91,8 @@ def differing(one: Run, other: Run) -> Iterator[str]:
     a: Mapping[str, Any] = one.at("config")
     b: Mapping[str, Any] = other.at("config")
     skipped = {SEED, *one.at("operational"), *other.at("operational")}
-    for symbol in sorted((a.keys() | b.keys()) - skipped):
-        if a.get(symbol) != b.get(symbol):
+    for symbol in history.differing(a, b):
+        if symbol not in skipped and a.get(symbol) != b.get(symbol):
             yield symbol
 
 

@@ -15,6 +15,7 @@ from typing import Any, Collection, Iterable, Mapping, Sequence
 
 from matrix import units
 from matrix.results import energy, whole_run
+from records import history
 from records.cell import CellRecord
 from records.files import shown
 from records.layout import CellDir, RecordError
@@ -45,7 +46,8 @@ class Run:
     `run_dir` is relative to the study's directory. `began` is when its first
     attempt started, `time` when its last one ended (or started, if it has not
     ended), in unix seconds. `documents`
-    holds run (run.json), summary, config (config.py's values), operational
+    holds run (run.json), summary, config (config.py's values, completed by those of
+    younger symbols), operational
     (its symbols that are no part of the identity), attempts (under what each
     ran), energy (matrix/results/energy.py) and evaluations (name -> row); see `at`. `heads`
     are the rows of attention statistics, `sparsity` the (update, pruned share) at
@@ -235,7 +237,7 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
         documents={
             "run": run,
             "summary": cell.summary,
-            "config": found.config.values,
+            "config": history.completed(found.config.values),
             "operational": found.config.operational,
             "attempts": _machines(cell.attempts),
             "energy": energy.read(

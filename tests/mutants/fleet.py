@@ -73,7 +73,7 @@ PLACEMENT = [
     Mutant(
         "rank-outlives-torchrun",
         "a rank trains on when its torchrun is killed",
-        "train_ra_mla:as_rank",
+        "training.process:as_rank",
         "prctl(PR_SET_PDEATHSIG, signal.SIGTERM)",
         "prctl(PR_SET_PDEATHSIG, 0)",
         Test(

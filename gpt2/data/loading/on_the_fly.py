@@ -26,6 +26,8 @@ from records.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parents[3]
 REVISION = fields({"revision": nullable(name)})
+CHOSEN = {"gpt2.data.loading.feeder": ("DATA_ON_THE_FLY",)}
+"""What the child runs (records/imports.py)."""
 PYTHON = (sys.executable, "-P", "-B")
 CHILD = "import sys; sys.path.insert(0, {!r}); "
 CHILD += "from gpt2.data.loading.feeder import main; main()"

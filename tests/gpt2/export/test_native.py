@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from gpt2.export import native
 from gpt2.export.bundle import DTYPES, ExportError
 from gpt2.export.read import load
+from records import history
 from tests.gpt2.parcels import ARCHITECTURES, randomised, bpe, parcel, tokens
 
 RA = "gpt2-ratio-ablation/05-ra"
@@ -83,6 +84,16 @@ def test_the_file_describes_itself(file):
     assert len(json.loads(metadata["tokenizer.json"])["model"]["vocab"]) == 256
     header = file.read_bytes()[:8]
     assert int.from_bytes(header, "little") < file.stat().st_size
+
+
+def test_a_file_from_before_a_symbol(file, tmp_path):
+    with safe_open(file, "pt") as opened:
+        symbols = json.loads(opened.metadata()["kablate"])["symbols"]
+    older = {name: each for name, each in symbols.items() if name not in history.ADDED}
+    assert older != symbols
+    papers = {"symbols": older}
+    other = damaged(file, tmp_path / "other", lambda tensors: None, papers)
+    assert load(other, "cpu").model.settings == load(file, "cpu").model.settings
 
 
 def test_files_that_are_refused(file, tmp_path):

@@ -22,9 +22,13 @@ from gpt2.generation.generate import (
     speed,
 )
 from gpt2.generation.sampling import Sampling
+from gpt2.settings.model import ModelSettings
 from gpt2.training.cell import execute
 from gpt2.training.checkpoint import CheckpointError
+from kconf import config_py
+from kconf.bind import build
 from kconf.syntax import ConfigError
+from records import history
 from records.layout import RecordError
 from tests.conftest import ROOT
 from tests.gpt2 import parcels
@@ -346,9 +350,15 @@ def test_records_of_a_newer_schema(copy):
         load(copy, "cpu")
 
 
-def test_a_config_of_another_version(copy, resolve, tree):
-    from kconf import config_py
+def test_a_run_from_before_a_symbol(copy, tree):
+    values = config_py.read(copy / "config.py").values
+    older = {name: each for name, each in values.items() if name not in history.ADDED}
+    assert older != values
+    config_py.write(copy / "config.py", older, tree.operational)
+    assert load(copy, "cpu").model.settings == build(ModelSettings, values)
 
+
+def test_a_config_of_another_version(copy, resolve, tree):
     (copy / "config.py").write_text("GONE = 1\n")
     with pytest.raises(ConfigError, match="not a whole config.py"):
         load(copy, "cpu")

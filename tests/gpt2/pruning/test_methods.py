@@ -9,6 +9,7 @@ import torch
 import torch.multiprocessing as mp
 
 from gpt2 import optim, pruning
+from gpt2.check import command_line
 from gpt2.check.proofs.learning import optimizer_as_configured, repeated_batch, update
 from gpt2.check.proofs.moments import moments
 from gpt2.check.proofs.pruning import reaches_its_sparsity
@@ -286,16 +287,14 @@ def test_names_and_their_notes():
 
 
 def test_the_entry_point_takes_names(capsys):
-    from gpt2 import train_ra_mla
-
-    options = train_ra_mla.parse(["--dry-run", "--pruning", "bitter8"])
-    assert train_ra_mla.overrides(options) == {
+    options = command_line.parse(["--dry-run", "--pruning", "bitter8"])
+    assert command_line.overrides(options) == {
         "CONFIG_PRUNING_STATE": "y",
         "CONFIG_CRITERION_GRADIENT_MAGNITUDE": "y",
     }
     assert "note: bitter8 is pruned as" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="--pruning 'best' is none of"):
-        train_ra_mla.overrides(train_ra_mla.parse(["--dry-run", "--pruning", "best"]))
+        command_line.overrides(command_line.parse(["--dry-run", "--pruning", "best"]))
 
 
 # -- ranks --------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the entry point does before torch is there."""
+"""What the process of a cell does before torch is there."""
 
 import os
 import signal
@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gpt2 import train_ra_mla
+from gpt2.training import process
 
 ROOT = Path(__file__).resolve().parents[3]
 RANK = """
 import os, signal, sys
 sys.path.insert(0, os.getcwd())
-from gpt2.train_ra_mla import as_rank
+from gpt2.training.process import as_rank
 as_rank()
 signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"asked to stop\\n"), os._exit(0)))
 print(os.environ["TRITON_CACHE_DIR"], os.environ["TORCHINDUCTOR_CACHE_DIR"], flush=True)
@@ -26,7 +26,7 @@ AGENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[
 def test_a_process_alone_keeps_its_cache(monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", "/c")
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    train_ra_mla.as_rank()
+    process.as_rank()
     assert os.environ["TRITON_CACHE_DIR"] == "/c"
 
 

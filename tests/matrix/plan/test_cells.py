@@ -9,7 +9,8 @@ from kconf.bind import SettingsError
 from kconf.strict import ConfigError
 from matrix.launch import prepare
 from matrix.plan.cells import PlanError, identity_hash
-from records import atomic
+from records import atomic, history
+from records.codehash import combined
 from records.jsonl import open_append
 from records.lease import Lease
 from records.manifest import MissingDataset
@@ -123,7 +124,8 @@ def test_operational_symbols_do_not_enter_the_hash(checkout):
 
 def test_hash_is_that_of_the_identity(checkout):
     cell, *_ = checkout.plan().cells
-    assert set(cell.identity) == {"config", "code", "dataset", "threads"}
+    parts = {"config", "code", "code_rule", "dataset", "threads"}
+    assert set(cell.identity) == parts and cell.identity["code_rule"] == 2
     assert cell.hash == identity_hash(dict(reversed(cell.identity.items())))
     assert cell.dir.path.name == cell.hash[:8]
     assert cell.identity["threads"] == 2
@@ -226,10 +228,65 @@ def test_a_damaged_sibling_is_named_and_not_compared(checkout, text):
 def test_changed_code_is_named(checkout):
     plan = checkout.plan()
     record(plan, plan.cells[0])
-    (checkout.root / "gpt2" / "extra.py").write_text("x = 1\n")
-    (checkout.root / "kernels" / "__init__.py").write_text("x = 1\n")
+    (checkout.root / "gpt2" / "extra.py").write_text("import kernels\n")
+    (checkout.root / "gpt2" / "idle.py").write_text("x = 1\n")
+    assert checkout.plan().cells[0].hash == plan.cells[0].hash, "nothing imports them"
+    entry = checkout.root / "gpt2" / "train_ra_mla.py"
+    entry.write_text(entry.read_text() + "import gpt2.extra\n")
     cell = checkout.plan().cells[0]
-    assert cell.reason == "code changed: +gpt2/extra.py, kernels/__init__.py"
+    assert cell.reason == (
+        "code changed: +gpt2/extra.py, gpt2/train_ra_mla.py, +kernels/__init__.py"
+    )
+
+
+YOUNGER = """
+config YOUNGER
+	int "Younger than the runs"
+	default 3
+	help
+	  Three is what was done before it.
+	  [identity]
+"""
+
+
+def test_a_symbol_that_came_later(checkout, monkeypatch):
+    """Where it has the value of what was done before, a finished cell stays done."""
+    plan = checkout.plan()
+    record(plan, plan.cells[0])
+    finish(plan.cells[0])
+    with open(checkout.root / "gpt2" / "Kconfig", "a") as kconfig:
+        kconfig.write(YOUNGER)
+    checkout.configure()
+    cell = checkout.plan().cells[0]
+    assert (cell.state, cell.reason) == ("new", "CONFIG_YOUNGER (absent) → 3")
+    monkeypatch.setitem(history.ADDED, "YOUNGER", 3)
+    cell = checkout.plan().cells[0]
+    assert (cell.state, cell.hash) == ("done", plan.cells[0].hash)
+    changed = checkout.plan(CONFIG_YOUNGER="4").cells[0]
+    assert (changed.state, changed.reason) == ("new", "CONFIG_YOUNGER 3 → 4")
+
+
+def test_code_by_another_rule_is_other_code(checkout):
+    """Of a record without a rule it was the first."""
+    plan = checkout.plan()
+    record(plan, plan.cells[0])
+    path = plan.cells[0].dir.run_json
+    run = json.loads(path.read_text())
+    del run["cell"]["identity"]["code_rule"]
+    former = path.parent.with_name("01234567")
+    path.parent.rename(former)
+    run["cell"]["hash"] = "01234567" * 8
+    atomic.write_json(former / "run.json", run)
+    cell = checkout.plan().cells[0]
+    assert cell.reason == "made by other code (rule 1, now 2)"
+
+
+def test_code_that_cannot_be_followed_is_refused(checkout):
+    entry = checkout.root / "gpt2" / "train_ra_mla.py"
+    entry.write_text(entry.read_text() + 'CHOSEN = {"gpt2.gone": ("NO_SYMBOL",)}\n')
+    status, output = checkout.run("plan")
+    assert status == 2
+    assert "error: gpt2/train_ra_mla.py: CHOSEN names NO_SYMBOL" in output
 
 
 def test_changed_dataset_and_threads(checkout):
@@ -272,10 +329,7 @@ def test_run_json_holds_the_identity_and_where_it_comes_from(checkout):
     assert run["schema"] == 1 and run["cell"]["hash"] == cell.hash
     assert run["cell"]["identity"] == cell.identity
     assert run["overrides"] == {"GPT2_MAX_ITERS": "4"}
-    assert set(run["code_files"]) == {
-        "gpt2/__init__.py",
-        "gpt2/distributed/torchrun.py",
-        "gpt2/train_ra_mla.py",
-        "kernels/__init__.py",
-    }
+    assert run["code_files"] == cell.code_files
+    assert combined(run["code_files"]) == cell.identity["code"]
+    assert set(run["code_files"]) == {"gpt2/__init__.py", "gpt2/train_ra_mla.py"}
     assert run["data_dir"] == str(cell.dataset)

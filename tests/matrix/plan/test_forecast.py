@@ -17,7 +17,7 @@ from gpt2.training import checkpoint
 from kconf import config_py
 from kconf.strict import Tree
 from matrix.plan import estimate, forecast, model_facts
-from records import atomic
+from records import atomic, history
 from records.jsonl import open_append
 from tests.conftest import SMALL
 
@@ -39,7 +39,8 @@ def records_of(cell) -> None:
     """What the runner and the training leave beside the times."""
     cell.dir.path.mkdir(parents=True)
     root = cell.dir.path.parents[4]
-    config_py.write(cell.dir.config_py, cell.values, Tree(root).operational)
+    before = history.as_before(cell.values)
+    config_py.write(cell.dir.config_py, cell.values, Tree(root).operational, before)
     told = {"study": cell.study, "step": cell.step, "seed": cell.seed}
     told |= {"hash": cell.hash, "identity": dict(cell.identity)}
     run = {"schema": 1, "cell": told, "data_dir": "/nowhere", "code_files": {}}
@@ -201,6 +202,10 @@ def test_facts_are_asked_once_per_network_and_code(checkout, tmp_path):
     second = model_facts.gather(wanted, plan.operational, cache, provider)
     assert asked == [1, 1], "the control's, shared with 08-hot; 02-wide's"
     assert {key: second[key] for key in first} == first
+    (checkout.root / "gpt2" / "counting.py").write_text("x = 1\n")
+    again = checkout.plan()
+    assert again.cells[0].hash == plan.cells[0].hash, "no run imports it"
+    assert forecast.facts_key(again.cells[0]) not in wanted, "what counts may"
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 3}', "\x00"])
