@@ -35,12 +35,13 @@ REGISTERED = fields(
         "arms": listed(name),
         "aa": listed(name),
         "seeds": listed(integer(0)),
-        "code": digest,
         "dataset": digest,
         "cells": mapped(digest),
         "time": MOMENT,
-    }
+    },
+    {"code": digest, "codes": mapped(digest)},
 )
+"""code: of every step, as older versions wrote it; codes: by step."""
 STOP = (
     "every run ends by its budget; no verdict before all seeds of all arms are run; "
     "no seed is added or left out; an invalid arm stays in the family with p = 1"
@@ -106,7 +107,7 @@ def _record(plan: Plan, terms: Terms) -> dict[str, Any]:
         "seeds": list(plan.settings.seed_list),
         "stop": STOP,
         "budget": {name: first.values[name] for name in names},
-        "code": first.identity["code"],
+        "codes": {cell.step: cell.identity["code"] for cell in cells},
         "dataset": first.identity["dataset"],
         "cells": {f"{cell.step}/seed-{cell.seed}": cell.hash for cell in cells},
         "time": time.time(),
@@ -184,11 +185,17 @@ def _sets(name: str, registered: Sequence[Any], now: Sequence[Any]) -> list[str]
 def _runs(record: dict[str, Any], runs: Sequence[Run]) -> list[str]:
     """Runs that are not the registered cells, and runs that came before."""
     lines = []
-    for name in ("code", "dataset"):
-        found = {run.at(f"run.cell.identity.{name}") for run in runs} - {record[name]}
+    codes = record.get("codes", {})
+    for name, registered in (
+        ("code", lambda step: codes.get(step) or record.get("code")),
+        ("dataset", lambda step: record["dataset"]),
+    ):
+        path = f"run.cell.identity.{name}"
+        found = {(registered(run.step), run.at(path)) for run in runs}
         lines += [
-            f"{name}: registered {record[name][:12]}, in runs {each[:12]}"
-            for each in sorted(found)
+            f"{name}: registered {then[:12]}, in runs {now[:12]}"
+            for then, now in sorted(found, key=str)
+            if then not in (None, now)
         ]
     cells = record["cells"]
     other = [

@@ -33,7 +33,6 @@ PROTOCOL = (
     "CONFIG_GPT2_BLOCK_SIZE",
     "eval_windows",
     "eval_sha256",
-    "code_hash",
     "dtype",
     "torch",
     "python",
@@ -78,7 +77,7 @@ def checklist(
         "equal hardware": differing(runs, hardware),
         "equal compilation": differing(runs, COMPILE),
         "equal dataset": differing(runs, DATASET),
-        "equal protocol and software": differing(runs, PROTOCOL),
+        "equal protocol and software": [*differing(runs, PROTOCOL), *_code(runs)],
     }
     return [Item(name, tuple(against)) for name, against in items.items()]
 
@@ -158,6 +157,20 @@ def _undeclared(runs: Sequence[PublishedRun]) -> list[str]:
                 here, there = values
                 lines.append(f"{key}: {here} in {run.name}, {there} in {control.name}")
     return lines
+
+
+def _code(runs: Sequence[PublishedRun]) -> list[str]:
+    """Runs that should have one code hash and have not: since a hash is of what a cell
+    imports (`code_rule` 2), those of a step; before, all. One commit is asked for above.
+    """
+    ruled = [run for run in runs if run.config.get("code_rule")]
+    steps = units.distinct(run.step for run in ruled)
+    groups = [[run for run in ruled if run.step == step] for step in steps]
+    groups.append([run for run in runs if run not in ruled])
+    return [
+        *differing(runs, ["code_rule"]),
+        *(line for group in groups for line in differing(group, ["code_hash"])),
+    ]
 
 
 def _seeds(runs: Sequence[PublishedRun]) -> list[str]:

@@ -130,10 +130,12 @@ def _pairs(left: Side, right: Side) -> list[tuple[Run, Run]]:
 def _fairness(left: Side, right: Side) -> list[str]:
     """What must match and does not, A's values before B's."""
     lines = []
-    for name, path in fairness.MUST_MATCH:
+    for name, _, having in fairness.ledger([*left.runs, *right.runs]):
         values = [
             " / ".join(
-                units.distinct(fairness.shown(run.at(path)) for run in each.runs)
+                units.distinct(
+                    value for run, value in having if any(run is r for r in each.runs)
+                )
             )
             for each in (left, right)
         ]

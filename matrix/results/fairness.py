@@ -5,7 +5,7 @@ stands beside the losses in the report.
 """
 
 from collections import Counter
-from typing import Sequence
+from collections.abc import Iterator, Sequence
 
 from matrix import units
 from matrix.results.runs import Run
@@ -13,8 +13,9 @@ from matrix.results.runs import Run
 TOKENS_TRAINED = ("tokens trained", "summary.tokens")
 STEPS_TRAINED = ("optimizer steps", "summary.step")
 PROCESSOR = ("processor", "run.provenance.cpu")
+CODE = ("code hash", "run.cell.identity.code")
 MUST_MATCH = (
-    ("code hash", "run.cell.identity.code"),
+    CODE,
     ("dataset", "run.cell.identity.dataset"),
     ("budget", "summary.facts.budget"),
     ("end of training", "summary.stopped_by"),
@@ -56,13 +57,38 @@ def differences(runs: Sequence[Run]) -> list[str]:
     if {run.at("summary.device.kind") for run in runs} != {"cpu"}:
         skipped.append(PROCESSOR)
     lines = []
-    for name, path in MUST_MATCH:
-        if (name, path) in skipped:
-            continue
-        values = {run.run_dir: shown(run.at(path)) for run in runs}
-        if len(set(values.values())) > 1:
-            lines.append(f"{name}: {who(runs, values)}")
+    for name, path, having in ledger(runs):
+        values = {run.run_dir: value for run, value in having}
+        if (name, path) not in skipped and len(set(values.values())) > 1:
+            lines.append(f"{name}: {who([run for run, _ in having], values)}")
     return lines
+
+
+def ledger(
+    runs: Sequence[Run],
+) -> Iterator[tuple[str, str, list[tuple[Run, str]]]]:
+    """(name, path, each run with its value as shown) of every property; of the code a
+    row per file that is not the same in all runs that ran it.
+
+    The code of arms differs by design: another optimizer is another file.
+    """
+    for name, path in MUST_MATCH:
+        if (name, path) != CODE or not _by_files(runs):
+            yield name, path, [(run, shown(run.at(path))) for run in runs]
+            continue
+        files = [run.at("run.code_files") for run in runs]
+        for file in sorted({name for each in files for name in each}):
+            having = [
+                (run, each[file]) for run, each in zip(runs, files) if file in each
+            ]
+            if len({digest for _, digest in having}) > 1:
+                yield f"code, {file}", path, [(run, shown(d)) for run, d in having]
+
+
+def _by_files(runs: Sequence[Run]) -> bool:
+    """Whether all runs record the files of their code, found by one rule."""
+    rules = {run.at("run.cell.identity.code_rule") or 1 for run in runs}
+    return len(rules) == 1 and all(run.at("run.code_files") for run in runs)
 
 
 def mixed(runs: Sequence[Run]) -> list[str]:

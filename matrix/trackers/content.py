@@ -99,6 +99,7 @@ def configuration(record: CellRecord, run: Mapping[str, Any]) -> dict[str, Any]:
         "git_commit": git.get("commit"),
         "git_dirty": git.get("dirty"),
         "code_hash": identity.get("code"),
+        "code_rule": identity.get("code_rule"),
         "dataset_sha256": identity.get("dataset"),
         "device": device.get("name"),
         "device_kind": device.get("kind"),

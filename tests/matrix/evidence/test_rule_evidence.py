@@ -305,7 +305,7 @@ RECORD = {
     "arms": ["03-arm", "11-arm"],
     "aa": ["07-again"],
     "seeds": [2, 5, 9],
-    "code": CODE,
+    "codes": {"03-arm": CODE, "04-control": CODE, "11-arm": CODE},
     "dataset": DATA,
     "cells": {
         "03-arm/seed-9": "1" * 64,
@@ -379,6 +379,20 @@ def test_a_deviation_of_the_runs(tmp_path, made, line):
     arm = cell(**{"step": "03-arm", "seed": 9, "hash_": "1" * 64, **made})
     others = [cell("04-control", 9, "2" * 64), cell("11-arm", 2, "3" * 64)]
     assert deviations(tmp_path, runs=[*others, arm]) == (line,)
+
+
+def test_the_code_of_each_step_is_registered(tmp_path):
+    """Each has its own; older registrations hold one for all."""
+    other = "e" * 64
+    runs = [cell("04-control", 9, "2" * 64), cell("03-arm", 9, "1" * 64, code=other)]
+    told = f"code: registered {'c' * 12}, in runs {'e' * 12}"
+    own = {**RECORD, "codes": {**RECORD["codes"], "03-arm": other}}
+    assert deviations(tmp_path / "own", own, runs=runs) == ()
+    assert deviations(tmp_path / "all", runs=runs) == (told,)
+    former = {name: each for name, each in RECORD.items() if name != "codes"}
+    former["code"] = CODE
+    assert deviations(tmp_path / "former", former, runs=runs) == (told,)
+    assert deviations(tmp_path / "same", former, runs=runs[:1]) == ()
 
 
 def test_what_was_replaced_and_other_stages(tmp_path):

@@ -235,6 +235,26 @@ class TestChecklist:
         found = failed(tmp_path)
         assert list(found) == [item] and told in "".join(found[item])
 
+    def test_the_code_of_a_step_is_one(self, tmp_path):
+        """Another step may choose another; by the first rule all had the same."""
+        ruled = {"code": "f" * 64, "code_rule": 2}
+        cell(tmp_path, "00-control", identity={"code_rule": 2})
+        cell(tmp_path, "00-control", 2, identity={"code_rule": 2})
+        wide(tmp_path, identity=ruled)
+        other = wide(tmp_path, 2, identity=ruled)
+        assert failed(tmp_path) == {}
+        run = json.loads((other / "run.json").read_text())
+        for identity, keys in (
+            ({"code": "e" * 64}, ["code_hash"]),
+            ({"code_rule": 3}, ["code_rule"]),
+        ):
+            changed = {**run["cell"]["identity"], **identity}
+            record = {**run, "cell": {**run["cell"], "identity": changed}}
+            (other / "run.json").write_text(json.dumps(record))
+            [(item, told)] = failed(tmp_path).items()
+            assert item == "equal protocol and software"
+            assert [line.split(":")[0] for line in told] == keys
+
     def test_compilation(self, tmp_path):
         cell(tmp_path, "00-control")
         values = {**VALUES, "GPT2_COMPILE": True}

@@ -206,6 +206,69 @@ def test_every_row_of_a_comparison(output):
     assert ledger_of(compare.compare(output / "all", one))[: len(ROWS)] == mixed
 
 
+# -- the code, file by file
+
+FILES = {"gpt2/a.py": "a" * 64, "gpt2/b.py": "b" * 64}
+RULED = {"run.cell.identity.code_rule": 2}
+
+
+def coded(equal, files, both=FILES, **identity) -> list[str]:
+    """The lines where the arm's runs with seed 5 ran `files` and all others `both`."""
+    change = {"run.code_files": files, "run.cell.identity.code": OTHER, **identity}
+    common = {"run.code_files": both, **RULED}
+    return differences(changed(equal, change, (5,), common))
+
+
+def test_code_is_compared_by_the_files_that_both_ran(equal):
+    """An arm may choose files of its own, whatever that does to the hash."""
+    edited = {**FILES, "gpt2/b.py": "c" * 64}
+    mine = {"gpt2/own.py": "d" * 64}
+    assert coded(equal, {**FILES, **mine}) == []
+    assert coded(equal, {"gpt2/a.py": "a" * 64, **mine}) == []
+    line = f"code, gpt2/b.py: {'c' * 12} in {ARM} (seed 5); {'b' * 12} elsewhere"
+    assert coded(equal, {**edited, **mine}) == [line]
+    assert coded(equal, {name: "e" * 64 for name in FILES}) == [
+        f"code, {name}: {'e' * 12} in {ARM} (seed 5); {digest[:12]} elsewhere"
+        for name, digest in FILES.items()
+    ]
+
+
+def test_a_file_that_two_runs_of_an_arm_do_not_share(equal):
+    """It counts though no other step runs it."""
+    own = {**FILES, "gpt2/own.py": "d" * 64}
+    other = {**FILES, "gpt2/own.py": "e" * 64}
+    study = changed(equal, {"run.code_files": own}, both={"run.code_files": FILES})
+    study = changed(study, {"run.code_files": other}, (5,))
+    line = f"code, gpt2/own.py: {'e' * 12} in {ARM} (seed 5); {'d' * 12} elsewhere"
+    assert differences(study) == [line]
+    assert judged(study).told == "NON_DIAGNOSTIC"
+
+
+def test_code_of_two_rules_is_compared_by_its_hash(equal):
+    """And where a run does not say which files it ran."""
+    line = f"code hash: {'cd' * 6} in {ARM} (seed 5); {'ab' * 6} elsewhere"
+    assert coded(equal, FILES, **{"run.cell.identity.code_rule": 1}) == [line]
+    assert coded(equal, {}) == coded(equal, None) == [line]
+    assert coded(equal, FILES) == []
+
+
+def test_code_in_a_comparison(output, tmp_path):
+    """Of two studies, A's value first; a file that one of them has not is left out."""
+    places = []
+    for name, files in (
+        ("one", FILES),
+        ("two", {"gpt2/a.py": "f" * 64, "gpt2/own.py": "d" * 64}),
+    ):
+        path = write(tmp_path, ARM, 5, name=name)
+        record = json.loads((path / "run.json").read_text())
+        record["cell"]["identity"] |= {"code": files["gpt2/a.py"], "code_rule": 2}
+        atomic.write_json(path / "run.json", {**record, "code_files": files})
+        places.append(tmp_path / name)
+    line = f"code, gpt2/a.py: {'a' * 12} | {'f' * 12}"
+    assert ledger_of(compare.compare(*places)) == [line]
+    assert ledger_of(compare.compare(places[0], places[0])) == ["the same"]
+
+
 # -- what may differ
 
 
