@@ -49,7 +49,7 @@ def changed_parts(
     parts = changed_symbols(before, subject)
     rules = old.get("code_rule", 1), subject.identity["code_rule"]
     if rules[0] != rules[1]:
-        parts.append(f"made by other code (rule {rules[0]}, now {rules[1]})")
+        parts.append(f"code of another rule: {rules[0]} → {rules[1]}")
     elif old["code"] != subject.identity["code"]:
         files = changed_files(run.get("code_files", {}), subject.code_files)
         parts.append("code changed: " + _few(files))

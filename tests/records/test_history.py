@@ -1,11 +1,18 @@
 """Symbols that came later, and runs from before them."""
 
+import tarfile
+from pathlib import Path
+
 import pytest
 
+from gpt2.settings.run import RunSettings, run_settings
 from kconf import config_py
+from kconf.bind import symbols_of
 from kconf.strict import Tree
 from matrix.report.compare import compare
-from records import history
+from records import history, read
+from records.codehash import combined
+from tests.conftest import ROOT
 from tests.matrix.synthetic import Cell
 
 KINDS = {"bool": bool, "int": int, "string": str}
@@ -26,6 +33,38 @@ def test_every_line_is_a_symbol_with_a_value_of_its_kind(tree: Tree):
     for symbol, value in TABLE.items():
         kind = KINDS[tree.kind(symbol)]
         assert type(value) is kind or (value is None and kind is not bool), symbol
+
+
+@pytest.fixture(scope="module")
+def former(tmp_path_factory) -> Path:
+    """A run of before the table (tests/e2e/test_former_records.py)."""
+    folder = tmp_path_factory.mktemp("former")
+    with tarfile.open(ROOT / "tests/e2e/former.tar.xz") as packed:
+        packed.extractall(folder, filter="data")
+    return next(folder.glob("former/study/00-baseline/seed-1/*"))
+
+
+def lacking(tree: Tree, values: dict) -> set[str]:
+    """What a run does not know, of the symbols of identities and of settings."""
+    wanted = {*tree.symbols} - tree.operational | {*symbols_of(RunSettings)}
+    return wanted - values.keys()
+
+
+def test_every_symbol_that_a_former_run_lacks_has_its_line(tree: Tree, former: Path):
+    """Written in the commit that adds the symbol: see records/history.py."""
+    values = config_py.read(former / "config.py").values
+    assert lacking(tree, values) <= set(TABLE)
+    run_settings({**TABLE, **values})
+    older = {name: each for name, each in values.items() if name != "LOCAL_SHUFFLE"}
+    assert lacking(tree, older) - lacking(tree, values) == {"LOCAL_SHUFFLE"}
+
+
+def test_the_code_of_a_former_run_is_that_of_the_files_it_names(former: Path):
+    """By the rule of its time, which needs no list of ours."""
+    run = read.run(former / "run.json")
+    identity = run["cell"]["identity"]
+    assert "code_rule" not in identity
+    assert combined(run["code_files"]) == identity["code"]
 
 
 @pytest.mark.parametrize(

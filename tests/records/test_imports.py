@@ -61,7 +61,8 @@ def test_an_import_wherever_it_stands(tmp_path, text, found):
 
 
 def test_imports_of_imports_and_the_packages_around_them(tmp_path):
-    start(tmp_path, "import gpt2.a", gpt2_a="import gpt2.inside.b", gpt2_inside_b="")
+    lazily = "def f():\n    import gpt2.a"
+    start(tmp_path, lazily, gpt2_a="import gpt2.inside.b", gpt2_inside_b="")
     write(tmp_path, gpt2_inside_c="", gpt2_idle="import gpt2.idle2")
     files = Code(tmp_path).of({})
     assert set(files) == {

@@ -278,7 +278,7 @@ def test_code_by_another_rule_is_other_code(checkout):
     run["cell"]["hash"] = "01234567" * 8
     atomic.write_json(former / "run.json", run)
     cell = checkout.plan().cells[0]
-    assert cell.reason == "made by other code (rule 1, now 2)"
+    assert cell.reason == "code of another rule: 1 → 2"
 
 
 def test_code_that_cannot_be_followed_is_refused(checkout):
