@@ -13,12 +13,16 @@ HELP = {
     errno.EACCES: "free the permissions there",
     errno.EPERM: "free the permissions there",
     errno.ENOTDIR: "a file stands where a folder belongs; move it away",
+    errno.EEXIST: "something else stands there; move it away",
     errno.EIO: "look after the disk (dmesg)",
     errno.ESTALE: "mount the file server again",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
 }
 """Of a disk or of what stands between it and a process."""
-CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Less to be written would do."""
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+"""Nothing can be written there."""
 ELSEWHERE = (errno.ENOSPC, errno.EDQUOT, *CLOSED)
 """Reasons that another folder need not have."""
 

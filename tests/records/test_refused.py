@@ -21,6 +21,7 @@ def refusal(number: int, name: str | None = "/data/run.json") -> OSError:
         (errno.EDQUOT, f"free space there or have the quota raised, {OTHER}"),
         (errno.EROFS, f"mount it for writing, {OTHER}"),
         (errno.EACCES, f"free the permissions there, {OTHER}"),
+        (errno.EEXIST, f"something else stands there; move it away, {OTHER}"),
         (errno.EIO, "look after the disk (dmesg)"),
         (errno.EMFILE, "raise the limit on open files (ulimit -n)"),
     ],

@@ -5,7 +5,6 @@ alone; otherwise build.py packs it, one process at a time per dataset, by a
 lock on a file beside it.
 """
 
-import errno
 import fcntl
 import os
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from gpt2.data.sources.corpora import CorpusError, Source, absent, scan
 from gpt2.data.sources.folder import UnusableFiles
 from gpt2.data.tokenization.bpe import TOKENIZER
 from gpt2.settings.run import DataSettings
-from records import atomic
+from records import atomic, refused
 from records.manifest import (
     NAME,
     SPLITS,
@@ -29,9 +28,6 @@ from records.manifest import (
     MissingDataset,
     read_manifest,
 )
-
-CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
-"""Reasons for which CONFIG_DATA_DIR is no folder that can be written."""
 
 
 def prepare(settings: DataSettings, directory: Path, say: Say = print) -> Manifest:
@@ -168,11 +164,11 @@ def _locked(path: Path, say: Say) -> Iterator[None]:
 
 def _explain(error: OSError, directory: Path, source: Source | None) -> str:
     where = f"{error.filename or directory}: {error.strerror or error}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in refused.FULL:
         if source is None:
             return f"{where}; CONFIG_DATA_TOKENS packs less of it"
         need = (source.bytes + source.documents) * 2 / 1e6
         return f"{where}; the dataset needs {need:.0f} MB under {directory.parent}"
-    if error.errno in CLOSED:
+    if error.errno in refused.CLOSED:
         return f"{where}; CONFIG_DATA_DIR must be a folder that can be written"
     return where
