@@ -6,6 +6,7 @@ No torch in this file, see gpt2/settings/run.py.
 from dataclasses import dataclass
 
 from kconf.bind import SettingsError, flag, integer, one_of, real
+from records.kinds import FP32
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class OptimSettings:
         OPTIMIZER_ADAMWSPAM="adamwspam",
     )
     has_moments: bool = flag("OPTIMIZER_HAS_MOMENTS")
-    lr: float = real("LEARNING_RATE", above=0.0)
+    lr: float = real("LEARNING_RATE", above=0.0, high=FP32)
     min_lr: float = real("MIN_LEARNING_RATE", low=0.0)
     warmup: int = integer("GPT2_WARMUP_STEPS")
     weight_decay: float = real("WEIGHT_DECAY", low=0.0)

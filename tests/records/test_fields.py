@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from kconf.bind import SettingsError
 from records import read
 from records.cell import read_cell, read_status, status_of
 from records.fields import PROGRESS
 from records.files import LONGEST, RecordError, open_record, read_bytes, shown
 from records.heartbeat import newest
-from records.jsonl import Growing, read_rows, rows
+from records.jsonl import Growing, open_append, read_rows, rows
 from records.layout import CellDir, read_json
 from records.lease import is_held
 
@@ -34,6 +35,7 @@ RUN = {
             "code": DIGEST,
             "dataset": DIGEST,
             "threads": None,
+            "code_rule": 2,
         },
         "control": True,
         "stage": "one",
@@ -368,3 +370,14 @@ def test_opened_is_what_is_read(tmp_path: Path):
     assert read_bytes(link) == b"12"
     with pytest.raises(FileNotFoundError):
         open_record(tmp_path / "nowhere")
+
+
+def test_the_largest_rate_that_settings_take_is_read(tmp_path: Path, small):
+    """A larger one would be taken for damage."""
+    rate = small(LEARNING_RATE="3.5e38", MIN_LEARNING_RATE="0").optim.lr
+    with open_append(tmp_path / "rows") as rows:
+        rows.append({**TRAIN, "lr": rate})
+    (row,) = read.metrics(tmp_path / "rows")
+    assert row["lr"] == 3.5e38
+    with pytest.raises(SettingsError, match="LEARNING_RATE.*out of range"):
+        small(LEARNING_RATE="3.6e38")
