@@ -106,17 +106,16 @@ def test_a_remark_in_what_trains(copy, cells, files, name):
 # -- what no walk sees is declared
 
 
-def test_what_is_declared_is_there_and_chosen(copy, cells, files):
-    """Nothing else imports it: it does not count where no condition holds."""
+def test_what_is_declared_is_there_and_counts_where_it_is_chosen(copy, cells, files):
     told = 0
     for path in source_files(copy, IDENTITY_ROOMS):
         for module, conditions in imports.read(path.read_bytes()).chosen.items():
             file = copy / (module.replace(".", "/") + ".py")
             assert file.is_file(), f"{path}: {module}"
             for cell, values in cells.items():
-                meant = any([imports.holds(each, values) for each in conditions])
+                chosen = any([imports.holds(each, values) for each in conditions])
                 counts = file.relative_to(copy).as_posix() in files[cell]
-                assert counts == meant, f"{module} in {cell}"
+                assert counts or not chosen, f"{module} in {cell}"
             told += 1
     assert told >= 3
 
@@ -167,7 +166,9 @@ def words(tree: ast.Module) -> set[str]:
 
 def test_nothing_is_imported_by_a_computed_name_but_as_declared():
     for name, tree in sources().items():
-        assert not words(tree) & COMPUTED, name
+        found = words(tree) & COMPUTED
+        declared = imports.read((ROOT / name).read_bytes()).chosen
+        assert not found or (found == {"import_module"} and declared), name
 
 
 def test_every_process_that_a_run_starts_is_declared():
