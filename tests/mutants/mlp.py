@@ -68,8 +68,8 @@ CONTEXTS = [
         "context-of-last",
         "the last block makes a context too",
         "mlp:Mlp.__init__",
-        "gates = options.attn_gate and not last",
-        "gates = options.attn_gate",
+        "if options.attn_gate and not last:",
+        "if options.attn_gate:",
         check("3", "expectations"),
     ),
     Mutant(

@@ -18,7 +18,7 @@ CELLS = {
     "packed": {},
     "on the fly": LIVE,
     "two ranks": {"GPUS_PER_RUN": "2", "EFFECTIVE_BATCH": "64"},
-    "pruned": {"PRUNING_MAGNITUDE": "y"},
+    "pruned": {"PRUNING_MAGNITUDE": "y", "MLA": "y", "MLP_LATENT_RECIP": "y"},
 }
 
 
@@ -90,6 +90,8 @@ EDITED = {
     "gpt2/data/tokenization/bpe.py": {"on the fly"},
     "gpt2/data/sources/hub.py": {"on the fly"},
     "gpt2/distributed/torchrun.py": {"two ranks"},
+    "gpt2/model/mlp/latent.py": {"pruned"},
+    "gpt2/model/mlp/attn_gate.py": set(),
     "gpt2/data/packing/prepare.py": set(),
     "gpt2/settings/pruning_names.py": set(),
     "kernels/aot.py": set(),

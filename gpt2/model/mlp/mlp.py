@@ -11,12 +11,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from gpt2.model.initial import Matrix, STD, residual_std
-from gpt2.model.mlp.attn_gate import AttentionGate
-from gpt2.model.mlp.cross_token import CrossToken
-from gpt2.model.mlp.latent import ReciprocalLatent
 from gpt2.model.values import BlockToBlock, MlpCache, MixerToMlp
 from gpt2.settings.run import ModelSettings
 from kernels.gelu import linear_gelu
+
+CHOSEN = {
+    "gpt2.model.mlp.attn_gate": ("MLP_ATTN_GATE",),
+    "gpt2.model.mlp.cross_token": ("MLP_CROSS_TOKEN",),
+    "gpt2.model.mlp.latent": ("MLP_LATENT_RECIP",),
+}
+"""The mechanisms' files, imported where they are chosen (records/imports.py)."""
 
 
 class Mlp(nn.Module):
@@ -40,14 +44,19 @@ class Mlp(nn.Module):
         swiglu = self.kind == "swiglu"
         self.gate = nn.Linear(E, settings.mlp_dim, bias=bias) if swiglu else None
         self.outer = nn.Linear(settings.mlp_dim, E, bias=bias)
-        gates = options.attn_gate and not last
-        self.attn_gate = AttentionGate(settings) if gates else None
-        self.cross_token = CrossToken(settings) if options.cross_token else None
-        self.latent = (
-            ReciprocalLatent(settings, writes=not last)
-            if options.latent_recip
-            else None
-        )
+        self.attn_gate = self.cross_token = self.latent = None
+        if options.attn_gate and not last:
+            from gpt2.model.mlp.attn_gate import AttentionGate
+
+            self.attn_gate = AttentionGate(settings)
+        if options.cross_token:
+            from gpt2.model.mlp.cross_token import CrossToken
+
+            self.cross_token = CrossToken(settings)
+        if options.latent_recip:
+            from gpt2.model.mlp.latent import ReciprocalLatent
+
+            self.latent = ReciprocalLatent(settings, writes=not last)
         self.out_std = residual_std(settings.layers)
 
     def forward(

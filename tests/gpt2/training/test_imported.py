@@ -35,7 +35,12 @@ RUNS = {
         {
             **{"PRUNING_MAGNITUDE": "y", "PRUNING_START": "0.0", "PRUNING_END": "0.5"},
             **{"PRUNING_FREQUENCY": "1", "OPTIMIZER_ADAMWSPAM": "y", "RA": "y"},
-            **{"MLA": "y", "LOG_ATTENTION_STATS": "y", "DTYPE_BF16": "y"},
+            **{
+                "MLA": "y",
+                "MLP_LATENT_RECIP": "y",
+                "LOG_ATTENTION_STATS": "y",
+                "DTYPE_BF16": "y",
+            },
         },
     ),
 }
@@ -92,7 +97,7 @@ def test_what_a_run_executes_counts(traced, name):
         ("on the fly", "gpt2/data/loading/feeder.py"),
         ("on the fly", "gpt2/data/tokenization/tokenizers.py"),
         ("two ranks", "gpt2/distributed/torchrun.py"),
-        ("pruned", "gpt2/model/mixers/attention/latent.py"),
+        ("pruned", "gpt2/model/mlp/latent.py"),
     ],
 )
 def test_the_children_were_looked_at(traced, name, file):
