@@ -7,6 +7,7 @@ Registered one level below, an operator costs 5 to 15 µs. Aliases are what the 
 opcheck looks for.
 """
 
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -16,12 +17,13 @@ _LIBRARY = torch.library.Library("kablate", "FRAGMENT")
 
 def operator(name: str) -> Callable[[Callable], torch._ops.OpOverload]:
     """A decorator: the function as the operator kablate::name, on every device. It
-    returns new tensors and changes none; its annotations are the schema. Without
-    `differentiable`, RuntimeError where a gradient is asked of it: torch would warn and
-    give none.
+    returns new tensors and changes none; its annotations are the schema, where a last
+    `*rest: T` of a NamedTuple T stands for T's fields. Without `differentiable`,
+    RuntimeError where a gradient is asked of it: torch would warn and give none.
     """
 
     def register(function: Callable) -> torch._ops.OpOverload:
+        function.__signature__ = _flat(inspect.signature(function))
         schema = torch.library.infer_schema(function, mutates_args=())
         _LIBRARY.define(name + schema, tags=torch.Tag.pt2_compliant_tag)
         guarded = _without_gradient(name, function)
@@ -29,6 +31,16 @@ def operator(name: str) -> Callable[[Callable], torch._ops.OpOverload]:
         return getattr(torch.ops.kablate, name).default
 
     return register
+
+
+def _flat(signature: inspect.Signature) -> inspect.Signature:
+    """With the fields of T, without their defaults, for a last `*rest: T`."""
+    *given, last = signature.parameters.values()
+    if last.kind is not last.VAR_POSITIONAL:
+        return signature
+    fields = inspect.signature(last.annotation).parameters.values()
+    given += [field.replace(default=field.empty) for field in fields]
+    return signature.replace(parameters=given)
 
 
 def fake(op: torch._ops.OpOverload) -> Callable[[Callable], Callable]:

@@ -11,8 +11,10 @@ from kernels.attention.reference import (
     statistic,
     visible,
 )
+from kernels.attention.spec import AttentionSpec
 
 __all__ = [
+    "AttentionSpec",
     "attention",
     "attention_fused",
     "mix",

@@ -12,7 +12,7 @@ from triton.compiler import ASTSource
 
 from kernels.attention import kernel_backward, kernel_column, kernel_forward, launch
 from kernels.attention.configs import KERNELS, WIDTHS, Tile, served, tile
-from kernels.attention.fused import OF_SOFTMAX
+from kernels.attention.spec import OF_SOFTMAX
 from kernels.targets import TARGETS
 from kernels.topk_routing import launch as routing
 

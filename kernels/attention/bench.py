@@ -18,6 +18,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from kernels.attention.fused import attention_fused
 from kernels.attention.reference import attention
+from kernels.attention.spec import AttentionSpec
 from kernels.topk_routing.op import topk_routing
 
 BAND = 64
@@ -78,27 +79,27 @@ def contenders(shape: Shape, kind: str = "cuda") -> dict[str, Contender]:
     def ours(normaliser: str, reciprocal: bool):
         def run(q, k, v, alpha):
             extra = {"alpha": alpha, "band": BAND} if reciprocal else {}
-            return attention_fused(q, k, v, normaliser=normaliser, **extra)
+            return attention_fused(q, k, v, AttentionSpec(normaliser, **extra))
 
         return run
 
     def gated(statistic: str):
         def run(q, k, v, alpha):
             top = KEPT if statistic == "topk" else None
-            options = {"statistics": (statistic,), "top": top}
-            o, rows = attention_fused(q, k, v, normaliser="softmax", **options)
+            spec = AttentionSpec(statistics=(statistic,), top=top)
+            o, rows = attention_fused(q, k, v, spec)
             return o * rows[statistic].transpose(1, 2)[..., None].to(o.dtype)
 
         return run
 
     def routing(q, k, v, alpha):
-        options = {"normaliser": "softmax"}
-        o, rows = attention_fused(q, k, v, statistics=("lse",), **options)
-        topk_routing(q, k, rows["lse"], KEPT, **options)
+        spec = AttentionSpec(statistics=("lse",))
+        o, rows = attention_fused(q, k, v, spec)
+        topk_routing(q, k, rows["lse"], KEPT, spec)
         return o
 
     def plain(q, k, v, alpha):
-        return attention(q, k, v)[0]
+        return attention(q, k, v, AttentionSpec())[0]
 
     if kind == "cpu":
         return {"SDPA math": sdpa(SDPBackend.MATH), "plain torch": plain}

@@ -21,7 +21,6 @@ import torch
 from kernels.attention.configs import SHORT
 from kernels.attention.fused import attention_fused
 from kernels.attention.reference import (
-    NORMALISERS,
     attention,
     mix,
     normalise,
@@ -30,6 +29,7 @@ from kernels.attention.reference import (
     statistic,
     visible,
 )
+from kernels.attention.spec import NORMALISERS, AttentionSpec
 
 # Fractions of the result that are allowed beside twice the plain error: half a unit
 # in the last place; for fp32 some, as exp2 is approximate and sums are long.
@@ -61,6 +61,20 @@ class Case(NamedTuple):
     statistic: str | None = None
     top: int | None = None
     document: int | None = None
+
+    def spec(
+        self, alpha: torch.Tensor | None = None, starts: torch.Tensor | None = None
+    ) -> AttentionSpec:
+        """What the operators are asked for, with an alpha where there is a band."""
+        return AttentionSpec(
+            self.normaliser,
+            window=self.window,
+            alpha=alpha,
+            band=self.band,
+            starts=starts,
+            statistics=() if self.statistic is None else (self.statistic,),
+            top=self.top,
+        )
 
 
 class Error(NamedTuple):
@@ -139,8 +153,7 @@ def errors(case: Case, device: str = "cpu", seed: int = 0) -> list[Error]:
         names.insert(1, case.statistic)
 
     def plain(q, k, v, alpha=None):
-        shape = case.band or 0, case.normaliser, case.window, starts
-        o, p = attention(q, k, v, alpha, *shape)
+        o, p = attention(q, k, v, case.spec(alpha, starts))
         if case.statistic is None:
             return (o,)
         mask = visible(case.T, case.T, case.window, q.device, starts)
@@ -150,21 +163,8 @@ def errors(case: Case, device: str = "cpu", seed: int = 0) -> list[Error]:
         first = case.layout == "head_first"
         if first:
             q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-        statistics = () if case.statistic is None else (case.statistic,)
-        o = attention_fused(
-            q,
-            k,
-            v,
-            normaliser=case.normaliser,
-            alpha=alpha,
-            band=case.band,
-            window=case.window,
-            starts=starts,
-            head_first=first,
-            statistics=statistics,
-            top=case.top,
-        )
-        o, found = o if statistics else (o, {})
+        o = attention_fused(q, k, v, case.spec(alpha, starts), head_first=first)
+        o, found = (o, {}) if case.statistic is None else o
         return o.transpose(1, 2) if first else o, *found.values()
 
     truth = results(plain, [x.double() for x in leaves], upstream)

@@ -1,28 +1,18 @@
 """Fused causal attention as an operator that autograd and torch.compile see.
 Triton is imported when it first runs: fake tensors need none.
 
-Legend: B batch, T positions, H query heads, G key/value heads, D head width,
-W band. Memory is linear in T; two runs agree bit for bit.
+Legend: B batch, T positions, H query heads, G key/value heads, D head width. Memory
+is linear in T; two runs agree bit for bit.
 """
-
-import math
-from typing import NamedTuple
 
 import torch
 
-from kernels.attention.reference import NORMALISERS
 from kernels.attention.rows import levels, per_row
+from kernels.attention.spec import STATISTICS, AttentionSpec, Variant
 from kernels.operators import differentiable, fake, operator
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 WIDEST = 128
-# Statistic -> what the kernels gather for it.
-GATHERED = {"topk": "mass", "max": "mass", "entropy": "entropy", "rms": "squares"}
-STATISTICS = ("lse", *GATHERED)
-# Those of rows that sum to 1.
-OF_SOFTMAX = ("entropy", "rms")
-# Largest k of a top-k mass: each adds a maximum and a minimum per score.
-MOST = 16
 
 
 @operator("attention")
@@ -32,12 +22,7 @@ def _attention(
     v: torch.Tensor | None,
     alpha: torch.Tensor | None,
     starts: torch.Tensor | None,
-    normaliser: str,
-    band: int | None,
-    window: int | None,
-    scale: float,
-    statistic: str | None,
-    top: int,
+    *variant: Variant,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """o, L, the statistic, its cut. An operator returns tensors: what there is not
     is empty.
@@ -45,13 +30,12 @@ def _attention(
     from kernels.attention import launch
 
     launch.require(q.device)
-    variant = launch.Variant(normaliser, band, window, scale, statistic, top)
-    return filled(q, launch.forward(q, k, v, alpha, starts, variant))
+    return filled(q, launch.forward(q, k, v, alpha, starts, Variant(*variant)))
 
 
 @fake(_attention)
-def _(q, k, v, alpha, starts, normaliser, band, window, scale, statistic, top):
-    return fakes(q, v is not None, statistic)
+def _(q, k, v, alpha, starts, *variant):
+    return fakes(q, v is not None, Variant(*variant).statistic)
 
 
 @operator("attention_backward")
@@ -68,21 +52,15 @@ def _attention_backward(
     cut: torch.Tensor,
     alpha: torch.Tensor | None,
     starts: torch.Tensor | None,
-    normaliser: str,
-    band: int | None,
-    window: int | None,
-    scale: float,
-    statistic: str | None,
-    top: int,
+    *variant: Variant,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """dq, dk, dv, dalpha; the last two are empty where there is no v or alpha."""
     from kernels.attention import launch
 
-    variant = launch.Variant(normaliser, band, window, scale, statistic, top)
-    into = launch.Gradients.apart(q, k, v)
-    cut = cut if statistic == "mass" else None
+    asked, into = Variant(*variant), launch.Gradients.apart(q, k, v)
+    cut = cut if asked.statistic == "mass" else None
     given = dense(do), dL, dvalue, q, k, v, o, L, value, cut, alpha, starts
-    dalpha = launch.backward(*given, variant, into)
+    dalpha = launch.backward(*given, asked, into)
     return filled(q, (*into, dalpha))
 
 
@@ -111,7 +89,8 @@ def dense(do: torch.Tensor | None) -> torch.Tensor | None:
 
 
 def _setup(ctx, inputs, output):
-    q, k, v, alpha, starts, *ctx.variant = inputs
+    q, k, v, alpha, starts, *variant = inputs
+    ctx.variant = Variant(*variant)
     ctx.save_for_backward(q, k, v, *output, alpha, starts)
     ctx.set_materialize_grads(False)
 
@@ -121,11 +100,12 @@ def _backward(ctx, do, dL, dvalue, _):
     if do is None and v is not None:
         do = torch.zeros_like(o)
     do = None if v is None else do
-    dvalue = None if ctx.variant[-2] is None else dvalue
+    dvalue = None if ctx.variant.statistic is None else dvalue
     given = do, dL, dvalue, q, k, v, o, L, value, cut, alpha, starts
     dq, dk, dv, dalpha = _attention_backward(*given, *ctx.variant)
     dv = None if v is None else dv
-    return dq, dk, dv, None if alpha is None else dalpha, *(None,) * 7
+    dalpha = None if alpha is None else dalpha
+    return dq, dk, dv, dalpha, None, *(None,) * len(ctx.variant)
 
 
 differentiable(_attention, _backward, _setup)
@@ -135,108 +115,58 @@ def attention_fused(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    *,
-    normaliser: str,
-    alpha: torch.Tensor | None = None,
-    band: int | None = None,
-    window: int | None = None,
-    starts: torch.Tensor | None = None,
+    spec: AttentionSpec,
     head_first: bool = False,
-    scale: float | None = None,
-    statistics: tuple[str, ...] = (),
-    top: int | None = None,
 ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """o_BTHD = normaliser(S) v, strictly causal, as `attention` defines it.
+    """o_BTHD as the spec says. q is [B, T, H, D], k and v [B, T, G, D] (head_first: T
+    after the heads, o as well), G divides H and head h reads h // (H / G). Views of a
+    fused projection are read in place. Every input, alpha too, gets a gradient.
 
-    S_ts = scale (q_t · k_s + [0 <= t - s <= band] alpha_h q_s · k_t), with
-    scale = 1 / sqrt(D) unless given; t sees s where 0 <= t - s < window and
-    s >= starts_BT, int32 on the device: the first token of t's document, so that
-    documents packed into a row do not see each other. q is
-    [B, T, H, D], k and v [B, T, G, D] (head_first: T after the heads, o as
-    well), G divides H and head h reads h // (H / G). Views of a fused
-    projection are read in place. alpha_H is fp32; every input gets a gradient.
+    With statistics, returns (o, {name: stat_BHT}); all have gradients.
 
-    With statistics, returns (o, {name: stat_BHT}): `lse` = log sum e^S, for
-    softpick log(sum |e^S - 1| + eps e^m) with its row maximum m, and of the
-    others, as `statistic` defines them, at most one: `topk` (the mass of the
-    `top` largest), `max`, `entropy`, `rms`. All have gradients.
-
-    starts must not fall along T and starts_t <= t: that is not checked, it would
-    wait for the device. Raises ValueError for shapes and values that have no
-    meaning, NotImplementedError for what these kernels cannot serve.
+    Raises ValueError for shapes and values that have no meaning, NotImplementedError
+    for what these kernels cannot serve.
     """
     if head_first:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    check_tensors(q, k, v, alpha, band, starts)
-    options = Options(normaliser, band, window, scale, tuple(statistics), top)
-    o, *rows = _attention(q, k, v, alpha, starts, *options.checked(q.shape[3]))
+    check_tensors(q, k, v, spec)
+    options = *spec.flat(q.shape[3]), *spec.gathered()
+    o, *rows = _attention(q, k, v, spec.alpha, spec.starts, *options)
     o = o.transpose(1, 2) if head_first else o
-    return (o, options.named(q, rows, starts)) if statistics else o
+    return (o, named(spec, q, rows)) if spec.statistics else o
 
 
 def row_statistics(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    *,
-    normaliser: str,
-    statistics: tuple[str, ...],
-    window: int | None = None,
-    starts: torch.Tensor | None = None,
-    scale: float | None = None,
-    top: int | None = None,
+    q: torch.Tensor, k: torch.Tensor, spec: AttentionSpec
 ) -> dict[str, torch.Tensor]:
     """The statistics alone, {name: stat_BHT}, of what attention_fused would mix
     values with: nothing is mixed, forward or backward, which spares three of its
-    seven products. Without the transposed score. Raises what attention_fused raises.
+    seven products. Raises what attention_fused raises, and ValueError for the
+    transposed score and where no statistic is asked for.
     """
-    check_tensors(q, k, k, None, None, starts)
-    if not statistics:
+    if spec.alpha is not None:
+        raise ValueError("alpha: statistics alone have no transposed score")
+    if not spec.statistics:
         raise ValueError(f"statistics: at least one of {STATISTICS}")
-    options = Options(normaliser, None, window, scale, tuple(statistics), top)
-    _, *rows = _attention(q, k, None, None, starts, *options.checked(q.shape[3]))
-    return options.named(q, rows, starts)
+    check_tensors(q, k, k, spec)
+    options = *spec.flat(q.shape[3]), *spec.gathered()
+    _, *rows = _attention(q, k, None, None, spec.starts, *options)
+    return named(spec, q, rows)
 
 
-class Options(NamedTuple):
-    """What is computed, as a caller says it."""
-
-    normaliser: str
-    band: int | None
-    window: int | None
-    scale: float | None
-    statistics: tuple[str, ...]
-    top: int | None
-
-    @property
-    def concentration(self) -> str | None:
-        """The one statistic that is gathered beside the sums."""
-        return next((name for name in self.statistics if name != "lse"), None)
-
-    def checked(self, width: int) -> tuple:
-        """As the operators take it, for heads of this width. Raises for what has no
-        meaning or cannot be served.
-        """
-        _check_options(self.normaliser, self.band, self.window, self.scale)
-        _check_statistics(self.normaliser, self.statistics, self.top)
-        scale = 1 / math.sqrt(width) if self.scale is None else self.scale
-        kind = self.concentration
-        count = {"topk": self.top, "max": 1}.get(kind, 0)
-        shape = self.normaliser, self.band, self.window, scale
-        return *shape, GATHERED.get(kind), count
-
-    def named(
-        self, q: torch.Tensor, rows: list[torch.Tensor], starts: torch.Tensor | None
-    ) -> dict[str, torch.Tensor]:
-        """{name: stat_BHT} from L and the value that an operator returns for q."""
-        (L, value, _), found = rows, {}
-        scale = 1 / math.sqrt(q.shape[3]) if self.scale is None else self.scale
-        if "lse" in self.statistics:
-            found["lse"] = (L * scale).float()
-        if self.concentration is not None:
-            seen = _seen(q, self.window, starts)
-            kind = self.concentration
-            found[kind] = _normalised(kind, value, seen)
-        return found
+def named(
+    spec: AttentionSpec, q: torch.Tensor, rows: list[torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """{name: stat_BHT} of the spec from L and the value that an operator returns
+    for q.
+    """
+    (L, value, _), found = rows, {}
+    if "lse" in spec.statistics:
+        found["lse"] = (L * spec.scale_of(q.shape[3])).float()
+    kind = spec.concentration
+    if kind is not None:
+        found[kind] = _normalised(kind, value, _seen(q, spec.window, spec.starts))
+    return found
 
 
 def document_starts(cu_seqlens: torch.Tensor, total: int) -> torch.Tensor:
@@ -269,7 +199,7 @@ def _normalised(name: str, value_BHT, seen_B1T) -> torch.Tensor:
     return value_BHT
 
 
-def check_tensors(q, k, v, alpha, band, starts) -> None:
+def check_tensors(q, k, v, spec: AttentionSpec) -> None:
     """Raise where the tensors do not fit together or cannot be served."""
     shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
     if q.dim() != 4 or k.shape != v.shape or k.dim() != 4:
@@ -296,51 +226,4 @@ def check_tensors(q, k, v, alpha, band, starts) -> None:
         )
     if not q.device == k.device == v.device:
         raise ValueError(f"devices differ: {q.device}, {k.device}, {v.device}")
-    if (alpha is None) != (band is None):
-        raise ValueError("alpha and band belong together: give both or neither")
-    if alpha is not None and (alpha.shape != (H,) or alpha.dtype != torch.float32):
-        raise ValueError(
-            f"alpha must be fp32 [{H}], one per head, not {alpha.dtype} "
-            f"{tuple(alpha.shape)}"
-        )
-    if starts is None:
-        return
-    if starts.shape != q.shape[:2] or starts.dtype != torch.int32:
-        raise ValueError(
-            f"starts must be int32 [{q.shape[0]}, {q.shape[1]}], one per query, not "
-            f"{starts.dtype} {tuple(starts.shape)}"
-        )
-    if starts.device != q.device or not starts.is_contiguous():
-        raise ValueError(f"starts must be contiguous on {q.device}")
-
-
-def _check_options(normaliser, band, window, scale) -> None:
-    """Raise where a value lies outside its range."""
-    if normaliser not in NORMALISERS:
-        raise ValueError(f"normaliser {normaliser!r}: one of {NORMALISERS}")
-    if band is not None and band < 0:
-        raise ValueError(f"band {band}: at least 0 (the diagonal alone)")
-    if window is not None and window < 1:
-        raise ValueError(f"window {window}: at least 1, the query's own position")
-    if scale is not None and not 0 < scale < math.inf:
-        raise ValueError(f"scale {scale}: positive and finite")
-
-
-def _check_statistics(normaliser, statistics, top) -> None:
-    """Raise for statistics that have no meaning or are not gathered."""
-    unknown = set(statistics) - set(STATISTICS)
-    if unknown:
-        raise ValueError(f"statistics {sorted(unknown)}: {STATISTICS}")
-    gathered = set(statistics) - {"lse"}
-    if len(gathered) > 1:
-        raise NotImplementedError(
-            f"{sorted(gathered)}: one of them at a time; use the reference"
-        )
-    if normaliser != "softmax" and gathered & set(OF_SOFTMAX):
-        raise ValueError(f"{sorted(gathered)} of {normaliser}: its rows may sum to 0")
-    if ("topk" in gathered) != (top is not None):
-        raise ValueError("top and the statistic topk belong together")
-    if top is not None and not 1 <= top <= MOST:
-        raise NotImplementedError(
-            f"top {top}: these kernels keep 1 to {MOST}; use the reference"
-        )
+    spec.check_for(q)

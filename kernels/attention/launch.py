@@ -18,6 +18,7 @@ from kernels.attention import kernel_backward, kernel_column, kernel_forward
 from kernels.attention.configs import SHORT, WIDTHS, Tile, tile
 from kernels.attention.kernel_tiles import ENTROPY, MASS, SQUARES, TILE
 from kernels.attention.rows import levels, per_row, whole
+from kernels.attention.spec import Variant
 from kernels.launching import blocks_of, launch
 from kernels.targets import target_of
 
@@ -34,32 +35,12 @@ REPAIRERS = 264
 INTERPRETED = not isinstance(kernel_forward.forward, triton.JITFunction)
 
 
-class Variant(NamedTuple):
-    """What is computed, apart from the tensors."""
-
-    normaliser: str
-    band: int | None
-    window: int | None
-    scale: float
-    statistic: str | None = None
-    top: int = 0
-
-    @property
-    def pick(self) -> bool:
-        """Softpick, safe or not."""
-        return self.normaliser != "softmax"
-
-    @property
-    def unsafe(self) -> bool:
-        """Softpick without a row maximum: its eps is not relative to one."""
-        return self.normaliser == "softpick_unsafe"
-
-    def strips(self, positions: int) -> int:
-        """Tiles of keys per row that the band can touch; 0 without a band."""
-        if self.band is None:
-            return 0
-        side = TILE.value
-        return min(blocks_of(self.band, side) + 1, blocks_of(positions, side))
+def strips(band: int | None, positions: int) -> int:
+    """Tiles of keys per row that the band can touch; 0 without a band."""
+    if band is None:
+        return 0
+    side = TILE.value
+    return min(blocks_of(band, side) + 1, blocks_of(positions, side))
 
 
 def require(device: torch.device) -> None:
@@ -88,7 +69,7 @@ def _flags(
         "GROUP": group,
         "D": D,
         "D_PAD": max(16, triton.next_power_of_2(D)),
-        "STRIPS": variant.strips(T),
+        "STRIPS": strips(variant.band, T),
         "WINDOW": variant.window is not None or packed,
         "PICK": variant.pick,
         "EXACT": exact,

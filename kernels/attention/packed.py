@@ -9,7 +9,8 @@ width.
 
 import torch
 
-from kernels.attention.fused import Options, check_tensors, dense, fakes, filled
+from kernels.attention.fused import check_tensors, dense, fakes, filled, named
+from kernels.attention.spec import AttentionSpec, Variant
 from kernels.operators import differentiable, fake, operator
 
 
@@ -19,25 +20,19 @@ def _packed(
     alpha: torch.Tensor | None,
     starts: torch.Tensor | None,
     heads: int,
-    normaliser: str,
-    band: int | None,
-    window: int | None,
-    scale: float,
-    statistic: str | None,
-    top: int,
+    *variant: Variant,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """o, L, the statistic, its cut; what there is not is empty."""
     from kernels.attention import launch
 
     launch.require(qkv.device)
-    variant = launch.Variant(normaliser, band, window, scale, statistic, top)
     q, k, v = parts(qkv, heads)
-    return filled(q, launch.forward(q, k, v, alpha, starts, variant))
+    return filled(q, launch.forward(q, k, v, alpha, starts, Variant(*variant)))
 
 
 @fake(_packed)
-def _(qkv, alpha, starts, heads, normaliser, band, window, scale, statistic, top):
-    return fakes(parts(qkv, heads)[0], True, statistic)
+def _(qkv, alpha, starts, heads, *variant):
+    return fakes(parts(qkv, heads)[0], True, Variant(*variant).statistic)
 
 
 @operator("attention_packed_backward")
@@ -53,22 +48,17 @@ def _packed_backward(
     alpha: torch.Tensor | None,
     starts: torch.Tensor | None,
     heads: int,
-    normaliser: str,
-    band: int | None,
-    window: int | None,
-    scale: float,
-    statistic: str | None,
-    top: int,
+    *variant: Variant,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """dqkv, and dalpha, empty where there is no alpha."""
     from kernels.attention import launch
 
-    variant = launch.Variant(normaliser, band, window, scale, statistic, top)
+    asked = Variant(*variant)
     dqkv = torch.empty_like(qkv, memory_format=torch.contiguous_format)
     into = launch.Gradients(*parts(dqkv, heads))
-    cut = cut if statistic == "mass" else None
+    cut = cut if asked.statistic == "mass" else None
     given = dense(do), dL, dvalue, *parts(qkv, heads), o, L, value, cut, alpha, starts
-    return filled(qkv, (dqkv, launch.backward(*given, variant, into)))
+    return filled(qkv, (dqkv, launch.backward(*given, asked, into)))
 
 
 @fake(_packed_backward)
@@ -78,7 +68,8 @@ def _(do, dL, dvalue, qkv, o, L, value, cut, alpha, starts, heads, *_):
 
 
 def _setup(ctx, inputs, output):
-    qkv, alpha, starts, *ctx.variant = inputs
+    qkv, alpha, starts, ctx.heads, *variant = inputs
+    ctx.variant = Variant(*variant)
     ctx.save_for_backward(qkv, *output, alpha, starts)
     ctx.set_materialize_grads(False)
 
@@ -86,10 +77,11 @@ def _setup(ctx, inputs, output):
 def _backward(ctx, do, dL, dvalue, _):
     qkv, o, L, value, cut, alpha, starts = ctx.saved_tensors
     do = torch.zeros_like(o) if do is None else do
-    dvalue = None if ctx.variant[-2] is None else dvalue
+    dvalue = None if ctx.variant.statistic is None else dvalue
     given = do, dL, dvalue, qkv, o, L, value, cut, alpha, starts
-    dqkv, dalpha = _packed_backward(*given, *ctx.variant)
-    return dqkv, None if alpha is None else dalpha, *(None,) * 8
+    dqkv, dalpha = _packed_backward(*given, ctx.heads, *ctx.variant)
+    dalpha = None if alpha is None else dalpha
+    return dqkv, dalpha, None, None, *(None,) * len(ctx.variant)
 
 
 differentiable(_packed, _backward, _setup)
@@ -102,17 +94,7 @@ def parts(qkv_BTND: torch.Tensor, heads: int) -> tuple[torch.Tensor, ...]:
 
 
 def attention_packed(
-    qkv_BTND: torch.Tensor,
-    heads: int,
-    *,
-    normaliser: str,
-    alpha: torch.Tensor | None = None,
-    band: int | None = None,
-    window: int | None = None,
-    starts: torch.Tensor | None = None,
-    scale: float | None = None,
-    statistics: tuple[str, ...] = (),
-    top: int | None = None,
+    qkv_BTND: torch.Tensor, heads: int, spec: AttentionSpec
 ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """attention_fused of q = qkv[:, :, :H], then G heads of k and G of v, H = heads.
     Raises what attention_fused raises, and ValueError where the heads are not H + 2 G.
@@ -121,7 +103,7 @@ def attention_packed(
     if heads < 1 or N <= heads or (N - heads) % 2 != 0:
         raise ValueError(f"{N} heads are not {heads} queries and equally many k and v")
     q, k, v = parts(qkv_BTND, heads)
-    check_tensors(q, k, v, alpha, band, starts)
-    options = Options(normaliser, band, window, scale, tuple(statistics), top)
-    o, *rows = _packed(qkv_BTND, alpha, starts, heads, *options.checked(D))
-    return (o, options.named(q, rows, starts)) if statistics else o
+    check_tensors(q, k, v, spec)
+    options = *spec.flat(D), *spec.gathered()
+    o, *rows = _packed(qkv_BTND, spec.alpha, spec.starts, heads, *options)
+    return (o, named(spec, q, rows)) if spec.statistics else o

@@ -12,8 +12,9 @@ import math
 import torch
 import torch.nn.functional as F
 
+from kernels.attention.spec import NORMALISERS, AttentionSpec
+
 EPS = 1e-6
-NORMALISERS = ("softmax", "softpick", "softpick_unsafe")
 
 
 def visible(
@@ -119,20 +120,22 @@ def attention(
     q_BTHD: torch.Tensor,
     k_BTGD: torch.Tensor,
     v_BTGD: torch.Tensor,
-    alpha_H: torch.Tensor | None = None,
-    band: int = 0,
-    normaliser: str = "softmax",
-    window: int | None = None,
-    starts_BT: torch.Tensor | None = None,
+    spec: AttentionSpec,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The whole op: o_BTHD and p_BHTT of S + alpha R (2405.04434 has S alone)."""
-    T = q_BTHD.shape[1]
+    """The whole op: o_BTHD and p_BHTT as the spec says (2405.04434 has the first term
+    alone), alpha in any type. It gathers no statistics: `statistic` takes them of p.
+    Raises ValueError for values that have no meaning.
+    """
+    spec.check()
+    T, D = q_BTHD.shape[1::2]
     s_BHTT = scores(q_BTHD, k_BTGD)
-    if alpha_H is not None:
-        r_BHTT = reciprocal(q_BTHD, k_BTGD, T, band)
-        s_BHTT = s_BHTT + alpha_H[:, None, None] * r_BHTT
-    mask = visible(T, T, window, q_BTHD.device, starts_BT)
-    p_BHTT = normalise(s_BHTT, mask, normaliser)
+    if spec.alpha is not None:
+        r_BHTT = reciprocal(q_BTHD, k_BTGD, T, spec.band)
+        s_BHTT = s_BHTT + spec.alpha[:, None, None] * r_BHTT
+    if spec.scale is not None:
+        s_BHTT = spec.scale * math.sqrt(D) * s_BHTT
+    mask = visible(T, T, spec.window, q_BTHD.device, spec.starts)
+    p_BHTT = normalise(s_BHTT, mask, spec.normaliser)
     return mix(p_BHTT, v_BTGD), p_BHTT
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 
 from kernels.attention.check import FLOOR, poisoned
-from kernels.attention.reference import NORMALISERS
+from kernels.attention.spec import NORMALISERS, AttentionSpec
 from kernels.decode.op import attention_decode
 from kernels.decode.reference import decode
 
@@ -54,14 +54,13 @@ def inputs(case: Case, device: str) -> dict:
     q = torch.randn(case.B, n, H, width, dtype=case.dtype, device=device) * case.size
     k = memory(case, device, case.S, 1 if case.latent else G, width)
     v = memory(case, device, case.S, 1 if case.latent else G, width)
-    given = {"q_BnHC": q, "k_BSGC": k, "v_BSGV": v, "window": case.window}
-    given |= {"normaliser": case.normaliser, "scale": 1 / math.sqrt(D)}
+    spec = AttentionSpec(case.normaliser, 1 / math.sqrt(D), case.window)
+    given = {"q_BnHC": q, "k_BSGC": k, "v_BSGV": v}
     if case.band is None:
-        return given
-    w = min(case.S, n + case.band)
+        return given | {"spec": spec}
+    w, alpha = min(case.S, n + case.band), torch.randn(H, device=device)
     return given | {
-        "band": case.band,
-        "alpha_H": torch.randn(H, device=device),
+        "spec": spec._replace(alpha=alpha, band=case.band),
         "queries_BwHD": memory(case, device, w, H, D),
         "keys_BnJD": memory(case, device, n, H, D) if case.latent else k[:, -n:],
     }
@@ -70,7 +69,11 @@ def inputs(case: Case, device: str) -> dict:
 def cast(given: dict, dtype: torch.dtype) -> dict:
     """The same arguments with every tensor in that dtype."""
     tensors = {name: x for name, x in given.items() if isinstance(x, torch.Tensor)}
-    return given | {name: x.to(dtype) for name, x in tensors.items()}
+    given = given | {name: x.to(dtype) for name, x in tensors.items()}
+    spec = given["spec"]
+    if spec.alpha is None:
+        return given
+    return given | {"spec": spec._replace(alpha=spec.alpha.to(dtype))}
 
 
 def error(case: Case, device: str = "cpu") -> tuple[float, float]:

@@ -10,6 +10,7 @@ import torch
 import triton
 
 from kernels.attention.launch import require, strides
+from kernels.attention.spec import Variant
 from kernels.decode import kernel
 from kernels.decode.configs import MOST_PARTS, chunk, tile
 from kernels.launching import blocks_of, launch
@@ -21,25 +22,6 @@ INTERPRETED = 4
 PROGRAMS = 2
 STEP = 8
 NONE = (0, 0, 0)
-
-
-class Variant(NamedTuple):
-    """What is computed, apart from the tensors."""
-
-    normaliser: str
-    scale: float
-    window: int | None
-    band: int | None
-
-    @property
-    def pick(self) -> bool:
-        """Softpick, safe or not."""
-        return self.normaliser != "softmax"
-
-    @property
-    def unsafe(self) -> bool:
-        """Softpick relative to 0."""
-        return self.normaliser == "softpick_unsafe"
 
 
 class Part(NamedTuple):

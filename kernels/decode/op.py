@@ -4,12 +4,11 @@ when it first runs: fake tensors need none.
 Legend: as in reference.py.
 """
 
-import math
-
 import torch
 
-from kernels.attention.reference import NORMALISERS
+from kernels.attention.spec import AttentionSpec, Variant
 from kernels.decode.configs import MOST_NEW, WIDEST, WIDEST_HEAD
+from kernels.decode.reference import check_spec
 from kernels.operators import fake, operator
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -30,7 +29,7 @@ def _decode(
 ) -> torch.Tensor:
     from kernels.decode import launch
 
-    variant = launch.Variant(normaliser, scale, window, band)
+    variant = Variant(normaliser, band, window, scale)
     return launch.decode(q, k, v, alpha, queries, keys, variant)
 
 
@@ -44,32 +43,23 @@ def attention_decode(
     q_BnHC: torch.Tensor,
     k_BSGC: torch.Tensor,
     v_BSGV: torch.Tensor,
-    *,
-    normaliser: str,
-    scale: float,
-    window: int | None = None,
-    alpha_H: torch.Tensor | None = None,
-    band: int | None = None,
+    spec: AttentionSpec,
     queries_BwHD: torch.Tensor | None = None,
     keys_BnJD: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """o_BnHV as kernels.decode.reference.decode defines it, for 1 to 16 new tokens;
     products and sums in fp32. Views with a unit stride in the last dimension are read
-    in place; alpha is fp32. No gradients. Two runs agree bit for bit.
+    in place. No gradients. Two runs agree bit for bit.
 
     Raises ValueError for shapes and values that have no meaning,
     NotImplementedError for what these kernels cannot serve.
     """
-    band_of = (alpha_H, queries_BwHD, keys_BnJD)
+    check_spec(spec)
     _check_tensors(q_BnHC, k_BSGC, v_BSGV)
-    _check_band(q_BnHC, k_BSGC.shape[1], band, *band_of)
-    if normaliser not in NORMALISERS:
-        raise ValueError(f"normaliser {normaliser!r}: one of {NORMALISERS}")
-    if window is not None and window < 1:
-        raise ValueError(f"window {window}: at least 1, the query's own position")
-    if not 0 < scale < math.inf:
-        raise ValueError(f"scale {scale}: positive and finite")
-    return _decode(q_BnHC, k_BSGC, v_BSGV, *band_of, normaliser, scale, window, band)
+    spec.check_for(q_BnHC)
+    _check_band(q_BnHC, k_BSGC.shape[1], spec.band, queries_BwHD, keys_BnJD)
+    given = q_BnHC, k_BSGC, v_BSGV, spec.alpha, queries_BwHD, keys_BnJD
+    return _decode(*given, spec.normaliser, spec.scale, spec.window, spec.band)
 
 
 def _check_tensors(q, k, v) -> None:
@@ -104,9 +94,9 @@ def _check_kinds(q, *others) -> None:
         )
 
 
-def _check_band(q, S: int, band, alpha, queries, keys) -> None:
+def _check_band(q, S: int, band, queries, keys) -> None:
     """Raise where the band's tensors do not fit q and S tokens."""
-    given = [x is not None for x in (band, alpha, queries, keys)]
+    given = [x is not None for x in (band, queries, keys)]
     if not any(given):
         return
     if not all(given):
@@ -119,13 +109,11 @@ def _check_band(q, S: int, band, alpha, queries, keys) -> None:
         )
     if keys.shape[1] != n or H % keys.shape[2] != 0:
         raise ValueError(f"keys {tuple(keys.shape)} of {n} new tokens, {H} heads")
-    if band < 0 or not min(S, n + band) <= w <= S:
+    if not min(S, n + band) <= w <= S:
         raise ValueError(
             f"band {band} of {n} new tokens among {S} needs the last "
-            f"{min(S, n + max(band, 0))} queries, not {w}"
+            f"{min(S, n + band)} queries, not {w}"
         )
-    if alpha.shape != (H,) or alpha.dtype != torch.float32:
-        raise ValueError(f"alpha must be fp32 [{H}], not {alpha.dtype} {alpha.shape}")
     if D > WIDEST_HEAD:
         raise NotImplementedError(f"heads {D} wide: up to {WIDEST_HEAD} with a band")
     _check_kinds(q, queries, keys)

@@ -12,36 +12,42 @@ import math
 import torch
 
 from kernels.attention.reference import mix, normalise, reciprocal, visible
+from kernels.attention.spec import AttentionSpec
+
+
+def check_spec(spec: AttentionSpec) -> None:
+    """ValueError where a spec asks for what a decode has not, or has no scale: an
+    absorbed query does not tell how wide its head is.
+    """
+    if spec.scale is None:
+        raise ValueError("scale: a decode needs it, 1 / sqrt(width of a head)")
+    if spec.starts is not None or spec.statistics or spec.top is not None:
+        raise ValueError("starts, statistics and top: a decode has none of them")
 
 
 def decode(
     q_BnHC: torch.Tensor,
     k_BSGC: torch.Tensor,
     v_BSGV: torch.Tensor,
-    *,
-    normaliser: str,
-    scale: float,
-    window: int | None = None,
-    alpha_H: torch.Tensor | None = None,
-    band: int | None = None,
+    spec: AttentionSpec,
     queries_BwHD: torch.Tensor | None = None,
     keys_BnJD: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """o_BnHV = sum_s p_ts v_s with p = normaliser(x) over the keys that t sees and
-
-        x_ts = scale (q_t · k_s + [0 <= t - s <= band] alpha_h queries_s · keys_t)
-
-    for the last n of S positions t; t sees s where 0 <= t - s < window. The second
-    term is RA's: queries are those of the last w >= min(S, n + band) positions, keys
-    those of the new tokens, both before MLA absorbs. Head h reads k, v of head
-    h // (H / G) and keys of head h // (H / J).
+    """o_BnHV of the last n of S positions as the spec says, with its scale given. The
+    band's second term is alpha_h queries_s · keys_t: queries are those of the last
+    w >= min(S, n + band) positions, keys those of the new tokens, both before MLA
+    absorbs. Head h reads k, v of head h // (H / G) and keys of head h // (H / J).
+    Raises ValueError for values that have no meaning.
     """
+    check_spec(spec)
+    spec.check()
     (n, H), S = q_BnHC.shape[1:3], k_BSGC.shape[1]
     k_BSHC = k_BSGC.repeat_interleave(H // k_BSGC.shape[2], dim=2)
-    x_BHnS = scale * torch.einsum("bthc,bshc->bhts", q_BnHC, k_BSHC)
-    if alpha_H is not None:
+    x_BHnS = spec.scale * torch.einsum("bthc,bshc->bhts", q_BnHC, k_BSHC)
+    if spec.alpha is not None:
         # `reciprocal` scales by the width of what it multiplies.
-        rate_H11 = (scale * math.sqrt(keys_BnJD.shape[3]) * alpha_H)[:, None, None]
-        x_BHnS = x_BHnS + rate_H11 * reciprocal(queries_BwHD, keys_BnJD, S, band)
-    p_BHnS = normalise(x_BHnS, visible(n, S, window, q_BnHC.device), normaliser)
-    return mix(p_BHnS, v_BSGV)
+        rate_H = spec.scale * math.sqrt(keys_BnJD.shape[3]) * spec.alpha
+        r_BHnS = reciprocal(queries_BwHD, keys_BnJD, S, spec.band)
+        x_BHnS = x_BHnS + rate_H[:, None, None] * r_BHnS
+    mask_nS = visible(n, S, spec.window, q_BnHC.device)
+    return mix(normalise(x_BHnS, mask_nS, spec.normaliser), v_BSGV)

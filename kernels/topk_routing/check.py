@@ -30,15 +30,13 @@ def errors(case: Case, device: str = "cpu", seed: int = 0) -> list[Error]:
     alpha = None if case.band is None else alpha
     starts = packed(case, device)
     m, dr = torch.randn(2, case.B, case.T, WIDTH, device=device).to(case.dtype)
-    options = {"normaliser": case.normaliser, "window": case.window, "starts": starts}
-    options |= {"alpha": alpha, "band": case.band}
+    spec = case.spec(alpha, starts)._replace(statistics=("lse",), top=None)
     with poisoned():
-        _, rows = attention_fused(q, k, v, statistics=("lse",), **options)
-        index, weight = topk_routing(q, k, rows["lse"], case.top, **options)
+        _, rows = attention_fused(q, k, v, spec)
+        index, weight = topk_routing(q, k, rows["lse"], case.top, spec)
         r, dm = check.results(lambda m: (routed_mix(m, index, weight),), [m], [dr])
-    wide = [None if x is None else x.double() for x in (q, k, v, alpha)]
-    shape = case.band or 0, case.normaliser, case.window, starts
-    p = attention(*wide, *shape)[1]
+    wide = spec._replace(alpha=None if alpha is None else alpha.double())
+    p = attention(q.double(), k.double(), v.double(), wide)[1]
     _, right = routed(p, case.top)
     there = p.mean(dim=1).gather(2, index.long()).where(weight > 0, 0.0)
     places = index, weight.double()

@@ -4,7 +4,8 @@ import torch
 import triton
 
 from kernels.attention.configs import Row, Tile
-from kernels.attention.launch import Variant, flags, strides
+from kernels.attention.launch import flags, strides
+from kernels.attention.spec import Variant
 from kernels.launching import blocks_of, launch
 from kernels.targets import INTERPRETER, target_of
 from kernels.topk_routing import kernel

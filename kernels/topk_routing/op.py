@@ -4,12 +4,10 @@ Legend: B batch, T tokens, H query heads, G key heads, D head width, k keys per
 query, r width of what is mixed.
 """
 
-import math
-
 import torch
 
-from kernels.attention.fused import MOST, check_tensors
-from kernels.attention.reference import NORMALISERS
+from kernels.attention.fused import check_tensors
+from kernels.attention.spec import MOST, AttentionSpec, Variant
 from kernels.operators import differentiable, fake, operator
 
 
@@ -26,7 +24,7 @@ def _topk_routing(
     scale: float,
     top: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    from kernels.attention.launch import Variant, require
+    from kernels.attention.launch import require
     from kernels.topk_routing import launch
 
     require(q.device)
@@ -35,8 +33,8 @@ def _topk_routing(
 
 
 @fake(_topk_routing)
-def _(q, k, lse, alpha, starts, normaliser, band, window, scale, top):
-    shape = *q.shape[:2], top
+def _(q, k, lse, alpha, starts, *options):
+    shape = *q.shape[:2], options[-1]
     return q.new_empty(shape, dtype=torch.int32), lse.new_empty(shape)
 
 
@@ -46,27 +44,20 @@ def topk_routing(
     k: torch.Tensor,
     lse: torch.Tensor,
     top: int,
-    *,
-    normaliser: str,
-    alpha: torch.Tensor | None = None,
-    band: int | None = None,
-    window: int | None = None,
-    starts: torch.Tensor | None = None,
-    scale: float | None = None,
+    spec: AttentionSpec,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(index_BTk int32, weight_BTk fp32) as `routed` defines them, k = top, of the
-    probabilities of attention_fused(q, k, …) with the same options; lse_BHT is its
-    statistic. They are constants: nothing here has a gradient.
+    probabilities of attention_fused(q, k, …) with this spec, whose statistics and top
+    are not looked at; lse_BHT is that statistic of it. They are constants: nothing
+    here has a gradient.
 
     Raises what attention_fused raises, and NotImplementedError for top above 16.
     """
-    check_tensors(q, k, k, alpha, band, starts)
-    if normaliser not in NORMALISERS:
-        raise ValueError(f"normaliser {normaliser!r}: one of {NORMALISERS}")
+    check_tensors(q, k, k, spec)
     if not 1 <= top <= MOST:
         raise NotImplementedError(f"top {top}: these kernels keep 1 to {MOST}")
-    scale = 1 / math.sqrt(q.shape[3]) if scale is None else scale
-    return _topk_routing(q, k, lse, alpha, starts, normaliser, band, window, scale, top)
+    options = *spec.flat(q.shape[3]), top
+    return _topk_routing(q, k, lse, spec.alpha, spec.starts, *options)
 
 
 @operator("routed_mix")

@@ -45,7 +45,7 @@ def test_blocks_of_queries_are_the_whole(normaliser, band, window):
     leaves = [q, k, v] if band is None else [q, k, v, alpha.double()]
 
     def whole(q, k, v, alpha=None):
-        return (attention(q, k, v, alpha, band or 0, normaliser, window)[0],)
+        return (attention(q, k, v, case.spec(alpha))[0],)
 
     found = blockwise(leaves, do, normaliser, band, window, rows=16)
     for mine, wanted in zip(found, results(whole, leaves, [do]), strict=True):
@@ -64,17 +64,15 @@ def ran(case: Case, given: tuple, starts) -> list[torch.Tensor]:
         upstream.append(torch.ones(case.B, case.H, case.T, device=do.device))
 
     def fused(*leaves):
-        named = () if case.statistic is None else (case.statistic,)
-        options = {"window": case.window, "band": case.band, "starts": starts}
-        options |= {"statistics": named, "top": case.top}
-        options["normaliser"] = case.normaliser
+        spec = case.spec(starts=starts)
         if case.band is not None:
-            *leaves, options["alpha"] = leaves
+            *leaves, alpha = leaves
+            spec = spec._replace(alpha=alpha)
         if len(leaves) == 1:
-            found = attention_packed(*leaves, case.H, **options)
+            found = attention_packed(*leaves, case.H, spec)
         else:
-            found = attention_fused(*leaves, **options)
-        return (found[0], *found[1].values()) if named else (found,)
+            found = attention_fused(*leaves, spec)
+        return (found,) if case.statistic is None else (found[0], *found[1].values())
 
     with poisoned():
         return results(fused, leaves, upstream)
@@ -130,13 +128,12 @@ def test_two_routings_agree_bit_for_bit(normaliser, band):
 
     case = Case(1000, 4, 4, 64, BF16, normaliser, band, B=3)
     q, k, v, _, alpha = inputs(case, "cuda")
-    alpha = None if band is None else alpha
-    options = {"normaliser": normaliser, "band": band, "alpha": alpha}
+    spec = case.spec(None if band is None else alpha)._replace(statistics=("lse",))
     m, dr = torch.randn(2, case.B, case.T, 96, device="cuda").to(BF16)
 
     def routed():
-        _, rows = attention_fused(q, k, v, statistics=("lse",), **options)
-        index, weight = topk_routing(q, k, rows["lse"], 8, **options)
+        _, rows = attention_fused(q, k, v, spec)
+        index, weight = topk_routing(q, k, rows["lse"], 8, spec)
         mixed = results(lambda m: (routed_mix(m, index, weight),), [m], [dr])
         return [index, weight, *mixed]
 

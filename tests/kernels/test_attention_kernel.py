@@ -14,7 +14,8 @@ import torch
 
 pytest.importorskip("triton")
 
-from kernels.attention import attention_fused, check, launch  # noqa: E402
+from kernels.attention import AttentionSpec, check, launch  # noqa: E402
+from kernels.attention import attention_fused  # noqa: E402
 from kernels.attention.configs import Tile  # noqa: E402
 from kernels.attention.reference import attention  # noqa: E402
 
@@ -59,7 +60,7 @@ CASES = [
 # Run where triton interprets: each assertion is one promise of the operator.
 PROMISES = """
 import torch
-from kernels.attention import attention_fused
+from kernels.attention import AttentionSpec, attention_fused
 
 torch.manual_seed(0)
 qkv = torch.randn(1, 9, 3, 2, 16, requires_grad=True)
@@ -67,7 +68,7 @@ alpha = torch.tensor([0.3, -0.2], requires_grad=True)
 
 def reciprocal(qkv, alpha):
     q, k, v = qkv.unbind(2)
-    return attention_fused(q, k, v, normaliser="softpick", alpha=alpha, band=3)
+    return attention_fused(q, k, v, AttentionSpec("softpick", alpha=alpha, band=3))
 
 def run(function):
     out = function(qkv, alpha)
@@ -83,7 +84,7 @@ torch.library.opcheck(
     + ("softmax", 3, 4, 0.2, "mass", 2),
 )
 q, k, v = qkv.unbind(2)
-_, found = attention_fused(q, k, v, normaliser="softmax", statistics=("lse",))
+_, found = attention_fused(q, k, v, AttentionSpec(statistics=("lse",)))
 s = torch.einsum("bthd,bshd->bhts", q, k) / 4
 lse = s.masked_fill(~torch.ones(9, 9).tril().bool(), -torch.inf).logsumexp(-1)
 torch.testing.assert_close(found["lse"], lse, rtol=2e-6, atol=2e-6)
@@ -124,7 +125,7 @@ def dense() -> list[bool]:
     q, k, v = (torch.randn(2, 80, 1, 16).half().requires_grad_() for _ in range(3))
 
     def gradients():
-        o = attention_fused(q, k, v, normaliser=PICK)
+        o = attention_fused(q, k, v, AttentionSpec(PICK))
         return torch.autograd.grad(o.float().sin().sum(), (q, k, v))
 
     kept = gradients()
@@ -143,7 +144,8 @@ def small_scores() -> list[float]:
     *qkv, do, _ = check.inputs(case, "cpu")
     qkv = [x.requires_grad_() for x in qkv]
     wide = [x.detach().double().requires_grad_() for x in qkv]
-    results = attention_fused(*qkv, normaliser=PICK), attention(*wide, None, 0, PICK)[0]
+    spec = AttentionSpec(PICK)
+    results = attention_fused(*qkv, spec), attention(*wide, spec)[0]
     pairs = zip(
         (results[0], *torch.autograd.grad(results[0], qkv, do)),
         (results[1], *torch.autograd.grad(results[1], wide, do.double())),
@@ -155,6 +157,24 @@ def test_softpick_keeps_small_scores(interpret):
     """Where the plain formula has no digit left in fp16, so that no budget tells."""
     errors = interpret(small_scores)
     assert all(error < 2e-3 for error in errors), errors
+
+
+def scaled(scale: float | None, size: float) -> list[torch.Tensor]:
+    """o, lse and gradients at a scale, of queries times size; run interpreted."""
+    torch.manual_seed(0)
+    qkv = torch.randn(1, 20, 6, 16, requires_grad=True)
+    alpha = torch.tensor([0.3, -0.2], requires_grad=True)
+    spec = AttentionSpec(SOFT, scale, alpha=alpha, band=3, statistics=("lse",))
+    q, k, v = qkv.split(2, dim=2)
+    o, rows = attention_fused(size * q, k, v, spec)
+    loss = o.sin().sum() + rows["lse"].cos().sum()
+    return [o.detach(), loss.detach(), *torch.autograd.grad(loss, (qkv, alpha))]
+
+
+def test_a_scale_is_one_of_the_queries(interpret):
+    pairs = zip(interpret(scaled, 0.75, 1.0), interpret(scaled, None, 3.0))
+    for mine, wanted in pairs:
+        torch.testing.assert_close(mine, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_promises():
@@ -188,9 +208,8 @@ Q, K = torch.zeros(2, 4, 6, 16), torch.zeros(2, 4, 3, 16)
 )
 def test_refusals_say_why(q, k, options, error, says):
     assert not launch.INTERPRETED
-    options = {"normaliser": "softmax", **options}
     with pytest.raises(error, match=says):
-        attention_fused(q, k, k, **options)
+        attention_fused(q, k, k, AttentionSpec(**options))
 
 
 @pytest.mark.gpu

@@ -9,6 +9,7 @@ pytest.importorskip("triton")
 
 from kernels.attention.fused import attention_fused, row_statistics  # noqa: E402
 from kernels.attention.packed import attention_packed, parts  # noqa: E402
+from kernels.attention.spec import AttentionSpec  # noqa: E402
 
 # H, G, normaliser, band, window, documents, statistics, top
 CASES = [
@@ -38,13 +39,12 @@ def both(H, G, normaliser, band, window, documents, statistics, top) -> list:
     starts = None
     if documents:
         starts = (torch.arange(T, dtype=torch.int32) // 10 * 10).repeat(B, 1)
-    options = {"normaliser": normaliser, "alpha": alpha, "band": band, "top": top}
-    options |= {"window": window, "starts": starts, "statistics": statistics}
+    spec = AttentionSpec(normaliser, None, window, alpha, band, starts, statistics, top)
     leaves, found = [qkv] + ([alpha] if band else []), []
     with poisoned():
-        value = total(attention_packed(qkv, H, **options), statistics)
+        value = total(attention_packed(qkv, H, spec), statistics)
         found.append([value, *torch.autograd.grad(value, leaves)])
-        value = total(attention_fused(*parts(qkv, H), **options), statistics)
+        value = total(attention_fused(*parts(qkv, H), spec), statistics)
         found.append([value, *torch.autograd.grad(value, leaves)])
     return [[x.detach() for x in way] for way in found]
 
@@ -60,13 +60,10 @@ def alone(kind: str, normaliser: str, window: int | None) -> list:
     torch.manual_seed(0)
     q = torch.randn(2, 37, 4, 16, requires_grad=True)
     k, v = (torch.randn(2, 37, 2, 16, requires_grad=True) for _ in "kv")
-    options = {"normaliser": normaliser, "statistics": (kind,), "window": window}
-    options["top"] = 3 if kind == "topk" else None
+    spec = AttentionSpec(normaliser, window=window, statistics=(kind,))
+    spec = spec._replace(top=3 if kind == "topk" else None)
     found = []
-    for rows in (
-        row_statistics(q, k, **options),
-        attention_fused(q, k, v, **options)[1],
-    ):
+    for rows in (row_statistics(q, k, spec), attention_fused(q, k, v, spec)[1]):
         gradients = torch.autograd.grad(rows[kind].cos().sum(), (q, k))
         found.append([rows[kind].detach(), *gradients])
     return found
@@ -93,8 +90,7 @@ def traced() -> None:
     alpha = torch.tensor([0.3, 0.1], requires_grad=True)
 
     def run(qkv, alpha):
-        options = {"normaliser": "softpick", "alpha": alpha, "band": 3}
-        return attention_packed(qkv, 2, **options)
+        return attention_packed(qkv, 2, AttentionSpec("softpick", alpha=alpha, band=3))
 
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
     for function in (run, compiled):
@@ -120,6 +116,9 @@ def test_refusals():
     qkv = torch.zeros(1, 4, 6, 16)
     for heads in (3, 6, 0):
         with pytest.raises(ValueError, match="equally many"):
-            attention_packed(qkv, heads, normaliser="softmax")
+            attention_packed(qkv, heads, AttentionSpec())
     with pytest.raises(ValueError, match="at least one"):
-        row_statistics(qkv, qkv, normaliser="softmax", statistics=())
+        row_statistics(qkv, qkv, AttentionSpec())
+    reciprocal = AttentionSpec(alpha=torch.ones(6), band=3, statistics=("lse",))
+    with pytest.raises(ValueError, match="no transposed score"):
+        row_statistics(qkv, qkv, reciprocal)

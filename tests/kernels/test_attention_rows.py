@@ -8,7 +8,12 @@ import torch
 
 pytest.importorskip("triton")
 
-from kernels.attention import attention_fused, check, visible  # noqa: E402
+from kernels.attention import (  # noqa: E402
+    AttentionSpec,
+    attention_fused,
+    check,
+    visible,
+)
 from kernels.attention.fused import document_starts  # noqa: E402
 
 F32, F16 = torch.float32, torch.float16
@@ -61,8 +66,8 @@ def only_the_statistic(name: str) -> tuple[torch.Tensor, ...]:
     found = []
     for _ in range(2):
         top = 3 if name == "topk" else None
-        options = {"normaliser": "softmax", "statistics": ("lse", name), "top": top}
-        _, rows = attention_fused(*qkv.unbind(2), **options)
+        spec = AttentionSpec(statistics=("lse", name), top=top)
+        _, rows = attention_fused(*qkv.unbind(2), spec)
         loss = rows[name].square().sum() + rows["lse"].sin().sum()
         found.append(torch.autograd.grad(loss, qkv)[0])
     q, k, _ = (x.double() for x in qkv.unbind(2))
@@ -88,9 +93,9 @@ def documents_apart() -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     torch.manual_seed(0)
     qkv = torch.randn(1, 50, 3, 2, 16, requires_grad=True)
     starts = document_starts(torch.tensor([0, 17, 50], dtype=torch.int32), 50)
-    packed = attention_fused(*qkv.unbind(2), starts=starts, normaliser="softpick")
+    packed = attention_fused(*qkv.unbind(2), AttentionSpec(PICK, starts=starts))
     parts = [
-        attention_fused(*qkv[:, part].unbind(2), normaliser="softpick")
+        attention_fused(*qkv[:, part].unbind(2), AttentionSpec(PICK))
         for part in (slice(0, 17), slice(17, 50))
     ]
     apart = torch.cat(parts, dim=1)
@@ -127,4 +132,4 @@ STARTS = torch.zeros(2, 4, dtype=torch.int32)
 )
 def test_refusals_say_why(options, error, says):
     with pytest.raises(error, match=says):
-        attention_fused(Q, Q, Q, **{"normaliser": SOFT, **options})
+        attention_fused(Q, Q, Q, AttentionSpec(**options))

@@ -17,7 +17,7 @@ from kconf.bind import SettingsError
 from kconf.overrides import Overrides
 from kconf.strict import Tree
 from kconf.study import list_steps, resolve_step
-from kernels.attention import configs, fused
+from kernels.attention import configs, fused, spec
 from tests.conftest import ROOT
 
 STUDY = "gpt2-ratio-ablation"
@@ -56,7 +56,7 @@ def test_auto_takes_what_serves(number):
 
 
 def test_settings_know_how_many_the_kernels_keep():
-    assert MOST_KEPT == fused.MOST
+    assert MOST_KEPT == spec.MOST
 
 
 @pytest.mark.parametrize(

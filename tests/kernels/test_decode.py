@@ -12,6 +12,7 @@ pytest.importorskip("triton")
 
 from gpt2.model.gpt import GPT  # noqa: E402
 from gpt2.model.mixers.attention.decoder import resolve_decoder  # noqa: E402
+from kernels.attention import AttentionSpec  # noqa: E402
 from kernels.decode import attention_decode, check, decode  # noqa: E402
 from kernels.decode.check import Case  # noqa: E402
 from tests.gpt2.model.test_decode import randomised, decoded  # noqa: E402
@@ -70,7 +71,7 @@ def nothing_to_pick() -> torch.Tensor:
     """o of a query that no key likes, and of one that likes some; run interpreted."""
     q = torch.tensor([-1.0, 1.0])[None, :, None, None].repeat(1, 1, 1, 16)
     k = torch.rand(1, 40, 1, 16)
-    return attention_decode(q, k, k, normaliser=PICK, scale=0.25)
+    return attention_decode(q, k, k, AttentionSpec(PICK, 0.25))
 
 
 def test_a_row_that_picks_nothing_is_zero(interpret):
@@ -86,9 +87,9 @@ def apart() -> tuple[torch.Tensor, torch.Tensor]:
     k[0, 0] = 3.0
     v = torch.arange(70.0)[None, :, None, None].expand(1, 70, 1, 16).contiguous()
     q = torch.ones(1, 1, 1, 16)
-    given = {"normaliser": "softmax", "scale": 0.25}
-    turned = attention_decode(q, k.flip(1), v.flip(1), **given)
-    return attention_decode(q, k, v, **given), turned
+    spec = AttentionSpec(scale=0.25)
+    turned = attention_decode(q, k.flip(1), v.flip(1), spec)
+    return attention_decode(q, k, v, spec), turned
 
 
 def test_parts_are_merged_by_their_maxima(interpret):
@@ -122,12 +123,9 @@ def test_the_reference_equals_loops(normaliser, band, window):
     else:
         p = oracle.softpick(s, safe=normaliser == PICK, window=window)
     wanted = oracle.mix(p, v)[:, -n:]
-    kept = {}
-    if band is not None:
-        kept = {"alpha_H": alpha, "band": band, "keys_BnJD": k[:, -n:]}
-        kept["queries_BwHD"] = q[:, -min(T, n + band) :]
-    options = {"normaliser": normaliser, "scale": D**-0.5, "window": window}
-    found = decode(q[:, -n:], k, v, **options, **kept)
+    spec = AttentionSpec(normaliser, D**-0.5, window, alpha, band)
+    kept = () if band is None else (q[:, -min(T, n + band) :], k[:, -n:])
+    found = decode(q[:, -n:], k, v, spec, *kept)
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
 
 
@@ -190,9 +188,12 @@ def test_dropout_is_refused(small):
         ({"normaliser": "sparsemax"}, ValueError, "one of"),
         ({"window": 0}, ValueError, "at least 1"),
         ({"scale": 0.0}, ValueError, "positive"),
+        ({"scale": None}, ValueError, "width of a head"),
+        ({"statistics": ("lse",)}, ValueError, "none of them"),
+        ({"starts": torch.zeros(1, 1, dtype=torch.int32)}, ValueError, "none of them"),
         ({"band": 3}, ValueError, "belong together"),
         ({"queries_BwHD": torch.zeros(1, 4, 2, 16)}, ValueError, "the last 5 queries"),
-        ({"alpha_H": torch.zeros(2).double()}, ValueError, "fp32"),
+        ({"alpha": torch.zeros(2).double()}, ValueError, "fp32"),
         ({"k_BSGC": torch.zeros(1, 9, 3, 16)}, ValueError, "must agree"),
         ({"q_BnHC": torch.zeros(1, 17, 2, 16)}, NotImplementedError, "16 new"),
         ({"q_BnHC": torch.zeros(1, 1, 2, 16).double()}, NotImplementedError, "one of"),
@@ -201,21 +202,24 @@ def test_dropout_is_refused(small):
 )
 def test_refusals_say_why(change, error, says):
     x = torch.zeros(1, 20, 2, 16)
-    given = {"q_BnHC": x[:, :1], "k_BSGC": x, "v_BSGV": x, "normaliser": "softmax"}
-    given["scale"] = 0.25
-    if {"queries_BwHD", "alpha_H"} & set(change):
-        given |= {"band": 4, "queries_BwHD": x[:, :5], "keys_BnJD": x[:, :1]}
-        given["alpha_H"] = torch.zeros(2)
+    given = {"q_BnHC": x[:, :1], "k_BSGC": x, "v_BSGV": x}
+    options = {"scale": 0.25}
+    if {"queries_BwHD", "alpha"} & set(change):
+        given |= {"queries_BwHD": x[:, :5], "keys_BnJD": x[:, :1]}
+        options |= {"alpha": torch.zeros(2), "band": 4}
+    for name, value in change.items():
+        (options if name in AttentionSpec._fields else given)[name] = value
     with pytest.raises(error, match=says):
-        attention_decode(**{**given, **change})
+        attention_decode(**given, spec=AttentionSpec(**options))
 
 
 def checked() -> None:
     """The operator as torch.library sees it; run interpreted."""
     given = check.inputs(Case(20, 1, 2, 1, 16, F32, band=4), "cpu")
-    names = ("q_BnHC", "k_BSGC", "v_BSGV", "alpha_H", "queries_BwHD", "keys_BnJD")
-    names += ("normaliser", "scale", "window", "band")
-    arguments = tuple(given[name] for name in names)
+    spec = given["spec"]
+    names = "q_BnHC", "k_BSGC", "v_BSGV"
+    arguments = *(given[name] for name in names), spec.alpha, given["queries_BwHD"]
+    arguments += given["keys_BnJD"], spec.normaliser, spec.scale, spec.window, spec.band
     torch.library.opcheck(torch.ops.kablate.attention_decode.default, arguments)
 
 

@@ -1,5 +1,7 @@
 """An operator is seen by autograd and the compiler, and differentiated once."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
 
@@ -31,6 +33,22 @@ def save(ctx, inputs, output):
 
 
 differentiable(cubed, lambda ctx, dy: slope(dy, *ctx.saved_tensors), save)
+
+
+class Line(NamedTuple):
+    factor: float
+    name: str | None = None
+
+
+@operator("test_line")
+def line(x: torch.Tensor, *rest: Line) -> torch.Tensor:
+    return Line(*rest).factor * x
+
+
+def test_fields_are_arguments():
+    wanted = "kablate::test_line(Tensor x, float factor, str? name) -> Tensor"
+    assert str(line._schema) == wanted
+    assert line(torch.ones(1), *Line(3.0)).item() == 3.0
 
 
 @pytest.fixture

@@ -5,11 +5,13 @@ import torch
 
 pytest.importorskip("triton")
 
-from kernels.attention import attention_fused  # noqa: E402
+from kernels.attention import AttentionSpec, attention_fused  # noqa: E402
 from kernels.attention.check import Case  # noqa: E402
 from kernels.topk_routing import check, routed_mix, topk_routing  # noqa: E402
 
 F32, F16 = torch.float32, torch.float16
+
+LSE = AttentionSpec(statistics=("lse",))
 
 # T, H, G, D, dtype, normaliser
 CASES = [
@@ -34,8 +36,8 @@ def test_close_to_float64(interpret, case):
 def equal_keys() -> tuple[torch.Tensor, torch.Tensor]:
     """The routing where every key is the same; run interpreted."""
     q, k = torch.randn(1, 40, 2, 16), torch.ones(1, 40, 2, 16)
-    _, rows = attention_fused(q, k, k, normaliser="softmax", statistics=("lse",))
-    return topk_routing(q, k, rows["lse"], 4, normaliser="softmax")
+    _, rows = attention_fused(q, k, k, LSE)
+    return topk_routing(q, k, rows["lse"], 4, LSE)
 
 
 def test_of_equals_the_earlier(interpret):
@@ -49,10 +51,10 @@ def test_of_equals_the_earlier(interpret):
 def checked() -> None:
     """The operators as torch.library sees them; run interpreted."""
     q, k, v = torch.randn(3, 1, 9, 2, 16).unbind(0)
-    _, rows = attention_fused(q, k, v, normaliser="softmax", statistics=("lse",))
+    _, rows = attention_fused(q, k, v, LSE)
     given = (q, k, rows["lse"], None, None, "softmax", None, None, 0.25, 3)
     torch.library.opcheck(torch.ops.kablate.topk_routing.default, given)
-    places = topk_routing(q, k, rows["lse"], 3, normaliser="softmax")
+    places = topk_routing(q, k, rows["lse"], 3, LSE)
     m = torch.randn(1, 9, 8, requires_grad=True)
     torch.library.opcheck(torch.ops.kablate.routed_mix.default, (m, *places))
 
@@ -90,9 +92,9 @@ def test_what_is_mixed_may_be_part_of_longer_rows(interpret):
 )
 def test_refusals_say_why(options, error, says):
     q = torch.zeros(1, 4, 2, 16)
-    options = {"top": 3, "normaliser": "softmax", **options}
+    top, spec = options.pop("top", 3), AttentionSpec(**options)
     with pytest.raises(error, match=says):
-        topk_routing(q, q, torch.zeros(1, 2, 4), options.pop("top"), **options)
+        topk_routing(q, q, torch.zeros(1, 2, 4), top, spec)
 
 
 @pytest.mark.gpu

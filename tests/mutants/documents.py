@@ -108,8 +108,8 @@ DOCUMENTS = [
         "documents-kernels",
         "our kernels are not told where documents begin",
         "attention:Attention._fused",
-        'options["starts"] = starts_BT',
-        'options["starts"] = None',
+        "starts=starts_BT",
+        "starts=None",
         Test(f"{STEPS}::test_equal_to_the_reference[16-True]"),
     ),
     Mutant(

@@ -30,6 +30,24 @@ ROW_MUTANTS = [
         Test(f"{PACKED}::test_equal_to_its_parts[case0]"),
     ),
     Mutant(
+        "scale-of-the-width",
+        "the kernels scale by the head width whatever they are asked for",
+        "spec:AttentionSpec.scale_of",
+        "if self.scale is None",
+        "if True",
+        Test(f"{KERNEL}::test_a_scale_is_one_of_the_queries"),
+    ),
+    Mutant(
+        "reference-unscaled",
+        "the reference scales by the head width whatever it is asked for",
+        "kernels.attention.reference:attention",
+        "if spec.scale is not None:",
+        "if False:",
+        Test(
+            "tests/gpt2/model/test_mechanisms.py::test_ra_and_softpick_on_random_shapes"
+        ),
+    ),
+    Mutant(
         "row-merge-short",
         "what enters a list of largest scores is not sorted into it",
         "kernel_statistics:_merged",

@@ -130,7 +130,10 @@ def test_ra_and_softpick_on_random_shapes(shape, band, seed, scale):
     alpha = torch.randn(H, dtype=torch.float64, requires_grad=True)
     S = oracle.scores(q * scale, k, alpha, band)
     for kind in ("softmax", "softpick"):
-        o, p = ops.attention(q * scale, k, v, alpha, band, kind)
+        spec = ops.AttentionSpec(kind, alpha=alpha, band=band)
+        o, p = ops.attention(q * scale, k, v, spec)
+        scaled = spec._replace(scale=scale / math.sqrt(3))
+        assert torch.allclose(p, ops.attention(q, k, v, scaled)[1], rtol=1e-9)
         wanted = getattr(oracle, kind)(S)
         assert torch.allclose(p, wanted, rtol=1e-9, atol=1e-12)
         assert torch.allclose(o, oracle.mix(wanted, v), rtol=1e-9, atol=1e-11)

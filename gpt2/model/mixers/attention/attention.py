@@ -22,7 +22,7 @@ from gpt2.model.mixers.attention.multi_head import MultiHead
 from gpt2.model.mixers.attention.torch_attention import HALF, flex, sdpa
 from gpt2.model.values import AttentionCache, BlockToBlock, Routed, MixerToMlp
 from gpt2.settings.run import ModelSettings
-from kernels.attention import mix, normalise, reciprocal, scores, visible
+from kernels.attention import AttentionSpec, mix, normalise, reciprocal, scores, visible
 from kernels.decode import MOST_NEW
 
 PROJECTIONS = {"mha": MultiHead, "gqa": MultiHead, "mla": Latent}
@@ -213,19 +213,22 @@ class Attention(nn.Module):
 
         if self.training and self.dropout > 0:
             raise ValueError("our kernels decode without dropout: call model.eval()")
-        band = {}
-        if self.ra is not None:
-            band = {"alpha_H": self.ra.alpha_H.float(), "band": self.ra.band}
-            band |= {"queries_BwHD": queries_BwHD, "keys_BnJD": k_BnGD}
+        scale = 1 / math.sqrt(self.projection.head_width)
         c_BnHV = attention_decode(
             self.projection.decode_query(q_BnHD),
             *self.projection.decode_keys_values(memory),
-            normaliser=self.normaliser,
-            scale=1 / math.sqrt(self.projection.head_width),
-            window=self.window,
-            **band,
+            self._spec(scale=scale),
+            queries_BwHD,
+            k_BnGD,
         )
         return CoreOutput(self.projection.decode_output(c_BnHV))
+
+    def _spec(self, **more) -> AttentionSpec:
+        """What our kernels are asked for."""
+        spec = AttentionSpec(self.normaliser, window=self.window, **more)
+        if self.ra is None:
+            return spec
+        return spec._replace(alpha=self.ra.alpha_H.float(), band=self.ra.band)
 
     def _transposed(
         self, q_BwHD: torch.Tensor, k_BnGD: torch.Tensor, total: int
@@ -287,15 +290,8 @@ class Attention(nn.Module):
 
         gate = self.ra_ct
         if gate is not None and gate.apply_to == "weights":
-            rows = row_statistics(
-                q_BTHD,
-                k_BTGD,
-                normaliser=self.normaliser,
-                statistics=(gate.kind,),
-                window=self.window,
-                starts=starts_BT,
-                top=gate.k,
-            )
+            asked = self._spec(starts=starts_BT, statistics=(gate.kind,), top=gate.k)
+            rows = row_statistics(q_BTHD, k_BTGD, asked)
             # A scale of the scores of a row is a scale of its query.
             q_BTHD = (_per_query(gate.factor(rows[gate.kind])) * q_BTHD).to(q_BTHD)
         attend = partial(attention_fused, q_BTHD, k_BTGD, v_BTGD)
@@ -313,21 +309,18 @@ class Attention(nn.Module):
         """
         from kernels.topk_routing.op import topk_routing
 
-        options = {"normaliser": self.normaliser, "window": self.window}
-        options["starts"] = starts_BT
-        if self.ra is not None:
-            options |= {"alpha": self.ra.alpha_H.float(), "band": self.ra.band}
         gate, wanted, top = self.ra_ct, ("lse",) * self.routes, None
         if gate is not None and gate.apply_to == "output":
             wanted, top = (*wanted, gate.kind), gate.k
-        found = attend(statistics=wanted, top=top, **options)
+        spec = self._spec(starts=starts_BT, statistics=wanted, top=top)
+        found = attend(spec)
         o_BTHD, rows = found if wanted else (found, {})
         if gate is not None and gate.apply_to == "output":
             o_BTHD = o_BTHD * _per_query(gate.factor(rows[gate.kind]))
         routed = None
         if self.routes:
             routed = Routed(
-                *topk_routing(q_BTHD, k_BTGD, rows["lse"], self.routed_k, **options)
+                *topk_routing(q_BTHD, k_BTGD, rows["lse"], self.routed_k, spec)
             )
         return CoreOutput(o_BTHD, routed=routed)
 
