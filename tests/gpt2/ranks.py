@@ -17,7 +17,7 @@ ENTRY = ROOT / "gpt2" / "train_ra_mla.py"
 
 def launch(ranks, script, *arguments):
     """A process that runs the script as that many ranks on this host."""
-    torchrun = [str(ROOT / "gpt2" / "torchrun.py"), "--standalone"]
+    torchrun = [str(ROOT / "gpt2" / "distributed" / "torchrun.py"), "--standalone"]
     torchrun += ["--nproc-per-node", str(ranks)]
     return start([*torchrun, str(script), *map(str, arguments)])
 
