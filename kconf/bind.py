@@ -255,9 +255,20 @@ def _pairs(
     return _field((symbol,), read)
 
 
-def section(cls: type) -> Any:
-    """A nested settings class."""
-    return field(metadata={"section": cls})
+def section(cls: type, symbols: tuple[str, ...] = ()) -> Any:
+    """A nested settings class; where none of these symbols is set, None."""
+    return field(metadata={"section": cls, "symbols": symbols})
+
+
+def sections(
+    names: tuple[str, ...],
+    load: Callable[[str], type],
+    chooses: Callable[[Mapping[str, Any], str], bool],
+) -> Any:
+    """Those of the nested settings classes load(name) that the values choose, in the
+    order of their names; the others are not loaded.
+    """
+    return field(metadata={"sections": (names, load, chooses)})
 
 
 def build(cls: type, values: Mapping[str, Any]) -> Any:
@@ -268,8 +279,15 @@ def build(cls: type, values: Mapping[str, Any]) -> Any:
     """
     arguments = {}
     for item in fields(cls):
-        if "section" in item.metadata:
-            arguments[item.name] = build(item.metadata["section"], values)
+        if "sections" in item.metadata:
+            known, load, chooses = item.metadata["sections"]
+            chosen = [name for name in known if chooses(values, name)]
+            arguments[item.name] = tuple(build(load(name), values) for name in chosen)
+        elif "section" in item.metadata:
+            needed = item.metadata["symbols"]
+            there = not needed or any(values[symbol] for symbol in needed)
+            nested = item.metadata["section"]
+            arguments[item.name] = build(nested, values) if there else None
         else:
             arguments[item.name] = item.metadata["binding"].read(values)
     return cls(**arguments)
@@ -279,7 +297,11 @@ def symbols_of(cls: type) -> list[str]:
     """The symbols a settings class reads, in order of declaration."""
     found: list[str] = []
     for item in dataclasses.fields(cls):
-        if "section" in item.metadata:
+        if "sections" in item.metadata:
+            known, load, _ = item.metadata["sections"]
+            for name in known:
+                found += symbols_of(load(name))
+        elif "section" in item.metadata:
             found += symbols_of(item.metadata["section"])
         else:
             found += item.metadata["binding"].symbols

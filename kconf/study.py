@@ -3,7 +3,7 @@
 A step is one fragment file, defconfigs/STUDY.d/NN-slug.config:
 
     # Help: what the step is
-    # Expect: key=value key=value
+    # Expect: key=value key@layer=value
     CONFIG_MLP_DIM=3840
 """
 
@@ -23,7 +23,7 @@ from kconf.strict import Merge, Resolved, Stage, Tree
 from kconf.syntax import ConfigError, Finding, Line, parse_file
 
 _FILE_NAME = re.compile(r"((\d\d)-[a-z0-9]+(?:-[a-z0-9]+)*)\.config", re.ASCII)
-_PAIR = re.compile(r"([a-z][a-z0-9_]*)=(\S+)", re.ASCII)
+_PAIR = re.compile(r"([a-z][a-z0-9_]*(?:@[0-9]+)?)=(\S+)", re.ASCII)
 _KEYWORD = re.compile(r"[#\s]*(help|expect)s?\s*:", re.I)
 
 

@@ -27,6 +27,8 @@ ADDED: dict[str, Value] = {
     "DOCUMENTS_APART": False,
     "LOCAL_FILES": "",
     "LOCAL_SHUFFLE": False,
+    "MIXER_ATTENTION": True,
+    "MIXER_LAYERS": "",
 }
 
 

@@ -172,17 +172,34 @@ def test_a_root_hides_no_house(room):
 
 
 def test_mechanisms_do_not_import_each_other():
-    """Slots are composed in attention.py and mlp.py, nowhere else."""
-    for folder, composer in (("mixers/attention", "attention.py"), ("mlp", "mlp.py")):
+    """Slots are composed in attention.py, with its cores, and mlp.py, nowhere else;
+    mixers know what all share, and none another.
+    """
+    composers = {
+        "mixers/attention": {"attention.py", "cores.py", "heads.py"},
+        "mlp": {"mlp.py"},
+    }
+    for folder, composing in composers.items():
         inside = folder.replace("/", ".")
         for path in sorted((ROOT / "gpt2/model" / folder).glob("*.py")):
-            if path.name == composer:
+            if path.name in composing:
                 continue
             for node in ast.walk(ast.parse(path.read_text())):
                 module = getattr(node, "module", None) or ""
                 assert not module.startswith(
                     (f"gpt2.model.{inside}.", "gpt2.model.block")
                 ), f"{name_of(path)} imports {module}"
+
+
+def test_mixers_do_not_import_each_other():
+    room = "gpt2.model.mixers."
+    shared = {f"{room}{name}" for name in ("mixer", "head_gates", "statistic")}
+    for module, others in own_imports().items():
+        if module.startswith(room):
+            own = module.removeprefix(room).split(".")[0]
+            inside = {o for o in others if o.startswith(room)}
+            foreign = {o for o in inside - shared if part(o, room[:-1]) != own}
+            assert not foreign, f"{module} imports {sorted(foreign)}"
 
 
 def test_kernels_do_not_import_their_reference():

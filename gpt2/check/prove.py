@@ -182,7 +182,7 @@ def _count(case: Case) -> None:
     verdict.parameters = facts.parameters
     verdict.attn_mlp_ratio = facts.attn_mlp_ratio
     verdict.flops_per_token = facts.flops_per_token
-    verdict.cache_per_token = facts.cache_per_token_layer * facts.layers
+    verdict.cache_per_token = facts.cache_per_token
     _run(case, SHAPE)
 
 

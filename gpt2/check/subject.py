@@ -40,24 +40,22 @@ class Subject:
 
     @cached_property
     def small(self) -> RunSettings:
-        """The settings of the small real model: 3 layers, T=48, widths / 8 (or
-        what of 8 divides them and leaves a head its width), and a
-        band and a window of 8, so that their edges lie inside the sequence.
+        """The settings of the small real model: T=48, widths / 8 (or what of 8 divides
+        them and leaves a head its width), the fewest layers, 3 at least, that hold
+        every pair of neighbours, and a band and a window of 8, so that their edges lie
+        inside the sequence.
         """
-        attention = self.settings.model.attention
-        attention = replace(
-            attention,
-            ra_band=EDGE if attention.ra else None,
-            window=EDGE if attention.window else None,
-        )
+        model, edges = self.settings.model, {}
+        if model.attention is not None:
+            ends = {"ra_band": model.attention.ra, "window": model.attention.window}
+            edges = {name: EDGE if there else None for name, there in ends.items()}
         model = replace(
-            self.settings.model,
-            layers=LAYERS,
+            model.with_attention(**edges),
+            depth=_depth(self.settings.model.pattern),
             block_size=CONTEXT,
             vocab_size=VOCABULARY,
             width_divisor=_divisor(self.settings),
             dropout=0.0,
-            attention=attention,
         )
         return replace(self.settings, model=model)
 
@@ -66,20 +64,20 @@ class Subject:
         seed: int = SEED,
         context: int = CONTEXT,
         dropout: float = 0.0,
-        layers: int = LAYERS,
+        depth: int | None = None,
         impl: str | None = None,
     ) -> GPT:
         """A fresh small model on the CPU, in training mode. impl: what computes its
         attention, None: as configured.
         """
-        attention = self.small.model.attention
         shape = replace(
             self.small.model,
             block_size=context,
             dropout=dropout,
-            layers=layers,
-            attention=replace(attention, impl=impl or attention.impl),
+            depth=depth or self.small.model.depth,
         )
+        if impl is not None:
+            shape = shape.with_attention(impl=impl)
         model = GPT(shape)
         initialise(model, seed, self.settings.train.init_salt)
         return model
@@ -95,6 +93,13 @@ class Subject:
             noise = torch.randn(parameter.shape, generator=stream)
             parameter.add_(spread(parameter) * noise)
         return model
+
+    def implementations(self, of: tuple[str, ...]) -> list[str | None]:
+        """Those that serve its attention; as configured where it has none."""
+        model = self.small.model
+        if model.attention not in model.layers:
+            return [None]
+        return [impl for impl in of if not model.obstacle(impl)]
 
     def autocast(self) -> torch.autocast:
         """The step's compute type, on the CPU."""
@@ -156,10 +161,25 @@ def spread(parameter: torch.Tensor) -> float:
     return parameter.shape[1] ** -0.5 if parameter.dim() > 1 else 0.3
 
 
+def _depth(pattern: tuple[str, ...]) -> int:
+    """The fewest layers, LAYERS at least, that hold every mixer next to each that
+    follows it anywhere, over the seam of the pattern too.
+    """
+    turn = len(pattern)
+    names = [pattern[i % turn] for i in range(2 * turn + LAYERS)]
+    pairs = list(zip(names, names[1:]))
+    return next(
+        depth
+        for depth in range(max(LAYERS, turn), len(names))
+        if set(pairs[: depth - 1]) == set(pairs)
+    )
+
+
 def _divisor(settings: RunSettings) -> int:
     """The largest divisor up to 8 that every width of the model allows."""
     model = settings.model
-    widths = [model.width // model.heads, model.mlp.dim, model.attention.mla_latent]
+    widths = [model.width // model.heads, model.mlp.dim]
+    widths.append(model.attention and model.attention.mla_latent)
     widths += [model.mlp.attn_gate_rank, model.mlp.cross_token_rank]
     shared = math.gcd(*(width for width in widths if width))
     if model.position == "rope":

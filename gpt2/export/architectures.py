@@ -1,6 +1,7 @@
 """Which architecture elsewhere can carry a model, and what none has a place for."""
 
 from gpt2.export.bundle import ExportError
+from gpt2.settings.mixers.attention import AttentionSettings
 from gpt2.settings.run import ModelSettings
 
 CLASSES = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM"}
@@ -52,7 +53,7 @@ def features(settings: ModelSettings) -> list[str]:
         attention.normaliser.upper(): True,
         attention.pattern.upper(): True,
         "RA_CT": attention.ra_ct,
-        f"OUTPUT_GATE_{attention.output_gate.upper()}": True,
+        f"OUTPUT_GATE_{settings.output_gate.upper()}": True,
         f"POSITION_{settings.position.upper()}": True,
         f"NORM_{settings.norm.upper()}": True,
         "GPT2_BIAS": settings.bias,
@@ -64,12 +65,26 @@ def features(settings: ModelSettings) -> list[str]:
     return [symbol for symbol, used in there.items() if used]
 
 
+def _require_attention(settings: ModelSettings, target: str) -> None:
+    """Raise ExportError where a layer is anything but attention: what a mixer that is
+    not known here computes, no architecture below does.
+    """
+    for i, layer in enumerate(settings.layers):
+        if type(layer) is not AttentionSettings:
+            raise ExportError(
+                f"FORMAT={target} cannot carry this model: layer {i} has the mixer "
+                f"{layer.name}, and {', '.join(CARRIES[target])} have attention in all; "
+                "FORMAT=native keeps everything, for kablate alone to read"
+            )
+
+
 def architecture(settings: ModelSettings, target: str) -> str:
     """The architecture of `target` (hf, gguf) that computes this model.
 
     Raises ExportError that names every feature for which the nearest one has no
     place.
     """
+    _require_attention(settings, target)
     lacks = {
         name: [symbol for symbol in features(settings) if symbol not in carried]
         for name, carried in CARRIES[target].items()

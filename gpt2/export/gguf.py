@@ -51,7 +51,7 @@ def write(place: Path, parcel: Parcel) -> None:
     writer.add_string(PAPERS, json.dumps(parcel.papers))
     writer.add_context_length(settings.block_size)
     writer.add_embedding_length(settings.embed)
-    writer.add_block_count(settings.layers)
+    writer.add_block_count(settings.depth)
     writer.add_feed_forward_length(settings.mlp_dim)
     writer.add_head_count(settings.heads)
     writer.add_vocab_size(parcel.tokenizer.vocab_size)

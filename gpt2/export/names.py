@@ -127,7 +127,7 @@ def pieces(
     """Every tensor of theirs; of the embedding the rows that tokens use."""
     for module, name in dialect.names.items():
         layered = "{}" in name
-        for layer in range(settings.layers) if layered else (0,):
+        for layer in range(settings.depth) if layered else (0,):
             theirs, where = name.format(layer), f"h.{layer}." if layered else ""
             if module in ("wte", "wpe"):
                 rows = slice(vocabulary) if module == "wte" else None

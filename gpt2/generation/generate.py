@@ -11,7 +11,7 @@ has no token and is cut off before anything looks at it).
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -171,8 +171,9 @@ def empty_model(settings: ModelSettings, kind: str, decoder: str = "reference") 
         decoder = resolve_decoder(settings, decoder, kind)
     except ValueError as error:
         raise GenerateError(str(error)) from None
-    if kind == "cpu" and settings.attention.impl == "triton":
-        settings = replace(settings, attention=replace(settings.attention, impl="auto"))
+    attention = settings.attention
+    if kind == "cpu" and attention is not None and attention.impl == "triton":
+        settings = settings.with_attention(impl="auto")
     return GPT(settings, decoder)
 
 

@@ -5,7 +5,7 @@
 
 A configuration is a step of a study, an arm of a test matrix, or a defconfig that has
 neither: STUDY/STEP. Costs are those of its full size. What has to be computed is that
-of a small one: 3 layers, every width / 8, bytes, T = 48, a window and a band of 8, fp32
+of a small one: 3 layers (a pattern of mixers and one more), every width / 8, bytes, T = 48, a window and a band of 8, fp32
 on the CPU with one thread, masks and SPAM resets within ten steps.
 
 TREE is the checkout whose code is measured, this one or another commit's
@@ -159,9 +159,11 @@ def _configuration(tree: Any, study: str, base: Path, step: Any) -> Configuratio
     stages = [base] if step is None else [base, step.stage]
 
     def small(**symbols: str) -> dict[str, Any]:
-        stage = find("Overrides")(SMALL)
-        visible = tree.resolve([*stages, stage]).visible
-        more = {k: v for k, v in WHERE_IT_APPLIES.items() if k in visible}
+        merged = tree.resolve([*stages, find("Overrides")(SMALL)])
+        more = {k: v for k, v in WHERE_IT_APPLIES.items() if k in merged.visible}
+        pattern = merged.values.get("MIXER_LAYERS", "").split()
+        if pattern:  # every mixer, and the seam of the pattern
+            more["GPT2_LAYERS"] = str(len(pattern) + 1)
         return tree.resolve([*stages, find("Overrides")({**SMALL, **more, **symbols})])
 
     run_settings = find("run_settings")
@@ -183,9 +185,9 @@ def counted(settings: Any) -> dict[str, Any]:
     facts = find("count")(model).as_dict()
     cache = {}
     for name in ("cache_per_token", "cache_constant"):
-        per_layer = facts.get(f"{name}_layer")
-        known = name in facts
-        cache[name] = facts[name] if known else per_layer * facts["layers"]
+        per_layer = facts[f"{name}_layer"]  # None where layers differ
+        whole = facts[name] if per_layer is None else per_layer * facts["layers"]
+        cache[name] = whole
     micro = settings.train.micro_batch or 1
     state = model.state_dict().items()
     shapes = [f"{name} {tuple(value.shape)}" for name, value in sorted(state)]

@@ -123,7 +123,7 @@ def nanogpt(path: Path, settings: RunSettings, kind: str) -> Contender:
         module.GPTConfig(
             block_size=shape.block_size,
             vocab_size=shape.vocab_rows,
-            n_layer=shape.layers,
+            n_layer=shape.depth,
             n_head=shape.heads,
             n_embd=shape.embed,
             dropout=0.0,

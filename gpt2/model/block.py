@@ -1,32 +1,51 @@
 """One transformer block, pre-norm."""
 
 from collections.abc import Iterator
+from importlib import import_module
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gpt2.model.initial import Matrix
-from gpt2.model.mixers.attention.attention import Attention
+from gpt2.model.initial import Constant, Matrix
+from gpt2.model.mixers.mixer import Mixer
 from gpt2.model.mlp.mlp import Mlp
 from gpt2.model.norm import added, build_norm
-from gpt2.model.values import BlockToBlock, LayerCache
+from gpt2.model.values import BlockToBlock, CacheSize, LayerCache, Positions, Products
 from gpt2.settings.run import ModelSettings
+
+CHOSEN = {
+    "gpt2.model.mixers.attention.attention": (
+        "MIXER_ATTENTION",
+        "attention in MIXER_LAYERS",
+    ),
+}
+"""The one list of mixers (gpt2/model/mixers/mixer.py): the module of each, whose MIXER
+it is, and the symbols that choose it (records/imports.py).
+"""
+MODULES = {module.split(".")[3]: module for module in CHOSEN}
+
+
+def build_mixer(settings: ModelSettings, layer: int, decoder: str) -> Mixer:
+    """The mixer of a layer. decoder: see GPT."""
+    module = import_module(MODULES[settings.layers[layer].name])
+    return module.MIXER(settings, decoder)
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)) (GPT-2, section 2.3).
+    """x + mixer(norm(x)), then x + mlp(norm(x)) (GPT-2, section 2.3).
 
     What a block reads from the previous one and gives the next one is a value:
-    an argument and a result of forward.
+    an argument and a result of forward. Whatever the mixer is, its parameters are
+    called `attn`: so they are in checkpoints, and so they pair between steps.
     """
 
-    def __init__(self, settings: ModelSettings, last: bool, decoder: str = "reference"):
+    def __init__(self, settings: ModelSettings, layer: int, decoder: str = "reference"):
         super().__init__()
         self.norm1 = build_norm(settings)
-        self.attn = Attention(settings, decoder)
+        self.attn = build_mixer(settings, layer, decoder)
         self.norm2 = build_norm(settings)
-        self.mlp = Mlp(settings, last)
+        self.mlp = Mlp(settings, last=layer == settings.depth - 1)
         self.dropout = settings.dropout
 
     def forward(
@@ -34,23 +53,20 @@ class Block(nn.Module):
         x_BnE: torch.Tensor,
         y_BnE: torch.Tensor | None,
         context: BlockToBlock,
-        start: int = 0,
+        positions: Positions,
         cache: LayerCache | None = None,
-        starts_BT: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, BlockToBlock, LayerCache | None]:
         """The residual stream, the context for the next block, the grown cache.
 
         The stream is x + y, on the way in and out: y is what the last branch adds
         (None: nothing yet), and the next norm reads both in the pass that adds them.
-        starts_BT: the first token of every token's document, None where a sequence
-        is one; not with a cache.
         """
-        attention, mlp = cache or (None, None)
+        mixer, mlp = cache or (None, None)
         x_BnE, normed_BnE = added(self.norm1, x_BnE, y_BnE)
-        y_BnE, side, attention = self.attn(normed_BnE, context, attention, starts_BT)
+        y_BnE, given, mixer = self.attn(normed_BnE, context, positions, mixer)
         x_BnE, normed_BnE = added(self.norm2, x_BnE, self._drop(y_BnE))
-        y_BnE, context, mlp = self.mlp(normed_BnE, side, start, mlp, starts_BT)
-        cache = None if cache is None else LayerCache(attention, mlp)
+        y_BnE, context, mlp = self.mlp(normed_BnE, given, positions, mlp)
+        cache = None if cache is None else LayerCache(mixer, mlp)
         return x_BnE, self._drop(y_BnE), context, cache
 
     def _drop(self, x_BnE: torch.Tensor) -> torch.Tensor:
@@ -60,22 +76,23 @@ class Block(nn.Module):
         """A cache of no tokens, shaped for x."""
         return LayerCache(self.attn.empty_cache(x_BnE), self.mlp.empty_cache(x_BnE))
 
-    def cache_per_token(self) -> int:
-        """Values a decode caches per token."""
-        return self.attn.projection.cache_per_token() + self.mlp.cache_per_token()
+    def cache_size(self, tokens: int) -> CacheSize:
+        """What a decode holds after so many tokens."""
+        return self.attn.cache_size(tokens) + self.mlp.cache_size(tokens)
 
-    def cache_constant(self) -> int:
-        """Values a decode keeps whatever the length."""
-        return self.attn.cache_constant() + self.mlp.cache_constant()
-
-    def products(self, T: int) -> tuple[int, int]:
-        """Multiply-adds of a token that no parameter accounts for: with all T tokens
-        of a sequence, and others.
-        """
-        attention, mlp = self.attn.products(T), self.mlp.products(T)
-        return attention[0] + mlp[0], attention[1] + mlp[1]
+    def products(self, T: int) -> Products:
+        """Multiply-adds of a token that no parameter accounts for."""
+        mlp = self.mlp.products(T, self.attn.keys(T))
+        return Products(*map(sum, zip(self.attn.products(T), mlp)))
 
     def matrices(self, prefix: str) -> Iterator[Matrix]:
         """The logical matrices of both branches."""
         yield from self.attn.matrices(f"{prefix}.attn")
         yield from self.mlp.matrices(f"{prefix}.mlp")
+
+    def initial_laws(self, prefix: str) -> Iterator[Constant]:
+        """Norms at 1, and where what the branches learn besides starts."""
+        for name in ("norm1", "norm2"):
+            yield Constant(f"{prefix}.{name}.weight", getattr(self, name).weight, 1.0)
+        yield from self.attn.initial_laws(f"{prefix}.attn")
+        yield from self.mlp.initial_laws(f"{prefix}.mlp")

@@ -5,8 +5,11 @@ model's own tensors, so that a claim in `# Expect:` is checked against what
 would train.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
+from itertools import groupby
+from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -15,6 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from gpt2.model import precision
 from gpt2.model.gpt import GPT, resolve_loss
 from gpt2.model.mixers.attention.impl import resolve_attention
+from gpt2.model.values import Products
 from gpt2.settings.run import ModelSettings, RunSettings
 from kernels.linear_cross_entropy import CHUNK_ROWS
 
@@ -35,28 +39,42 @@ STATE_BYTES = {
 PRUNING_BYTES = {"none": 0, "magnitude": 1, "movement": 5, "state": 1}
 LOGIT_BYTES = 8
 CHUNK_LOGIT_BYTES = 2
-# The first and the last block differ from the others: one interior block at least.
-INTERIOR = 3
+# The first and the last block differ from the others.
+ENDS = 2
+# Tokens at which a cache is measured: more than any window or band holds.
+FAR = 1 << 24
+# What a mixer tells of itself (Mixer.facts), beside what is counted here.
+MIXER_FACTS = (
+    *("heads", "kv_heads", "latent", "ra_alpha", "ra_band", "ra_learned", "ra_ct"),
+    *("window", "biases"),
+)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Counts of one model; cache in values per layer, FLOPs per trained token."""
+    """Counts of one model; cache in values, FLOPs per trained token.
+
+    What the blocks do not share is None: where layers have different mixers, the
+    figures of one layer above all (`of_layer` has them).
+    """
 
     parameters: int
     parameters_no_embedding: int
-    attn_mlp_ratio: float
+    attn_mlp_ratio: float | None
     network_ratio: float
     flops_per_token: int
     flops_per_token_causal: int
-    cache_per_token_layer: int
-    cache_constant_layer: int
+    cache_per_token_layer: int | None
+    cache_constant_layer: int | None
+    cache_per_token: int
+    cache_constant: int
     layers: int
+    mixers: str
     width: int
-    heads: int
+    heads: int | None
     mlp_dim: int
     latent: int | None
-    kv_heads: int
+    kv_heads: int | None
     ra_alpha: float | None
     ra_band: int | None
     ra_ct: str | None
@@ -81,50 +99,79 @@ def meta_model(settings: ModelSettings) -> GPT:
 def count(model: GPT) -> Facts:
     """Facts of a built model, on any device.
 
-    attn:MLP ratio: MLP-side over attention-side matrix weights of an interior
-    block (norms and biases left out); the network ratio sums over all blocks.
-    FLOPs per token: six per weight that multiplies it (a multiply-add forward, two
-    backward), 6 N with N the parameters without positions, and six per multiply-add
-    of the blocks' `products`: 12 layers H D T of plain attention, counted full as
-    MFU usually is, and what a mechanism adds (docs/mechanisms.md). The causal
-    figure counts half of what meets all T tokens (PaLM, 2204.02311, appendix B).
+    attn:MLP ratio: MLP-side over mixer-side matrix weights of an interior block (norms
+    and biases left out); the network ratio sums over all blocks. FLOPs per token: six
+    per weight that multiplies it (a multiply-add forward, two backward), 6 N with N the
+    parameters without positions, and six per multiply-add of the blocks' `products`:
+    12 layers H D T of plain attention, with all the keys that a query can see, as MFU
+    usually is, and what a mechanism adds (docs/mechanisms.md). The causal figure counts
+    the keys that a query sees on average.
     """
-    layers, T = len(model.h), model.settings.block_size
-    interior = (layers - 1) // 2
-    block = model.h[interior]
-    width = model.wte.weight.shape[1]
+    T, alike = model.settings.block_size, len(set(model.settings.layers)) == 1
+    interior = (len(model.h) - 1) // 2
     total = sum(p.numel() for p in model.parameters())
     positions = 0 if model.wpe is None else model.wpe.weight.numel()
-    with_all, others = map(sum, zip(*(block.products(T) for block in model.h)))
-    flops = FLOPS * (total - positions + with_all + others)
-    sides = [_sides(model, i) for i in range(layers)]
-    attention_weights, mlp_weights = sides[interior]
-    attn, mlp, projection = block.attn, block.mlp, block.attn.projection
+    products = Products(*map(sum, zip(*(block.products(T) for block in model.h))))
+    sides = [_sides(model, i) for i in range(len(model.h))]
+    mlp = model.h[interior].mlp
+    layers = [of_layer(model, i) for i in range(len(model.h))]
+    typical = layers[interior] if alike else {}
+    mixers = {
+        name: layers[0][name] if len({layer[name] for layer in layers}) == 1 else None
+        for name in MIXER_FACTS
+    }
+    biases = mixers.pop("biases") and mlp.outer.bias is not None
+    del mixers["ra_learned"]
     return Facts(
         parameters=total,
         parameters_no_embedding=total - positions - model.wte.weight.numel(),
-        attn_mlp_ratio=mlp_weights / attention_weights,
+        attn_mlp_ratio=typical.get("attn_mlp_ratio"),
         network_ratio=sum(m for _, m in sides) / sum(a for a, _ in sides),
-        flops_per_token=flops,
-        flops_per_token_causal=flops - FLOPS * with_all // 2,
-        cache_per_token_layer=block.cache_per_token(),
-        cache_constant_layer=block.cache_constant(),
-        layers=layers,
-        width=width,
-        heads=projection.heads,
+        flops_per_token=FLOPS * (total - positions) + round(FLOPS * products.full),
+        flops_per_token_causal=(
+            FLOPS * (total - positions) + round(FLOPS * products.causal)
+        ),
+        cache_per_token_layer=typical.get("cache_per_token"),
+        cache_constant_layer=typical.get("cache_constant"),
+        cache_per_token=sum(layer["cache_per_token"] for layer in layers),
+        cache_constant=sum(layer["cache_constant"] for layer in layers),
+        layers=len(model.h),
+        mixers=_runs(layer["mixer"] for layer in layers),
+        width=model.wte.weight.shape[1],
         mlp_dim=mlp.inner.out_features,
-        latent=projection.latent_width(),
-        kv_heads=projection.kv_heads,
-        ra_alpha=None if attn.ra is None else attn.ra.start,
-        ra_band=None if attn.ra is None else attn.ra.band,
-        ra_ct=None if attn.ra_ct is None else attn.ra_ct.name,
-        window=attn.window,
         vocab_rows=model.wte.weight.shape[0],
         positions=None if model.wpe is None else model.wpe.weight.shape[0],
-        biases=attn.o.bias is not None and mlp.outer.bias is not None,
+        biases=biases,
         gate_rank=None if mlp.attn_gate is None else mlp.attn_gate.up.in_features,
         cross_rank=None if mlp.cross_token is None else mlp.cross_token.up.in_features,
+        **mixers,
     )
+
+
+def of_layer(model: GPT, layer: int) -> dict[str, Any]:
+    """What one block costs and what its mixer is: attn_mlp_ratio, cache_per_token and
+    cache_constant (values), mixer, and the facts of mixers, None where it has none.
+    """
+    block = model.h[layer]
+    mixer, mlp = _sides(model, layer)
+    far = block.cache_size(FAR).total
+    grows = (block.cache_size(2 * FAR).total - far) // FAR
+    return {
+        **dict.fromkeys(MIXER_FACTS),
+        **block.attn.facts(),
+        "mixer": block.attn.kind,
+        "attn_mlp_ratio": mlp / mixer,
+        "cache_per_token": grows,
+        "cache_constant": far - grows * FAR,
+    }
+
+
+def _runs(names: Iterable[str]) -> str:
+    """Names in a row, as "attention" or "3 linear, 1 attention, 3 linear"."""
+    runs = [(len(list(run)), name) for name, run in groupby(names)]
+    if len(runs) == 1:
+        return runs[0][1]
+    return ", ".join(f"{count} {name}" for count, name in runs)
 
 
 def _sides(model: GPT, layer: int) -> tuple[int, int]:
@@ -149,9 +196,10 @@ def memory_estimate(settings: RunSettings, micro_batch: int) -> int:
     model, system = settings.model, settings.system
     kind = "cpu" if system.device == "cpu" else "cuda"
     chunked = resolve_loss(model.loss, kind)
-    impl = resolve_attention(model, kind, system.dtype != "fp32")
-    attention = replace(model.attention, impl=impl)
-    model = replace(model, loss=chunked, attention=attention)
+    model = replace(model, loss=chunked)
+    if model.attention in model.layers:
+        impl = resolve_attention(model, kind, system.dtype != "fp32")
+        model = model.with_attention(impl=impl)
     held = _forward_bytes(model, system.dtype, system.param_dtype, micro_batch)
     tokens_at_once = micro_batch * model.block_size
     if chunked == "chunked":
@@ -167,14 +215,16 @@ def _forward_bytes(
 ) -> int:
     """What a forward pass leaves for backward, and a bf16 copy with its gradient.
 
-    Interior blocks are alike: what one more of them adds is counted once.
+    Interior blocks repeat: what one more turn of the pattern adds is counted once.
     """
-    layers = min(model.layers, INTERIOR)
+    turn = len(model.pattern)
+    least = max(turn + ENDS, 2 * turn)
+    depth = min(model.depth, least + (model.depth - least) % turn)
     held = partial(_held, dtype=dtype, param_dtype=param_dtype, micro_batch=micro_batch)
-    whole = held(replace(model, layers=layers))
-    if model.layers > layers:
-        block = whole - held(replace(model, layers=layers - 1))
-        whole += (model.layers - layers) * block
+    whole = held(replace(model, depth=depth))
+    if model.depth > depth:
+        added = whole - held(replace(model, depth=depth - turn))
+        whole += (model.depth - depth) // turn * added
     return whole
 
 

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from gpt2.model.block import Block
-from gpt2.model.initial import Matrix, STD
+from gpt2.model.initial import STD, Constant, Matrix
 from gpt2.model.norm import build_norm
-from gpt2.model.values import Cache, BlockToBlock
+from gpt2.model.values import BlockToBlock, Cache, Positions
 from gpt2.settings.run import ModelSettings
 from kernels.linear_cross_entropy import linear_cross_entropy, plain
 
@@ -37,13 +37,13 @@ class GPT(nn.Module):
     def __init__(self, settings: ModelSettings, decoder: str = "reference"):
         super().__init__()
         self.settings, self.decoder = settings, decoder
-        layers, learned = settings.layers, settings.position == "learned"
+        learned = settings.position == "learned"
         self.wte = nn.Embedding(settings.vocab_rows, settings.embed)
         self.wpe = (
             nn.Embedding(settings.block_size, settings.embed) if learned else None
         )
         self.h = nn.ModuleList(
-            Block(settings, i == layers - 1, decoder) for i in range(layers)
+            Block(settings, layer, decoder) for layer in range(settings.depth)
         )
         self.norm_f = build_norm(settings)
 
@@ -62,10 +62,10 @@ class GPT(nn.Module):
 
         Raises ValueError when T exceeds the context length.
         """
-        x_BTE, y_BTE = self.embed(tokens_BT, 0, starts_BT), None
-        context = BlockToBlock()
+        positions = Positions(0, starts_BT)
+        x_BTE, y_BTE, context = self.embed(tokens_BT, positions), None, BlockToBlock()
         for block in self.h:
-            x_BTE, y_BTE, context, _ = block(x_BTE, y_BTE, context, starts_BT=starts_BT)
+            x_BTE, y_BTE, context, _ = block(x_BTE, y_BTE, context, positions)
         # Not `added`: torch 2.11's compiler prints the arguments of an op that is new to
         # it, here the loss; between kernels alone the text doubles with every norm.
         x_BTE = self.norm_f(x_BTE + y_BTE)
@@ -85,26 +85,23 @@ class GPT(nn.Module):
         Equal to `forward` on all tokens, whatever the chunks. Without a cache it
         begins a text. Raises ValueError when the context length is exceeded.
         """
-        start = cache.length if cache else 0
-        x_BnE, y_BnE, context = self.embed(tokens_Bn, start), None, BlockToBlock()
+        positions = Positions(cache.length if cache else 0)
+        x_BnE, y_BnE, context = self.embed(tokens_Bn, positions), None, BlockToBlock()
         kept = cache.layers if cache else [b.empty_cache(x_BnE) for b in self.h]
         layers = []
         for block, layer in zip(self.h, kept):
-            x_BnE, y_BnE, context, layer = block(x_BnE, y_BnE, context, start, layer)
+            given = block(x_BnE, y_BnE, context, positions, layer)
+            x_BnE, y_BnE, context, layer = given
             layers.append(layer)
-        grown = Cache(start + tokens_Bn.shape[1], tuple(layers))
+        grown = Cache(positions.start + tokens_Bn.shape[1], tuple(layers))
         return F.linear(self.norm_f(x_BnE + y_BnE), self.wte.weight), grown
 
-    def embed(
-        self,
-        tokens_Bn: torch.Tensor,
-        start: int,
-        starts_BT: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """What the first block reads: x_BnE of tokens that begin at `start`.
+    def embed(self, tokens_Bn: torch.Tensor, positions: Positions) -> torch.Tensor:
+        """What the first block reads: x_BnE of tokens at those positions.
 
         Raises ValueError when the context length is exceeded.
         """
+        start, starts_BT = positions
         total = start + tokens_Bn.shape[1]
         if total > self.settings.block_size:
             raise ValueError(
@@ -125,3 +122,9 @@ class GPT(nn.Module):
             yield Matrix("wpe", self.wpe.weight, STD)
         for i, block in enumerate(self.h):
             yield from block.matrices(f"h.{i}")
+
+    def initial_laws(self) -> Iterator[Constant]:
+        """Where every parameter starts that is neither a matrix nor a bias."""
+        for i, block in enumerate(self.h):
+            yield from block.initial_laws(f"h.{i}")
+        yield Constant("norm_f.weight", self.norm_f.weight, 1.0)

@@ -48,6 +48,15 @@ class Matrix:
         return data if self.rows is None else data[self.rows]
 
 
+@dataclass(frozen=True)
+class Constant:
+    """Where a parameter that is no matrix starts: the same value everywhere."""
+
+    name: str
+    parameter: nn.Parameter
+    value: float
+
+
 def draw(seed: int, salt: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Standard normal numbers, float32, a function of the arguments alone."""
     key = hashlib.sha256(f"kablate-init\0{seed}\0{salt}\0{name}".encode()).digest()
@@ -59,9 +68,9 @@ def draw(seed: int, salt: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
 def initialise(model: nn.Module, seed: int, salt: str = "") -> str:
     """Fill a GPT's parameters; return the sha256 of all of them.
 
-    Matrices as `model.matrices()` lists them; biases are zero; any other
-    parameter (a norm's weight) keeps what its module set. Raises ValueError
-    when a parameter with two or more dimensions is not covered.
+    Matrices as `model.matrices()` lists them, other parameters by
+    `model.initial_laws()`, biases zero. Raises ValueError for a parameter, or a part of
+    one, of which nothing says where it starts.
     """
     covered: dict[int, int] = {}
     for matrix in model.matrices():
@@ -74,13 +83,16 @@ def initialise(model: nn.Module, seed: int, salt: str = "") -> str:
         view.copy_(values.T if matrix.transposed else values)
         key = id(matrix.parameter)
         covered[key] = covered.get(key, 0) + view.numel()
+    for law in model.initial_laws():
+        law.parameter.fill_(law.value)
+        covered[id(law.parameter)] = law.parameter.numel()
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             parameter.zero_()
-        if parameter.dim() > 1 and covered.get(id(parameter)) != parameter.numel():
+        elif covered.get(id(parameter)) != parameter.numel():
             raise ValueError(
                 f"{name} {tuple(parameter.shape)}: {covered.get(id(parameter), 0)} of "
-                f"{parameter.numel()} values belong to a logical matrix"
+                f"{parameter.numel()} values have a place to start at"
             )
     return weights_sha256(model)
 

@@ -1,14 +1,25 @@
-"""What flows between blocks, and what a decode remembers: values, never state.
+"""What flows through a forward pass, and what a decode remembers: values, never state.
 
-Legend: B batch, n new tokens, S tokens so far, H heads, D head width, L latent
-width.
+Legend: B batch, n new tokens, S tokens so far, H heads, L latent width.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
 
 from gpt2.model.cache import GrowingCache
+
+
+class Positions(NamedTuple):
+    """Where the tokens of a forward pass stand, for every layer alike.
+
+    start: the position of the first of them, not 0 in a decode alone. starts_BT: int32,
+    the first token of every token's document, None where a sequence is one.
+    """
+
+    start: int = 0
+    starts_BT: torch.Tensor | None = None
 
 
 class BlockToBlock(NamedTuple):
@@ -32,11 +43,12 @@ class Routed(NamedTuple):
 
 
 class MixerToMlp(NamedTuple):
-    """From a block's attention to its MLP.
+    """From a block's mixer to its MLP.
 
     routing_BnS: head-averaged probabilities, seen_n the number of keys that are
-    visible (seen_Bn where sequences hold documents); or routed, what the top-k routing keeps of them; latent_BnL: the
-    (updated) key latents of the new tokens. None where no mechanism reads them.
+    visible (seen_Bn where sequences hold documents); or routed, what the top-k
+    routing keeps of them; latent_BnL: the (updated) key latents of the new tokens.
+    None where no mechanism reads them.
     """
 
     routing_BnS: torch.Tensor | None = None
@@ -45,13 +57,49 @@ class MixerToMlp(NamedTuple):
     latent_BnL: torch.Tensor | None = None
 
 
-class AttentionCache(NamedTuple):
-    """Of one layer. memory: per token (k, v, or the latents), each (B, S, …);
-    queries: the last W of them, (B, w, H, D), for RA.
+class Products(NamedTuple):
+    """Multiply-adds of a token by what is no weight. full: at the end of a sequence,
+    with every key that a query may see; causal: the mean over a sequence.
     """
 
-    memory: tuple[GrowingCache, ...]
-    queries: GrowingCache | None
+    full: float = 0
+    causal: float = 0
+
+
+def mean_keys(T: int, keys: int) -> float:
+    """Keys that a query of a sequence of T sees on average where none sees more than
+    `keys`: W - W²/2T, which is T/2 without a window (PaLM, 2204.02311, appendix B).
+    """
+    return keys - keys * keys / (2 * T)
+
+
+@dataclass(frozen=True)
+class CacheSize:
+    """What a decode holds for one sequence: values in the type of the weights, and
+    values that are fp32 whatever that type is.
+    """
+
+    values: int = 0
+    fp32: int = 0
+
+    def __add__(self, other: "CacheSize") -> "CacheSize":
+        return CacheSize(self.values + other.values, self.fp32 + other.fp32)
+
+    @property
+    def total(self) -> int:
+        """Values of either kind."""
+        return self.values + self.fp32
+
+    def bytes(self, element: int) -> int:
+        """Bytes where a value of the weights' type takes `element`."""
+        return element * self.values + 4 * self.fp32
+
+
+class MixerCache(Protocol):
+    """What a mixer remembers of one layer."""
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All it holds, [B, …] each, without the room that is set aside."""
 
 
 class MlpCache(NamedTuple):
@@ -62,12 +110,21 @@ class MlpCache(NamedTuple):
     total_Br: torch.Tensor | None
     mixed: GrowingCache | None
 
+    def tensors(self) -> list[torch.Tensor]:
+        """All it holds, without the room that is set aside."""
+        found = (self.total_Br, None if self.mixed is None else self.mixed.tensor)
+        return [tensor for tensor in found if tensor is not None]
+
 
 class LayerCache(NamedTuple):
     """Of one layer."""
 
-    attention: AttentionCache
+    mixer: MixerCache
     mlp: MlpCache
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All it holds, without the room that is set aside."""
+        return [*self.mixer.tensors(), *self.mlp.tensors()]
 
 
 class Cache(NamedTuple):
@@ -75,19 +132,3 @@ class Cache(NamedTuple):
 
     length: int
     layers: tuple[LayerCache, ...]
-
-
-def values(cache: LayerCache, length: int) -> tuple[int, int]:
-    """(values per token, values constant in the length) that a layer's cache
-    holds for one sequence, measured on its tensors; room set aside not counted.
-    """
-    per_token = constant = 0
-    attention, mlp = cache
-    for cache in (*attention.memory, mlp.mixed):
-        if cache is not None:
-            per_token += cache.tensor[0].numel() // length
-    if attention.queries is not None:
-        constant += attention.queries.tensor[0].numel()
-    if mlp.total_Br is not None:
-        constant += mlp.total_Br[0].numel()
-    return per_token, constant

@@ -4,67 +4,26 @@ docs/mechanisms.md describes the slots. A combination without a meaning is
 rejected here with its reason, and in Kconfig by `depends on`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from kconf.bind import SettingsError, flag, integer, one_of, real, section
+from gpt2.settings.mixers.attention import AttentionSettings
+from gpt2.settings.mixers.mixer import MixerSettings
+from kconf.bind import (
+    SettingsError,
+    flag,
+    integer,
+    one_of,
+    real,
+    section,
+    text,
+)
 
 VOCAB_MULTIPLE = 64
+MIXERS = ("attention",)
+"""Names of mixers: CONFIG_MIXER_NAME=y, and in CONFIG_MIXER_LAYERS."""
 # Scores of a row that the fused kernels keep; equal to theirs by test.
 MOST_KEPT = 16
-
-
-@dataclass(frozen=True)
-class AttentionSettings:
-    """Slots of the attention: projection, score, normaliser, pattern, gates."""
-
-    projection: str = one_of(MHA="mha", GQA="gqa", MLA="mla")
-    kv_heads: int | None = integer("KV_HEADS", optional=True)
-    mla_latent: int | None = integer("MLA_LATENT", optional=True)
-    mla_shared_latent: bool = flag("MLA_SHARED_LATENT")
-    mla_shared_up: bool = flag("MLA_SHARED_UP")
-    ra: bool = flag("RA")
-    ra_alpha: float | None = real("RA_ALPHA", optional=True)
-    ra_learned: bool = flag("RA_LEARNED")
-    ra_band: int | None = integer("RA_BAND", optional=True)
-    normaliser: str = one_of(SOFTMAX="softmax", SOFTPICK="softpick")
-    softpick_unsafe: bool = flag("SOFTPICK_UNSAFE")
-    pattern: str = one_of(DENSE="dense", SLIDING="sliding")
-    window: int | None = integer("WINDOW", optional=True)
-    ra_ct: bool = flag("RA_CT")
-    ra_ct_statistic: str | None = one_of(
-        optional=True,
-        RA_CT_TOPK="topk",
-        RA_CT_MAX="max",
-        RA_CT_ENTROPY="entropy",
-        RA_CT_RMS="rms",
-    )
-    ra_ct_k: int | None = integer("RA_CT_K", optional=True)
-    ra_ct_apply: str | None = one_of(
-        optional=True, RA_CT_OUTPUT="output", RA_CT_WEIGHTS="weights"
-    )
-    ra_ct_alpha: float | None = real("RA_CT_ALPHA", low=0, high=1, optional=True)
-    ra_ct_head_average: bool = flag("RA_CT_HEAD_AVERAGE")
-    ra_ct_detach: bool = flag("RA_CT_DETACH")
-    output_gate: str = one_of(
-        OUTPUT_GATE_NONE="none",
-        OUTPUT_GATE_ELEMENTWISE="elementwise",
-        OUTPUT_GATE_HEADWISE="headwise",
-    )
-    impl: str = one_of(
-        ATTENTION_IMPL_AUTO="auto",
-        ATTENTION_IMPL_REFERENCE="reference",
-        ATTENTION_IMPL_SDPA="sdpa",
-        ATTENTION_IMPL_FLEX="flex",
-        ATTENTION_IMPL_TRITON="triton",
-    )
-
-    def __post_init__(self) -> None:
-        if self.normaliser == "softpick" and self.ra_ct_statistic in ("entropy", "rms"):
-            raise SettingsError(
-                f"RA_CT_{self.ra_ct_statistic.upper()}",
-                True,
-                "has no meaning with CONFIG_SOFTPICK: its rows may sum to 0",
-            )
 
 
 @dataclass(frozen=True)
@@ -115,7 +74,7 @@ class ModelSettings:
         GPT2_SIZE_1_5B="1.5B",
         GPT2_SIZE_CUSTOM="custom",
     )
-    layers: int = integer("GPT2_LAYERS")
+    depth: int = integer("GPT2_LAYERS")
     width: int = integer("GPT2_WIDTH")
     heads: int = integer("GPT2_HEADS")
     block_size: int = integer("GPT2_BLOCK_SIZE")
@@ -128,11 +87,21 @@ class ModelSettings:
     rope_base: float | None = real("ROPE_BASE", above=1.0, optional=True)
     documents_apart: bool = flag("DOCUMENTS_APART")
     norm: str = one_of(NORM_LAYERNORM="layernorm", NORM_RMSNORM="rmsnorm")
-    attention: AttentionSettings = section(AttentionSettings)
+    mixer: str = one_of(**{f"MIXER_{name.upper()}": name for name in MIXERS})
+    mixer_layers: str = text("MIXER_LAYERS")
+    output_gate: str = one_of(
+        OUTPUT_GATE_NONE="none",
+        OUTPUT_GATE_ELEMENTWISE="elementwise",
+        OUTPUT_GATE_HEADWISE="headwise",
+    )
+    attention: AttentionSettings | None = section(
+        AttentionSettings, ("MIXER_ATTENTION", "MIXER_LAYERS")
+    )
     mlp: MlpSettings = section(MlpSettings)
 
     def __post_init__(self) -> None:
-        divisor, attention, mlp = self.width_divisor, self.attention, self.mlp
+        divisor, mlp = self.width_divisor, self.mlp
+        self._require_layers()
         for symbol, value in [
             ("MLP_DIM", mlp.dim),
             ("GPT2_VOCAB_SIZE", self.vocab_size),
@@ -143,7 +112,7 @@ class ModelSettings:
         for symbol, value in [
             ("GPT2_WIDTH", self.width),
             ("MLP_DIM", mlp.dim),
-            ("MLA_LATENT", attention.mla_latent),
+            ("MLA_LATENT", self.attention and self.attention.mla_latent),
             ("MLP_ATTN_GATE_RANK", mlp.attn_gate_rank),
             ("MLP_CROSS_TOKEN_RANK", mlp.cross_token_rank),
         ]:
@@ -153,24 +122,59 @@ class ModelSettings:
         if self.width // divisor % self.heads:
             why = f"does not divide the width {self.width} / {divisor}"
             raise SettingsError("GPT2_HEADS", self.heads, why)
-        if attention.kv_heads is not None and self.heads % attention.kv_heads:
-            why = f"does not divide CONFIG_GPT2_HEADS={self.heads}"
-            raise SettingsError("KV_HEADS", attention.kv_heads, why)
         if self.position == "rope" and self.head_width % 2:
             why = f"rotates pairs, but the head width is {self.head_width}"
             raise SettingsError("POSITION_ROPE", True, why)
+        self._reject_attention()
         self._reject_combinations()
 
-    def _reject_combinations(self) -> None:
-        attention, mlp = self.attention, self.mlp
+    def with_attention(self, **changes: Any) -> "ModelSettings":
+        """The same with other settings of attention, where there is any."""
+        if self.attention is None:
+            return self
+        return replace(self, attention=replace(self.attention, **changes))
+
+    @property
+    def pattern(self) -> tuple[str, ...]:
+        """Names of mixers, which repeat down the depth."""
+        return tuple(self.mixer_layers.split()) or (self.mixer,)
+
+    @property
+    def layers(self) -> tuple[MixerSettings, ...]:
+        """The mixer of every layer."""
+        by_name = {"attention": self.attention}
+        names = self.pattern
+        return tuple(by_name[names[i % len(names)]] for i in range(self.depth))
+
+    def _require_layers(self) -> None:
+        """Raise unless CONFIG_MIXER_LAYERS names mixers, and fits into the depth."""
+        unknown = [name for name in self.pattern if name not in MIXERS]
+        why = ""
+        if unknown:
+            why = (
+                f"{unknown[0]!r} is no mixer: {', '.join(MIXERS)}, blanks between them"
+            )
+        elif len(self.pattern) > self.depth:
+            why = f"needs CONFIG_GPT2_LAYERS of at least {len(self.pattern)}"
+        if why:
+            raise SettingsError("MIXER_LAYERS", self.mixer_layers, why)
+
+    def _reject_attention(self) -> None:
+        """What attention does not offer together, and what has no layer to act on."""
+        attention = self.attention
+        if attention is None:
+            return
+        if attention not in self.layers:
+            for symbol in attention.mechanisms:
+                why = f"acts on attention, which is none of {' '.join(self.pattern)}"
+                raise SettingsError(symbol, True, why)
+            return
+        if attention.kv_heads is not None and self.heads % attention.kv_heads:
+            why = f"does not divide CONFIG_GPT2_HEADS={self.heads}"
+            raise SettingsError("KV_HEADS", attention.kv_heads, why)
         if attention.projection == "mla" and self.position == "rope":
             why = "has no form with RoPE here: positions would not survive the latent"
             raise SettingsError("MLA", True, why)
-        if mlp.latent_recip and attention.projection != "mla":
-            raise SettingsError("MLP_LATENT_RECIP", True, "needs CONFIG_MLA: a latent")
-        if mlp.latent_tying == "per_head_scalar" and self.latent > self.mlp_dim:
-            why = f"needs a latent ({self.latent}) no wider than the MLP"
-            raise SettingsError("MLP_LATENT_SCALAR", True, why)
         obstacle = self.obstacle(attention.impl)
         if obstacle:
             raise SettingsError(
@@ -179,11 +183,33 @@ class ModelSettings:
                 f"cannot serve {obstacle}: use auto or reference",
             )
 
+    def _reject_combinations(self) -> None:
+        """A mechanism of the MLP, or positions, that the layers have no place for."""
+        mlp, layers = self.mlp, self.layers
+        if mlp.cross_token and not all(layer.probabilities for layer in layers):
+            why = "routes by the probabilities of the block's attention"
+            raise SettingsError("MLP_CROSS_TOKEN", True, self._lacking(why))
+        if mlp.latent_recip and not all(layer.latent for layer in layers):
+            why = "needs CONFIG_MLA: a latent"
+            raise SettingsError("MLP_LATENT_RECIP", True, self._lacking(why))
+        if self.position == "rope" and not any(layer.rotates for layer in layers):
+            why = "rotates the queries and keys of attention"
+            raise SettingsError("POSITION_ROPE", True, self._lacking(why))
+        if mlp.latent_tying == "per_head_scalar" and self.latent > self.mlp_dim:
+            why = f"needs a latent ({self.latent}) no wider than the MLP"
+            raise SettingsError("MLP_LATENT_SCALAR", True, why)
+
+    def _lacking(self, why: str) -> str:
+        others = [name for name in self.pattern if name != "attention"]
+        return f"{why}; {others[0]} has none" if others else why
+
     def obstacle(self, impl: str) -> str | None:
         """What keeps an attention implementation from computing this model, or
         None.
         """
         attention, mlp = self.attention, self.mlp
+        if attention not in self.layers:
+            return "a model without attention"
         torchs = {
             "the transposed score of CONFIG_RA": attention.ra,
             "CONFIG_SOFTPICK": attention.normaliser == "softpick",
@@ -231,7 +257,7 @@ class ModelSettings:
     @property
     def kv_heads(self) -> int:
         """Key/value heads G: H unless GQA."""
-        return self.attention.kv_heads or self.heads
+        return (self.attention and self.attention.kv_heads) or self.heads
 
     @property
     def mlp_dim(self) -> int:
@@ -241,7 +267,7 @@ class ModelSettings:
     @property
     def latent(self) -> int | None:
         """Latent width L after the divisor, None without MLA."""
-        return self._divided(self.attention.mla_latent)
+        return self._divided(self.attention and self.attention.mla_latent)
 
     @property
     def gate_rank(self) -> int | None:

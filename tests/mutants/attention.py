@@ -8,25 +8,25 @@ RECIPROCAL = [
     Mutant(
         "ra-dropped",
         "the transposed score is dropped",
-        "attention:Attention._transposed",
-        "return self.ra.alpha_H[:, None, None] * r_BHnS",
+        "cores:transposed",
+        "return spec.alpha[:, None, None] * r_BHnS",
         "return 0.0 * r_BHnS",
         check("5", "formulas"),
     ),
     Mutant(
         "ra-dropped-in-training",
         "the transposed score is dropped in training, not in decoding",
-        "attention:Attention._reference",
-        "s_BHTT = s_BHTT + self._transposed(q_BTHD, k_BTGD, q_BTHD.shape[1])",
+        "cores:reference",
+        "s_BHTT = s_BHTT + transposed(q_BTHD, k_BTGD, q_BTHD.shape[1], spec)",
         "pass",
         check("5", "decoding"),
     ),
     Mutant(
         "ra-not-transposed",
         "the plain score is added again instead of the transposed one",
-        "attention:Attention._reference",
-        "s_BHTT = s_BHTT + self._transposed(q_BTHD, k_BTGD, q_BTHD.shape[1])",
-        "s_BHTT = s_BHTT + self.ra.alpha_H[:, None, None] * s_BHTT",
+        "cores:reference",
+        "s_BHTT = s_BHTT + transposed(q_BTHD, k_BTGD, q_BTHD.shape[1], spec)",
+        "s_BHTT = s_BHTT + spec.alpha[:, None, None] * s_BHTT",
         check("5", "decoding"),
     ),
     Mutant(
@@ -56,9 +56,9 @@ RECIPROCAL = [
     Mutant(
         "ra-alpha-twice",
         "α is applied twice",
-        "attention:Attention._transposed",
-        "return self.ra.alpha_H[:, None, None] * r_BHnS",
-        "return self.ra.alpha_H[:, None, None] ** 2 * r_BHnS",
+        "cores:transposed",
+        "return spec.alpha[:, None, None] * r_BHnS",
+        "return spec.alpha[:, None, None] ** 2 * r_BHnS",
         check("5", "formulas"),
     ),
     Mutant(
@@ -88,7 +88,7 @@ RECIPROCAL = [
     Mutant(
         "ra-cache-short",
         "the cache is one query short",
-        "attention:Attention._decode",
+        "attention.attention:Attention._decode",
         "queries = queries.last(self.ra.band)",
         "queries = queries.last(self.ra.band - 1)",
         check("5", "decoding"),
@@ -123,7 +123,7 @@ NORMALISERS = [
     Mutant(
         "softpick-ignored",
         "CONFIG_SOFTPICK does not arrive",
-        "attention:Attention.__init__",
+        "attention.attention:Attention.__init__",
         "self.normaliser = options.normaliser + unsafe",
         'self.normaliser = "softmax"',
         check("6", "formulas", ATTENTION),
@@ -140,7 +140,7 @@ NORMALISERS = [
     Mutant(
         "mask-dropped",
         "sdpa sees the future",
-        "attention:Attention._sdpa",
+        "cores:sdpa",
         "is_causal=mask_TT is None",
         "is_causal=False",
         check("0", "causality"),
@@ -180,7 +180,7 @@ NORMALISERS = [
     Mutant(
         "dropout-in-evaluation",
         "attention drops probabilities in evaluation too",
-        "attention:Attention._finish",
+        "attention.attention:Attention._dropout",
         "F.dropout(p_BHnS, self.dropout, self.training)",
         "F.dropout(p_BHnS, self.dropout, True)",
         check("5", "dropout"),
@@ -188,9 +188,9 @@ NORMALISERS = [
     Mutant(
         "sdpa-dropout-in-evaluation",
         "sdpa drops probabilities in evaluation too",
-        "attention:Attention._sdpa",
-        "dropout_p=self.dropout if self.training else 0.0",
-        "dropout_p=self.dropout",
+        "attention.attention:Attention._train",
+        "self.dropout if self.training else 0.0",
+        "self.dropout",
         check("0", "dropout"),
     ),
 ]
@@ -199,18 +199,16 @@ GATED = [
     Mutant(
         "ct-after-softmax",
         "RA-CT gates the probabilities after the softmax",
-        "attention:Attention._finish",
-        "                s_BHnS = factor_BHn[..., None] * s_BHnS\n"
-        "                p_BHnS, factor_BHn = normalise("
-        "s_BHnS, mask_nS, self.normaliser), None\n",
-        "                p_BHnS, factor_BHn = factor_BHn[..., None] * p_BHnS, None\n",
+        "cores:finish",
+        "            s_BHnS = factor_BHn[..., None] * s_BHnS\n            p_BHnS, factor_BHn = normalise(s_BHnS, mask_nS, spec.normaliser), None\n",
+        "            p_BHnS, factor_BHn = factor_BHn[..., None] * p_BHnS, None\n",
         check("17", "probabilities"),
     ),
     Mutant(
         "ct-weights-ignored",
         "CONFIG_RA_CT_WEIGHTS does not arrive",
-        "attention:Attention._finish",
-        'if self.ra_ct.apply_to == "weights":',
+        "cores:finish",
+        'if gate.apply_to == "weights":',
         "if False:",
         check("17", "formulas"),
     ),
@@ -281,7 +279,7 @@ GATED = [
     Mutant(
         "gate-no-sigmoid",
         "the output gate has no sigmoid",
-        "gates:OutputGate.forward",
+        "head_gates:OutputGate.forward",
         "torch.sigmoid(self.linear(x_BnE))",
         "(self.linear(x_BnE))",
         check("2", "formulas", ATTENTION),
@@ -289,7 +287,7 @@ GATED = [
     Mutant(
         "gate-of-outputs",
         "the output gate reads the head outputs instead of the block's input",
-        "gates:OutputGate.forward",
+        "head_gates:OutputGate.forward",
         "torch.sigmoid(self.linear(x_BnE))",
         "torch.sigmoid(self.linear(o_BnHD.flatten(2)))",
         check("2", "formulas", ATTENTION),

@@ -9,17 +9,17 @@ COUNTS = [
     Mutant(
         "flops-attention-twice",
         "attention is counted twice in FLOPs",
-        "attention:Attention.products",
-        "return 2 * E * T, reciprocal",
-        "return 4 * E * T, reciprocal",
+        "attention.attention:Attention.products",
+        "2 * E * keys + band, 2 * E * mean_keys(T, keys) + band",
+        "4 * E * keys + band, 4 * E * mean_keys(T, keys) + band",
         check("0", "expectations"),
     ),
     Mutant(
         "flops-of-positions",
         "the position embedding is counted in FLOPs",
         "costs:count",
-        "FLOPS * (total - positions + with_all",
-        "FLOPS * (total + with_all",
+        "flops_per_token=FLOPS * (total - positions)",
+        "flops_per_token=FLOPS * total",
         check("0", "expectations"),
     ),
     Mutant(
@@ -33,9 +33,9 @@ COUNTS = [
     Mutant(
         "cache-without-ra",
         "RA's queries are left out of the cache",
-        "attention:Attention.cache_constant",
-        "return self.ra.band * self.projection.heads * self.projection.head_width",
-        "return 0",
+        "attention.attention:Attention.cache_size",
+        "queries = 0 if self.ra is None else width * min(self.ra.band, tokens)",
+        "queries = 0",
         check("5", "expectations"),
     ),
     Mutant(
@@ -83,14 +83,14 @@ CONFIGURATION = [
         "divisor-of-latent",
         "the width divisor does not reach the latent",
         "settings.model:ModelSettings.latent",
-        "return self._divided(self.attention.mla_latent)",
-        "return self.attention.mla_latent",
+        "return self._divided(self.attention and self.attention.mla_latent)",
+        "return self.attention and self.attention.mla_latent",
         Test("tests/gpt2/model/test_costs.py::test_the_divisor_keeps_the_ratios"),
     ),
     Mutant(
         "flag-of-another",
         "a setting reads another symbol",
-        "settings.model:AttentionSettings",
+        "settings.mixers.attention:AttentionSettings",
         'ra_ct_detach: bool = flag("RA_CT_DETACH")',
         'ra_ct_detach: bool = flag("RA_CT_HEAD_AVERAGE")',
         Test(
@@ -100,7 +100,7 @@ CONFIGURATION = [
     Mutant(
         "statistic-of-another",
         "a choice's member means another",
-        "settings.model:AttentionSettings",
+        "settings.mixers.attention:AttentionSettings",
         'RA_CT_ENTROPY="entropy"',
         'RA_CT_ENTROPY="max"',
         check("18", "expectations"),

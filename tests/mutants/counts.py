@@ -11,15 +11,15 @@ PRODUCTS = [
     Mutant(
         "flops-without-ra",
         "the transposed score multiplies nothing",
-        "attention:Attention.products",
-        "E * min(self.ra.band + 1, T)",
+        "attention.attention:Attention.products",
+        "E * min(self.ra.band + 1, keys)",
         "0",
         check("5", "expectations"),
     ),
     Mutant(
         "flops-band-one-short",
         "a query's own key is left out of the band",
-        "attention:Attention.products",
+        "attention.attention:Attention.products",
         "self.ra.band + 1",
         "self.ra.band",
         check("5", "expectations"),
@@ -28,8 +28,8 @@ PRODUCTS = [
         "flops-mixing-all",
         "top-k mixing is counted over all tokens",
         "cross_token:CrossToken.products",
-        "r * min(self.k, T)",
-        "r * T",
+        "r * min(self.k, keys)",
+        "r * keys",
         check("4", "expectations"),
     ),
     Mutant(
@@ -51,9 +51,9 @@ PRODUCTS = [
     Mutant(
         "flops-half-a-band",
         "the causal figure halves what meets no more keys than it says",
-        "costs:count",
-        "FLOPS * with_all // 2",
-        "FLOPS * (with_all + others) // 2",
+        "attention.attention:Attention.products",
+        "2 * E * mean_keys(T, keys) + band",
+        "2 * E * mean_keys(T, keys) + band / 2",
         Test(f"{FLOPS}::test_beyond_the_parameters_by_hand[reciprocal]"),
     ),
 ]

@@ -11,49 +11,41 @@ DOCUMENTS = [
     Mutant(
         "documents-sdpa",
         "sdpa sees the documents before",
-        "attention:Attention._sdpa",
-        "mask_TT = visible(T, T, self.window, q.device, starts_BT)",
-        "mask_TT = visible(T, T, self.window, q.device)",
+        "cores:sdpa",
+        "mask_TT = visible(T, T, spec.window, q.device, spec.starts)",
+        "mask_TT = visible(T, T, spec.window, q.device)",
         check("0", PROMISE),
     ),
     Mutant(
         "documents-band",
         "the transposed score reaches into the documents before",
-        "attention:Attention._finish",
-        "mask_nS = visible(*s_BHnS.shape[2:], self.window, s_BHnS.device, starts_BT)",
-        "mask_nS = visible(*s_BHnS.shape[2:], self.window, s_BHnS.device, starts_BT)\n"
-        "        if starts_BT is not None and self.ra is not None:\n"
-        "            mask_nS = mask_nS | visible(\n"
-        "                *s_BHnS.shape[2:], self.ra.band + 1, s_BHnS.device\n"
-        "            )",
+        "cores:finish",
+        "mask_nS = visible(*s_BHnS.shape[2:], spec.window, s_BHnS.device, spec.starts)",
+        "mask_nS = visible(*s_BHnS.shape[2:], spec.window, s_BHnS.device, spec.starts)\n    if spec.starts is not None and spec.alpha is not None:\n        mask_nS = mask_nS | visible(\n            *s_BHnS.shape[2:], spec.band + 1, s_BHnS.device\n        )",
         check("5", PROMISE),
     ),
     Mutant(
         "documents-window",
         "a window reaches into the documents before",
-        "attention:Attention._sdpa",
-        "mask_TT = visible(T, T, self.window, q.device, starts_BT)",
-        "mask_TT = visible(\n"
-        "                T, T, self.window, q.device, None if self.window else starts_BT\n"
-        "            )",
+        "cores:sdpa",
+        "mask_TT = visible(T, T, spec.window, q.device, spec.starts)",
+        "mask_TT = visible(\n            T, T, spec.window, q.device, None if spec.window else spec.starts\n        )",
         check("7", PROMISE, "gpt2-attention-ablation"),
     ),
     Mutant(
         "documents-statistic",
         "RA-CT's statistic counts t + 1 keys",
-        "attention:Attention._finish",
-        "factor_BHn = self.ra_ct(p_BHnS, mask_nS)",
-        "factor_BHn = self.ra_ct(\n"
-        "                p_BHnS, visible(*s_BHnS.shape[2:], self.window, s_BHnS.device)\n"
-        "            )",
+        "cores:finish",
+        "factor_BHn = gate(p_BHnS, mask_nS)",
+        "factor_BHn = gate(\n            p_BHnS, visible(*s_BHnS.shape[2:], spec.window, s_BHnS.device)\n        )",
         check("18", PROMISE),
     ),
     Mutant(
         "documents-routing",
         "the routing's rms divides by t + 1 keys",
-        "attention:Attention._finish",
-        "seen_n if starts_BT is None else seen_n[:, 0]",
-        "seen_n if starts_BT is None else torch.arange(1, seen_n.shape[-1] + 1)",
+        "cores:finish",
+        "seen_n if spec.starts is None else seen_n[:, 0]",
+        "seen_n if spec.starts is None else torch.arange(1, seen_n.shape[-1] + 1)",
         check("0", PROMISE, **RMS),
     ),
     Mutant(
@@ -92,24 +84,24 @@ DOCUMENTS = [
         "documents-blocks",
         "the MLP is not told where documents begin",
         "block:Block.forward",
-        "normed_BnE, side, start, mlp, starts_BT",
-        "normed_BnE, side, start, mlp",
+        "normed_BnE, given, positions, mlp",
+        "normed_BnE, given, Positions(positions.start), mlp",
         check("3", PROMISE),
     ),
     Mutant(
         "documents-in-attention",
         "attention is not told where documents begin",
         "block:Block.forward",
-        "normed_BnE, context, attention, starts_BT",
-        "normed_BnE, context, attention",
+        "normed_BnE, context, positions, mixer",
+        "normed_BnE, context, Positions(positions.start), mixer",
         check("0", PROMISE, LLAMA),
     ),
     Mutant(
         "documents-kernels",
         "our kernels are not told where documents begin",
-        "attention:Attention._fused",
-        "starts=starts_BT",
-        "starts=None",
+        "cores:_fused",
+        "attend(spec._replace(statistics=wanted, top=top))",
+        "attend(spec._replace(statistics=wanted, top=top, starts=None))",
         Test(f"{STEPS}::test_equal_to_the_reference[16-True]"),
     ),
     Mutant(
@@ -157,7 +149,7 @@ DOCUMENTS = [
     Mutant(
         "documents-sinks",
         "a sink is the sequence's first token, whatever the document",
-        "statistics:_sinks",
+        "attention.heads:_sinks",
         "first_BHT1 = starts_BT.long()",
         "first_BHT1 = (0 * starts_BT).long()",
         Test(

@@ -79,7 +79,7 @@ HEADS = [
     Mutant(
         "sink-of-all-queries",
         "the sink rate counts the first query, which sees nothing else",
-        "statistics:_sinks",
+        "attention.heads:_sinks",
         "(t_T > starts_BT)",
         "(t_T >= starts_BT)",
         Test(f"{STATS_TESTS}::test_uniform_attention"),
@@ -87,15 +87,15 @@ HEADS = [
     Mutant(
         "sparsity-of-masked",
         "the sparsity of attention counts masked keys",
-        "statistics:_head_sums",
+        "attention.heads:head_statistics",
         "_share(p_BHTT == 0, mask_B1TT)",
-        "_mean(p_BHTT == 0)",
+        "mean((p_BHTT == 0).float())",
         Test(f"{STATS_TESTS}::test_uniform_attention"),
     ),
     Mutant(
         "reciprocity-of-the-diagonal",
         "reciprocity counts a token with itself, where S and its transpose agree",
-        "statistics:_reciprocity",
+        "attention.heads:_reciprocity",
         "crossed_BHTT.tril(-1), square_BHTT.tril(-1), square_BHTT.triu(1)",
         "crossed_BHTT.tril(), square_BHTT.tril(), square_BHTT.triu()",
         Test(f"{STATS_TESTS}::test_the_statistics_equal_loops[baseline]"),

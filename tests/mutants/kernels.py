@@ -316,7 +316,7 @@ ROW_MUTANTS = [
     Mutant(
         "kernels-unscaled-queries",
         "RA-CT on the scores forgets to scale them on our kernels",
-        "attention:Attention._triton",
+        "cores:triton",
         "q_BTHD = (_per_query(gate.factor(rows[gate.kind])) * q_BTHD).to(q_BTHD)",
         "q_BTHD = q_BTHD + 0.0 * _per_query(gate.factor(rows[gate.kind]))",
         Test(f"{STEPS}::test_equal_to_the_reference[17-False]"),

@@ -58,16 +58,14 @@ CONTEXTS = [
         "context-to-same-block",
         "a block's context goes to its own attention instead of the next one's",
         "block:Block.forward",
-        "        y_BnE, side, attention = self.attn(",
-        "        from gpt2.model.values import MixerToMlp\n\n"
-        "        _, context, _ = self.mlp(self.norm2(x_BnE), MixerToMlp(), start, mlp)\n"
-        "        y_BnE, side, attention = self.attn(",
+        "        y_BnE, given, mixer = self.attn(",
+        "        from gpt2.model.values import MixerToMlp\n\n        _, context, _ = self.mlp(self.norm2(x_BnE), MixerToMlp(), positions, mlp)\n        y_BnE, given, mixer = self.attn(",
         check("3", "decoding"),
     ),
     Mutant(
         "context-of-last",
         "the last block makes a context too",
-        "mlp:Mlp.__init__",
+        "mlp.mlp:Mlp.__init__",
         "if options.attn_gate and not last:",
         "if options.attn_gate:",
         check("3", "expectations"),
@@ -75,7 +73,7 @@ CONTEXTS = [
     Mutant(
         "latent-of-last",
         "the last block writes to a latent that nobody reads",
-        "mlp:Mlp.__init__",
+        "mlp.mlp:Mlp.__init__",
         "ReciprocalLatent(settings, writes=not last)",
         "ReciprocalLatent(settings, writes=True)",
         check("0", "gradients", **RECIPROCAL),
@@ -84,19 +82,16 @@ CONTEXTS = [
         "context-lost-in-decode",
         "a decode gives every block an empty context",
         "gpt:GPT.decode",
-        "block(x_BnE, y_BnE, context, start, layer)",
-        "block(x_BnE, y_BnE, BlockToBlock(), start, layer)",
+        "block(x_BnE, y_BnE, context, positions, layer)",
+        "block(x_BnE, y_BnE, BlockToBlock(), positions, layer)",
         check("3", "decoding"),
     ),
     Mutant(
         "context-skips-a-block",
         "in training a block hears the one before the previous one",
         "gpt:GPT.forward",
-        "            x_BTE, y_BTE, context, _ = "
-        "block(x_BTE, y_BTE, context, starts_BT=starts_BT)\n",
-        "            x_BTE, y_BTE, told, _ = block("
-        "x_BTE, y_BTE, BlockToBlock() if block is self.h[0] else late)\n"
-        "            late, context = context, told\n",
+        "            x_BTE, y_BTE, context, _ = block(x_BTE, y_BTE, context, positions)\n",
+        "            x_BTE, y_BTE, told, _ = block(x_BTE, y_BTE, BlockToBlock() if block is self.h[0] else late, positions)\n            late, context = context, told\n",
         check("3", "gradients"),
     ),
 ]
@@ -145,7 +140,7 @@ CROSS_TOKEN = [
     Mutant(
         "route-one-head",
         "the routing is that of the first head, not the mean",
-        "attention:Attention.forward",
+        "attention.attention:Attention.forward",
         "core.p_BHnS.mean(dim=1)",
         "core.p_BHnS[:, 0]",
         check("4", "formulas"),
@@ -153,15 +148,9 @@ CROSS_TOKEN = [
     Mutant(
         "route-ungated",
         "the routing ignores the gated scores of RA-CT",
-        "attention:Attention._finish",
-        "                p_BHnS, factor_BHn = normalise("
-        "s_BHnS, mask_nS, self.normaliser), None\n"
-        "        o_BnHD = mixed(F.dropout(p_BHnS, self.dropout, self.training))\n",
-        "                q_BHnS, factor_BHn = normalise("
-        "s_BHnS, mask_nS, self.normaliser), None\n"
-        "        else:\n"
-        "            q_BHnS = p_BHnS\n"
-        "        o_BnHD = mixed(F.dropout(q_BHnS, self.dropout, self.training))\n",
+        "cores:finish",
+        "            p_BHnS, factor_BHn = normalise(s_BHnS, mask_nS, spec.normaliser), None\n    o_BnHD = mixed(dropout(p_BHnS))\n",
+        "            q_BHnS, factor_BHn = normalise(s_BHnS, mask_nS, spec.normaliser), None\n    else:\n        q_BHnS = p_BHnS\n    o_BnHD = mixed(dropout(q_BHnS))\n",
         check("0", "formulas", RA_CT="y", RA_CT_WEIGHTS="y", MLP_CROSS_TOKEN="y"),
     ),
     Mutant(
@@ -175,7 +164,7 @@ CROSS_TOKEN = [
     Mutant(
         "said-detached",
         "W_out does not learn from what the mechanisms add to h",
-        "mlp:Mlp.forward",
+        "mlp.mlp:Mlp.forward",
         "self.outer.weight @ write_Fr",
         "self.outer.weight.detach() @ write_Fr",
         check("4", "formulas"),
@@ -183,7 +172,7 @@ CROSS_TOKEN = [
     Mutant(
         "latent-reads-added",
         "the latent hears the hidden layer after what was added to it",
-        "mlp:Mlp.forward",
+        "mlp.mlp:Mlp.forward",
         'self.latent.write(reads["latent"])',
         'self.latent.write(reads["latent"] + F.linear(writes[-1][0],'
         " self.latent.read_weight() @ writes[-1][1]))",
@@ -216,7 +205,7 @@ CROSS_TOKEN = [
     Mutant(
         "swiglu-exchanged",
         "SwiGLU activates the wrong branch",
-        "mlp:Mlp._activation",
+        "mlp.mlp:Mlp._activation",
         "F.silu(self.gate(x_BnE)) * h_BnF",
         "self.gate(x_BnE) * F.silu(h_BnF)",
         check("0", "formulas", LLAMA),
@@ -326,8 +315,8 @@ NETWORK = [
         "post-norm",
         "the MLP reads the stream without its norm",
         "block:Block.forward",
-        "self.mlp(normed_BnE, side",
-        "self.mlp(x_BnE + 0 * normed_BnE, side",
+        "self.mlp(normed_BnE, given",
+        "self.mlp(x_BnE + 0 * normed_BnE, given",
         check("0", "gradients"),
     ),
 ]
@@ -368,7 +357,7 @@ START = [
     Mutant(
         "init-out-not-transposed",
         "mlp.out is drawn as it lies, not as (F, E)",
-        "mlp:Mlp.matrices",
+        "mlp.mlp:Mlp.matrices",
         "            transposed=True,\n",
         "",
         check("0", "initial values"),

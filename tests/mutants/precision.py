@@ -106,7 +106,7 @@ NARROW = [
     Mutant(
         "head-sums-in-fp32",
         "what heads do is added up in fp32",
-        "statistics:_sum",
+        "mixers.statistic:per_head",
         ".sum(dim=1, dtype=torch.float64)",
         ".sum(dim=1).double()",
         Test(f"{WIDE}::test_statistics_are_summed_in_float64"),

@@ -95,7 +95,7 @@ def test_a_mutant_whose_source_moved_is_not_caught(copy):
 
 def test_only_the_promise_named_counts(copy):
     """Another promise that would break later does not."""
-    layer = copy.root / "gpt2/model/mixers/attention/attention.py"
+    layer = copy.root / "gpt2/model/mixers/attention/cores.py"
     text = layer.read_text()
     layer.write_text(text.replace("is_causal=mask_TT is None", "is_causal=False"))
     try:

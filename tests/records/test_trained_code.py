@@ -91,6 +91,7 @@ EDITED = {
     "gpt2/data/sources/hub.py": {"on the fly"},
     "gpt2/distributed/torchrun.py": {"two ranks"},
     "gpt2/model/mlp/latent.py": {"pruned"},
+    "gpt2/model/mixers/attention/attention.py": set(CELLS),
     "gpt2/model/mlp/attn_gate.py": set(),
     "gpt2/data/packing/prepare.py": set(),
     "gpt2/settings/pruning_names.py": set(),

@@ -62,8 +62,8 @@ def reach(subject: Subject) -> None:
     model(tokens_BT)[:, last].square().sum().backward()
     handle.remove()
     heard_T = embedded[0].grad.abs().amax(dim=(0, 2))
-    window = subject.small.model.attention.window
-    first = 0 if window is None else max(last - len(model.h) * (window - 1), 0)
+    back = sum(block.attn.keys(CONTEXT) - 1 for block in model.h)
+    first = max(last - back, 0)
     deaf = [t for t in range(first, CONTEXT) if heard_T[t] == 0]
     require(not deaf, f"the last position does not hear positions {deaf}")
 

@@ -1,31 +1,33 @@
 """Expect: what a fragment says of its step, recomputed from the built model."""
 
 from dataclasses import replace
+from typing import Any
 
 from gpt2.check.proofs import pruning
 from gpt2.check.subject import Broken, Subject, require
-from gpt2.model.costs import Facts, count, meta_model
+from gpt2.model.costs import Facts, count, meta_model, of_layer
+from gpt2.model.gpt import GPT
 from gpt2.settings.run import ModelSettings
 
 
 def built_as_configured(subject: Subject) -> None:
-    """Every shape the settings ask for is the shape that was built."""
+    """Every shape the settings ask for is the shape that was built, layer by layer."""
     shape = subject.settings.model
     model = meta_model(shape)
     _compare(count(model), shape)
-    learned = any(name.endswith("ra.alpha_H") for name, _ in model.named_parameters())
-    asked = shape.attention.ra_learned
-    require(asked == learned, f"CONFIG_RA_LEARNED asks for {asked}, built: {learned}")
+    for i, layer in enumerate(shape.layers):
+        built = of_layer(model, i)
+        for fact, (symbol, asked) in layer.asked(shape).items():
+            found = built[fact]
+            why = f"{symbol} asks for {asked}, h.{i} of the model has {found}"
+            require(asked == found, why)
 
 
 def _compare(facts: Facts, model: ModelSettings) -> None:
     pairs = {
-        "CONFIG_GPT2_LAYERS": (model.layers, facts.layers),
+        "CONFIG_GPT2_LAYERS": (model.depth, facts.layers),
         "CONFIG_GPT2_WIDTH / divisor": (model.embed, facts.width),
-        "CONFIG_GPT2_HEADS": (model.heads, facts.heads),
         "CONFIG_MLP_DIM / divisor": (model.mlp_dim, facts.mlp_dim),
-        "CONFIG_MLA_LATENT / divisor": (model.latent, facts.latent),
-        "CONFIG_KV_HEADS": (model.kv_heads, facts.kv_heads),
         "CONFIG_GPT2_VOCAB_SIZE, padded": (model.vocab_rows, facts.vocab_rows),
         "CONFIG_GPT2_BLOCK_SIZE": (
             model.block_size if model.position == "learned" else None,
@@ -35,9 +37,6 @@ def _compare(facts: Facts, model: ModelSettings) -> None:
             model.bias,
             facts.biases,
         ),
-        "CONFIG_RA_BAND": (model.attention.ra_band, facts.ra_band),
-        "CONFIG_RA_ALPHA": (model.attention.ra_alpha, facts.ra_alpha),
-        "CONFIG_WINDOW": (model.attention.window, facts.window),
         "CONFIG_MLP_ATTN_GATE_RANK / divisor": (model.gate_rank, facts.gate_rank),
         "CONFIG_MLP_CROSS_TOKEN_RANK / divisor": (model.cross_rank, facts.cross_rank),
     }
@@ -48,21 +47,38 @@ def _compare(facts: Facts, model: ModelSettings) -> None:
 def expectations(subject: Subject) -> None:
     """Every `# Expect:` value, to the digits it is written with.
 
-    Counts are those of the full-size model, the sparsity is measured on a small
+    KEY@LAYER is of one layer. Counts are those of the full-size model, the sparsity is measured on a small
     one that is pruned as the study's own defconfig states it.
     """
     if not subject.expect:
         return
-    facts = count(meta_model(subject.claims.model)).as_dict()
+    model = meta_model(subject.claims.model)
+    facts = count(model).as_dict()
     if "sparsity" in subject.expect and subject.claims.pruning.kind != "none":
         facts["sparsity"] = pruning.sparsity(replace(subject, settings=subject.claims))
     for key, claimed in subject.expect.items():
-        if key not in facts:
-            raise Broken(f"Expect: {key} is none of {', '.join(facts)}")
-        found = facts[key]
+        found = _fact(model, facts, key)
         if isinstance(found, float):
             digits = len(claimed.partition(".")[2])
             found = f"{found:.{digits}f}"
         require(
             str(found) == claimed, f"Expect: {key}={claimed}, the model has {found}"
         )
+
+
+def _fact(model: GPT, facts: dict[str, Any], key: str) -> Any:
+    """The fact KEY of the model, or KEY@LAYER of one layer, counted from 0."""
+    name, at, layer = key.partition("@")
+    if at:
+        depth = len(model.h)
+        if not layer.isdecimal() or int(layer) >= depth:
+            raise Broken(f"Expect: {key}: layers are 0 to {depth - 1}")
+        facts = of_layer(model, int(layer))
+    if name not in facts:
+        raise Broken(f"Expect: {key} is none of {', '.join(facts)}")
+    if facts[name] is None and name in of_layer(model, 0) and not at:
+        raise Broken(
+            f"Expect: {key} is not the same in all layers, or nowhere; "
+            f"{name}@LAYER is that of one"
+        )
+    return facts[name]

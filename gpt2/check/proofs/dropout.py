@@ -21,15 +21,12 @@ def dropout(subject: Subject) -> None:
     By every implementation of attention that serves the step with dropout.
     """
     rate = subject.settings.model.dropout or RATE
-    served = [
-        impl for impl in IMPLEMENTATIONS if not subject.small.model.obstacle(impl)
-    ]
-    for impl in served:
+    for impl in subject.implementations(IMPLEMENTATIONS):
         _acts(subject, rate, impl)
         _rests(subject, rate, impl)
 
 
-def _acts(subject: Subject, rate: float, impl: str) -> None:
+def _acts(subject: Subject, rate: float, impl: str | None) -> None:
     model = subject.randomised(rate, impl)
     tokens_BT, weights = subject.tokens(batch=1)[:, :TOKENS], named(model, _plain)
 
@@ -51,7 +48,7 @@ def _acts(subject: Subject, rate: float, impl: str) -> None:
     )
 
 
-def _rests(subject: Subject, rate: float, impl: str) -> None:
+def _rests(subject: Subject, rate: float, impl: str | None) -> None:
     tokens_BT = subject.tokens()[:, :-1]
     dropping = subject.build(dropout=rate, impl=impl).eval()
     plain = subject.build(impl=impl).eval()

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import torch
 
-from gpt2.check.subject import LAYERS, SEED, Broken, Subject, require
+from gpt2.check.subject import SEED, Broken, Subject, require
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
 from gpt2.settings.run import ModelSettings
 
 # Standard errors that a measured deviation or mean may be away.
 ERRORS = 6
+# Layers of the models whose initial values are compared between steps.
+PAIRED_DEPTH = 8
 # Numbers that two matrices may not have in common.
 PREFIX = 16
 ONES = ("norm1.weight", "norm2.weight", "norm_f.weight", "scale_H", "read_H", "write_H")
@@ -49,18 +51,25 @@ def deviation(name: str, shape: ModelSettings) -> float:
     for what makes keys and values of a latent.
     """
     if name.endswith(("attn.o", "mlp.out")):
-        return 0.02 / math.sqrt(2 * LAYERS)
+        return 0.02 / math.sqrt(2 * shape.depth)
     if name.endswith(("attn.k_up", "attn.v_up")):
         return shape.latent**-0.5
     return 0.02
 
 
 def digests(subject: Subject) -> dict[tuple, str]:
-    """(salt, name, shape) -> SHA-256 of the initial values, matrix by matrix."""
+    """(salt, name, depth and shape) -> SHA-256 of the initial values, matrix by matrix.
+
+    Of a model as deep as all steps' are, or as its pattern: what writes to the residual
+    stream starts by the depth.
+    """
     salt = subject.settings.train.init_salt
+    depth = max(PAIRED_DEPTH, len(subject.small.model.pattern))
     return {
-        (salt, name, *value.shape): hashlib.sha256(value.numpy().tobytes()).hexdigest()
-        for name, value in _matrices(subject.build()).items()
+        (salt, name, depth, *value.shape): hashlib.sha256(
+            value.numpy().tobytes()
+        ).hexdigest()
+        for name, value in _matrices(subject.build(depth=depth)).items()
     }
 
 
@@ -69,7 +78,7 @@ def require_shared(
 ) -> None:
     """Steps of a study share the initial value of every matrix they share.
 
-    seen: (salt, name, shape) -> (digest, step that had it first). Raises Broken.
+    seen: (salt, name, depth and shape) -> (digest, step that had it first). Raises Broken.
     """
     for key, digest in own.items():
         first, other = seen.setdefault(key, (digest, step))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from gpt2.check.subject import LAYERS, Subject, require
+from gpt2.check.subject import Subject, require
 from gpt2.model.gpt import GPT
 from gpt2.pruning import Pruner, build
 from gpt2.settings.run import PruningSettings
@@ -192,12 +192,13 @@ def _rising(pruner: Pruner) -> None:
     """Block i lost min(1, λ f_i) of its weights, to one weight, with f_i rising
     from 0.7 to 1.3; λ, by bisection, is what makes that the sum over the blocks.
     """
-    gone, sizes = [0] * LAYERS, [0] * LAYERS
+    depth = 1 + max(int(name.split(".")[1]) for name in pruner.masks)
+    gone, sizes = [0] * depth, [0] * depth
     for name, mask in pruner.masks.items():
         block = int(name.split(".")[1])
         gone[block] += int(mask.sum())
         sizes[block] += mask.numel()
-    factors = [0.7 + 0.6 * i / (LAYERS - 1) for i in range(LAYERS)]
+    factors = [0.7 + 0.6 * i / (depth - 1) for i in range(depth)]
     low, high = 0.0, 1 / min(factors)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2

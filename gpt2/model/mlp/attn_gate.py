@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from gpt2.model.initial import Matrix, STD
+from gpt2.model.values import Positions
 from gpt2.settings.run import ModelSettings
 
 OPEN = 2.0  # σ(2) = 0.88: gates start nearly open
@@ -34,11 +35,11 @@ class AttentionGate(nn.Module):
     def forward(
         self,
         heard_Bnr: torch.Tensor,
-        start: int,
+        positions: Positions,
         total_Br: torch.Tensor | None,
-        starts_BT: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(factor_BnH, the grown sum) from h W_g; tokens begin at `start`."""
+        """(factor_BnH, the grown sum) from h W_g."""
+        start, starts_BT = positions
         c_Bnr = F.gelu(heard_Bnr, approximate="tanh")
         if self.mean and starts_BT is not None:
             c_Bnr = document_mean(c_Bnr, starts_BT)
@@ -63,8 +64,8 @@ class AttentionGate(nn.Module):
             return None
         return heard_B0r.to(_sum_dtype(heard_B0r)).sum(dim=1)
 
-    def cache_constant(self) -> int:
-        """Values a decode keeps whatever the length."""
+    def cached_sum(self) -> int:
+        """Values of fp32 that a decode keeps whatever the length."""
         return self.down.out_features if self.mean else 0
 
     def matrices(self, prefix: str) -> Iterator[Matrix]:

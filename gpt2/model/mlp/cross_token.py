@@ -10,7 +10,7 @@ from torch import nn
 
 from gpt2.model.cache import GrowingCache
 from gpt2.model.initial import Matrix, STD
-from gpt2.model.values import MixerToMlp
+from gpt2.model.values import MixerToMlp, Products, mean_keys
 from gpt2.settings.run import ModelSettings
 
 
@@ -34,23 +34,23 @@ class CrossToken(nn.Module):
     def forward(
         self,
         new_Bnr: torch.Tensor,
-        side: MixerToMlp,
+        given: MixerToMlp,
         mixed: GrowingCache | None,
     ) -> tuple[torch.Tensor, GrowingCache | None]:
         """(α r_Bnr, the grown cache) from h W_down."""
-        if side.routed is not None:
+        if given.routed is not None:
             from kernels.topk_routing.op import routed_mix
 
-            index_Bnk, weight_Bnk = side.routed
+            index_Bnk, weight_Bnk = given.routed
             r_Bnr = routed_mix(new_Bnr, index_Bnk, _renormalised(weight_Bnk))
             return self.alpha * r_Bnr, None
-        routing_BnS, all_BSr = side.routing_BnS, new_Bnr
+        routing_BnS, all_BSr = given.routing_BnS, new_Bnr
         if mixed is not None:
             mixed = mixed.append(new_Bnr)
             all_BSr = mixed.tensor
         if not self.gradient:
             routing_BnS = routing_BnS.detach()
-        weights_BnS = route(routing_BnS, side.seen_n, self.mode, self.k, self.tau)
+        weights_BnS = route(routing_BnS, given.seen_n, self.mode, self.k, self.tau)
         r_Bnr = weights_BnS.to(all_BSr.dtype) @ all_BSr
         return self.alpha * r_Bnr, mixed
 
@@ -70,13 +70,14 @@ class CrossToken(nn.Module):
         """Values a decode caches per token and layer."""
         return self.down.out_features
 
-    def products(self, T: int) -> tuple[int, int]:
-        """Multiply-adds of a token by what is no weight: with all T tokens, and others.
-
-        P̄ (h W_down) takes r with each: the k that topk keeps, else all.
+    def products(self, T: int, keys: int) -> Products:
+        """P̄ (h W_down) takes r with each of the keys that are seen: the k that topk
+        keeps, else all.
         """
         r = self.down.out_features
-        return (0, r * min(self.k, T)) if self.mode == "topk" else (r * T, 0)
+        if self.mode == "topk":
+            return Products(*(r * min(self.k, keys),) * 2)
+        return Products(r * keys, r * mean_keys(T, keys))
 
     def matrices(self, prefix: str) -> Iterator[Matrix]:
         """W_down (r, F) and W_up (F, r)."""

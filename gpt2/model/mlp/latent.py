@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from gpt2.model.initial import Matrix, STD, draw
+from gpt2.model.initial import STD, Constant, Matrix, draw
 from gpt2.settings.run import ModelSettings
 
 
@@ -77,6 +77,13 @@ class ReciprocalLatent(nn.Module):
         yield Matrix(f"{prefix}.latent_read", self.read_FL, STD, side="mlp")
         if self.write_FL is not None:
             yield Matrix(f"{prefix}.latent_write", self.write_FL, STD, side="mlp")
+
+    def initial_laws(self, prefix: str) -> Iterator[Constant]:
+        """The scales a and b at 1."""
+        if self.tying == "per_head_scalar":
+            yield Constant(f"{prefix}.read_H", self.read_H, 1.0)
+            if self.write_H is not None:
+                yield Constant(f"{prefix}.write_H", self.write_H, 1.0)
 
 
 def orthonormal(rows: int, columns: int) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """The MLP of a block: an activation and the reciprocal mechanisms.
 
-Legend: B batch, n new tokens, E width, F MLP width. starts_BT: the first token of
-every token's document.
+Legend: B batch, n new tokens, E width, F MLP width.
 """
 
 from collections.abc import Iterator
@@ -10,8 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gpt2.model.initial import Matrix, STD, residual_std
-from gpt2.model.values import BlockToBlock, MlpCache, MixerToMlp
+from gpt2.model.initial import STD, Constant, Matrix, residual_std
+from gpt2.model.values import (
+    BlockToBlock,
+    CacheSize,
+    MixerToMlp,
+    MlpCache,
+    Positions,
+    Products,
+)
 from gpt2.settings.run import ModelSettings
 from kernels.gelu import linear_gelu
 
@@ -57,15 +63,14 @@ class Mlp(nn.Module):
             from gpt2.model.mlp.latent import ReciprocalLatent
 
             self.latent = ReciprocalLatent(settings, writes=not last)
-        self.out_std = residual_std(settings.layers)
+        self.out_std = residual_std(settings.depth)
 
     def forward(
         self,
         x_BnE: torch.Tensor,
-        side: MixerToMlp,
-        start: int,
+        given: MixerToMlp,
+        positions: Positions,
         cache: MlpCache | None,
-        starts_BT: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, BlockToBlock, MlpCache | None]:
         """y_BnE, what the next block reads, and the grown cache (None without)."""
         h_BnF, whole = self._activation(x_BnE), cache is None
@@ -75,15 +80,15 @@ class Mlp(nn.Module):
         total_Br, mixed = cache or MlpCache(None, None)
         writes, context = [], BlockToBlock()
         if self.attn_gate is not None:
-            found = self.attn_gate(reads["gate"], start, total_Br, starts_BT)
+            found = self.attn_gate(reads["gate"], positions, total_Br)
             gate_BnH, total_Br = found
             context = context._replace(gate_BnH=gate_BnH)
         if self.cross_token is not None:
-            r_Bnr, mixed = self.cross_token(reads["cross"], side, mixed)
+            r_Bnr, mixed = self.cross_token(reads["cross"], given, mixed)
             writes.append((r_Bnr, self.cross_token.write_weight()))
         if self.latent is not None:
             writes.append(
-                (self.latent.read(side.latent_BnL), self.latent.write_weight())
+                (self.latent.read(given.latent_BnL), self.latent.write_weight())
             )
             if "latent" in reads:
                 write_BnL = self.latent.write(reads["latent"])
@@ -141,21 +146,20 @@ class Mlp(nn.Module):
             None if cross is None else cross.empty_mixed(reads["cross"]),
         )
 
-    def cache_per_token(self) -> int:
-        """Values a decode caches per token and layer."""
-        return 0 if self.cross_token is None else self.cross_token.cache_per_token()
+    def cache_size(self, tokens: int) -> CacheSize:
+        """What a decode holds after so many tokens."""
+        gate, cross = self.attn_gate, self.cross_token
+        per_token = 0 if cross is None else cross.cache_per_token()
+        return CacheSize(per_token * tokens, 0 if gate is None else gate.cached_sum())
 
-    def cache_constant(self) -> int:
-        """Values a decode keeps whatever the length."""
-        return 0 if self.attn_gate is None else self.attn_gate.cache_constant()
-
-    def products(self, T: int) -> tuple[int, int]:
-        """Multiply-adds of a token that no parameter accounts for: with all T tokens,
-        and others.
+    def products(self, T: int, keys: int) -> Products:
+        """Multiply-adds of a token that no parameter accounts for, behind a mixer that
+        sees so many keys.
         """
-        mixing = (0, 0) if self.cross_token is None else self.cross_token.products(T)
-        again = 0 if self.latent is None else self.latent.products()
-        return mixing[0], mixing[1] + again
+        cross, latent = self.cross_token, self.latent
+        mixing = Products() if cross is None else cross.products(T, keys)
+        again = 0 if latent is None else latent.products()
+        return Products(mixing.full + again, mixing.causal + again)
 
     def matrices(self, prefix: str) -> Iterator[Matrix]:
         """in, gate (F, E) and out, drawn as (F, E): a wider MLP shares its first
@@ -174,3 +178,8 @@ class Mlp(nn.Module):
         for mechanism in (self.attn_gate, self.cross_token, self.latent):
             if mechanism is not None:
                 yield from mechanism.matrices(prefix)
+
+    def initial_laws(self, prefix: str) -> Iterator[Constant]:
+        """Of the reciprocal latent."""
+        if self.latent is not None:
+            yield from self.latent.initial_laws(f"{prefix}.latent")

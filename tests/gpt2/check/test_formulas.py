@@ -6,7 +6,8 @@ from gpt2.check.proofs.documents import documents
 from gpt2.check.proofs.formulas import formulas
 from gpt2.check.proofs.initial import initial_values, require_shared
 from gpt2.check.subject import Broken, Subject
-from gpt2.model.mixers.attention import attention
+from gpt2.model.initial import Constant
+from gpt2.model.mixers.attention import cores
 from gpt2.model.mixers.attention.gates import CrossTokenGate
 from gpt2.model.mlp.cross_token import CrossToken
 from kernels.attention import reciprocal
@@ -50,9 +51,7 @@ def test_every_option_is_its_formula(subject, option):
 
 
 def test_a_band_one_too_narrow(subject, monkeypatch):
-    monkeypatch.setattr(
-        attention, "reciprocal", lambda *a: reciprocal(*a[:-1], a[-1] - 1)
-    )
+    monkeypatch.setattr(cores, "reciprocal", lambda *a: reciprocal(*a[:-1], a[-1] - 1))
     with pytest.raises(Broken, match="logits differ from the formulas"):
         formulas(subject(**RA))
 
@@ -71,13 +70,11 @@ def test_a_gradient_through_what_is_constant(subject, monkeypatch):
 
 
 def test_a_gate_that_starts_elsewhere(subject, monkeypatch):
-    plain = CrossTokenGate.__init__
+    def closed(self, prefix):
+        yield Constant(f"{prefix}.scale_H", self.scale_H, 1.0)
+        yield Constant(f"{prefix}.shift_H", self.shift_H, 0.0)
 
-    def closed(self, settings):
-        plain(self, settings)
-        self.shift_H.data.zero_()
-
-    monkeypatch.setattr(CrossTokenGate, "__init__", closed)
+    monkeypatch.setattr(CrossTokenGate, "initial_laws", closed)
     with pytest.raises(Broken, match="h.0.attn.ra_ct.shift_H does not start at 2"):
         initial_values(subject(**CT))
 

@@ -47,11 +47,12 @@ def test_the_command_names_each(copy):
     """Two claim what they do not have; one between them cannot be counted."""
     for step in ("02", "06"):
         expects(copy, step, "mlp_dim=", "mlp_dim=1")
-    attention = copy / "gpt2" / "attention" / "attention.py"
+    attention = copy / "gpt2/model/mixers/attention/attention.py"
     text = attention.read_text()
-    counted = "return self.ra.band * self.projection.heads"
+    counted = "queries = 0 if self.ra is None else width * min(self.ra.band, tokens)"
     assert text.count(counted) == 1
-    attention.write_text(text.replace(counted, "return {}['values']"))
+    broken = "queries = 0 if self.ra is None else {}['values']"
+    attention.write_text(text.replace(counted, broken))
     done = subprocess.run(
         [sys.executable, "gpt2/train_ra_mla.py", "--dry-run"]
         + ["--ra-mla-ablation-step", "2,5,6,8"],

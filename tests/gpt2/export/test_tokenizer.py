@@ -12,7 +12,7 @@ from gpt2.data.tokenization.tokenizers import ByteTokenizer, TokenizerError
 from gpt2.export.tokenizer import describe, merges, restore, vocabulary
 from tests.conftest import ROOT
 
-FILES = sorted((ROOT / "gpt2" / "data").glob("[a-z]*.py"))
+FILES = sorted((ROOT / "gpt2" / "data").rglob("[a-z]*.py"))
 VOCABULARY = train([path.read_text() for path in FILES] + ["Ærø 東京 😀"], 600)
 TOKENIZERS = {"byte": ByteTokenizer(), "bpe": trained(VOCABULARY)}
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(

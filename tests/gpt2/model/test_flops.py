@@ -28,8 +28,8 @@ B = 2
 
 def built(settings):
     """The model, computed by the reference, whose products torch can see."""
-    attention = replace(settings.attention, impl="reference")
-    model = GPT(replace(settings, attention=attention, loss="plain"))
+    settings = settings.with_attention(impl="reference")
+    model = GPT(replace(settings, loss="plain"))
     initialise(model, 1)
     return model
 
@@ -54,11 +54,12 @@ def forward_by_formula(model):
 
 
 def reference_adds(model):
-    """What the reference multiplies beyond the mathematics: the transposed score of
-    the whole square, zeros of the routing; r (W_out W_mouth)ᵀ for (r W_mouthᵀ) W_outᵀ.
+    """What the reference multiplies beyond the mathematics: keys outside the
+    window, the transposed score of the whole square, zeros of the routing; r (W_out W_mouth)ᵀ for (r W_mouthᵀ) W_outᵀ.
     """
     s, T = model.settings, model.settings.block_size
-    E, F, tokens, more = s.embed, s.mlp_dim, B * s.block_size, 0
+    E, F, tokens = s.embed, s.mlp_dim, B * s.block_size
+    more = 2 * tokens * E * (T - min(s.attention.window or T, T))
     if s.attention.ra:
         more += tokens * E * (T - min(s.attention.ra_band + 1, T))
     mouths = []
@@ -70,7 +71,7 @@ def reference_adds(model):
         mouths.append(s.latent)
     for r in mouths:
         more += E * F * r + tokens * r * (E - F)
-    return 2 * s.layers * more
+    return 2 * s.depth * more
 
 
 def small_model(tree, study, number, symbols):
@@ -122,8 +123,7 @@ def test_every_option(tree, option):
 def test_a_band_as_long_as_the_sequence(tree):
     """Then the reference's whole square is the band."""
     settings = small_model(tree, STUDIES[0], 5, {})
-    attention = replace(settings.attention, ra_band=CONTEXT - 1)
-    model = built(replace(settings, attention=attention))
+    model = built(settings.with_attention(ra_band=CONTEXT - 1))
     assert reference_adds(model) == 0
     assert multiplied(model) == forward_by_formula(model)
 

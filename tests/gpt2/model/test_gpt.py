@@ -8,7 +8,7 @@ from gpt2.export.names import DIALECTS, take
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
 from gpt2.model.mixers.attention.attention import Attention
-from gpt2.model.values import BlockToBlock
+from gpt2.model.values import BlockToBlock, Positions
 
 
 def transformers_gpt2(vocabulary=257, width=32):
@@ -80,9 +80,9 @@ def test_attention_dropout_keeps_the_mean(small, impl):
     layer = Attention(small(GPT2_DROPOUT="0.3", **{impl: "y"}).model)
     x = torch.randn(1, 16, 32)
     with torch.no_grad():
-        kept = layer.eval()(x, BlockToBlock(), None)[0]
+        kept = layer.eval()(x, BlockToBlock(), Positions(), None)[0]
         layer.train()
-        draws = [layer(x, BlockToBlock(), None)[0] for _ in range(400)]
+        draws = [layer(x, BlockToBlock(), Positions(), None)[0] for _ in range(400)]
     assert not torch.equal(draws[0], kept)
     assert torch.allclose(torch.stack(draws).mean(0), kept, atol=0.05)
 

@@ -3,6 +3,8 @@
 Every option is held against its formula in tests/gpt2/check/test_formulas.py.
 """
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from gpt2.model.mixers.attention.attention import Attention
 from gpt2.model.mlp.cross_token import route
 from gpt2.model.mlp.latent import orthonormal
 from gpt2.model.mlp.mlp import Mlp
-from gpt2.model.values import BlockToBlock
+from gpt2.model.values import BlockToBlock, Positions
 from kernels import attention as ops
 from tests.oracles import attention as oracle
 
@@ -166,7 +168,7 @@ def test_weights_and_output_gates_differ(small):
         torch.manual_seed(1)
         for parameter in layer.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
-        outputs.append(layer(x, BlockToBlock(), None)[0])
+        outputs.append(layer(x, BlockToBlock(), Positions(), None)[0])
     assert (outputs[0] - outputs[1]).abs().max() > 1e-4
 
 

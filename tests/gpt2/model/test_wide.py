@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from gpt2.model.mixers.statistic import per_head
 from gpt2.model.mlp.attn_gate import AttentionGate
 from gpt2.model.norm import added, build_norm
 from gpt2.model.rope import rotate
-from gpt2.model.statistics import _excess_kurtosis, _powers, _sum
+from gpt2.model.statistics import _excess, _powers
+from gpt2.model.values import Positions
 from gpt2.training.validation import evaluate
 from kernels.adamw import reference
 from kernels.attention import normalise, statistic, visible
@@ -94,7 +96,7 @@ def test_the_running_mean_of_a_gate(small, starts):
     means = []
     for module, x in ((gate, heard_BTr), (exact, heard_BTr.double())):
         module.up.register_forward_pre_hook(lambda _, c: means.append(c[0].double()))
-        module(x, 0, None, given)
+        module(x, Positions(0, given), None)
     c_BTr = torch.nn.functional.gelu(heard_BTr, approximate="tanh").double()
     begin = 100 if starts else 0
     counts = torch.arange(1, T - begin + 1)[:, None]
@@ -102,8 +104,8 @@ def test_the_running_mean_of_a_gate(small, starts):
     for mean, limit in zip(means, (ONE[torch.bfloat16], 1e-2)):
         assert ((mean[:, begin:] - wanted).abs() <= limit * wanted.abs()).all()
     empty = gate.empty_total(heard_BTr[:, :0])
-    _, total_Br = gate(heard_BTr[:, :400], 0, empty)
-    _, total_Br = gate(heard_BTr[:, 400:], 400, total_Br)
+    _, total_Br = gate(heard_BTr[:, :400], Positions(), empty)
+    _, total_Br = gate(heard_BTr[:, 400:], Positions(400), total_Br)
     assert empty.dtype == total_Br.dtype == torch.float32
     torch.testing.assert_close(total_Br.double(), c_BTr.sum(1), rtol=1e-5, atol=0)
 
@@ -167,7 +169,7 @@ def test_statistics_are_summed_in_float64():
     assert {each.dtype for each in (n, *sums)} == {torch.float64}
     d = x.double() - x.double().mean()
     wanted = (d**4).mean() / (d**2).mean() ** 2 - 3
-    assert _excess_kurtosis(n, *sums).item() == pytest.approx(wanted.item(), abs=1e-2)
+    assert _excess(n, *sums).item() == pytest.approx(wanted.item(), abs=1e-2)
     ones_BH = torch.full((1, 2, 3000, 3000), 1.0)
     ones_BH[..., 0, 0] = 2.0**25
-    assert _sum(ones_BH).tolist() == [2.0**25 + 3000 * 3000 - 1] * 2
+    assert per_head(ones_BH).tolist() == [2.0**25 + 3000 * 3000 - 1] * 2

@@ -318,8 +318,8 @@ def test_a_checkpoint_damaged_anywhere_is_left_out(cell, train, tmp_path):
 HANG = """
     import sys, time
     from pathlib import Path
-    from gpt2 import run, stopping, trainer
-    stopping.Deadline.__init__.__defaults__ = (0.5,)
+    from gpt2.training import cell, stop_signals, trainer
+    stop_signals.Deadline.__init__.__defaults__ = (0.5,)
     take = trainer.Trainer._step
     def hang(self, batches):
         if self.progress.step == 7:
@@ -328,7 +328,7 @@ HANG = """
                 time.sleep(3600)
         take(self, batches)
     trainer.Trainer._step = hang
-    sys.exit(run.execute(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(cell.execute(Path(sys.argv[1]), Path(sys.argv[2])))
 """
 
 

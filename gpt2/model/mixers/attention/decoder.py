@@ -12,6 +12,8 @@ from kernels.decode.configs import WIDEST, WIDEST_HEAD
 def decode_obstacle(settings: ModelSettings, kind: str) -> str | None:
     """What keeps our kernels from decoding this model on a kind of device, or None."""
     attention, cuda = settings.attention, kind == "cuda"
+    if attention not in settings.layers:
+        return "decode a model without attention"
     obstacles = {
         f"run on {kind}": not cuda,
         "run on this GPU (kernels/decode/configs.py lists the targets)": (

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from gpt2.model.initial import Matrix, STD
+from gpt2.model.initial import Constant
 from gpt2.settings.run import ModelSettings
 from kernels.attention import statistic
 
@@ -26,6 +26,16 @@ class Reciprocal(nn.Module):
             self.alpha_H = nn.Parameter(start_H)
         else:
             self.register_buffer("alpha_H", start_H, persistent=False)
+
+    @property
+    def learned(self) -> bool:
+        """Whether α is a parameter."""
+        return isinstance(self.alpha_H, nn.Parameter)
+
+    def initial_laws(self, prefix: str) -> Iterator[Constant]:
+        """A learned α begins at CONFIG_RA_ALPHA."""
+        if self.learned:
+            yield Constant(f"{prefix}.alpha_H", self.alpha_H, self.start)
 
 
 class CrossTokenGate(nn.Module):
@@ -52,28 +62,14 @@ class CrossTokenGate(nn.Module):
             p_BHnS = p_BHnS.mean(dim=1, keepdim=True)
         return self.factor(statistic(p_BHnS, mask_nS, self.kind, self.k))
 
+    def initial_laws(self, prefix: str) -> Iterator[Constant]:
+        """Open at σ(2) where nothing is concentrated."""
+        yield Constant(f"{prefix}.scale_H", self.scale_H, 1.0)
+        yield Constant(f"{prefix}.shift_H", self.shift_H, 2.0)
+
     def factor(self, stat_BHn: torch.Tensor) -> torch.Tensor:
         """factor_BHn of that statistic."""
         if self.detach:
             stat_BHn = stat_BHn.detach()
         g_BHn = torch.sigmoid(self.scale_H[:, None] * stat_BHn + self.shift_H[:, None])
         return (1 - self.alpha) + self.alpha * g_BHn
-
-
-class OutputGate(nn.Module):
-    """o ← o ⊙ σ(x W), elementwise (E x E) or headwise (E x H) (2505.06708)."""
-
-    def __init__(self, settings: ModelSettings):
-        super().__init__()
-        headwise = settings.attention.output_gate == "headwise"
-        width = settings.heads if headwise else settings.embed
-        self.linear = nn.Linear(settings.embed, width, bias=False)
-
-    def forward(self, o_BnHD: torch.Tensor, x_BnE: torch.Tensor) -> torch.Tensor:
-        """The gated o_BnHD; x is the attention's normed input."""
-        g_BnH1 = torch.sigmoid(self.linear(x_BnE)).unflatten(2, (o_BnHD.shape[2], -1))
-        return o_BnHD * g_BnH1
-
-    def matrices(self, prefix: str) -> Iterator[Matrix]:
-        """The one logical matrix."""
-        yield Matrix(f"{prefix}.out_gate", self.linear.weight, STD, side="attn")

@@ -21,8 +21,10 @@ def resolve_attention(settings: ModelSettings, kind: str, half: bool) -> str:
     have tiles for it (one that is not there is taken to have them: a forecast); else
     the reference. With documents apart sdpa needs a mask of B x T x T, and our
     kernels come first, as they do where they are faster. What is asked for by name
-    is taken.
+    is taken; where no layer is attention it is "none".
     """
+    if settings.attention not in settings.layers:
+        return "none"
     asked = settings.attention.impl
     if asked != "auto":
         return asked

@@ -24,7 +24,7 @@ from records.manifest import read_manifest
 from tests.conftest import ROOT
 
 PROSE = [
-    path.read_bytes() for path in sorted((ROOT / "gpt2" / "data").glob("[a-z]*.py"))
+    path.read_bytes() for path in sorted((ROOT / "gpt2" / "data").rglob("[a-z]*.py"))
 ] + ["Ærø, naïve façade – 東京の空は青い。😀 don't 12 345\n\n\t x".encode()]
 SIZE = 700
 

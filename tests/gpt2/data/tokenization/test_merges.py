@@ -24,7 +24,9 @@ from gpt2.data.tokenization import bpe, merges
 from gpt2.data.tokenization.bpe import BpeTokenizer, EOT, train, trained
 from tests.conftest import ROOT
 
-CODE = [path.read_text() for path in sorted((ROOT / "gpt2" / "data").glob("[a-z]*.py"))]
+CODE = [
+    path.read_text() for path in sorted((ROOT / "gpt2" / "data").rglob("[a-z]*.py"))
+]
 PROSE = [path.read_text() for path in sorted((ROOT / "docs").glob("[a-d]*.md"))]
 ODD = "Ærø, naïve façade – 東京の空は青い。😀 don't 12 345\n\n\t x e\u0301\u0301 \u3000\xa0y"
 # Blanks to Python and not to the pattern: \x1c-\x1f.
