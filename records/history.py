@@ -29,6 +29,7 @@ ADDED: dict[str, Value] = {
     "LOCAL_SHUFFLE": False,
     "MIXER_ATTENTION": True,
     "MIXER_LAYERS": "",
+    "MIXER_LINEAR": False,
 }
 
 

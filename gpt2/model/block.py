@@ -19,6 +19,7 @@ CHOSEN = {
         "MIXER_ATTENTION",
         "attention in MIXER_LAYERS",
     ),
+    "gpt2.model.mixers.linear": ("MIXER_LINEAR", "linear in MIXER_LAYERS"),
 }
 """The one list of mixers (gpt2/model/mixers/mixer.py): the module of each, whose MIXER
 it is, and the symbols that choose it (records/imports.py).

@@ -4,7 +4,9 @@ docs/mechanisms.md describes the slots. A combination without a meaning is
 rejected here with its reason, and in Kconfig by `depends on`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
 from gpt2.settings.mixers.attention import AttentionSettings
@@ -16,11 +18,17 @@ from kconf.bind import (
     one_of,
     real,
     section,
+    sections,
     text,
 )
 
 VOCAB_MULTIPLE = 64
-MIXERS = ("attention",)
+CHOSEN = {
+    "gpt2.settings.mixers.linear": ("MIXER_LINEAR", "linear in MIXER_LAYERS"),
+}
+"""The settings of mixers beside attention, imported where a layer is one."""
+OTHERS = tuple(module.rpartition(".")[2] for module in CHOSEN)
+MIXERS = ("attention", *OTHERS)
 """Names of mixers: CONFIG_MIXER_NAME=y, and in CONFIG_MIXER_LAYERS."""
 # Scores of a row that the fused kernels keep; equal to theirs by test.
 MOST_KEPT = 16
@@ -60,6 +68,17 @@ class MlpSettings:
     latent_alpha: float | None = real("MLP_LATENT_ALPHA", optional=True)
 
 
+def _settings_of(name: str) -> type[MixerSettings]:
+    """The settings class of a mixer that is not attention."""
+    return import_module(f"gpt2.settings.mixers.{name}").SETTINGS
+
+
+def _chooses(values: Mapping[str, Any], name: str) -> bool:
+    """Whether a configuration has a layer of that mixer."""
+    pattern = values["MIXER_LAYERS"].split()
+    return name in pattern if pattern else values[f"MIXER_{name.upper()}"]
+
+
 @dataclass(frozen=True)
 class ModelSettings:
     """Shape of the network. Fields are as configured; the properties below are
@@ -97,6 +116,7 @@ class ModelSettings:
     attention: AttentionSettings | None = section(
         AttentionSettings, ("MIXER_ATTENTION", "MIXER_LAYERS")
     )
+    others: tuple[MixerSettings, ...] = sections(OTHERS, _settings_of, _chooses)
     mlp: MlpSettings = section(MlpSettings)
 
     def __post_init__(self) -> None:
@@ -142,7 +162,7 @@ class ModelSettings:
     @property
     def layers(self) -> tuple[MixerSettings, ...]:
         """The mixer of every layer."""
-        by_name = {"attention": self.attention}
+        by_name = {"attention": self.attention} | {m.name: m for m in self.others}
         names = self.pattern
         return tuple(by_name[names[i % len(names)]] for i in range(self.depth))
 

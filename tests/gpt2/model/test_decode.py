@@ -15,6 +15,9 @@ ALL = {f"attention {name}": symbols for name, symbols in CASES.items()}
 ALL |= {f"mlp {name}": symbols for name, symbols in MLP_CASES.items()}
 ALL["rmsnorm"] = {"NORM_RMSNORM": "y"}
 ALL["latent shared"] = {**LATENT, "MLA_SHARED_LATENT": "y"}
+ALL["linear"] = {"MIXER_LINEAR": "y"}
+ALL["linear gated"] = {"MIXER_LINEAR": "y", "OUTPUT_GATE_HEADWISE": "y", **GATE}
+ALL["linear, attention"] = {"MIXER_LAYERS": "linear attention", **CASES["all"]}
 ALL["three layers of all"] = {
     **GATE,
     **CROSS,
@@ -103,7 +106,9 @@ def test_the_running_sum_is_fp32(small):
     )
 
 
-@pytest.mark.parametrize("case", ["three layers of all", "attention gqa-ra"])
+@pytest.mark.parametrize(
+    "case", ["three layers of all", "attention gqa-ra", "linear, attention"]
+)
 def test_the_cache_is_a_value(small, case):
     """Several continuations of one prefix do not disturb each other, however they
     take turns, and the prefix stays what it was.

@@ -1,0 +1,15 @@
+"""The settings of linear attention."""
+
+from dataclasses import dataclass
+
+from gpt2.settings.mixers.mixer import MixerSettings
+
+
+@dataclass(frozen=True)
+class LinearSettings(MixerSettings):
+    """Nothing to choose."""
+
+    name = "linear"
+
+
+SETTINGS = LinearSettings
