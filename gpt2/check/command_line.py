@@ -62,9 +62,9 @@ def main(arguments: list[str], root: Path, began: float) -> int:
     """The exit status, 0 or 1. root: the checkout; began: when the process did."""
     options = parse(arguments)
     if options.facts:
-        from gpt2.check.facts import print_facts
+        from gpt2.training.config_costs import print_costs
 
-        return print_facts(options.facts)
+        return print_costs(options.facts)
     os.environ.update(overrides(options))
     if options.dry_run:
         from records import private

@@ -24,7 +24,8 @@ from gpt2.check.proofs import (
 )
 from gpt2.check.subject import Broken, Subject
 from gpt2.check.table import Verdict
-from gpt2.model.costs import count, memory_estimate, meta_model
+from gpt2.model.costs import count, meta_model
+from gpt2.training.memory import memory_estimate
 from kconf.bind import SettingsError
 from kconf.syntax import ConfigError
 

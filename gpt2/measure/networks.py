@@ -32,7 +32,7 @@ PLACES = {
     "count": ("gpt2.model.costs", "gpt2.accounting"),
     "execute": ("gpt2.training.cell", "gpt2.run"),
     "initialise": ("gpt2.model.initial", "gpt2.init"),
-    "memory_estimate": ("gpt2.model.costs", "gpt2.accounting"),
+    "memory_estimate": ("gpt2.training.memory", "gpt2.model.costs", "gpt2.accounting"),
     "meta_model": ("gpt2.model.costs", "gpt2.accounting"),
     "prepare": ("gpt2.data.packing.prepare", "gpt2.data.prepare"),
     "run_settings": ("gpt2.settings.run", "gpt2.settings"),

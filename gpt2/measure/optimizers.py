@@ -17,7 +17,6 @@ from gpt2.measure.timing import compared, milliseconds
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
 from gpt2.model.precision import Weights
-from gpt2.optim.build import ONE_PASS
 from gpt2.optim.spam import UNCLIPPED
 from gpt2.pruning.pruner import Pruner
 from gpt2.settings.pruning_names import CRITERIA, resolve
@@ -28,7 +27,6 @@ from gpt2.training import update
 Values = Callable[..., Mapping[str, Any]]
 """Typed symbol values for some symbols that differ from the defaults."""
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "adamwadv", "muon", "adamwspam")
 METHODS = ("magnitude", "movement", *(f"state:{name}" for name in CRITERIA))
 UPDATES = 8
 ROUNDS, CALLS = 9, 10
@@ -71,9 +69,9 @@ def _steps(
     model: GPT, values: Values, baseline: torch.optim.Optimizer, device: torch.device
 ) -> list[dict[str, Any]]:
     rows = []
-    for name in OPTIMIZERS:
+    for name, (_, facts) in optim.KINDS.items():
         symbols = {f"OPTIMIZER_{name.upper()}": "y"}
-        if name in ONE_PASS:
+        if facts.one_pass:
             found = run_settings(values(**symbols, UPDATE_ONE_PASS="y")).optim
             rows.append(_row(f"{name}, one pass", model, found, baseline, device))
         found = run_settings(values(**symbols, UPDATE_TORCH="y")).optim

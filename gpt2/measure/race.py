@@ -20,11 +20,12 @@ import torch
 
 from gpt2 import optim
 from gpt2.model import precision
-from gpt2.model.costs import count, memory_estimate
+from gpt2.model.costs import count
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
 from gpt2.settings.run import RunSettings
 from gpt2.training import device, update
+from gpt2.training.memory import memory_estimate
 from gpt2.training.trainer import AUTOCAST
 
 # Steps before the first that is timed; the last one's loss is on record.

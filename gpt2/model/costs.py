@@ -24,19 +24,6 @@ from kernels.linear_cross_entropy import CHUNK_ROWS
 
 # Of a multiply-add in training: two forward, twice that backward.
 FLOPS = 6
-# Bytes per parameter that training holds in fp32: weight and gradient, and what
-# the optimizer keeps of a weight of a block's matrix and of any other.
-HELD_BYTES = 8
-STATE_BYTES = {
-    "sgd": (4, 4),
-    "adam": (8, 8),
-    "adamw": (8, 8),
-    "adamwadv": (12, 12),
-    "muon": (4, 8),
-    "adamwspam": (8, 8),
-}
-# Per weight of a block's matrix: the mask, and the score of movement pruning.
-PRUNING_BYTES = {"none": 0, "magnitude": 1, "movement": 5, "state": 1}
 LOGIT_BYTES = 8
 CHUNK_LOGIT_BYTES = 2
 # The first and the last block differ from the others.
@@ -182,16 +169,15 @@ def _sides(model: GPT, layer: int) -> tuple[int, int]:
     return totals["attn"], totals["mlp"]
 
 
-def memory_estimate(settings: RunSettings, micro_batch: int) -> int:
-    """Estimated peak bytes of training with this micro-batch, run eagerly.
+def activation_bytes(settings: RunSettings, micro_batch: int) -> int:
+    """Estimated peak bytes of what a micro-batch adds to a training run's weights,
+    run eagerly: a bf16 copy with its gradient (4 bytes per parameter of it) included.
 
-    Weights, gradients, optimizer state and masks (AdamW: 16 bytes per parameter,
-    4 more for a bf16 copy and its gradient) + what autograd saves in a forward
-    pass, counted storage by storage on fake tensors under the configured autocast
-    + 8 bytes per logit for what the loss holds besides (the gradient in fp32 and,
-    at its peak, the logits once more); with the chunked loss 2 bytes per logit of
-    a chunk. `auto` is counted as it resolves on the configured device, cuda where
-    that is auto. Compilation needs less.
+    What autograd saves in a forward pass, counted storage by storage on fake tensors
+    under the configured autocast, + 8 bytes per logit for what the loss holds besides
+    (the gradient in fp32 and, at its peak, the logits once more); with the chunked
+    loss 2 bytes per logit of a chunk. `auto` is counted as it resolves on the
+    configured device, cuda where that is auto. Compilation needs less.
     """
     model, system = settings.model, settings.system
     kind = "cpu" if system.device == "cpu" else "cuda"
@@ -206,8 +192,7 @@ def memory_estimate(settings: RunSettings, micro_batch: int) -> int:
         logits = CHUNK_LOGIT_BYTES * min(tokens_at_once, CHUNK_ROWS)
     else:
         logits = LOGIT_BYTES * tokens_at_once
-    state = _state(settings, meta_model(model))
-    return state + held + logits * model.vocab_rows
+    return held + logits * model.vocab_rows
 
 
 def _forward_bytes(
@@ -253,16 +238,3 @@ def _held(model: ModelSettings, dtype: str, param_dtype: str, micro_batch: int) 
         return sum(storage.nbytes() for storage in saved.values()) + sum(
             2 * p.numel() * p.element_size() for p in copies
         )
-
-
-def _state(settings: RunSettings, net: GPT) -> int:
-    """Bytes of weights, gradients, optimizer state, masks and pruning scores."""
-    matrix, other = STATE_BYTES[settings.optim.kind]
-    if settings.optim.sgd_momentum == 0:
-        matrix = other = 0
-    matrix += PRUNING_BYTES[settings.pruning.kind]
-    total = 0
-    for name, parameter in net.named_parameters():
-        covered = name.startswith("h.") and parameter.dim() == 2
-        total += parameter.numel() * (HELD_BYTES + (matrix if covered else other))
-    return total

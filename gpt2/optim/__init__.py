@@ -1,6 +1,13 @@
 """Optimizers and learning-rate schedules."""
 
-from gpt2.optim.build import build, decayed_names, resolve_update
+from gpt2.optim.build import KINDS, build, decayed_names, facts, resolve_update
 from gpt2.optim.schedule import learning_rate
 
-__all__ = ["build", "decayed_names", "learning_rate", "resolve_update"]
+__all__ = [
+    "KINDS",
+    "build",
+    "decayed_names",
+    "facts",
+    "learning_rate",
+    "resolve_update",
+]

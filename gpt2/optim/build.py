@@ -1,6 +1,7 @@
 """From OptimSettings to a torch optimizer over named parameter groups."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,10 +10,38 @@ from torch import nn
 from gpt2.optim.muon import MuonAdamW
 from gpt2.optim.spam import AdamWSPAM
 from gpt2.settings.run import OptimSettings
+from kconf.bind import SettingsError
 
 Groups = list[dict[str, Any]]
+Builder = Callable[[Groups, OptimSettings], torch.optim.Optimizer]
 
-ONE_PASS = ("adamw", "adamwspam")
+FLOAT = 4  # bytes of a number that an optimizer keeps of a weight
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class OptimizerFacts:
+    """What is asked of an optimizer that nobody has built.
+
+    matrix_state, other_state: names of the fp32 tensors that it keeps of a parameter,
+    each of the parameter's shape: of those that decay and of all others. elementwise:
+    a weight's step depends on its own gradient and state alone, so that a weight whose
+    gradient and state are 0 stays where it is. one_pass: kernels/adamw takes its step.
+    """
+
+    matrix_state: tuple[str, ...] = ()
+    other_state: tuple[str, ...] = ()
+    elementwise: bool = True
+    one_pass: bool = False
+
+    def state_bytes(self, model: nn.Module) -> int:
+        """Bytes of the state over a model's parameters, on any device, meta too."""
+        decayed = decayed_names(model)
+        numbers = 0
+        for name, parameter in model.named_parameters():
+            kept = self.matrix_state if name in decayed else self.other_state
+            numbers += parameter.numel() * len(kept)
+        return FLOAT * numbers
 
 
 def decayed_names(model: nn.Module) -> set[str]:
@@ -42,20 +71,35 @@ def build(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
         },
         {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0},
     ]
-    kind = named[0][1].device.type
-    if settings.kind == "adamw" and resolve_update(settings, kind) == "one_pass":
+    update = resolve_update(settings, named[0][1].device.type)
+    if settings.kind == "adamw" and update == "one_pass":
         return _adamw_in_one_pass(groups, settings)
-    return BUILDERS[settings.kind](groups, settings)
+    builder, _ = KINDS[settings.kind]
+    return builder(groups, settings)
+
+
+def facts(settings: OptimSettings) -> OptimizerFacts:
+    """Those of the configured optimizer."""
+    _, found = KINDS[settings.kind]
+    if settings.sgd_momentum == 0:
+        return replace(found, matrix_state=(), other_state=())
+    return found
 
 
 def resolve_update(settings: OptimSettings, kind: str) -> str:
     """How steps are taken on a kind of device: "torch" or "one_pass".
 
-    `auto` is one_pass for AdamW and AdamWSPAM on a GPU, else torch.
+    `auto` is one_pass on a GPU for an optimizer that has it, else torch. Raises
+    SettingsError where one_pass is asked of an optimizer that has it not.
     """
+    one_pass = facts(settings).one_pass
+    if settings.update == "one_pass" and not one_pass:
+        raise SettingsError(
+            "UPDATE_ONE_PASS", True, f"{settings.kind}'s step is torch's alone"
+        )
     if settings.update != "auto":
         return settings.update
-    return "one_pass" if settings.kind in ONE_PASS and kind == "cuda" else "torch"
+    return "one_pass" if one_pass and kind == "cuda" else "torch"
 
 
 def _moments(settings: OptimSettings) -> dict[str, Any]:
@@ -136,11 +180,14 @@ def _adamwspam(groups: Groups, settings: OptimSettings) -> torch.optim.Optimizer
     )
 
 
-BUILDERS: dict[str, Callable[[Groups, OptimSettings], torch.optim.Optimizer]] = {
-    "sgd": _sgd,
-    "adam": _adam,
-    "adamw": _adamw,
-    "adamwadv": _adamwadv,
-    "muon": _muon,
-    "adamwspam": _adamwspam,
+_MOMENTUM = ("momentum_buffer",)
+_AMSGRAD = (*MOMENTS, "max_exp_avg_sq")
+KINDS: dict[str, tuple[Builder, OptimizerFacts]] = {
+    "sgd": (_sgd, OptimizerFacts(_MOMENTUM, _MOMENTUM)),
+    "adam": (_adam, OptimizerFacts(MOMENTS, MOMENTS)),
+    "adamw": (_adamw, OptimizerFacts(MOMENTS, MOMENTS, one_pass=True)),
+    "adamwadv": (_adamwadv, OptimizerFacts(_AMSGRAD, _AMSGRAD)),
+    "muon": (_muon, OptimizerFacts(_MOMENTUM, MOMENTS, elementwise=False)),
+    "adamwspam": (_adamwspam, OptimizerFacts(MOMENTS, MOMENTS, one_pass=True)),
 }
+"""Of every optimizer by its name: what builds it, and its facts."""

@@ -1,6 +1,5 @@
 """Pruning: criteria, schedule, masks."""
 
-from gpt2.pruning.build import build
-from gpt2.pruning.pruner import Pruner
+from gpt2.pruning.pruner import Pruner, build, state_bytes
 
-__all__ = ["Pruner", "build"]
+__all__ = ["Pruner", "build", "state_bytes"]

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from gpt2.optim import facts
 from gpt2.pruning import layers, schedule
 from gpt2.settings.run import OptimSettings, PruningSettings
 from kconf.bind import SettingsError
@@ -10,6 +11,7 @@ from kernels import pruning as choice
 from kernels.pruning.reference import Source
 
 FOUR = 4  # consecutive inputs that the pattern 2:4 looks at
+MASK, SCORE = 1, 4  # bytes of a covered weight
 
 
 def covered(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -19,6 +21,26 @@ def covered(model: nn.Module) -> dict[str, nn.Parameter]:
         for name, parameter in model.named_parameters()
         if name.startswith("h.") and parameter.dim() == 2
     }
+
+
+def build(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    settings: PruningSettings,
+    optim: OptimSettings,
+) -> "Pruner | None":
+    """The pruner over a model on its device, None when pruning is off."""
+    if settings.kind == "none":
+        return None
+    return Pruner(model, optimizer, settings, optim)
+
+
+def state_bytes(model: nn.Module, settings: PruningSettings) -> int:
+    """Bytes of the masks and scores over a model's parameters, on any device."""
+    if settings.kind == "none":
+        return 0
+    each = MASK + (SCORE if settings.kind == "movement" else 0)
+    return each * sum(weight.numel() for weight in covered(model).values())
 
 
 class Pruner:
@@ -96,7 +118,7 @@ class Pruner:
         count = self.due(steps, spent)
         if count:
             self.update(count)
-        elif self.pruned and self.optim.kind == "muon":
+        elif self.pruned and not facts(self.optim).elementwise:
             self.choice.zero(self._values(), list(self.masks.values()))
         else:
             return False

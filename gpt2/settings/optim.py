@@ -62,10 +62,6 @@ class OptimSettings:
             raise SettingsError(
                 "SGD_NESTEROV", True, 'needs a momentum, CONFIG_SGD_MOMENTUM is "0"'
             )
-        if self.update == "one_pass" and self.kind not in ("adamw", "adamwspam"):
-            raise SettingsError(
-                "UPDATE_ONE_PASS", True, f"{self.kind}'s step is torch's alone"
-            )
         if self.spam_interval and self.spam_warmup >= self.spam_interval:
             raise SettingsError(
                 "SPAM_WARMUP",

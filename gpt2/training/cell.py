@@ -25,7 +25,7 @@ from gpt2.data.loading.corpus import Corpus
 from gpt2.data.loading.loader import LoaderTimeout
 from gpt2.data.shards import ShardError
 from gpt2.distributed.ranks import ALONE, Ranks, RanksError, Unrecorded, dropout_seed
-from gpt2.model.costs import count, memory_estimate
+from gpt2.model.costs import count
 from gpt2.model.gpt import GPT, resolve_loss
 from gpt2.model.initial import initialise
 from gpt2.model.mixers.attention.impl import resolve_attention
@@ -34,6 +34,7 @@ from gpt2.training import checkpoint, device, gpu_monitor
 from gpt2.training.device_errors import DeviceLost, OutOfMemory, explained
 from gpt2.training.divergence import Diverged, keep
 from gpt2.training.log_lines import farewell, introduction, outcome
+from gpt2.training.memory import memory_estimate
 from gpt2.training.stop_signals import Deadline, StopSignals
 from gpt2.training.trainer import Run, Stopped, Trainer
 from kconf import config_py

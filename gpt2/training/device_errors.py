@@ -10,10 +10,10 @@ from contextlib import contextmanager
 import torch
 
 from gpt2.data.loading.batch import Batch
-from gpt2.model.costs import memory_estimate
 from gpt2.settings.run import RunSettings
 from gpt2.training.checkpoint import Progress
 from gpt2.training.device import DeviceInfo
+from gpt2.training.memory import memory_estimate
 
 CPU_REFUSALS = ("can't allocate memory", "not enough memory")
 """What torch's CPU allocator says; it raises no class of its own."""

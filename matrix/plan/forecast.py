@@ -11,7 +11,7 @@ import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Mapping, Sequence
 
 from kconf.budget import tokens_per_step
 from matrix import units
@@ -24,17 +24,6 @@ from records.jsonl import Row
 from records.layout import CellDir, RecordError
 
 FLOAT = 4
-KEPT_OF_A_WEIGHT = {
-    "OPTIMIZER_SGD": 1,
-    "OPTIMIZER_ADAM": 2,
-    "OPTIMIZER_ADAMW": 2,
-    "OPTIMIZER_ADAMWADV": 3,
-    "OPTIMIZER_MUON": 2,
-    "OPTIMIZER_ADAMWSPAM": 2,
-}
-"""fp32 numbers that an optimizer keeps of a weight, at most: momentum, moments."""
-MASK = 1
-"""Bytes per parameter that pruning masks take in a checkpoint, at most."""
 BESIDES = 2**18
 """Bytes of a checkpoint's names, counters and random number generators, at most."""
 KEPT, AT_ONCE = 2, 3
@@ -71,8 +60,9 @@ class Disk:
 
 
 def facts_key(cell: Cell) -> str:
-    """The key of a cell's facts: the network's configuration and all code: what counts
-    them is no part of a run."""
+    """The key of a cell's facts: what is trained, by what, and all code: what counts
+    them is no part of a run.
+    """
     return f"{cell.model}-{cell.rooms}"
 
 
@@ -80,23 +70,15 @@ def disk(plan: Plan, facts: Mapping[str, Facts]) -> Disk:
     """The disk forecast of the plan's pending cells; `facts` by `facts_key`."""
     peaks, kept = [], 0
     for cell in plan.pending:
-        parameters = facts[facts_key(cell)]["parameters"]
-        weights = parameters * FLOAT
-        checkpoint = checkpoint_bytes(cell.values, parameters)
+        known = facts[facts_key(cell)]
+        weights = known["parameters"] * FLOAT
+        checkpoint = known["checkpoint_bytes"] + BESIDES
         peaks.append(max(AT_ONCE * checkpoint - present_bytes(cell), checkpoint))
         kept += weights if cell.values["SAVE_MODEL"] else 0
         if cell.values["KEEP_CHECKPOINTS"]:
             kept += KEPT * checkpoint
     largest = sorted(peaks, reverse=True)[: plan.jobs]
     return Disk(sum(largest), kept, free_bytes(plan.output))
-
-
-def checkpoint_bytes(values: Mapping[str, Any], parameters: int) -> int:
-    """A resume checkpoint, at most: embeddings have no mask, score or Muon moment."""
-    (kept,) = (n for name, n in KEPT_OF_A_WEIGHT.items() if values[name])
-    scores = 1 if values["PRUNING_MOVEMENT"] else 0
-    masks = 0 if values["PRUNING_NONE"] else MASK
-    return parameters * (FLOAT * (1 + kept + scores) + masks) + BESIDES
 
 
 def present_bytes(cell: Cell) -> int:

@@ -20,7 +20,9 @@ from records.layout import RecordError, read_json
 
 Facts = Mapping[str, Any]
 Provider = Callable[[Sequence[Path]], list[dict[str, Any]]]
-NEEDED = kinds.fields({"parameters": COUNT, "flops_per_token": COUNT}, KNOWN)
+NEEDED = kinds.fields(
+    {"parameters": COUNT, "flops_per_token": COUNT, "checkpoint_bytes": COUNT}, KNOWN
+)
 """What a plan reads of a model's facts."""
 ENTRY = "gpt2/train_ra_mla.py"
 

@@ -45,7 +45,8 @@ def main() -> int:
         parameters = behaviour().get("parameters", 1000)
         for path in options.facts:
             config_py.read(path)
-            print(json.dumps({"parameters": parameters, "flops_per_token": 6000}))
+            costs = {"parameters": parameters, "checkpoint_bytes": 12 * parameters}
+            print(json.dumps({**costs, "flops_per_token": 6000}))
         with open("facts-asked", "a", encoding="utf-8") as asked:
             asked.write(f"{len(options.facts)}\n")
         return 0

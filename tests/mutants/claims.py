@@ -4,6 +4,7 @@ from tests.mutants.mutant import Mutant, Test, check
 
 STUDY_TESTS = "tests/kconf/test_study.py"
 DERIVED_TESTS = "tests/kconf/test_derived.py"
+MEMORY = "tests/gpt2/training/test_memory.py"
 
 COUNTS = [
     Mutant(
@@ -57,24 +58,18 @@ COUNTS = [
     Mutant(
         "memory-without-moments",
         "the memory estimate forgets the moments",
-        "costs",
-        '"adamw": (8, 8),',
-        '"adamw": (0, 0),',
-        Test(
-            "tests/gpt2/model/test_costs.py::"
-            "test_the_memory_estimate_counts_what_autograd_saves"
-        ),
+        "optim.build",
+        "(_adamw, OptimizerFacts(MOMENTS, MOMENTS,",
+        "(_adamw, OptimizerFacts((), (),",
+        Test(f"{MEMORY}::test_the_memory_estimate_counts_what_autograd_saves"),
     ),
     Mutant(
         "memory-without-masks",
         "the memory estimate forgets masks and movement's scores",
-        "costs:_state",
-        "    matrix += PRUNING_BYTES[settings.pruning.kind]\n",
-        "",
-        Test(
-            "tests/gpt2/model/test_costs.py::"
-            "test_optimizer_state_and_masks_are_in_the_estimate[symbols4]"
-        ),
+        "pruner:state_bytes",
+        "each = MASK + (SCORE if",
+        "each = 0 * (SCORE if",
+        Test(f"{MEMORY}::test_optimizer_state_and_masks_are_in_the_estimate[symbols4]"),
     ),
 ]
 

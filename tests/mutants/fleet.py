@@ -162,12 +162,12 @@ SLURM = [
     Mutant(
         "third-moment-uncounted",
         "the disk forecast takes AdamWAdv for AdamW",
-        "plan.forecast",
-        '"OPTIMIZER_ADAMWADV": 3,',
-        '"OPTIMIZER_ADAMWADV": 2,',
+        "optim.build",
+        '_AMSGRAD = (*MOMENTS, "max_exp_avg_sq")',
+        "_AMSGRAD = MOMENTS",
         Test(
-            "tests/matrix/plan/test_forecast.py::"
-            "test_a_checkpoint_is_as_large_as_foretold[ADAMWADV-none]"
+            "tests/gpt2/training/test_memory.py::"
+            "test_a_checkpoint_is_as_large_as_foretold[adamwadv-none]"
         ),
     ),
 ]

@@ -262,7 +262,7 @@ MASKS = [
         "muon-moves-pruned",
         "Muon moves pruned weights between updates",
         "pruner:Pruner.after_step",
-        'elif self.pruned and self.optim.kind == "muon":',
+        "elif self.pruned and not facts(self.optim).elementwise:",
         "elif False:",
         sparse(OPTIMIZER_MUON="y", PRUNING_MAGNITUDE="y"),
     ),

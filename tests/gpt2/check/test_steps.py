@@ -201,11 +201,11 @@ def test_facts_that_cannot_be_counted(cell, monkeypatch, capsys):
     assert main(["--facts", str(path)]) == 0
     capsys.readouterr()
     monkeypatch.setattr(MultiHead, "cache_per_token", fail)
-    assert main(["--facts", str(path)]) == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert f"{path}: the model cannot be counted: KeyError: 'values'" in said.err
-    assert "make check" in said.err
+    with pytest.raises(KeyError) as caught:
+        main(["--facts", str(path)])
+    assert capsys.readouterr().out == ""
+    notes = [f"{path}: the model cannot be counted", "`make check` names the step"]
+    assert caught.value.__notes__ == notes
 
 
 class Dying(Pair):

@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gpt2 import optim, pruning
 from gpt2.model import costs
-from gpt2.model.costs import count, memory_estimate, meta_model
+from gpt2.model.costs import count, meta_model
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
 from gpt2.settings.run import run_settings
@@ -84,75 +83,6 @@ def test_the_divisor_keeps_the_ratios(small):
     assert divided.attn_mlp_ratio == facts.attn_mlp_ratio
     assert divided.heads == facts.heads
     assert (divided.width, divided.mlp_dim, divided.latent) == (16, 40, 4)
-
-
-def test_the_memory_estimate_counts_what_autograd_saves(small):
-    """Against the bytes that a real forward pass keeps alive."""
-    settings = small(GPT2_BLOCK_SIZE="64", GPT2_WIDTH="64", MLP_DIM="256")
-    model = GPT(settings.model)
-    initialise(model, 1)
-    tokens = torch.randint(0, 257, (8, 64))
-    kept: dict[int, int] = {}
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = model(tokens, tokens)
-    saved = sum(kept.values())
-    del loss
-    state = 16 * sum(p.numel() for p in model.parameters())
-    logits = 8 * 64 * 320 * 8
-    assert memory_estimate(settings, 8) == pytest.approx(
-        state + saved + logits, rel=0.03
-    )
-
-
-def test_the_memory_estimate_is_linear_in_the_micro_batch(small):
-    one, two, four = (memory_estimate(small(), n) for n in (1, 2, 4))
-    assert four - two == pytest.approx(2 * (two - one), rel=0.05)
-    assert two > one
-
-
-def test_bf16_needs_less(small):
-    assert memory_estimate(small(DTYPE_BF16="y"), 64) < memory_estimate(small(), 64)
-
-
-@pytest.mark.parametrize(
-    "symbols",
-    [
-        {"OPTIMIZER_SGD": "y"},
-        {"OPTIMIZER_SGD": "y", "SGD_MOMENTUM": "0"},
-        {"OPTIMIZER_ADAM": "y", "PRUNING_STATE": "y"},
-        {"OPTIMIZER_ADAMWADV": "y", "PRUNING_MAGNITUDE": "y"},
-        {"OPTIMIZER_MUON": "y", "PRUNING_MOVEMENT": "y"},
-        {"OPTIMIZER_ADAMWSPAM": "y", "PRUNING_MOVEMENT": "y"},
-    ],
-)
-def test_optimizer_state_and_masks_are_in_the_estimate(small, symbols):
-    """To the byte, but for the step counters that torch keeps as tensors."""
-    plain, settings = small(), small(**symbols)
-    held = []
-    for found in (plain, settings):
-        model = GPT(found.model)
-        optimizer = optim.build(model, found.optim)
-        pruner = pruning.build(model, optimizer, found.pruning, found.optim)
-        tokens = torch.randint(0, 257, (2, 17))
-        model(tokens[:, :-1], tokens[:, 1:]).backward()
-        optimizer.step()
-        state = [
-            v for s in optimizer.state.values() for k, v in s.items() if k != "step"
-        ]
-        tensors = [v for v in state if v is not None]
-        if pruner is not None:
-            tensors += [t for kind in pruner.state().values() for t in kind.values()]
-        held.append(sum(t.numel() * t.element_size() for t in tensors))
-    estimates = [memory_estimate(found, 2) for found in (plain, settings)]
-    assert estimates[1] - estimates[0] == held[1] - held[0]
 
 
 def test_interior_blocks_are_counted_once(resolve):

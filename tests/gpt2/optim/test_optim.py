@@ -10,6 +10,7 @@ from gpt2 import optim
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
 from kconf.bind import SettingsError
+from kconf.syntax import ConfigError
 
 
 def test_decay_shrinks_matrices_and_leaves_the_rest(small):
@@ -189,20 +190,64 @@ def test_muons_steps_are_nearly_orthogonal_and_of_adamws_size(small):
     assert 0.6 < sizes.median() < 1.2 and sizes.max() < 1.4
 
 
-@pytest.mark.parametrize(
-    "kind", ["SGD", "ADAM", "ADAMW", "ADAMWADV", "MUON", "ADAMWSPAM"]
-)
-def test_what_keeps_moments_says_so(small, kind):
-    """The Kconfig capability is what the optimizer's state shows."""
-    settings = small(**{f"OPTIMIZER_{kind}": "y"})
-    model = GPT(settings.model)
-    optimizer = optim.build(model, settings.optim)
+@pytest.mark.parametrize("kind", optim.KINDS)
+def test_an_optimizer_keeps_what_its_facts_say(small, kind):
+    """Of a matrix and of the rest; Kconfig's word on moments is theirs."""
+    settings = small(**{f"OPTIMIZER_{kind.upper()}": "y"}).optim
+    model, facts = GPT(small().model), optim.facts(settings)
+    optimizer = optim.build(model, settings)
     trained(model, [optimizer], 1)
-    states = [optimizer.state[p] for p in groups_of(model)[0]["params"]]
-    both = all({"exp_avg", "exp_avg_sq"} <= set(state) for state in states)
-    assert settings.optim.has_moments == both == (kind not in ("SGD", "MUON"))
-    assert ("max_exp_avg_sq" in states[0]) == (kind == "ADAMWADV")
-    assert (settings.optim.beta1 is None) == (kind == "SGD")
+    decayed = optim.decayed_names(model)
+    for name, parameter in model.named_parameters():
+        kept = {
+            key: value
+            for key, value in optimizer.state[parameter].items()
+            if torch.is_tensor(value) and value.shape == parameter.shape
+        }
+        said = facts.matrix_state if name in decayed else facts.other_state
+        assert set(kept) == set(said), name
+        assert {value.element_size() for value in kept.values()} == {4}
+    moments = {"exp_avg", "exp_avg_sq"} <= set(facts.matrix_state)
+    assert settings.has_moments == moments == (kind not in ("sgd", "muon"))
+    assert (settings.beta1 is None) == (kind == "sgd")
+
+
+def test_without_momentum_nothing_is_kept(small):
+    settings = small(OPTIMIZER_SGD="y", SGD_MOMENTUM="0").optim
+    model = GPT(small().model)
+    optimizer = optim.build(model, settings)
+    trained(model, [optimizer], 1)
+    kept = [v for s in optimizer.state.values() for v in s.values() if v is not None]
+    assert kept == [] and optim.facts(settings).state_bytes(model) == 0
+
+
+@pytest.mark.parametrize("kind", optim.KINDS)
+def test_a_weight_without_gradient_and_state_stays(small, kind):
+    """As the facts say, beside weights of its matrix that move."""
+    settings = small(**{f"OPTIMIZER_{kind.upper()}": "y", "WEIGHT_DECAY": "0"}).optim
+    model = GPT(small().model)
+    initialise(model, 1)
+    optimizer = optim.build(model, settings)
+    weight = model.h[0].mlp.inner.weight
+    before = weight.detach().clone()
+    stream = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=stream)
+    still = torch.rand(weight.shape, generator=stream) < 0.5
+    weight.grad[still] = 0.0
+    optimizer.step()
+    moved = (weight.detach() != before)[still].any().item()
+    assert moved == (not optim.facts(settings).elementwise)
+
+
+@pytest.mark.parametrize("kind", optim.KINDS)
+def test_kconfig_offers_one_pass_to_those_that_have_it(small, kind):
+    symbols = {f"OPTIMIZER_{kind.upper()}": "y", "UPDATE_ONE_PASS": "y"}
+    if optim.facts(small(**{f"OPTIMIZER_{kind.upper()}": "y"}).optim).one_pass:
+        assert optim.resolve_update(small(**symbols).optim, "cpu") == "one_pass"
+        return
+    with pytest.raises(ConfigError, match="UPDATE_ONE_PASS"):
+        small(**symbols)
 
 
 def test_nesterov_without_momentum_is_refused(small):

@@ -173,7 +173,7 @@ def test_the_mean_of_a_document_has_nothing_of_the_one_before(shape):
 
 def test_the_memory_of_a_mask_is_counted(small):
     """sdpa with documents holds a B x T x T mask; the estimate knows."""
-    from gpt2.model.costs import memory_estimate
+    from gpt2.training.memory import memory_estimate
 
     wide = {"GPT2_BLOCK_SIZE": "512"}
     plain, apart = small(**wide), small(**wide, **APART)

@@ -116,4 +116,5 @@ def test_who_takes_the_steps(small):
     named = small(UPDATE_ONE_PASS="y")
     assert optim.resolve_update(named.optim, "cpu") == "one_pass"
     with pytest.raises(SettingsError, match="sgd's step is torch's alone"):
-        replace(small(OPTIMIZER_SGD="y").optim, update="one_pass")
+        sgd = replace(small(OPTIMIZER_SGD="y").optim, update="one_pass")
+        optim.build(GPT(small().model), sgd)

@@ -3,7 +3,7 @@
 import pytest
 
 from gpt2.data.loading import batch
-from gpt2.model.costs import memory_estimate
+from gpt2.training.memory import memory_estimate
 from gpt2.settings.run import run_settings
 from kconf.arms import generate
 from kconf.axes import read_axes
