@@ -1,13 +1,14 @@
 """Optimizers and learning-rate schedules."""
 
-from gpt2.optim.build import KINDS, build, decayed_names, facts, resolve_update
+from gpt2.optim.build import build, facts, kinds, resolve_update
+from gpt2.optim.optimizer import decayed_names
 from gpt2.optim.schedule import learning_rate
 
 __all__ = [
-    "KINDS",
     "build",
     "decayed_names",
     "facts",
+    "kinds",
     "learning_rate",
     "resolve_update",
 ]

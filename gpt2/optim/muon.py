@@ -4,6 +4,33 @@ from typing import Any
 
 import torch
 
+from gpt2.optim import adamw
+from gpt2.optim.optimizer import MOMENTS, MOMENTUM, Groups, OptimizerFacts
+from gpt2.settings.run import OptimSettings
+
+
+def facts(settings: OptimSettings) -> OptimizerFacts:
+    """A running mean of a matrix's gradients, two moments of the rest. A step moves
+    all weights of a matrix.
+    """
+    return OptimizerFacts(MOMENTUM, MOMENTS, elementwise=False)
+
+
+def build(
+    groups: Groups, settings: OptimSettings, one_pass: bool
+) -> torch.optim.Optimizer:
+    """Muon over the group that decays, AdamW over the other."""
+    matrices, rest = groups
+    muon = torch.optim.Muon(
+        [matrices],
+        lr=settings.lr,
+        momentum=settings.muon_momentum,
+        nesterov=settings.muon_nesterov,
+        ns_steps=settings.muon_steps,
+        adjust_lr_fn=settings.muon_scale,
+    )
+    return MuonAdamW(muon, adamw.build([rest], settings, one_pass=False))
+
 
 class MuonAdamW(torch.optim.Optimizer):
     """torch.optim.Muon and torch.optim.AdamW behind one param_groups and state.

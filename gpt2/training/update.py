@@ -13,7 +13,7 @@ from torch import nn
 
 from gpt2.model.precision import Weights
 from gpt2.optim import resolve_update
-from gpt2.optim.spam import AdamWSPAM
+from gpt2.optim.adamwspam import AdamWSPAM
 from gpt2.pruning import Pruner
 from gpt2.settings.run import OptimSettings
 

@@ -58,9 +58,9 @@ COUNTS = [
     Mutant(
         "memory-without-moments",
         "the memory estimate forgets the moments",
-        "optim.build",
-        "(_adamw, OptimizerFacts(MOMENTS, MOMENTS,",
-        "(_adamw, OptimizerFacts((), (),",
+        "optim.adamw:facts",
+        "OptimizerFacts(MOMENTS, MOMENTS,",
+        "OptimizerFacts((), (),",
         Test(f"{MEMORY}::test_the_memory_estimate_counts_what_autograd_saves"),
     ),
     Mutant(

@@ -143,7 +143,7 @@ SPAM = [
     Mutant(
         "spam-reset-a-step-early",
         "moments are reset where the authors' code resets them",
-        "spam:AdamWSPAM.begin",
+        "adamwspam:AdamWSPAM.begin",
         'j = t % group["interval"] if',
         'j = (t + 1) % group["interval"] if',
         Test("tests/gpt2/optim/test_spam.py"),
@@ -151,7 +151,7 @@ SPAM = [
     Mutant(
         "spam-clips-a-step-early",
         "clipping begins with 19 gradients in v",
-        "spam",
+        "gpt2.optim.adamwspam",
         "UNCLIPPED = 20",
         "UNCLIPPED = 19",
         Test(f"{DEPARTURES}[clip]"),

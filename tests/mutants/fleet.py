@@ -162,9 +162,9 @@ SLURM = [
     Mutant(
         "third-moment-uncounted",
         "the disk forecast takes AdamWAdv for AdamW",
-        "optim.build",
-        '_AMSGRAD = (*MOMENTS, "max_exp_avg_sq")',
-        "_AMSGRAD = MOMENTS",
+        "optim.adamwadv:facts",
+        '(*MOMENTS, "max_exp_avg_sq")',
+        "MOMENTS",
         Test(
             "tests/gpt2/training/test_memory.py::"
             "test_a_checkpoint_is_as_large_as_foretold[adamwadv-none]"

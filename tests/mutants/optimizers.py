@@ -9,7 +9,7 @@ OPTIMIZERS = [
     Mutant(
         "decay-on-norms",
         "decay acts on norms and biases",
-        "optim.build:decayed_names",
+        "optim.optimizer:decayed_names",
         "parameter.dim() >= 2",
         "parameter.dim() >= 1",
         check("0", "update and decay"),
@@ -25,7 +25,7 @@ OPTIMIZERS = [
     Mutant(
         "adam-eps",
         "ε is torch's default, not CONFIG_ADAM_EPS",
-        "optim.build:_moments",
+        "optim.optimizer:moment_arguments",
         '        "eps": settings.eps,\n',
         "",
         check("0", "optimizer as configured", ADAM_EPS="1e-6"),
@@ -33,7 +33,7 @@ OPTIMIZERS = [
     Mutant(
         "adam-decoupled",
         "Adam's decay is decoupled, as AdamW's",
-        "optim.build:_adam",
+        "optim.adam:build",
         "torch.optim.Adam(groups",
         "torch.optim.AdamW(groups",
         check("0", "update and decay", OPTIMIZER_ADAM="y"),
@@ -41,7 +41,7 @@ OPTIMIZERS = [
     Mutant(
         "adamwadv-without-amsgrad",
         "adamwadv is plain AdamW",
-        "optim.build:_adamwadv",
+        "optim.adamwadv:build",
         "amsgrad=True, fused=True",
         "fused=True",
         check("0", "optimizer as configured", OPTIMIZER_ADAMWADV="y"),
@@ -49,7 +49,7 @@ OPTIMIZERS = [
     Mutant(
         "sgd-momentum-ignored",
         "CONFIG_SGD_MOMENTUM does not arrive",
-        "optim.build:_sgd",
+        "optim.sgd:build",
         "        momentum=settings.sgd_momentum,\n",
         "",
         check("0", "optimizer as configured", OPTIMIZER_SGD="y"),
@@ -57,7 +57,7 @@ OPTIMIZERS = [
     Mutant(
         "sgd-nesterov-ignored",
         "CONFIG_SGD_NESTEROV does not arrive",
-        "optim.build:_sgd",
+        "optim.sgd:build",
         "        nesterov=settings.sgd_nesterov,\n",
         "",
         check("0", "optimizer as configured", OPTIMIZER_SGD="y", SGD_NESTEROV="y"),
@@ -65,7 +65,7 @@ OPTIMIZERS = [
     Mutant(
         "muon-nesterov-ignored",
         "CONFIG_MUON_NESTEROV does not arrive",
-        "optim.build:_muon",
+        "optim.muon:build",
         "        nesterov=settings.muon_nesterov,\n",
         "",
         check("0", "optimizer as configured", OPTIMIZER_MUON="y", MUON_NESTEROV="n"),
@@ -73,7 +73,7 @@ OPTIMIZERS = [
     Mutant(
         "muon-decay-off",
         "Muon's matrices do not decay",
-        "optim.build:_muon",
+        "optim.muon:build",
         "        [matrices],\n",
         '        [{**matrices, "weight_decay": 0.0}],\n',
         check("0", "optimizer as configured", OPTIMIZER_MUON="y"),
@@ -81,7 +81,7 @@ OPTIMIZERS = [
     Mutant(
         "muon-decay-default",
         "Muon's matrices decay by torch's default, not by CONFIG_WEIGHT_DECAY",
-        "optim.build:_muon",
+        "optim.muon:build",
         "        [matrices],\n",
         '        matrices["params"],\n',
         check("0", "optimizer as configured", OPTIMIZER_MUON="y", WEIGHT_DECAY="0.03"),
@@ -132,7 +132,7 @@ SPAMS = [
     Mutant(
         "spam-clips-after-reset",
         "SPAM clips in the 20 steps after a reset",
-        "spam:AdamWSPAM.begin",
+        "adamwspam:AdamWSPAM.begin",
         "if j >= UNCLIPPED",
         "if t >= UNCLIPPED",
         Test(
@@ -142,7 +142,7 @@ SPAMS = [
     Mutant(
         "spam-counts-twice",
         "SPAM counts every step twice",
-        "spam:AdamWSPAM.begin",
+        "adamwspam:AdamWSPAM.begin",
         'group["step"] = t + 1',
         'group["step"] = t + 2',
         check("1", "moments"),
@@ -150,7 +150,7 @@ SPAMS = [
     Mutant(
         "spam-never-resets",
         "SPAM never resets the moments",
-        "spam:AdamWSPAM.begin",
+        "adamwspam:AdamWSPAM.begin",
         "if after_reset and j == 0:",
         "if False:",
         check("1", "moments"),
@@ -158,7 +158,7 @@ SPAMS = [
     Mutant(
         "spam-resets-one",
         "a reset leaves the second moment",
-        "spam:AdamWSPAM.begin",
+        "adamwspam:AdamWSPAM.begin",
         "            torch._foreach_zero_(v)\n",
         "",
         check("1", "moments"),
@@ -166,7 +166,7 @@ SPAMS = [
     Mutant(
         "spam-correction-never-reset",
         "the bias correction counts from the first step, reset or not",
-        "spam:AdamWSPAM.begin",
+        "adamwspam:AdamWSPAM.begin",
         'n = (j if group["reset_correction"] else t) + 1',
         "n = t + 1",
         check("1", "moments"),
@@ -174,7 +174,7 @@ SPAMS = [
     Mutant(
         "spam-never-rewarms",
         "the learning rate is whole right after a reset",
-        "spam:AdamWSPAM.begin",
+        "adamwspam:AdamWSPAM.begin",
         'rewarming(j, group["warmup"]) if after_reset else 1.0',
         "1.0",
         check("1", "moments"),
@@ -182,7 +182,7 @@ SPAMS = [
     Mutant(
         "spam-warms-decay",
         "the re-warm-up scales decay too",
-        "spam:AdamWSPAM.begin",
+        "adamwspam:AdamWSPAM.begin",
         '"keep": 1 - lr * group["weight_decay"],',
         '"keep": 1 - lr * scale * group["weight_decay"],',
         Test(f"{SPAM_TESTS}::test_decay_is_not_scaled_after_a_reset"),
@@ -190,7 +190,7 @@ SPAMS = [
     Mutant(
         "spam-decay-off",
         "SPAM's weights do not decay",
-        "spam:AdamWSPAM.begin",
+        "adamwspam:AdamWSPAM.begin",
         '"keep": 1 - lr * group["weight_decay"],',
         '"keep": 1.0,',
         check("1", "update and decay"),

@@ -114,7 +114,7 @@ NARROW = [
     Mutant(
         "moments-in-16-bits",
         "the second moment has 16 bits",
-        "gpt2.optim.spam:AdamWSPAM._moments",
+        "gpt2.optim.adamwspam:AdamWSPAM._moments",
         'self.state[p]["exp_avg_sq"] = torch.zeros_like(p)',
         'self.state[p]["exp_avg_sq"] = torch.zeros_like(p, dtype=torch.bfloat16)',
         Test(

@@ -118,7 +118,7 @@ STEPS = [
     Mutant(
         "betas-swapped",
         "the two betas change places",
-        "gpt2.optim.build:_moments",
+        "gpt2.optim.optimizer:moment_arguments",
         "(settings.beta1, settings.beta2)",
         "(settings.beta2, settings.beta1)",
         run("packed"),
@@ -126,7 +126,7 @@ STEPS = [
     Mutant(
         "eps-of-torch",
         "ε is torch's",
-        "gpt2.optim.build:_moments",
+        "gpt2.optim.optimizer:moment_arguments",
         '"eps": settings.eps',
         '"eps": 1e-8',
         run("adam"),
@@ -134,7 +134,7 @@ STEPS = [
     Mutant(
         "decay-of-embeddings",
         "weight decay acts on every matrix",
-        "gpt2.optim.build:decayed_names",
+        "gpt2.optim.optimizer:decayed_names",
         'if name.startswith("h.") and',
         "if",
         run("packed"),
@@ -142,7 +142,7 @@ STEPS = [
     Mutant(
         "decay-of-vectors",
         "weight decay acts on all of a block",
-        "gpt2.optim.build:decayed_names",
+        "gpt2.optim.optimizer:decayed_names",
         "parameter.dim() >= 2",
         "parameter.dim() >= 1",
         run("sgd"),
@@ -150,7 +150,7 @@ STEPS = [
     Mutant(
         "nesterov-always",
         "momentum looks ahead whatever was asked for",
-        "gpt2.optim.build:_sgd",
+        "gpt2.optim.sgd:build",
         "nesterov=settings.sgd_nesterov",
         "nesterov=True",
         run("sgd"),
@@ -158,7 +158,7 @@ STEPS = [
     Mutant(
         "amsgrad-forgotten",
         "AdamWAdv is AdamW",
-        "gpt2.optim.build:_adamwadv",
+        "gpt2.optim.adamwadv:build",
         "amsgrad=True, ",
         "",
         run("adamwadv"),
@@ -166,7 +166,7 @@ STEPS = [
     Mutant(
         "one-pass-clips-spikes",
         "AdamW in one pass clips spikes as AdamWSPAM does",
-        "gpt2.optim.build:_adamw_in_one_pass",
+        "gpt2.optim.adamw:build",
         "theta=0.0,",
         "theta=5000.0,",
         Test(f"{HANDED}::test_adamw_in_one_pass_is_plain_adamw"),

@@ -1,5 +1,6 @@
 """Decay acts on the blocks' matrices; the schedule is the formula."""
 
+import importlib
 import io
 import math
 
@@ -9,6 +10,7 @@ import torch
 from gpt2 import optim
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
+from gpt2.optim.build import CHOSEN
 from kconf.bind import SettingsError
 from kconf.syntax import ConfigError
 
@@ -190,7 +192,16 @@ def test_muons_steps_are_nearly_orthogonal_and_of_adamws_size(small):
     assert 0.6 < sizes.median() < 1.2 and sizes.max() < 1.4
 
 
-@pytest.mark.parametrize("kind", optim.KINDS)
+def test_an_optimizer_of_the_menu_is_a_file_by_its_name(tree):
+    """And what chooses the file is the symbol."""
+    assert set(optim.kinds()) == set(tree.members("OPTIMIZER_"))
+    for kind in optim.kinds():
+        module = f"gpt2.optim.{kind}"
+        assert CHOSEN[module] == (f"OPTIMIZER_{kind.upper()}",)
+        assert importlib.import_module(module).facts
+
+
+@pytest.mark.parametrize("kind", optim.kinds())
 def test_an_optimizer_keeps_what_its_facts_say(small, kind):
     """Of a matrix and of the rest; Kconfig's word on moments is theirs."""
     settings = small(**{f"OPTIMIZER_{kind.upper()}": "y"}).optim
@@ -221,7 +232,7 @@ def test_without_momentum_nothing_is_kept(small):
     assert kept == [] and optim.facts(settings).state_bytes(model) == 0
 
 
-@pytest.mark.parametrize("kind", optim.KINDS)
+@pytest.mark.parametrize("kind", optim.kinds())
 def test_a_weight_without_gradient_and_state_stays(small, kind):
     """As the facts say, beside weights of its matrix that move."""
     settings = small(**{f"OPTIMIZER_{kind.upper()}": "y", "WEIGHT_DECAY": "0"}).optim
@@ -240,7 +251,7 @@ def test_a_weight_without_gradient_and_state_stays(small, kind):
     assert moved == (not optim.facts(settings).elementwise)
 
 
-@pytest.mark.parametrize("kind", optim.KINDS)
+@pytest.mark.parametrize("kind", optim.kinds())
 def test_kconfig_offers_one_pass_to_those_that_have_it(small, kind):
     symbols = {f"OPTIMIZER_{kind.upper()}": "y", "UPDATE_ONE_PASS": "y"}
     if optim.facts(small(**{f"OPTIMIZER_{kind.upper()}": "y"}).optim).one_pass:

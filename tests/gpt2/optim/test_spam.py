@@ -9,7 +9,7 @@ import torch
 from gpt2 import optim
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
-from gpt2.optim.spam import AdamWSPAM, rewarming
+from gpt2.optim.adamwspam import AdamWSPAM, rewarming
 from kconf.bind import SettingsError
 
 OFF = {"theta": 0.0, "interval": 0, "warmup": 0, "reset_correction": True}

@@ -10,7 +10,7 @@ import math
 import pytest
 import torch
 
-from gpt2.optim.spam import AdamWSPAM
+from gpt2.optim.adamwspam import AdamWSPAM
 
 LR, DECAY, BETAS, EPS, THETA, INTERVAL, WARMUP = 0.02, 0.5, (0.9, 0.999), 1e-3, 9, 30, 7
 STEPS, SPIKES, SILENT = 75, (19, 44, 55), 25

@@ -85,7 +85,7 @@ METHODS = ("none", "magnitude", "movement", "state")
 WITHOUT_MOMENTS = ("sgd", "muon")
 PAIRS = [
     (optimizer, method)
-    for optimizer in optim.KINDS
+    for optimizer in optim.kinds()
     for method in METHODS
     if method != "state" or optimizer not in WITHOUT_MOMENTS
 ]

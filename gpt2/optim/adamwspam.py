@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from gpt2.optim.optimizer import MOMENTS, Groups, OptimizerFacts, moment_arguments
+from gpt2.settings.run import OptimSettings
 from kernels import adamw
 
 Tensors = list[torch.Tensor]
@@ -21,6 +23,26 @@ Tensors = list[torch.Tensor]
 UNCLIPPED = 20
 # What a reset takes off the learning rate of the step that follows it.
 DIP = 0.99
+
+
+def facts(settings: OptimSettings) -> OptimizerFacts:
+    """Two moments, in one pass where that is asked for."""
+    return OptimizerFacts(MOMENTS, MOMENTS, one_pass=True)
+
+
+def build(
+    groups: Groups, settings: OptimSettings, one_pass: bool
+) -> torch.optim.Optimizer:
+    """AdamWSPAM (2501.06842), however its steps are taken."""
+    return AdamWSPAM(
+        groups,
+        **moment_arguments(settings),
+        weight_decay=0.0,
+        theta=settings.spam_theta,
+        interval=settings.spam_interval,
+        warmup=settings.spam_warmup,
+        reset_correction=settings.spam_reset_correction,
+    )
 
 
 class AdamWSPAM(torch.optim.Optimizer):
