@@ -1,20 +1,17 @@
-"""Whether all ranks hold the same weights and masks, bit for bit.
+"""Whether all ranks hold the same tensors, bit for bit.
 
 Legend: R rows, C all other elements of a tensor's row.
 """
 
+from collections.abc import Mapping
+
 import torch
 
-from gpt2.distributed.ranks import Ranks, RanksError
-from gpt2.model.gpt import GPT
-from gpt2.pruning import Pruner
+from gpt2.distributed.distribution import RanksDiffer
+from gpt2.distributed.ranks import Ranks
 
 ODD = 0x9E3779B97F4A7C15 - 2**64  # 2^64 over the golden ratio, as an int64
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-class RanksDiffer(RanksError):
-    """Two ranks hold different values of a tensor."""
 
 
 @torch.no_grad()
@@ -35,20 +32,17 @@ def _weighted(sums: torch.Tensor) -> torch.Tensor:
     return (sums * (2 * torch.arange(len(sums), device=sums.device) + 1)).sum()
 
 
-def require_same(ranks: Ranks, model: GPT, pruner: Pruner | None, step: int) -> None:
-    """Raise RanksDiffer, on every rank, when a weight, mask or score of a rank
-    differs from rank 0's; it names the first. Collective.
+def require_same(ranks: Ranks, tensors: Mapping[str, torch.Tensor], step: int) -> None:
+    """Raise RanksDiffer, on every rank, when a tensor of a rank differs from rank 0's
+    of that name; it names the first. Collective; the ranks name the same tensors.
     """
     if ranks.alone:
         return
-    held = dict(model.named_parameters())
-    for kind, tensors in (pruner.state() if pruner else {}).items():
-        held |= {f"{kind}.{name}": value for name, value in tensors.items()}
-    sums = torch.stack([checksum(tensor) for tensor in held.values()]).tolist()
-    everyones = ranks.gather(sums)
-    for index, name in enumerate(held):
-        for rank, theirs in enumerate(everyones):
-            if theirs[index] != everyones[0][index]:
+    sums = torch.stack([checksum(tensor) for tensor in tensors.values()]).tolist()
+    sums_of_ranks = ranks.gather(sums)
+    for index, name in enumerate(tensors):
+        for rank, others in enumerate(sums_of_ranks):
+            if others[index] != sums_of_ranks[0][index]:
                 raise RanksDiffer(
                     f"{name} of rank {rank} differs from rank 0's after step {step}: "
                     "the ranks train different models"

@@ -1,4 +1,4 @@
-"""What one rank computes losses with, and how the ranks' gradients become one.
+"""Every rank holds the whole model, and the ranks' gradients become one.
 
 DistributedDataParallel sums over the ranks after the last micro-batch of a step
 alone (no_sync before), bucket by bucket while the backward pass goes on. What it
@@ -6,32 +6,43 @@ sums is what the optimizer reads: fp32 gradients, added up over the micro-batche
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from gpt2.distributed.ranks import Ranks
+from gpt2 import optim
+from gpt2.distributed import checksums
+from gpt2.distributed.distribution import Distribution, TrainingBytes
+from gpt2.distributed.ranks import ALONE, Ranks
+from gpt2.model import precision
+from gpt2.model.gpt import GPT
 from gpt2.model.precision import Weights
+from gpt2.pruning import Pruner
+from gpt2.settings.run import OptimSettings
 
 
-class Replica:
-    """The model of one rank. forward: (tokens, targets) to the loss.
+class DataParallel(Distribution):
+    """The model of one rank, which is the whole one; alone, it is not wrapped.
 
-    collect: what adds up the gradients of a micro-batch that stay with the rank.
+    Every rank has the mean gradient of every weight and takes the same step.
     """
 
     def __init__(
         self,
-        weights: Weights,
-        collect: Callable[[], None],
-        compiled: bool,
-        ranks: Ranks,
+        model: GPT,
+        ranks: Ranks = ALONE,
+        param_dtype: str = "fp32",
+        compiled: bool = False,
     ):
-        self.weights, self.collect, self.ranks = weights, collect, ranks
-        self.forward = torch.compile(weights.model) if compiled else weights.model
+        self.model, self.ranks = model, ranks
+        self.weights = precision.build(model, param_dtype)
+        self.forward = self.weights.model
+        if compiled:
+            self.forward = torch.compile(self.weights.model, dynamic=False)
         if ranks.alone:
             return
         # One graph, as in one process. DDP would cut it at every bucket, to send
@@ -47,25 +58,67 @@ class Replica:
                 init_sync=False,  # initial values are a function of the settings
             )
         # Not self: DDP's C++ part would keep what keeps it, out of gc's sight.
-        self.forward.register_comm_hook((weights, ranks.world), _mean_in_fp32)
+        self.forward.register_comm_hook((self.weights, ranks.world), _mean_in_fp32)
+
+    def optimizer(self, settings: OptimSettings) -> torch.optim.Optimizer:
+        """Over every parameter."""
+        return optim.build(self.model, settings)
 
     @contextmanager
-    def micro_batch(self, last: bool) -> Iterator[None]:
-        """Around forward and backward pass of a micro-batch of a step.
-
-        After the last one the model's gradients are the mean over the ranks of
-        the sums over micro-batches.
-        """
+    def micro_batch(self, last: bool, collect: Callable[[], None]) -> Iterator[None]:
+        """After the last one every rank has the mean gradient of every weight."""
         if self.ranks.alone:
             yield
-            self.collect()
+            collect()
         elif last:
             yield
             self.weights.drop()  # the hook has collected
         else:
             with self.forward.no_sync():
                 yield
-            self.collect()
+            collect()
+
+    def gradient_norm(self, parameters: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Every rank has all gradients: nothing is sent."""
+        return torch.nn.utils.get_total_norm(
+            [p.grad for p in parameters if p.grad is not None]
+        )
+
+    def model_sum(self, own: torch.Tensor) -> torch.Tensor:
+        """A rank's own sum is that of the model."""
+        return own
+
+    def refresh(self, copied: bool) -> None:
+        """Every rank has updated every weight: nothing is sent."""
+        if not copied:
+            self.weights.refresh()
+
+    @contextmanager
+    def whole(self) -> Iterator[GPT]:
+        """The rank's own model."""
+        yield self.model
+
+    def state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """The rank's own, without a copy."""
+        return {"model": self.model.state_dict(), "optimizer": optimizer.state_dict()}
+
+    def load(self, state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+        """Every rank takes over all of it."""
+        self.model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        self.weights.refresh()
+
+    def require_same(self, pruner: Pruner | None, step: int) -> None:
+        """Every weight, mask and score is held by every rank."""
+        tensors = dict(self.model.named_parameters())
+        for kind, of_kind in (pruner.state() if pruner else {}).items():
+            tensors |= {f"{kind}.{name}": value for name, value in of_kind.items()}
+        checksums.require_same(self.ranks, tensors, step)
+
+    @staticmethod
+    def bytes_per_rank(held: TrainingBytes, world: int) -> int:
+        """All of it, whatever the number of ranks."""
+        return held.weights + held.gradients + held.optimizer + held.pruning
 
 
 def _mean_in_fp32(

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from gpt2 import optim, pruning
+from gpt2.distributed.ddp import DataParallel
 from gpt2.measure.timing import compared, milliseconds
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
-from gpt2.model.precision import Weights
 from gpt2.optim.adamwspam import UNCLIPPED
 from gpt2.pruning.pruner import Pruner
 from gpt2.settings.pruning_names import CRITERIA, resolve
@@ -108,7 +108,7 @@ def _tail(
 ) -> Callable[[], None]:
     """All that follows a backward pass, on the gradients that are there now."""
     kept = _gradients(model)
-    whole = update.build(settings, optimizer, Weights(model), pruner, 1)
+    whole = update.build(settings, optimizer, DataParallel(model), pruner, 1)
 
     def tail() -> None:
         for parameter, grad in kept:

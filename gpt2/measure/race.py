@@ -18,15 +18,14 @@ from pathlib import Path
 
 import torch
 
-from gpt2 import optim
-from gpt2.model import precision
+from gpt2.distributed import build as distributed
 from gpt2.model.costs import count
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
 from gpt2.settings.run import RunSettings
-from gpt2.training import device, update
+from gpt2.training import device
 from gpt2.training.memory import memory_estimate
-from gpt2.training.trainer import AUTOCAST
+from gpt2.training.step import Step
 
 # Steps before the first that is timed; the last one's loss is on record.
 WARMUP = 24
@@ -81,26 +80,16 @@ def ours(name: str, settings: RunSettings, micro: int, kind: str) -> Contender:
     """A configuration's training step as the trainer takes it, one micro-batch."""
     model = GPT(settings.model)
     initialise(model, 1, "")
-    model.to(kind).train()
-    optimizer = optim.build(model, settings.optim)
-    weights = precision.build(model, settings.system.param_dtype)
-    tail = update.build(settings.optim, optimizer, weights, None, 1)
-    forward = weights.model
-    if settings.system.compile:
-        forward = torch.compile(forward, dynamic=False)
-    dtype = settings.system.dtype
-    autocast = torch.autocast(kind, AUTOCAST[dtype], enabled=dtype != "fp32")
+    distribution = distributed.build(settings, model.to(kind).train())
+    optimizer = distribution.optimizer(settings.optim)
+    trained = Step(settings, distribution, optimizer, None, 1, kind)
     done = counted()
 
     def step(rows_BT: torch.Tensor) -> torch.Tensor:
-        set_rate(optimizer, rate(settings.optim.lr, next(done)))
-        with autocast:
-            loss = forward(rows_BT[:, :-1], rows_BT[:, 1:])
-        loss.backward()
-        tail.collect()
-        tail.step()
-        tail.refresh(masked=False)
-        return loss.detach()
+        trained.set_rate(rate(settings.optim.lr, next(done)))
+        loss, _ = trained.take([(rows_BT[:, :-1], rows_BT[:, 1:], None)])
+        trained.refresh(masked=False)
+        return loss
 
     facts = count(model)
     return Contender(
@@ -136,7 +125,9 @@ def nanogpt(path: Path, settings: RunSettings, kind: str) -> Contender:
     autocast, done = torch.autocast(kind, torch.bfloat16), counted()
 
     def step(rows_BT: torch.Tensor) -> torch.Tensor:
-        set_rate(optimizer, rate(6e-4, next(done)))
+        lr = rate(6e-4, next(done))
+        for group in optimizer.param_groups:
+            group["lr"] = lr
         with autocast:
             _, loss = forward(rows_BT[:, :-1].contiguous(), rows_BT[:, 1:].contiguous())
         loss.backward()
@@ -146,12 +137,6 @@ def nanogpt(path: Path, settings: RunSettings, kind: str) -> Contender:
         return loss.detach()
 
     return Contender(f"nanoGPT, bias={shape.bias}", step)
-
-
-def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Of every group."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
 
 
 def prepare(

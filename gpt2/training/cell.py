@@ -24,6 +24,7 @@ from gpt2.data.loading import batch
 from gpt2.data.loading.corpus import Corpus
 from gpt2.data.loading.loader import LoaderTimeout
 from gpt2.data.shards import ShardError
+from gpt2.distributed import build as distributed
 from gpt2.distributed.ranks import ALONE, Ranks, RanksError, Unrecorded, dropout_seed
 from gpt2.model.costs import count
 from gpt2.model.gpt import GPT, resolve_loss
@@ -235,7 +236,7 @@ def _train(
     if ranks.main:
         checkpoint.sweep(run.checkpoints)
     progress, complaints = checkpoint.resume(
-        run.checkpoints, identity, run.model, run.optimizer, run.pruner, ranks
+        run.checkpoints, identity, run.distribution, run.optimizer, run.pruner
     )
     end["step"] = progress.step
     record({"kind": "facts", "step": 0, **facts})
@@ -255,12 +256,14 @@ def _train(
         raise
     finally:
         end["step"] = progress.step
-    if not ranks.main:
-        return
-    metrics.sync()
-    if settings.train.save_model:
-        checkpoint.save_weights(run.checkpoints, run.model, facts)
-    wall = time.monotonic() - began
+    with run.distribution.whole() as model:
+        if not ranks.main:
+            return
+        metrics.sync()
+        if settings.train.save_model:
+            checkpoint.save_weights(run.checkpoints, model, facts)
+        wall = time.monotonic() - began
+        trained = outcome(trainer, model)
     summary = {
         "schema": SCHEMA,
         "status": "done",
@@ -271,7 +274,7 @@ def _train(
         "keep_checkpoints": settings.train.keep_checkpoints,
         "time_to_first_step": trainer.time_to_first_step,
         "total_time_all_attempts": wall + spent(_earlier(cell)),
-        **outcome(trainer),
+        **trained,
         "facts": facts,
         **machine,
     }
@@ -372,12 +375,15 @@ def _build(
     torch.manual_seed(dropout_seed(train.seed, ranks.rank))
     model.to(info.kind)
     counts = count(model)
-    optimizer = optim.build(model, settings.optim)
+    distribution = distributed.build(settings, model, ranks)
+    optimizer = distribution.optimizer(settings.optim)
     run = Run(
         settings=settings,
-        model=model,
+        distribution=distribution,
         optimizer=optimizer,
-        pruner=pruning.build(model, optimizer, settings.pruning, settings.optim),
+        pruner=pruning.build(
+            distribution.model, optimizer, settings.pruning, settings.optim
+        ),
         batch=sizes,
         facts=counts,
         info=info,
@@ -389,7 +395,6 @@ def _build(
         bytes_per_token=corpus.bytes_per_token,
         checkpoints=cell.checkpoint_dir,
         identity=identity,
-        ranks=ranks,
     )
     facts = {
         **counts.as_dict(),

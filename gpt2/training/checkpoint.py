@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gpt2.distributed.ranks import ALONE, Ranks
+from gpt2.distributed.distribution import Distribution
 from gpt2.pruning import Pruner
 from records import atomic, checkpoints
 
@@ -44,17 +44,18 @@ def save(
     directory: Path,
     identity: str,
     progress: Progress,
-    model: nn.Module,
+    distribution: Distribution,
     optimizer: torch.optim.Optimizer,
     pruner: Pruner | None,
-    ranks: Ranks = ALONE,
 ) -> Path:
     """Write the checkpoint of `progress.step`, then drop all but the last two.
 
     Every rank calls this and rank 0 writes; the others return when it has.
     """
     path = directory / f"step-{progress.step:09d}.pt"
+    ranks = distribution.ranks
     generators = ranks.gather(_generators())
+    weights_and_optimizer = distribution.state(optimizer)
     if not ranks.main:
         ranks.wait()
         return path
@@ -63,8 +64,7 @@ def save(
         "schema": SCHEMA,
         "identity": identity,
         "progress": asdict(progress),
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        **weights_and_optimizer,
         "pruning": pruner.state() if pruner else {},
         "rng": generators,
     }
@@ -107,10 +107,9 @@ def _generators() -> dict[str, torch.Tensor]:
 def resume(
     directory: Path,
     identity: str,
-    model: nn.Module,
+    distribution: Distribution,
     optimizer: torch.optim.Optimizer,
     pruner: Pruner | None,
-    ranks: Ranks = ALONE,
 ) -> tuple[Progress, list[str]]:
     """Load the newest readable checkpoint into model, optimizer and pruner.
 
@@ -118,10 +117,8 @@ def resume(
     that could not be read. Raises CheckpointError for a checkpoint of another
     cell, and when not all ranks find the same one.
     """
-    progress, complaints = _resume(
-        directory, identity, model, optimizer, pruner, ranks.rank
-    )
-    steps = ranks.gather(progress.step)
+    progress, complaints = _resume(directory, identity, distribution, optimizer, pruner)
+    steps = distribution.ranks.gather(progress.step)
     if set(steps) != {progress.step}:
         raise CheckpointError(
             f"{directory}: the ranks read checkpoints of steps {steps}: do they see "
@@ -133,10 +130,9 @@ def resume(
 def _resume(
     directory: Path,
     identity: str,
-    model: nn.Module,
+    distribution: Distribution,
     optimizer: torch.optim.Optimizer,
     pruner: Pruner | None,
-    rank: int,
 ) -> tuple[Progress, list[str]]:
     """`resume` of one rank."""
     complaints = []
@@ -147,13 +143,13 @@ def _resume(
             complaints.append(f"{path.name} cannot be read, left out: {error}")
             continue
         _require(path, state, identity)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        distribution.load(state, optimizer)
         if pruner is not None:
             pruner.load(state["pruning"])
-        torch.set_rng_state(state["rng"][rank]["cpu"])
-        if "cuda" in state["rng"][rank]:
-            torch.cuda.set_rng_state(state["rng"][rank]["cuda"])
+        generators = state["rng"][distribution.ranks.rank]
+        torch.set_rng_state(generators["cpu"])
+        if "cuda" in generators:
+            torch.cuda.set_rng_state(generators["cuda"])
         return Progress(**state["progress"]), complaints
     return Progress(), complaints
 

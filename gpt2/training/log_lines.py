@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from gpt2.data.loading.corpus import Corpus
+from gpt2.model.gpt import GPT
 from gpt2.model.initial import weights_sha256
 from gpt2.training import device
 from gpt2.training.progress import duration
@@ -45,9 +46,9 @@ def introduction(
     return lines
 
 
-def outcome(trainer: Trainer) -> dict[str, Any]:
+def outcome(trainer: Trainer, model: GPT) -> dict[str, Any]:
     """The part of summary.json that training decides. Times in seconds; tokens/s of
-    all ranks together, peak memory of this one.
+    all ranks together, peak memory of this one. model: with all of its weights.
     """
     run, progress = trainer.run, trainer.progress
     trained_tokens = progress.timed_steps * trainer.tokens_per_step
@@ -60,7 +61,7 @@ def outcome(trainer: Trainer) -> dict[str, Any]:
         "average_step_time": _ratio(progress.train_time, progress.timed_steps),
         "tokens_per_s": _ratio(trained_tokens, progress.train_time) or None,
         "peak_memory_bytes": device.peak_memory(run.info.kind),
-        "model_sha256": weights_sha256(run.model),
+        "model_sha256": weights_sha256(model),
     }
     if run.pruner:
         found["sparsity"] = run.pruner.reached()

@@ -19,23 +19,20 @@ import torch
 from gpt2 import optim
 from gpt2.data.loading.batch import Batch
 from gpt2.data.loading.corpus import StepBatches
-from gpt2.distributed.checksums import require_same
-from gpt2.distributed.ddp import Replica
-from gpt2.distributed.ranks import ALONE, Ranks
-from gpt2.model import precision
+from gpt2.distributed.distribution import Distribution
+from gpt2.distributed.ranks import Ranks
 from gpt2.model.costs import Facts
 from gpt2.model.gpt import GPT
 from gpt2.model.statistics import attention_stats
 from gpt2.pruning import Pruner
 from gpt2.settings.run import RunSettings
-from gpt2.training import checkpoint, device, update
+from gpt2.training import checkpoint, device
 from gpt2.training.checkpoint import Progress
 from gpt2.training.clock import Clock
 from gpt2.training.divergence import Diverged, Sentinel, generators
 from gpt2.training.progress import Display
+from gpt2.training.step import Step
 from gpt2.training.validation import evaluate
-
-AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Stopped(Exception):
@@ -53,7 +50,7 @@ class Run:
     """
 
     settings: RunSettings
-    model: GPT
+    distribution: Distribution
     optimizer: torch.optim.Optimizer
     pruner: Pruner | None
     batch: Batch
@@ -65,11 +62,15 @@ class Run:
     bytes_per_token: float
     checkpoints: Path
     identity: str
-    ranks: Ranks = ALONE
     record: Callable[[dict[str, Any]], None] = print
     beat: Callable[..., None] = lambda step, phase, loss=None: None
     stop_requested: Callable[[], bool] = lambda: False
     began: float = field(default_factory=time.monotonic)
+
+    @property
+    def ranks(self) -> Ranks:
+        """Who this process is among those of the cell."""
+        return self.distribution.ranks
 
 
 class Trainer:
@@ -77,20 +78,14 @@ class Trainer:
 
     def __init__(self, run: Run, progress: Progress):
         self.run, self.progress = run, progress
-        system, self.kind = run.settings.system, run.info.kind
-        self.autocast = torch.autocast(
-            self.kind, AUTOCAST[system.dtype], enabled=system.dtype != "fp32"
-        )
-        self.weights = precision.build(run.model, system.param_dtype)
-        self.update = update.build(
-            run.settings.optim,
+        self.kind = run.info.kind
+        self.step = Step(
+            run.settings,
+            run.distribution,
             run.optimizer,
-            self.weights,
             run.pruner,
             run.batch.accumulation * run.batch.ranks,
-        )
-        self.replica = Replica(
-            self.weights, self.update.collect, system.compile, run.ranks
+            self.kind,
         )
         self.clock = Clock(
             progress.train_time,
@@ -113,8 +108,8 @@ class Trainer:
         Raises Diverged, and Stopped after a checkpoint when asked to stop.
         """
         train, progress = self.run.settings.train, self.progress
-        self.weights.model.train()
-        require_same(self.run.ranks, self.run.model, self.run.pruner, progress.step)
+        self.run.distribution.weights.model.train()
+        self._require_same()
         self._count()
         for batches in self.run.feed(progress.step, self.total):
             if self._time_is_up():
@@ -140,20 +135,11 @@ class Trainer:
         run, progress = self.run, self.progress
         step, states = progress.step, generators(self.kind)
         lr = optim.learning_rate(run.settings.optim, self._spent(), self.total)
-        for group in run.optimizer.param_groups:
-            group["lr"] = lr
-        self._loss = torch.zeros((), device=self.kind)
-        for number, micro in enumerate(batches, 1):
-            with self.replica.micro_batch(last=number == len(batches)):
-                with self.autocast:
-                    loss = self.replica.forward(*micro) / len(batches)
-                loss.backward()
-            self._loss += loss.detach()
-        self._loss = run.ranks.sum_(self._loss) / run.ranks.world
-        self._norm = self.update.step()
+        self.step.set_rate(lr)
+        self._loss, self._norm = self.step.take(batches)
         self.sentinel.watch(step, self._loss, self._norm, states)
         progress.step = step + 1
-        self.update.refresh(self._prune())
+        self.step.refresh(self._prune())
         if self.time_to_first_step is None:
             self._first()
         if step < self.warm_until:
@@ -172,7 +158,7 @@ class Trainer:
     def _prune_at_the_end(self) -> None:
         """What is due at the end of a time budget, which no step may have seen."""
         if self.run.settings.train.budget == "time" and self.run.pruner is not None:
-            self.update.refresh(self._prune(1.0))
+            self.step.refresh(self._prune(1.0))
 
     def _prune(self, spent: float | None = None) -> bool:
         """Masks after a step: new ones when due, and pruned weights at zero.
@@ -239,19 +225,20 @@ class Trainer:
     def _evaluate(self) -> None:
         run, progress = self.run, self.progress
         self.sentinel.settle()
-        require_same(run.ranks, run.model, run.pruner, progress.step)
+        self._require_same()
         began = time.perf_counter()
-        result = evaluate(
-            run.model,
-            run.eval_windows,
-            run.batch.micro,
-            run.bytes_per_token,
-            self.kind,
-            self.autocast,
-            self._between_windows,
-            run.ranks,
-            run.separator,
-        )
+        with run.distribution.whole() as model:
+            result = evaluate(
+                model,
+                run.eval_windows,
+                run.batch.micro,
+                run.bytes_per_token,
+                self.kind,
+                self.step.autocast,
+                self._between_windows,
+                run.ranks,
+                run.separator,
+            )
         progress.eval_time += time.perf_counter() - began
         row = {
             "kind": "eval",
@@ -266,8 +253,14 @@ class Trainer:
         run.record(row)
         self.display.evaluation(row)
         self.last_eval = row
-        if run.settings.train.attention_stats and run.ranks.main:
-            self._record_attention_statistics()
+        if run.settings.train.attention_stats:
+            with run.distribution.whole() as model:
+                self._record_attention_statistics(model)
+
+    def _require_same(self) -> None:
+        """Raise RanksDiffer where the ranks no longer train one model."""
+        run = self.run
+        run.distribution.require_same(run.pruner, self.progress.step)
 
     def _between_windows(self) -> None:
         """A long evaluation moves, and ends early when the run is to stop."""
@@ -276,13 +269,15 @@ class Trainer:
             self._checkpoint()
             raise Stopped(f"after step {self.progress.step}")
 
-    def _record_attention_statistics(self) -> None:
-        """What the heads do, as a row of its own."""
-        began = time.perf_counter()
+    def _record_attention_statistics(self, model: GPT) -> None:
+        """What the heads do, as a row of its own; by the rank that keeps the records."""
         run = self.run
-        found = attention_stats(run.model, run.eval_windows, self.kind, run.separator)
+        if not run.ranks.main:
+            return
+        began = time.perf_counter()
+        found = attention_stats(model, run.eval_windows, self.kind, run.separator)
         self.progress.eval_time += time.perf_counter() - began
-        self.run.record({"kind": "attention", "step": self.progress.step, **found})
+        run.record({"kind": "attention", "step": self.progress.step, **found})
 
     def _checkpoint(self) -> None:
         self.sentinel.settle()
@@ -293,10 +288,9 @@ class Trainer:
             run.checkpoints,
             run.identity,
             self.progress,
-            run.model,
+            run.distribution,
             run.optimizer,
             run.pruner,
-            run.ranks,
         )
 
     def _paused(self, work: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gpt2.model.precision import Weights
+from gpt2.distributed.distribution import Distribution
 from gpt2.optim import resolve_update
 from gpt2.optim.adamwspam import AdamWSPAM
 from gpt2.pruning import Pruner
@@ -29,17 +29,18 @@ class Update:
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
-        weights: Weights,
+        distribution: Distribution,
         pruner: Pruner | None,
         clip: float,
     ):
-        self.optimizer, self.weights, self.pruner = optimizer, weights, pruner
+        self.optimizer, self.pruner = optimizer, pruner
+        self.distribution = distribution
         self.clip = clip or math.inf
         self.params = [p for g in optimizer.param_groups for p in g["params"]]
 
     def collect(self) -> None:
         """After each backward pass: its gradients are added up."""
-        self.weights.collect()
+        self.distribution.weights.collect()
 
     def step(self) -> torch.Tensor:
         """The step; the norm of the gradient without its pruned part, before
@@ -47,7 +48,8 @@ class Update:
         """
         if self.pruner is not None:
             self.pruner.before_step()
-        norm = torch.nn.utils.clip_grad_norm_(self.params, self.clip)
+        norm = self.distribution.gradient_norm(self.params)
+        torch.nn.utils.clip_grads_with_norm_(self.params, self.clip, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
@@ -56,7 +58,7 @@ class Update:
         """What is read follows what was updated; masked: masks changed weights
         after the step.
         """
-        self.weights.refresh()
+        self.distribution.refresh(copied=False)
 
 
 class OnePass(Update):
@@ -74,15 +76,15 @@ class OnePass(Update):
     def __init__(
         self,
         optimizer: AdamWSPAM,
-        weights: Weights,
+        distribution: Distribution,
         pruner: Pruner | None,
         clip: float,
         direct: bool,
     ):
-        super().__init__(optimizer, weights, pruner, clip)
+        super().__init__(optimizer, distribution, pruner, clip)
         self.scored = pruner is not None and bool(pruner.scores)
         self.direct = direct and not self.scored
-        copies = {id(master): copy for master, copy in weights.pairs}
+        copies = {id(master): copy for master, copy in distribution.weights.pairs}
         masks: dict[int, torch.Tensor] = {}
         if pruner is not None and not self.scored:
             masks = {id(w): pruner.masks[name] for name, w in pruner.weights.items()}
@@ -104,7 +106,7 @@ class OnePass(Update):
         squares = []
         for one in (one for lists in self.lists for one in lists):
             squares.append(backend.square_sum(self._gradients(one), one.masks))
-        norm = torch.stack(squares).sum().sqrt()
+        norm = self.distribution.model_sum(torch.stack(squares).sum()).sqrt()
         scale = None
         if self.clip < math.inf:
             scale = (self.clip / (norm + TINY)).clamp(max=1.0)
@@ -128,8 +130,7 @@ class OnePass(Update):
 
     def refresh(self, masked: bool) -> None:
         """The step wrote the copies; masks that changed write them once more."""
-        if masked:
-            self.weights.refresh()
+        self.distribution.refresh(copied=not masked)
 
     def _gradients(self, one: "_LaunchGroup") -> list[torch.Tensor]:
         read = one.copies if self.direct and one.copies else one.params
@@ -178,13 +179,13 @@ def _split(
 def build(
     settings: OptimSettings,
     optimizer: torch.optim.Optimizer,
-    weights: Weights,
+    distribution: Distribution,
     pruner: Pruner | None,
     micro_batches: int,
 ) -> Update:
     """The update for an optimizer of optim.build, on the device it was built on."""
     kind = optimizer.param_groups[0]["params"][0].device.type
-    common: tuple[Any, ...] = (optimizer, weights, pruner, settings.clip)
+    common: tuple[Any, ...] = (optimizer, distribution, pruner, settings.clip)
     if resolve_update(settings, kind) == "one_pass":
         return OnePass(*common, direct=micro_batches == 1)
     return Update(*common)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gpt2.data.loading.corpus import Corpus
-from gpt2.distributed.ddp import Replica
+from gpt2.distributed.ddp import DataParallel
 from gpt2.pruning import Pruner
 from gpt2.training import cell, checkpoint, clock, device, progress, trainer
 from gpt2.training.progress import Display
@@ -111,7 +111,7 @@ def install(script: Script, patch: pytest.MonkeyPatch) -> None:
     around(checkpoint, "resume", "resume")
     around(checkpoint, "save", "save")
     around(checkpoint, "save_weights", "weights")
-    around(Replica, "micro_batch", "micro")
+    around(DataParallel, "micro_batch", "micro")
     for kind in (Update, OnePass):
         around(kind, "step", "device", "update")
         around(kind, "refresh", "refresh")

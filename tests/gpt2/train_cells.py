@@ -36,7 +36,7 @@ PATIENCE = {
 
 def fail(trainer: Trainer, fault: str) -> None:
     """What goes wrong in rank 1, before the step."""
-    model = trainer.run.model
+    model = trainer.run.distribution.model
     if fault == "raise":
         raise LookupError("planted in rank 1")
     if fault == "hang":

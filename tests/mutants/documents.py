@@ -133,9 +133,9 @@ DOCUMENTS = [
     Mutant(
         "documents-not-trained",
         "a training step is not told where documents begin",
-        "trainer:Trainer._step",
-        "self.replica.forward(*micro) / len(batches)",
-        "self.replica.forward(*micro[:2]) / len(batches)",
+        "training.step:Step.take",
+        "forward(*micro) / len(batches)",
+        "forward(*micro[:2]) / len(batches)",
         Test(f"{TESTS}::test_a_run_trains_and_resumes_with_documents_apart"),
     ),
     Mutant(

@@ -200,8 +200,8 @@ DATA = [
         "separator-lost-in-the-loop",
         "an evaluation in training does not know the separator",
         "trainer:Trainer._evaluate",
-        "            run.ranks,\n            run.separator,\n",
-        "            run.ranks,\n",
+        "                run.ranks,\n                run.separator,\n",
+        "                run.ranks,\n",
         run("apart"),
     ),
     Mutant(
@@ -224,8 +224,8 @@ DATA = [
         "heads-of-the-copy",
         "the rows about heads are those of the bf16 copy",
         "trainer:Trainer._record_attention_statistics",
-        "attention_stats(run.model,",
-        "attention_stats(self.weights.model,",
+        "attention_stats(model,",
+        "attention_stats(run.distribution.weights.model,",
         Test(f"{BY_HAND}::test_the_heads_of_a_run_by_hand[copy]"),
     ),
     Mutant(

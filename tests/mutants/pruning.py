@@ -280,8 +280,8 @@ MASKS = [
         "update:Update.step",
         "        if self.pruner is not None:\n"
         "            self.pruner.before_step()\n"
-        "        norm = torch.nn.utils.clip_grad_norm_(self.params, self.clip)\n",
-        "        norm = torch.nn.utils.clip_grad_norm_(self.params, self.clip)\n"
+        "        norm = self.distribution.gradient_norm(self.params)\n",
+        "        norm = self.distribution.gradient_norm(self.params)\n"
         "        if self.pruner is not None:\n"
         "            self.pruner.before_step()\n",
         Test(

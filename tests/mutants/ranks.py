@@ -3,13 +3,16 @@
 from tests.mutants.mutant import Mutant, Test
 
 ONE, WHO = "tests/gpt2/distributed/test_ddp.py", "tests/gpt2/distributed/test_ranks.py"
+PROOF = Test("tests/gpt2/check/test_two_processes.py::test_two_ranks[nothing]")
+OTHER = "tests/gpt2/distributed/test_distribution.py"
+WHOLE = Test(f"{OTHER}::test_records_are_of_the_whole_model")
 MEAN = Test(f"{ONE}::test_the_mean_over_ranks_is_the_gradient")
 
 RANKS = [
     Mutant(
         "ranks-sum-at-first",
         "the ranks sum before the last micro-batch, which stays with each",
-        "ddp:Replica.micro_batch",
+        "ddp:DataParallel.micro_batch",
         "elif last:",
         "elif not last:",
         MEAN,
@@ -23,6 +26,84 @@ RANKS = [
         MEAN,
     ),
     Mutant(
+        "ranks-not-averaged",
+        "every rank keeps its own gradient",
+        "ddp:_mean_in_fp32",
+        "work = dist.all_reduce(sums.div_(world), async_op=True)",
+        "work = dist.all_reduce(torch.zeros(1), async_op=True)",
+        PROOF,
+    ),
+    Mutant(
+        "ranks-summed",
+        "the ranks' gradients are added up and not divided",
+        "ddp:_mean_in_fp32",
+        "sums.div_(world)",
+        "sums",
+        PROOF,
+    ),
+    Mutant(
+        "ranks-divided-by-two-more",
+        "the mean is halved behind the sum",
+        "ddp:DataParallel.micro_batch",
+        "            self.weights.drop()",
+        "            for p in self.model.parameters():\n"
+        "                p.grad.div_(self.ranks.world)\n"
+        "            self.weights.drop()",
+        PROOF,
+    ),
+    Mutant(
+        "ranks-without-the-last",
+        "what the last micro-batch adds is left out",
+        "ddp:DataParallel.micro_batch",
+        "            yield\n            self.weights.drop()",
+        "            kept = [p.grad.clone() for p in self.model.parameters()]\n"
+        "            yield\n"
+        "            for p, gradient in zip(self.model.parameters(), kept):\n"
+        "                p.grad.copy_(gradient)\n"
+        "            self.weights.drop()",
+        PROOF,
+    ),
+    Mutant(
+        "ranks-norm-of-one-tensor",
+        "the norm is that of the first gradient",
+        "ddp:DataParallel.gradient_norm",
+        "[p.grad for p in parameters if",
+        "[p.grad for p in parameters[:1] if",
+        PROOF,
+    ),
+    Mutant(
+        "ranks-agree-on-anything",
+        "nothing is compared between the ranks",
+        "ddp:DataParallel.require_same",
+        "checksums.require_same(self.ranks, tensors, step)",
+        "pass",
+        PROOF,
+    ),
+    Mutant(
+        "evaluation-of-a-share",
+        "an evaluation is of what the rank trains, not of the whole model",
+        "trainer:Trainer._evaluate",
+        "                model,\n                run.eval_windows,",
+        "                run.distribution.model,\n                run.eval_windows,",
+        WHOLE,
+    ),
+    Mutant(
+        "hash-of-a-share",
+        "the hash on record is of what rank 0 trains, not of the whole model",
+        "training.cell:_train",
+        "outcome(trainer, model)",
+        "outcome(trainer, run.distribution.model)",
+        WHOLE,
+    ),
+    Mutant(
+        "estimate-of-the-whole",
+        "the memory of a rank is that of all ranks",
+        "training.memory:memory_estimate",
+        "bytes_per_rank(held, settings.train.ranks)",
+        "bytes_per_rank(held, 1)",
+        Test(f"{OTHER}::test_the_estimate_is_of_a_ranks_share"),
+    ),
+    Mutant(
         "ranks-clip-alone",
         "each rank clips what it sends, before the sum",
         "ddp:_mean_in_fp32",
@@ -33,7 +114,7 @@ RANKS = [
     Mutant(
         "ranks-collect-twice",
         "the last micro-batch of the bf16 copy counts again after the sum",
-        "ddp:Replica.micro_batch",
+        "ddp:DataParallel.micro_batch",
         "self.weights.drop()",
         "self.weights.collect()",
         MEAN,
@@ -66,8 +147,8 @@ RANKS = [
         "ranks-generators-of-0",
         "a resumed rank draws what rank 0 draws",
         "checkpoint:_resume",
-        'torch.set_rng_state(state["rng"][rank]["cpu"])',
-        'torch.set_rng_state(state["rng"][0]["cpu"])',
+        'generators = state["rng"][distribution.ranks.rank]',
+        'generators = state["rng"][0]',
         Test(f"{ONE}::test_each_rank_gets_its_own_generators_back"),
     ),
     Mutant(
@@ -97,7 +178,7 @@ RANKS = [
     Mutant(
         "ranks-masks-unseen",
         "masks that differ between ranks go unnoticed",
-        "checksums:require_same",
+        "ddp:DataParallel.require_same",
         "pruner.state() if pruner else {}",
         "{}",
         Test(f"{ONE}::test_masks_are_compared_too"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from gpt2.check.subject import SEED, Subject, require
+from gpt2.distributed.ddp import DataParallel
 from gpt2.model.gpt import GPT
 from gpt2.pruning import Pruner
 from gpt2.training import checkpoint
@@ -29,13 +30,15 @@ def save_and_resume(subject: Subject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "checkpoint"
         progress = checkpoint.Progress(step=1)
-        checkpoint.save(directory, "id", progress, straight, optimizer, pruner)
+        shared = DataParallel(straight)
+        checkpoint.save(directory, "id", progress, shared, optimizer, pruner)
         before = _held(pruner)
         _step(subject, straight, optimizer, pruner, 1, 1.0)
         resumed = subject.build(seed=SEED + 1, dropout=DROPOUT)
         other = subject.optimizer(resumed)
         masks = subject.pruner(resumed, other)
-        progress, complaints = checkpoint.resume(directory, "id", resumed, other, masks)
+        shared = DataParallel(resumed)
+        progress, complaints = checkpoint.resume(directory, "id", shared, other, masks)
     require(not complaints, f"the checkpoint is unreadable: {complaints}")
     require(
         progress.step == 1, f"the checkpoint resumes at step {progress.step}, not 1"

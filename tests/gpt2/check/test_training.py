@@ -5,7 +5,7 @@ import pytest
 from gpt2 import optim
 from gpt2.check.run import check_study
 from gpt2.check.studies import from_defconfig
-from gpt2.optim import spam
+from gpt2.optim.adamwspam import AdamWSPAM
 from gpt2.pruning.pruner import Pruner
 from kconf.overrides import Overrides
 from tests.gpt2.sabotage import broken, copy_of_the_study
@@ -28,14 +28,14 @@ SPARSE = "01-spam-magnitude-50"
 
 
 def test_a_spam_counter_that_is_not_saved(verdicts, monkeypatch):
-    plain = spam.AdamWSPAM.load_state_dict
+    plain = AdamWSPAM.load_state_dict
 
     def forgetting(self, state):
         plain(self, state)
         for group in self.param_groups:
             group["step"] = 0
 
-    monkeypatch.setattr(spam.AdamWSPAM, "load_state_dict", forgetting)
+    monkeypatch.setattr(AdamWSPAM, "load_state_dict", forgetting)
     assert broken(verdicts("1")) == {SPARSE: "save and resume"}
 
 

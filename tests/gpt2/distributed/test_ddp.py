@@ -12,10 +12,9 @@ import torch
 import torch.distributed as dist
 
 from gpt2 import optim, pruning
-from gpt2.distributed.checksums import RanksDiffer, require_same
-from gpt2.distributed.ddp import Replica
+from gpt2.distributed.ddp import DataParallel
+from gpt2.distributed.distribution import RanksDiffer
 from gpt2.distributed.ranks import Ranks
-from gpt2.model import precision
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
 from gpt2.training import checkpoint
@@ -55,16 +54,16 @@ def gradients(chosen, ranks, sent):
     """
     model = GPT(chosen.model)
     initialise(model, 1, "")
-    weights = precision.build(model, chosen.system.param_dtype)
-    replica = Replica(weights, weights.collect, False, ranks)
+    shared = DataParallel(model, ranks, chosen.system.param_dtype)
+    weights = shared.weights
     found, counts = [], []
     for step in range(2):
         for number in range(1, MICRO_BATCHES + 1):
             stream = torch.Generator().manual_seed(10 * step + number)
             rows = torch.randint(0, 257, (2, 17), generator=stream)
-            with replica.micro_batch(last=number == MICRO_BATCHES):
+            with shared.micro_batch(number == MICRO_BATCHES, weights.collect):
                 with torch.autocast("cpu", torch.bfloat16, enabled=bool(weights.pairs)):
-                    loss = replica.forward(rows[:, :-1], rows[:, 1:]) / MICRO_BATCHES
+                    loss = shared.forward(rows[:, :-1], rows[:, 1:]) / MICRO_BATCHES
                 loss.backward()
             counts.append(len(sent))
         found.append({n: p.grad.clone() for n, p in model.named_parameters()})
@@ -116,12 +115,14 @@ def test_each_rank_gets_its_own_generators_back(small, tmp_path, monkeypatch):
     theirs = torch.Generator().manual_seed(99).get_state()
     monkeypatch.setattr(Ranks, "gather", lambda self, mine: [mine, {"cpu": theirs}])
     monkeypatch.setattr(Ranks, "wait", lambda self: None)
-    kept = model, optimizer, None
-    checkpoint.save(tmp_path, "id", Progress(step=1), *kept, PAIR)
+    shared = DataParallel(model)
+    shared.ranks = PAIR
+    checkpoint.save(tmp_path, "id", Progress(step=1), shared, optimizer, None)
     monkeypatch.undo()
+    shared.ranks = Ranks(1, 1, 1)
     before = torch.get_rng_state()
     try:
-        checkpoint.resume(tmp_path, "id", *kept, Ranks(1, 1, 1))
+        checkpoint.resume(tmp_path, "id", shared, optimizer, None)
         assert torch.equal(torch.get_rng_state(), theirs)
     finally:
         torch.set_rng_state(before)
@@ -134,10 +135,9 @@ def test_a_rank_that_is_not_the_first_writes_no_checkpoint(
     monkeypatch.setattr(Ranks, "gather", lambda self, mine: [mine, mine])
     monkeypatch.setattr(Ranks, "wait", lambda self: None)
     optimizer = optim.build(model, small().optim)
-    folder = tmp_path / "checkpoint"
-    checkpoint.save(
-        folder, "id", Progress(step=1), model, optimizer, None, Ranks(1, 1, 2)
-    )
+    folder, shared = tmp_path / "checkpoint", DataParallel(model)
+    shared.ranks = Ranks(1, 1, 2)
+    checkpoint.save(folder, "id", Progress(step=1), shared, optimizer, None)
     assert not folder.exists()
 
 
@@ -169,9 +169,11 @@ def test_masks_are_compared_too(small, monkeypatch):
     pruner = pruning.build(model, optimizer, chosen.pruning, chosen.optim)
     ours = []
     monkeypatch.setattr(Ranks, "gather", lambda self, sums: ours.append(sums) or [sums])
-    require_same(PAIR, model, pruner, 1)
+    shared = DataParallel(model)
+    shared.ranks = PAIR
+    shared.require_same(pruner, 1)
     name = next(iter(pruner.masks))
     pruner.masks[name][1, 2] = True
     monkeypatch.setattr(Ranks, "gather", lambda self, sums: [ours[0], sums])
     with pytest.raises(RanksDiffer, match=f"^masks.{name} of rank 1"):
-        require_same(PAIR, model, pruner, 1)
+        shared.require_same(pruner, 1)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gpt2 import optim, pruning
+from gpt2.distributed.ddp import DataParallel
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
 from gpt2.pruning import Pruner, schedule
@@ -202,7 +203,8 @@ def test_a_checkpoint_holds_bool_masks_and_zeros(small, tmp_path):
     model, optimizer, pruner = prepared(settings)
     list(trained(model, optimizer, pruner, 21, 40))
     progress = checkpoint.Progress(step=21)
-    path = checkpoint.save(tmp_path, "id", progress, model, optimizer, pruner)
+    shared = DataParallel(model)
+    path = checkpoint.save(tmp_path, "id", progress, shared, optimizer, pruner)
     saved = torch.load(path, weights_only=True)
     assert saved["pruning"]["scores"] == {}
     assert list(saved["pruning"]["masks"]) == list(pruner.masks)
@@ -210,7 +212,7 @@ def test_a_checkpoint_holds_bool_masks_and_zeros(small, tmp_path):
         assert mask.dtype == torch.bool and torch.equal(mask, pruner.masks[name])
         assert (saved["model"][name][mask] == 0).all()
     other = prepared(settings, seed=2)
-    checkpoint.resume(tmp_path, "id", *other)
+    checkpoint.resume(tmp_path, "id", DataParallel(other[0]), *other[1:])
     assert other[2].pruned == pruner.pruned > 0
     for made in ((model, optimizer, pruner), other):
         list(trained(*made, 35, 40, first=21))
@@ -282,15 +284,14 @@ def test_evaluation_sees_the_pruned_weights(cell, train, monkeypatch):
 
 def test_the_clip_sees_the_gradients_of_live_weights_alone(cell, train, monkeypatch):
     """The norm that is clipped and logged is the pruned network's own."""
-    plain, seen = torch.nn.utils.clip_grad_norm_, []
+    plain, seen = DataParallel.gradient_norm, []
 
-    def watching(parameters, limit):
-        parameters = list(parameters)
+    def watching(shared, parameters):
         gone = torch.cat([p.grad[p == 0] for p in parameters if p.dim() == 2])
         seen.append((len(gone), int(gone.count_nonzero())))
-        return plain(parameters, limit)
+        return plain(shared, parameters)
 
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", watching)
+    monkeypatch.setattr(DataParallel, "gradient_norm", watching)
     directory = cell(**PRUNES)
     assert train(directory).returncode == 0
     assert seen[-1][0] == weights_of(directory)[0]

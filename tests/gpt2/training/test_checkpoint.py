@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from gpt2.distributed.ddp import DataParallel
 from gpt2.training import checkpoint
 from gpt2.training.checkpoint import Progress
 
@@ -14,12 +15,12 @@ from gpt2.training.checkpoint import Progress
 @pytest.fixture
 def save(tmp_path):
     """path = save(step): the checkpoint of a small model."""
-    model = nn.Linear(3, 3)
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    shared = DataParallel(nn.Linear(3, 3))
+    optimizer = torch.optim.SGD(shared.model.parameters(), 0.1)
 
     def saved(step: int):
         progress = Progress(step=step)
-        return checkpoint.save(tmp_path, "it", progress, model, optimizer, None)
+        return checkpoint.save(tmp_path, "it", progress, shared, optimizer, None)
 
     return saved
 
@@ -58,26 +59,11 @@ def test_a_checkpoint_that_names_code_is_not_run(tmp_path):
     (tmp_path / "checkpoint").mkdir()
     path = tmp_path / "checkpoint" / "step-000000005.pt"
     torch.save({"schema": 1, "x": Harmful(tmp_path / "ran")}, path)
-    model = nn.Linear(3, 3)
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    progress, complaints = checkpoint.resume(path.parent, "it", model, optimizer, None)
+    shared = DataParallel(nn.Linear(3, 3))
+    optimizer = torch.optim.SGD(shared.model.parameters(), 0.1)
+    progress, complaints = checkpoint.resume(path.parent, "it", shared, optimizer, None)
     assert not (tmp_path / "ran").exists()
     assert progress.step == 0 and len(complaints) == 1 and path.name in complaints[0]
-
-
-def test_a_rank_goes_on_with_its_own_generator(tmp_path):
-    """Of two ranks the second does not draw the first one's dropout."""
-    model = nn.Linear(3, 3)
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    torch.manual_seed(1)
-    path = checkpoint.save(tmp_path, "it", Progress(step=5), model, optimizer, None)
-    state = checkpoint._load(path)
-    torch.manual_seed(2)
-    state["rng"].append({"cpu": torch.get_rng_state()})
-    checkpoint.write(path, state)
-    expected = torch.rand(3)
-    checkpoint._resume(tmp_path, "it", model, optimizer, None, 1)
-    assert torch.equal(torch.rand(3), expected)
 
 
 def test_a_full_disk_is_an_error_of_the_disk(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from gpt2 import optim, pruning
+from gpt2.distributed.ddp import DataParallel
 from gpt2.model.costs import meta_model
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
@@ -102,8 +103,7 @@ def test_a_checkpoint_is_as_large_as_foretold(small, tmp_path, optimizer, method
     pruner = pruning.build(model, rule, settings.pruning, settings.optim)
     model(*torch.zeros(2, 1, 8, dtype=torch.long)).backward()
     rule.step()
-    path = checkpoint.save(
-        tmp_path, "0" * 64, checkpoint.Progress(), model, rule, pruner
-    )
+    shared, progress = DataParallel(model), checkpoint.Progress()
+    path = checkpoint.save(tmp_path, "0" * 64, progress, shared, rule, pruner)
     told = checkpoint_bytes(settings, meta_model(settings.model))
     assert 0 <= path.stat().st_size - told <= BESIDES

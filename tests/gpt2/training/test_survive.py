@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt2 import optim
 from gpt2.data.loading.batch import Batch
 from gpt2.data.loading.corpus import Corpus
 from gpt2.data.loading.loader import TrainWindows
+from gpt2.distributed.ddp import DataParallel
 from gpt2.model.gpt import GPT
 from gpt2.settings.run import run_settings
 from gpt2.training import checkpoint, stop_signals, trainer
@@ -86,7 +86,7 @@ def test_a_gradient_that_is_not_finite_is_found_by_itself(cell, train, monkeypat
     take = trainer.Trainer._step
 
     def step(self, batches):
-        weight = self.run.model.h[0].norm1.weight
+        weight = self.run.distribution.model.h[0].norm1.weight
         hooks = []
         if self.progress.step == 7:
             hooks = [weight.register_hook(lambda g: torch.full_like(g, float("inf")))]
@@ -304,13 +304,13 @@ def test_a_checkpoint_damaged_anywhere_is_left_out(cell, train, tmp_path):
         if turn % 4 == 0:
             damaged = damaged[: places[0]]
         (folder / "step-000000020.pt").write_bytes(damaged)
-        model = GPT(settings.model)
-        optimizer = optim.build(model, settings.optim)
-        progress, said = checkpoint.resume(folder, "0" * 64, model, optimizer, None)
+        shared = DataParallel(GPT(settings.model))
+        optimizer = shared.optimizer(settings.optim)
+        progress, said = checkpoint.resume(folder, "0" * 64, shared, optimizer, None)
         assert progress.step == (15 if said else 20), (turn, places)
         fell += progress.step == 15
         if progress.step == 20:
-            for name, value in model.state_dict().items():
+            for name, value in shared.model.state_dict().items():
                 assert torch.equal(value, clean[name]), (turn, places, name)
     assert fell > 40
 

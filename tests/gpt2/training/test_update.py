@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gpt2 import optim, pruning
-from gpt2.model import precision
+from gpt2.distributed.ddp import DataParallel
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
 from gpt2.training import update
@@ -20,14 +20,15 @@ class Training:
         self.settings = settings
         self.model = GPT(settings.model)
         initialise(self.model, 1)
+        shared = DataParallel(self.model, param_dtype=settings.system.param_dtype)
         self.optimizer = optim.build(self.model, settings.optim)
-        self.weights = precision.build(self.model, settings.system.param_dtype)
+        self.weights = shared.weights
         self.pruner = pruning.build(
             self.model, self.optimizer, settings.pruning, settings.optim
         )
         self.micro_batches = micro_batches
         self.update = update.build(
-            settings.optim, self.optimizer, self.weights, self.pruner, micro_batches
+            settings.optim, self.optimizer, shared, self.pruner, micro_batches
         )
 
     def run(self, steps):
