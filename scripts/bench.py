@@ -58,12 +58,12 @@ def main(arguments: list[str]) -> int:
     options = parsed(arguments)
     contexts = ranges("CONTEXTS", options.contexts) if options.contexts else [None]
     race = Race(options.tokens, options.rounds, options.timed, options.nanogpt)
-    facts, date = parts.facts(ROOT), time.strftime("%Y-%m-%d")
+    where, date = parts.machine_and_commit(ROOT), time.strftime("%Y-%m-%d")
     try:
         if options.resume:
-            record = Record.resume(options.resume, facts)
+            record = Record.resume(options.resume, where)
         else:
-            record = Record.begin(options.folder, facts, date)
+            record = Record.begin(options.folder, where, date)
     except layout.RecordError as error:
         sys.exit(f"error: {error}")
     command = " ".join([Path(__file__).name, *arguments])

@@ -1,4 +1,4 @@
-"""The processes that train one cell together, and what they tell each other.
+"""The processes that train one cell together, and what they exchange.
 
 torchrun starts them (gpt2/distributed/torchrun.py). Who a process is, is read once, at the
 entry point, and handed on as a value. Every rank runs the same loop on its own
@@ -37,7 +37,7 @@ LOOPBACK = {
 # What gloo says of a lost or late peer; it raises no class of its own.
 GLOO = ("gloo", "pair closure", "closed by peer", "reset by peer", "Timed out")
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-CONFESSION = "kablate/failed"
+FAILURE = "kablate/failed"
 
 
 class RanksError(RuntimeError):
@@ -52,7 +52,7 @@ class Ranks:
     is the number of its GPU. store: the key-value store all ranks share, None in
     a cell of one process. patience: seconds that a rank waits for the others.
 
-    `gather`, `first`, `highest`, `sum_` and `wait` are collective: every rank
+    `gather`, `broadcast`, `maximum`, `sum_` and `barrier` are collective: every rank
     calls them in the same order.
     """
 
@@ -86,11 +86,11 @@ class Ranks:
         """Every rank's value, in their order; anything that can be pickled."""
         if self.alone:
             return [value]
-        found: list[Any] = [None] * self.world
-        dist.all_gather_object(found, value)
-        return found
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
 
-    def first(self, number: float) -> float:
+    def broadcast(self, number: float) -> float:
         """Rank 0's number, whatever the others bring."""
         if self.alone:
             return number
@@ -98,7 +98,7 @@ class Ranks:
         dist.broadcast(number_1, 0)
         return number_1.item()
 
-    def highest(self, number: int) -> int:
+    def maximum(self, number: int) -> int:
         """The largest of the ranks' numbers."""
         if self.alone:
             return number
@@ -112,15 +112,15 @@ class Ranks:
             dist.all_reduce(tensor)
         return tensor
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until every rank is here."""
-        self.highest(0)
+        self.maximum(0)
 
     def report_failure(self, error: BaseException) -> None:
         """Leave, for rank 0's record, why this rank ends."""
         if self.store is not None and not isinstance(error, RanksError):
             why = f"rank {self.rank} on {socket.gethostname()}: "
-            self.store.set(CONFESSION, f"{why}{type(error).__name__}: {error}")
+            self.store.set(FAILURE, f"{why}{type(error).__name__}: {error}")
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -133,14 +133,14 @@ class Ranks:
             raise RanksError(self._explain(error)) from error
 
     def _explain(self, error: RuntimeError) -> str:
-        said = str(error).splitlines()[0]
-        if "timed out" in said.lower() or "timeout" in said.lower():
+        message = str(error).splitlines()[0]
+        if "timed out" in message.lower() or "timeout" in message.lower():
             return (
                 f"rank {self.rank} of {self.world} waited {self.patience} s for the "
-                f"others (CONFIG_RANK_TIMEOUT): {said}"
+                f"others (CONFIG_RANK_TIMEOUT): {message}"
             )
-        with_cause = self.store is not None and self.store.check([CONFESSION])
-        cause = self.store.get(CONFESSION).decode() if with_cause else said
+        with_cause = self.store is not None and self.store.check([FAILURE])
+        cause = self.store.get(FAILURE).decode() if with_cause else message
         return f"rank {self.rank} of {self.world} lost another one: {cause}"
 
 
@@ -245,5 +245,5 @@ def leave() -> None:
 
 def _of_the_network(error: RuntimeError) -> bool:
     """Whether a collective failed; gloo raises plain RuntimeErrors."""
-    said = any(words in str(error) for words in GLOO)
-    return isinstance(error, dist.DistError) or said
+    by_gloo = any(words in str(error) for words in GLOO)
+    return isinstance(error, dist.DistError) or by_gloo

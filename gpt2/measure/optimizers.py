@@ -48,7 +48,7 @@ def measure(values: Values, kind: str) -> dict[str, Any]:
     initialise(model, 1)
     model.to(device)
     frequency = run_settings(values(PRUNING_MAGNITUDE="y")).pruning.frequency
-    baseline = _quiet(model, run_settings(values(UPDATE_TORCH="y")).optim)
+    baseline = _past_first_steps(model, run_settings(values(UPDATE_TORCH="y")).optim)
     rows = _steps(model, values, baseline, device)
     masks = _masks(model, values, baseline, device, frequency)
     return {
@@ -73,13 +73,13 @@ def _steps(
         symbols = {f"OPTIMIZER_{name.upper()}": "y"}
         plain = run_settings(values(**symbols, UPDATE_TORCH="y")).optim
         if optim.facts(plain).one_pass:
-            found = run_settings(values(**symbols, UPDATE_ONE_PASS="y")).optim
-            rows.append(_row(f"{name}, one pass", model, found, baseline, device))
+            fused = run_settings(values(**symbols, UPDATE_ONE_PASS="y")).optim
+            rows.append(_row(f"{name}, one pass", model, fused, baseline, device))
         rows.append(_row(name, model, plain, baseline, device))
     return rows
 
 
-def _quiet(model: GPT, settings: OptimSettings) -> torch.optim.Optimizer:
+def _past_first_steps(model: GPT, settings: OptimSettings) -> torch.optim.Optimizer:
     """The optimizer past its first steps, at a rate that moves nothing far; its
     moments are those of gradients that change.
     """
@@ -107,11 +107,11 @@ def _tail(
     pruner: Pruner | None = None,
 ) -> Callable[[], None]:
     """All that follows a backward pass, on the gradients that are there now."""
-    kept = _gradients(model)
+    gradients = _gradients(model)
     whole = update.build(settings, optimizer, DataParallel(model), pruner, 1)
 
     def tail() -> None:
-        for parameter, grad in kept:
+        for parameter, grad in gradients:
             parameter.grad = grad
         whole.step()
 
@@ -125,13 +125,13 @@ def _row(
     baseline: torch.optim.Optimizer,
     device: torch.device,
 ) -> dict[str, Any]:
-    optimizer = _quiet(model, settings)
-    kept = _gradients(model)
+    optimizer = _past_first_steps(model, settings)
+    gradients = _gradients(model)
     step, base = compared(optimizer.step, baseline.step, device, ROUNDS, CALLS)
-    torchs = replace(settings, kind="adamw", update="torch")
-    tails = (_tail(model, settings, optimizer), _tail(model, torchs, baseline))
+    by_torch = replace(settings, kind="adamw", update="torch")
+    tails = (_tail(model, settings, optimizer), _tail(model, by_torch, baseline))
     tail, tail_base = compared(*tails, device, ROUNDS, CALLS)
-    for parameter, grad in kept:
+    for parameter, grad in gradients:
         parameter.grad = grad
     state = sum(
         value.numel() * value.element_size()
@@ -167,23 +167,25 @@ def _masks(
             if pattern == "2_4" and name == "state:layer_adaptive":
                 continue
             symbols = {s: "y" for s in (*resolve(name).symbols, f"PATTERN_{pattern}")}
-            found = run_settings(values(**symbols, UPDATE_ONE_PASS="y"))
-            optimizer = _quiet(model, settings)  # moments no mask has touched
-            _updates(model, optimizer, found, device)  # compiles what it needs
-            updates, pruner = _updates(model, optimizer, found, device)
-            one, kept = statistics.median(updates), _gradients(model)
-            torchs = replace(settings, update="torch")
+            sparse = run_settings(values(**symbols, UPDATE_ONE_PASS="y"))
+            optimizer = _past_first_steps(
+                model, settings
+            )  # moments no mask has touched
+            _updates(model, optimizer, sparse, device)  # compiles what it needs
+            updates, pruner = _updates(model, optimizer, sparse, device)
+            one, gradients = statistics.median(updates), _gradients(model)
+            by_torch = replace(settings, update="torch")
             tails = (
                 _tail(model, settings, optimizer, pruner),
-                _tail(model, torchs, baseline),
+                _tail(model, by_torch, baseline),
             )
             tail, base = compared(*tails, device, ROUNDS, CALLS)
-            for parameter, grad in kept:
+            for parameter, grad in gradients:
                 parameter.grad = grad
             rows.append(
                 {
                     "name": name,
-                    "pattern": found.pruning.pattern,
+                    "pattern": sparse.pruning.pattern,
                     "covered": pruner.covered,
                     "update": one,
                     "update_in_steps": one / step,
@@ -207,7 +209,7 @@ def _updates(
 ) -> tuple[list[float], Pruner]:
     """Times of updates to a half in equal parts; weights and state come back."""
     pruner = pruning.build(model, optimizer, settings.pruning, settings.optim)
-    kept = [
+    copies = [
         (tensor, tensor.clone())
         for weight in pruner.weights.values()
         for tensor in (weight.data, weight.grad, *optimizer.state[weight].values())
@@ -220,19 +222,19 @@ def _updates(
 
     with torch.no_grad():
         times = [milliseconds(update, 1, device) for _ in range(UPDATES)]
-        for tensor, copy in kept:
+        for tensor, copy in copies:
             tensor.copy_(copy)
     return times, pruner
 
 
-def table(found: dict[str, Any]) -> str:
+def table(record: dict[str, Any]) -> str:
     """The two tables as Markdown."""
     lines = [
         "| optimizer | ms/step | x fused AdamW | ms/tail | x torch's tail "
         "| state, bytes/parameter |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    for row in found["optimizers"]:
+    for row in record["optimizers"]:
         lines.append(
             f"| {row['name']} | {row['step']:.3f} | {row['relative']:.2f} | "
             f"{row['tail']:.3f} | {row['tail_relative']:.2f} | "
@@ -241,7 +243,7 @@ def table(found: dict[str, Any]) -> str:
     lines.append("")
     lines.append("| pruning | pattern | ms/update | in steps | ms/tail | amortised |")
     lines.append("|---|---|---:|---:|---:|---:|")
-    for row in found["pruning"]:
+    for row in record["pruning"]:
         lines.append(
             f"| {row['name']} | {row['pattern']} | {row['update']:.3f} | "
             f"{row['update_in_steps']:.2f} | {row['tail']:.3f} | "

@@ -21,7 +21,7 @@ from records import provenance
 Wanted = list[tuple[str, RunSettings]]
 
 
-def facts(root: Path) -> dict[str, Any]:
+def machine_and_commit(root: Path) -> dict[str, Any]:
     """Where a record is made: the device, torch, Triton, the commit."""
     kind = device.resolve("auto")
     state = provenance.git_state(root)
@@ -92,8 +92,8 @@ def settings(root: Path, options: Namespace, context: int | None) -> Wanted:
     steps = list(list_steps(root, options.study))
     chosen = ranges("STEPS", options.steps)
     steps = steps[:1] + [s for s in steps[1:] if s.number in chosen]
-    found = [(step.id, resolved(step, options.set)) for step in steps]
+    named = [(step.id, resolved(step, options.set)) for step in steps]
     for word in options.also:
         name = f"{steps[0].id} {word}"
-        found.append((name, resolved(steps[0], [*options.set, word])))
-    return found
+        named.append((name, resolved(steps[0], [*options.set, word])))
+    return named

@@ -91,12 +91,12 @@ def ours(name: str, settings: RunSettings, micro: int, kind: str) -> Contender:
         trained.refresh(masked=False)
         return loss
 
-    facts = count(model)
+    counts = count(model)
     return Contender(
         name,
         step,
-        facts.flops_per_token,
-        facts.flops_per_token_causal,
+        counts.flops_per_token,
+        counts.flops_per_token_causal,
         memory_estimate(settings, micro),
     )
 

@@ -36,5 +36,5 @@ def compared(
         (milliseconds(work, calls, device), milliseconds(baseline, calls, device))
         for _ in range(rounds)
     ]
-    mine, theirs = zip(*pairs)
-    return statistics.median(mine), statistics.median(theirs)
+    of_work, of_baseline = zip(*pairs)
+    return statistics.median(of_work), statistics.median(of_baseline)

@@ -210,8 +210,8 @@ class Pruner:
             for name, value in states[0].items()
             if torch.is_tensor(value) and value.dim() == 2
         ]
-        kept = [[state[name] for state in states] for name in kinds]
-        return [self._values(), *kept]
+        of_optimizer = [[state[name] for state in states] for name in kinds]
+        return [self._values(), *of_optimizer]
 
     def sparsity(self) -> float:
         """Pruned weights as a fraction of the covered ones."""
@@ -230,15 +230,15 @@ class Pruner:
 
         Raises ValueError for those of other parameters, shapes or methods.
         """
-        for kind, mine in self.state().items():
-            found = {name: tuple(value.shape) for name, value in state[kind].items()}
-            wanted = {name: tuple(value.shape) for name, value in mine.items()}
-            if found != wanted:
-                odd = sorted(dict(found.items() ^ wanted.items()))
+        for kind, own in self.state().items():
+            given = {name: tuple(value.shape) for name, value in state[kind].items()}
+            wanted = {name: tuple(value.shape) for name, value in own.items()}
+            if given != wanted:
+                odd = sorted(dict(given.items() ^ wanted.items()))
                 raise ValueError(
                     f"{kind} that are missing, unknown or misshapen: {odd}"
                 )
-        for kind, mine in self.state().items():
-            for name, value in mine.items():
+        for kind, own in self.state().items():
+            for name, value in own.items():
                 value.copy_(state[kind][name])
         self.pruned = sum(int(mask.sum()) for mask in self.masks.values())

@@ -33,8 +33,8 @@ from gpt2.model.mixers.attention.impl import resolve_attention
 from gpt2.settings.run import RunSettings, run_settings
 from gpt2.training import checkpoint, device, gpu_monitor
 from gpt2.training.device_errors import DeviceLost, OutOfMemory, explained
-from gpt2.training.divergence import Diverged, keep
-from gpt2.training.log_lines import farewell, introduction, outcome
+from gpt2.training.divergence import Diverged, write_diverged
+from gpt2.training.log_lines import first_lines, last_line, training_summary
 from gpt2.training.memory import memory_estimate
 from gpt2.training.stop_signals import Deadline, StopSignals
 from gpt2.training.trainer import Run, Stopped, Trainer
@@ -51,7 +51,7 @@ from records.manifest import ManifestError, MissingDataset
 from records.provenance import caches, placement
 
 DONE, FAILED, HELD = 0, 1, 75
-GO = -1  # what rank 0 says to the others when there is something to train
+TRAIN = -1  # what rank 0 sends to the others when there is something to train
 
 # What a user can cause and mend: reported without a traceback.
 EXPECTED = (
@@ -81,26 +81,26 @@ def execute(directory: Path, data_dir: Path, ranks: Ranks = ALONE) -> int:
     try:
         with ranks.explained():
             if not ranks.main:
-                return _follow(cell, data_dir, ranks)
+                return _as_other_rank(cell, data_dir, ranks)
             with Lease(cell.lease).acquire() as lease, StopSignals(ranks) as stop:
                 identity = read.trained(cell.run_json)["cell"]["hash"]
                 if read_status(cell, identity).state == "done":
                     print(f"{directory}: done already")
-                    return int(ranks.first(DONE))
-                ranks.first(GO)
+                    return int(ranks.broadcast(DONE))
+                ranks.broadcast(TRAIN)
                 return _attempt(cell, data_dir, lease, stop)
     except LeaseHeld as error:
         print(error, file=sys.stderr)
-        return int(ranks.first(HELD))
+        return int(ranks.broadcast(HELD))
     except (RecordError, RanksError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
 
 
-def _follow(cell: CellDir, data_dir: Path, ranks: Ranks) -> int:
+def _as_other_rank(cell: CellDir, data_dir: Path, ranks: Ranks) -> int:
     """The cell as a rank other than 0: what goes wrong is left for 0 to record."""
-    verdict = int(ranks.first(GO))
-    if verdict != GO:
+    verdict = int(ranks.broadcast(TRAIN))
+    if verdict != TRAIN:
         return verdict
     none = Unrecorded()
     with StopSignals(ranks) as stop:
@@ -119,7 +119,7 @@ def _follow(cell: CellDir, data_dir: Path, ranks: Ranks) -> int:
 
 def _attempt(cell: CellDir, data_dir: Path, lease: Lease, stop: StopSignals) -> int:
     """One attempt under the lease, with its start and end on record."""
-    earlier = _earlier(cell)
+    earlier = _attempt_rows(cell)
     attempt = 1 + sum(row["event"] == "start" for row in earlier)
     cell.failure.unlink(missing_ok=True)
     began = time.monotonic()
@@ -132,7 +132,7 @@ def _attempt(cell: CellDir, data_dir: Path, lease: Lease, stop: StopSignals) -> 
         def record_end(**known: Any) -> None:
             attempts.append({**end, **known, **times()})
 
-        def give_up(number: int) -> None:
+        def out_of_time(number: int) -> None:
             error = "no step ended in time after the signal, no checkpoint was written"
             print(f"{signal.Signals(number).name}: {error}", file=sys.stderr)
             record_end(status="stopped", error=error)
@@ -140,7 +140,7 @@ def _attempt(cell: CellDir, data_dir: Path, lease: Lease, stop: StopSignals) -> 
         try:
             with (
                 open_append(cell.metrics) as metrics,
-                Deadline(give_up),
+                Deadline(out_of_time),
                 stop.ranks.explained(),
             ):
                 _train(cell, data_dir, lease, stop, attempt, attempts, metrics, end)
@@ -155,7 +155,7 @@ def _attempt(cell: CellDir, data_dir: Path, lease: Lease, stop: StopSignals) -> 
             if status == FAILED:
                 how = "diverged" if diverged else "failed"
                 end.update(status=how, error=named)
-                _fail(cell, end)
+                _write_failure(cell, end)
             if not isinstance(error, EXPECTED):
                 raise
             print(f"error: {named}", file=sys.stderr)
@@ -175,7 +175,7 @@ def _settle(cell: CellDir, times: dict[str, float]) -> None:
         print(f"done, to be settled by the next make: {error}", file=sys.stderr)
 
 
-def _earlier(cell: CellDir) -> list[Row]:
+def _attempt_rows(cell: CellDir) -> list[Row]:
     """The rows of attempts.jsonl so far. Raises RecordError."""
     try:
         return read.attempts(cell.attempts)
@@ -183,7 +183,7 @@ def _earlier(cell: CellDir) -> list[Row]:
         return []
 
 
-def _fail(cell: CellDir, end: dict[str, Any]) -> None:
+def _write_failure(cell: CellDir, end: dict[str, Any]) -> None:
     """failure.json, where the disk still takes it."""
     with contextlib.suppress(OSError):
         atomic.write_json(
@@ -213,14 +213,14 @@ def _train(
     """Build the run, train it, write the summary; `end["step"]` follows it."""
     began, ranks = time.monotonic(), stop.ranks
     identity = read.trained(cell.run_json)["cell"]["hash"]
-    settings, info, machine = _start(cell, attempt, attempts, ranks)
+    settings, info, machine = _prepare(cell, attempt, attempts, ranks)
 
     def record(row: dict[str, Any]) -> None:
         metrics.append({"attempt": attempt, **row})
 
     corpus = Corpus(settings, data_dir)
     _require_planned(cell, corpus, machine["threads"])
-    run, facts = _build(cell, settings, info, identity, corpus, ranks)
+    run, facts_row = _build(cell, settings, info, identity, corpus, ranks)
     run.record, run.stop_requested, run.began = record, stop.requested, began
     heart: Heartbeat | Unrecorded = Unrecorded()
     if ranks.main:
@@ -234,14 +234,14 @@ def _train(
     run.beat = beat
     beat(0, "starting")
     if ranks.main:
-        checkpoint.sweep(run.checkpoints)
+        checkpoint.remove_half_written(run.checkpoints)
     progress, complaints = checkpoint.resume(
         run.checkpoints, identity, run.distribution, run.optimizer, run.pruner
     )
     end["step"] = progress.step
-    record({"kind": "facts", "step": 0, **facts})
+    record({"kind": "facts", "step": 0, **facts_row})
     trainer = Trainer(run, progress)
-    for line in introduction(run, facts, corpus, progress.step) + complaints:
+    for line in first_lines(run, facts_row, corpus, progress.step) + complaints:
         trainer.display.note(line)
     try:
         with (
@@ -252,7 +252,7 @@ def _train(
             ended = trainer.train()
     except Diverged as error:
         if ranks.main:
-            _keep(cell, run, error)
+            _write_diverged(cell, run, error)
         raise
     finally:
         end["step"] = progress.step
@@ -261,9 +261,9 @@ def _train(
             return
         metrics.sync()
         if settings.train.save_model:
-            checkpoint.save_weights(run.checkpoints, model, facts)
+            checkpoint.save_weights(run.checkpoints, model, facts_row)
         wall = time.monotonic() - began
-        trained = outcome(trainer, model)
+        trained = training_summary(trainer, model)
     summary = {
         "schema": SCHEMA,
         "status": "done",
@@ -273,20 +273,20 @@ def _train(
         "wall_time": wall,
         "keep_checkpoints": settings.train.keep_checkpoints,
         "time_to_first_step": trainer.time_to_first_step,
-        "total_time_all_attempts": wall + spent(_earlier(cell)),
+        "total_time_all_attempts": wall + spent(_attempt_rows(cell)),
         **trained,
-        "facts": facts,
+        "facts": facts_row,
         **machine,
     }
     atomic.write_json(cell.summary, summary)
-    trainer.display.note(farewell(summary))
+    trainer.display.note(last_line(summary))
 
 
 def _monitor(
     cell: CellDir, trainer: Trainer, attempt: int
 ) -> contextlib.AbstractContextManager:
     """What samples the run's GPUs on this host; nothing on the CPU or unasked."""
-    run, say = trainer.run, trainer.display.note
+    run, print_line = trainer.run, trainer.display.note
     system = run.settings.system
     watched = run.info.kind == "cuda" and run.ranks.main
     if not watched or not system.gpu_monitor:
@@ -295,23 +295,28 @@ def _monitor(
     return gpu_monitor.Monitor(
         cell.gpu,
         attempt,
-        lambda: gpu_monitor.reader(count, say),
+        lambda: gpu_monitor.reader(count, print_line),
         lambda: trainer.progress.step,
-        say,
+        print_line,
         system.gpu_monitor_interval,
     )
 
 
-def _keep(cell: CellDir, run: Run, error: Diverged) -> None:
+def _write_diverged(cell: CellDir, run: Run, error: Diverged) -> None:
     """The batch, the generators and the checkpoint of a step that diverged."""
     before = checkpoint.newest(run.checkpoints, error.step)
     try:
-        keep(cell.diverged, error, next(run.feed(error.step, error.step + 1)), before)
+        write_diverged(
+            cell.diverged,
+            error,
+            next(run.step_batches(error.step, error.step + 1)),
+            before,
+        )
     except (OSError, LoaderTimeout) as refused:  # the divergence is what counts
         print(f"{cell.diverged} is incomplete: {refused}", file=sys.stderr)
 
 
-def _start(
+def _prepare(
     cell: CellDir, attempt: int, attempts: Appender | Unrecorded, ranks: Ranks
 ) -> tuple[RunSettings, device.DeviceInfo, dict[str, Any]]:
     """Settings, device, and what the records say of this machine.
@@ -344,8 +349,8 @@ def _start(
 def _require_planned(cell: CellDir, corpus: Corpus, threads: int | None) -> None:
     """The corpus and the threads are those that the cell's identity names."""
     identity = read.trained(cell.run_json)["cell"].get("identity", {})
-    found = {"dataset": corpus.manifest.sha256, "threads": threads}
-    for name, value in found.items():
+    here = {"dataset": corpus.manifest.sha256, "threads": threads}
+    for name, value in here.items():
         if name in identity and identity[name] != value:
             raise RecordError(
                 cell.run_json,
@@ -385,9 +390,9 @@ def _build(
             distribution.model, optimizer, settings.pruning, settings.optim
         ),
         batch=sizes,
-        facts=counts,
+        counts=counts,
         info=info,
-        feed=lambda first, last: corpus.batches(
+        step_batches=lambda first, last: corpus.batches(
             sizes, info.kind, first, last, ranks.rank
         ),
         eval_windows=corpus.eval_windows,
@@ -396,7 +401,7 @@ def _build(
         checkpoints=cell.checkpoint_dir,
         identity=identity,
     )
-    facts = {
+    facts_row = {
         **counts.as_dict(),
         "tokens_per_step": sizes.effective * settings.model.block_size,
         "effective_batch": sizes.effective,
@@ -418,4 +423,4 @@ def _build(
         "param_dtype": settings.system.param_dtype,
         "compile": settings.system.compile,
     }
-    return run, facts
+    return run, facts_row

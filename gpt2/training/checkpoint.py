@@ -57,7 +57,7 @@ def save(
     generators = ranks.gather(_generators())
     weights_and_optimizer = distribution.state(optimizer)
     if not ranks.main:
-        ranks.wait()
+        ranks.barrier()
         return path
     directory.mkdir(exist_ok=True)
     state = {
@@ -69,11 +69,12 @@ def save(
         "rng": generators,
     }
     write(path, state)
-    kept = checkpoints.found(directory)
+    present = checkpoints.found(directory)
     # Those of later steps are what `resume` could not read.
-    for old in [p for p in kept if p > path] + [p for p in kept if p <= path][:-KEEP]:
+    later = [p for p in present if p > path]
+    for old in later + [p for p in present if p <= path][:-KEEP]:
         old.unlink()
-    ranks.wait()
+    ranks.barrier()
     return path
 
 
@@ -92,16 +93,16 @@ def write(path: Path, state: dict[str, Any]) -> None:
 
 def newest(directory: Path, step: int) -> Path | None:
     """The newest checkpoint of at most `step` completed updates, if there is one."""
-    found = checkpoints.found(directory)
-    return max((p for p in found if checkpoints.step_of(p) <= step), default=None)
+    present = checkpoints.found(directory)
+    return max((p for p in present if checkpoints.step_of(p) <= step), default=None)
 
 
 def _generators() -> dict[str, torch.Tensor]:
     """The state of this rank's random number generators."""
-    found = {"cpu": torch.get_rng_state()}
+    states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        found["cuda"] = torch.cuda.get_rng_state()
-    return found
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
 
 
 def resume(
@@ -117,7 +118,9 @@ def resume(
     that could not be read. Raises CheckpointError for a checkpoint of another
     cell, and when not all ranks find the same one.
     """
-    progress, complaints = _resume(directory, identity, distribution, optimizer, pruner)
+    progress, complaints = _load_newest(
+        directory, identity, distribution, optimizer, pruner
+    )
     steps = distribution.ranks.gather(progress.step)
     if set(steps) != {progress.step}:
         raise CheckpointError(
@@ -127,7 +130,7 @@ def resume(
     return progress, complaints
 
 
-def _resume(
+def _load_newest(
     directory: Path,
     identity: str,
     distribution: Distribution,
@@ -204,7 +207,7 @@ def load_weights(directory: Path, model: nn.Module) -> None:
         ) from error
 
 
-def sweep(directory: Path) -> None:
+def remove_half_written(directory: Path) -> None:
     """Remove what a killed process left half-written; only under the lease."""
     for half in directory.glob(".*.pt.*.tmp"):
         half.unlink()

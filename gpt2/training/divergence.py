@@ -1,4 +1,4 @@
-"""The first step whose loss or gradient norm is not finite, and what to keep of it."""
+"""The first step whose loss or gradient norm is not finite: found, and written down."""
 
 import math
 import os
@@ -15,7 +15,7 @@ from gpt2.training.checkpoint import write
 from records import atomic
 
 DELAY = 8
-"""Steps after which a loss on the GPU is looked at, if it is not known before."""
+"""Steps after which a loss on the GPU is read, if it has not arrived before."""
 
 Generators = dict[str, torch.Tensor]
 
@@ -41,7 +41,7 @@ def generators(kind: str) -> Generators:
 
 
 @dataclass(frozen=True)
-class _Look:
+class _PendingStep:
     """A step whose numbers are on their way to the host."""
 
     step: int
@@ -50,11 +50,11 @@ class _Look:
     generators: Generators
 
 
-class Sentinel:
-    """Looks at the loss and the gradient norm of every step.
+class DivergenceWatch:
+    """Reads the loss and the gradient norm of every step.
 
     On the CPU at once. On a GPU two numbers per step are copied to pinned memory
-    behind the step's work, and looked at when they have arrived, at the latest
+    behind the step's work, and read when they have arrived, at the latest
     DELAY steps later: the loop never waits for a step it has just queued, and the
     step that is named is the right one. Where the process is not alone with its
     cell, always DELAY steps later: the ranks find the same, so they end at the same
@@ -63,15 +63,16 @@ class Sentinel:
 
     def __init__(self, kind: str, alone: bool = True):
         self.kind, self.alone, self.loss = kind, alone, None
-        self._looks: deque[_Look] = deque()
+        self._pending: deque[_PendingStep] = deque()
         if kind == "cuda":
             self._ring = torch.empty(DELAY + 1, 2, pin_memory=True)
 
     def watch(
         self, step: int, loss: torch.Tensor, norm: torch.Tensor, states: Generators
     ) -> None:
-        """Take note of a step; raises Diverged for this one (on
-        the CPU) or for one of the DELAY steps before it."""
+        """Add a step; raises Diverged for this one (on the CPU) or for one of the
+        DELAY steps before it.
+        """
         if self.kind != "cuda":
             self._require(step, loss.item(), norm.item(), states)
             return
@@ -79,22 +80,24 @@ class Sentinel:
         numbers.copy_(torch.stack([loss.float(), norm.float()]), non_blocking=True)
         arrived = torch.cuda.Event()
         arrived.record()
-        self._looks.append(_Look(step, numbers, arrived, states))
-        while self._looks and (
-            len(self._looks) > DELAY or self.alone and self._looks[0].arrived.query()
-        ):
-            self._look()
+        self._pending.append(_PendingStep(step, numbers, arrived, states))
+        while len(self._pending) > DELAY or self._has_arrived():
+            self._check_oldest()
 
-    def settle(self) -> None:
-        """Look at every step so far; raises Diverged."""
-        while self._looks:
-            self._look()
+    def _has_arrived(self) -> bool:
+        """Whether a process alone with its cell can read the oldest step at once."""
+        return bool(self.alone and self._pending and self._pending[0].arrived.query())
 
-    def _look(self) -> None:
-        look = self._looks.popleft()
-        look.arrived.synchronize()
-        loss, norm = look.numbers.tolist()
-        self._require(look.step, loss, norm, look.generators)
+    def check_all(self) -> None:
+        """Read every step so far; raises Diverged."""
+        while self._pending:
+            self._check_oldest()
+
+    def _check_oldest(self) -> None:
+        oldest = self._pending.popleft()
+        oldest.arrived.synchronize()
+        loss, norm = oldest.numbers.tolist()
+        self._require(oldest.step, loss, norm, oldest.generators)
 
     def _require(self, step: int, loss: float, norm: float, states: Generators) -> None:
         for name, value in (("loss", loss), ("gradient norm", norm)):
@@ -103,10 +106,10 @@ class Sentinel:
         self.loss = loss
 
 
-def keep(
+def write_diverged(
     folder: Path, error: Diverged, batches: StepBatches, checkpoint: Path | None
 ) -> None:
-    """Write diverged/: what it takes to look at the step again.
+    """Write diverged/: what it takes to repeat the step.
 
     batch-step-N.pt holds the step, its micro-batches, and the generators before it
     (left out where they are not known); beside it lies the newest checkpoint

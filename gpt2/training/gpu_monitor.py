@@ -51,15 +51,15 @@ def row_of(readings: Sequence[Reading]) -> Row:
 
 def addresses(count: int) -> list[str]:
     """PCI addresses (0000:c1:00.0) of the first `count` GPUs that torch sees."""
-    found = []
+    names = []
     for index in range(count):
         it = torch.cuda.get_device_properties(index)
         place = (it.pci_domain_id, it.pci_bus_id, it.pci_device_id)
-        found.append("{:04x}:{:02x}:{:02x}.0".format(*place))
-    return found
+        names.append("{:04x}:{:02x}:{:02x}.0".format(*place))
+    return names
 
 
-def reader(count: int, say: Callable[[str], None]) -> Reader:
+def reader(count: int, print_line: Callable[[str], None]) -> Reader:
     """What reads the first `count` GPUs on this machine. Raises ReadError."""
     names = addresses(count)
     if torch.version.hip:
@@ -71,7 +71,7 @@ def reader(count: int, say: Callable[[str], None]) -> Reader:
             raise ReadError(
                 f"neither nvidia-ml-py ({installing('gpu')}) nor nvidia-smi is here"
             ) from None
-        say(
+        print_line(
             "gpu monitor: nvidia-ml-py is not installed, nvidia-smi is run for every "
             f"sample instead ({installing('gpu')})"
         )
@@ -82,7 +82,7 @@ class Monitor:
     """Samples while it is entered.
 
     `build` makes the reader, in the thread, where it cannot delay the run; `step`
-    gives the number of completed updates; `say` prints a line, once when a sample
+    gives the number of completed updates; `print_line` prints one, once when a sample
     fails (the next ones are still tried) and at the end what it cost.
     """
 
@@ -92,11 +92,11 @@ class Monitor:
         attempt: int,
         build: Callable[[], Reader],
         step: Callable[[], int],
-        say: Callable[[str], None],
+        print_line: Callable[[str], None],
         interval: float,
     ):
         self.path, self.attempt, self.interval = path, attempt, interval
-        self._build, self._step, self._say = build, step, say
+        self._build, self._step, self._print_line = build, step, print_line
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gpu", daemon=True)
         self.samples, self.cpu_seconds = 0, 0.0
@@ -110,7 +110,7 @@ class Monitor:
         self._over.set()
         self._thread.join(self.interval)  # a driver that hangs keeps nobody
         spent = time.monotonic() - self._began
-        self._say(
+        self._print_line(
             f"gpu monitor: {self.samples} samples, {self.cpu_seconds:.2f} s of a core, "
             f"{100 * self.cpu_seconds / max(spent, 1e-9):.3f} % of {spent:.0f} s"
         )
@@ -119,7 +119,7 @@ class Monitor:
         try:
             reader = self._build()
         except ReadError as error:
-            return self._say(f"gpu monitor: off: {error}")
+            return self._print_line(f"gpu monitor: off: {error}")
         complained = False
         with Appender(self.path) as file:
             due = time.monotonic()
@@ -133,7 +133,7 @@ class Monitor:
                     self.samples += 1
                 except (ReadError, OSError) as error:
                     if not complained:
-                        self._say(f"gpu monitor: a sample is missing: {error}")
+                        self._print_line(f"gpu monitor: a sample is missing: {error}")
                     complained = True
                 self.cpu_seconds += _cpu() - before
 

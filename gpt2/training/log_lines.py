@@ -1,4 +1,4 @@
-"""What a run says of itself: the lines of its log, the numbers of its summary."""
+"""Lines of a run's log, and the part of its summary that training decides."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from gpt2.training.progress import duration
 from gpt2.training.trainer import Run, Trainer
 
 
-def introduction(
-    run: Run, facts: dict[str, Any], corpus: Corpus, step: int
+def first_lines(
+    run: Run, facts_row: dict[str, Any], corpus: Corpus, step: int
 ) -> list[str]:
-    """What a reader of the log wants to know before the first step."""
+    """The lines of the log before the first step: device, model, batch, data."""
     info, sizes = run.info, run.batch
     threads = f", {torch.get_num_threads()} threads" if info.kind == "cpu" else ""
     each = f" for each of {sizes.ranks} ranks" if sizes.ranks > 1 else ""
@@ -23,12 +23,12 @@ def introduction(
         f"device: {info.name} ({info.kind}{threads}), "
         f"{info.total_memory / 2**30:.1f} GiB{each}, {info.driver or 'no driver'}, "
         f"torch {torch.__version__}",
-        f"model: {facts['parameters']:,} parameters, width {facts['width']}, MLP "
-        f"{facts['mlp_dim']}, vocabulary {run.settings.model.vocab_size}, attn:MLP 1:"
-        f"{facts['attn_mlp_ratio']:.3f}, {facts['flops_per_token'] / 1e6:.1f} "
-        f"MFLOP/token, attention {facts['attention_impl']}",
+        f"model: {facts_row['parameters']:,} parameters, width {facts_row['width']}, MLP "
+        f"{facts_row['mlp_dim']}, vocabulary {run.settings.model.vocab_size}, attn:MLP 1:"
+        f"{facts_row['attn_mlp_ratio']:.3f}, {facts_row['flops_per_token'] / 1e6:.1f} "
+        f"MFLOP/token, attention {facts_row['attention_impl']}",
         f"batch: {sizes.micro} x {sizes.accumulation} accumulated x {sizes.ranks} "
-        f"ranks = {sizes.effective} sequences, {facts['tokens_per_step']:,} tokens "
+        f"ranks = {sizes.effective} sequences, {facts_row['tokens_per_step']:,} tokens "
         "a step",
         f"data: {corpus.description}",
     ]
@@ -46,13 +46,13 @@ def introduction(
     return lines
 
 
-def outcome(trainer: Trainer, model: GPT) -> dict[str, Any]:
+def training_summary(trainer: Trainer, model: GPT) -> dict[str, Any]:
     """The part of summary.json that training decides. Times in seconds; tokens/s of
     all ranks together, peak memory of this one. model: with all of its weights.
     """
     run, progress = trainer.run, trainer.progress
     trained_tokens = progress.timed_steps * trainer.tokens_per_step
-    found = {
+    summary = {
         "step": progress.step,
         "tokens": progress.step * trainer.tokens_per_step,
         "final_eval": trainer.last_eval,
@@ -64,11 +64,11 @@ def outcome(trainer: Trainer, model: GPT) -> dict[str, Any]:
         "model_sha256": weights_sha256(model),
     }
     if run.pruner:
-        found["sparsity"] = run.pruner.reached()
-    return found
+        summary["sparsity"] = run.pruner.reached()
+    return summary
 
 
-def farewell(summary: dict[str, Any]) -> str:
+def last_line(summary: dict[str, Any]) -> str:
     """The last line of the log: totals and averages."""
     step_time = summary["average_step_time"]
     average = "no timed step" if step_time is None else f"{1e3 * step_time:.1f} ms/step"

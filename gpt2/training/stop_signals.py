@@ -11,7 +11,7 @@ from gpt2.distributed.ranks import ALONE, Ranks
 
 SECONDS = 25.0
 """From the signal to the end of the process; the runner kills after 30."""
-NUMBERS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
@@ -22,25 +22,25 @@ class StopSignals:
 
     def __init__(self, ranks: Ranks = ALONE) -> None:
         self.ranks, self.number = ranks, 0
-        self._came = 0
+        self._received = 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
-        for number in NUMBERS:
-            self._before[number] = signal.signal(number, self._note)
+        for number in SIGNALS:
+            self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: Any) -> None:
-        self._came = number
+    def _handle(self, number: int, frame: Any) -> None:
+        self._received = number
 
     def requested(self) -> bool:
         """Whether one came, to any rank; every rank asks at the same time."""
-        # One that comes while the ranks talk is kept for their next talk.
-        self.number = self.ranks.highest(self._came)
+        # One that comes during this exchange counts in the next one.
+        self.number = self.ranks.maximum(self._received)
         return self.number != 0
 
 
@@ -48,15 +48,15 @@ class Deadline:
     """While entered, a stop signal ends the process after `seconds` at the latest.
 
     A step that compiles, a collective without its peers or a disk that hangs
-    never looks at a flag, and Python's handlers wait for the main thread. So a
+    never reads a flag, and Python's handlers wait for the main thread. So a
     thread waits for the signal's number, which the C handler writes to a socket;
-    when time is up it calls `give_up` with it and exits with 128 + number. The
+    when time is up it calls `out_of_time` with it and exits with 128 + number. The
     checkpoints before that stay as they are. To be entered under StopSignals, in
     the main thread.
     """
 
-    def __init__(self, give_up: Callable[[int], None], seconds: float = SECONDS):
-        self._give_up, self._seconds = give_up, seconds
+    def __init__(self, out_of_time: Callable[[int], None], seconds: float = SECONDS):
+        self._out_of_time, self._seconds = out_of_time, seconds
         self._over = threading.Event()
 
     def __enter__(self) -> "Deadline":
@@ -76,6 +76,6 @@ class Deadline:
 
     def _wait(self) -> None:
         while number := self._read.recv(1):
-            if number[0] in NUMBERS and not self._over.wait(self._seconds):
-                self._give_up(number[0])
+            if number[0] in SIGNALS and not self._over.wait(self._seconds):
+                self._out_of_time(number[0])
                 os._exit(128 + number[0])

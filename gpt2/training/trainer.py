@@ -29,7 +29,7 @@ from gpt2.settings.run import RunSettings
 from gpt2.training import checkpoint, device
 from gpt2.training.checkpoint import Progress
 from gpt2.training.clock import Clock
-from gpt2.training.divergence import Diverged, Sentinel, generators
+from gpt2.training.divergence import Diverged, DivergenceWatch, generators
 from gpt2.training.progress import Display
 from gpt2.training.step import Step
 from gpt2.training.validation import evaluate
@@ -43,7 +43,7 @@ class Stopped(Exception):
 class Run:
     """What the loop works on; gpt2/training/cell.py builds it.
 
-    feed(first, last) yields the rank's batches of those steps; record writes a
+    step_batches(first, last) yields the rank's batches of those steps; record writes a
     metrics row; beat(step, phase, loss) says that the loop moves; stop_requested,
     which every rank asks after every step, says the same to all of them. separator:
     the token that opens a document, None where documents see each other.
@@ -54,9 +54,9 @@ class Run:
     optimizer: torch.optim.Optimizer
     pruner: Pruner | None
     batch: Batch
-    facts: Facts
+    counts: Facts
     info: device.DeviceInfo
-    feed: Callable[[int, int], Iterator[StepBatches]]
+    step_batches: Callable[[int, int], Iterator[StepBatches]]
     eval_windows: np.ndarray
     separator: int | None
     bytes_per_token: float
@@ -90,7 +90,7 @@ class Trainer:
         self.clock = Clock(
             progress.train_time,
             lambda: device.synchronize(self.kind),
-            run.ranks.first,
+            run.ranks.broadcast,
         )
         self.total = run.settings.train.max_iters
         self.tokens_per_step = run.batch.effective * run.settings.model.block_size
@@ -98,9 +98,9 @@ class Trainer:
         self.warm_until = progress.step + run.settings.train.timing_warmup
         self.last_eval: dict[str, Any] | None = None
         self.time_to_first_step: float | None = None
-        self._logged = (progress.timed_steps, progress.train_time)
+        self._last_log = (progress.timed_steps, progress.train_time)
         self._loss = self._norm = torch.zeros(())
-        self.sentinel = Sentinel(self.kind, run.ranks.alone)
+        self.divergence = DivergenceWatch(self.kind, run.ranks.alone)
 
     def train(self) -> str:
         """Run to the end; returns what ended it: "tokens" or "time".
@@ -110,22 +110,22 @@ class Trainer:
         train, progress = self.run.settings.train, self.progress
         self.run.distribution.weights.model.train()
         self._require_same()
-        self._count()
-        for batches in self.run.feed(progress.step, self.total):
+        self._start_clock()
+        for batches in self.run.step_batches(progress.step, self.total):
             if self._time_is_up():
                 self._prune_at_the_end()  # before the last evaluation, which follows
                 break
             if progress.step % train.eval_interval == 0:
-                self._paused(self._evaluate)
+                self._untimed(self._evaluate)
             self._step(batches)
-            self.run.beat(progress.step, "training", self.sentinel.loss)
+            self.run.beat(progress.step, "training", self.divergence.loss)
             if self.run.stop_requested():
-                self._paused(self._checkpoint)
+                self._untimed(self._checkpoint)
                 raise Stopped(f"after step {progress.step}")
             interval = train.checkpoint_interval
             if interval and progress.step % interval == 0:
-                self._paused(self._checkpoint)
-        self.sentinel.settle()
+                self._untimed(self._checkpoint)
+        self.divergence.check_all()
         progress.train_time = self.clock.read()
         self._evaluate()
         return "tokens" if progress.step == self.total else "time"
@@ -134,22 +134,22 @@ class Trainer:
         """One optimizer step over the micro-batches; the mean of their losses."""
         run, progress = self.run, self.progress
         step, states = progress.step, generators(self.kind)
-        lr = optim.learning_rate(run.settings.optim, self._spent(), self.total)
+        lr = optim.learning_rate(run.settings.optim, self._budget_spent(), self.total)
         self.step.set_rate(lr)
         self._loss, self._norm = self.step.take(batches)
-        self.sentinel.watch(step, self._loss, self._norm, states)
+        self.divergence.watch(step, self._loss, self._norm, states)
         progress.step = step + 1
         self.step.refresh(self._prune())
         if self.time_to_first_step is None:
-            self._first()
+            self._note_first_step()
         if step < self.warm_until:
-            self._count()
+            self._start_clock()
         else:
             progress.timed_steps += 1
         if step % run.settings.train.log_interval == 0 or progress.step == self.total:
             self._log(step, lr)
 
-    def _first(self) -> None:
+    def _note_first_step(self) -> None:
         """How long this process took to its first step, compilation included."""
         device.synchronize(self.kind)
         self.time_to_first_step = time.monotonic() - self.run.began
@@ -169,15 +169,15 @@ class Trainer:
         pruner = self.run.pruner
         if pruner is None:
             return False
-        spent = self._spent() / self.total if spent is None else spent
+        spent = self._budget_spent() / self.total if spent is None else spent
         try:
             return pruner.after_step(self.progress.step, spent)
         except ArithmeticError as error:
-            self.sentinel.settle()
+            self.divergence.check_all()
             step = self.progress.step - 1
             raise Diverged(f"{error}, at step {step}", step) from error
 
-    def _spent(self) -> float:
+    def _budget_spent(self) -> float:
         """Budget spent, in steps: their number, or the share of the time."""
         train = self.run.settings.train
         if train.budget == "tokens":
@@ -189,10 +189,10 @@ class Trainer:
         return bool(limit) and self.clock.read() >= limit
 
     def _log(self, step: int, lr: float) -> None:
-        self.sentinel.settle()
+        self.divergence.check_all()
         seconds = self.clock.read()
-        steps, since = self._logged
-        self._logged = (self.progress.timed_steps, seconds)
+        steps, since = self._last_log
+        self._last_log = (self.progress.timed_steps, seconds)
         rate = None
         if self.progress.timed_steps > steps and seconds > since:
             rate = (self.progress.timed_steps - steps) * self.tokens_per_step
@@ -220,11 +220,11 @@ class Trainer:
         peak = self.run.info.peak_flops
         if rate is None or peak is None:
             return None
-        return rate * self.run.facts.flops_per_token / (peak * self.run.ranks.world)
+        return rate * self.run.counts.flops_per_token / (peak * self.run.ranks.world)
 
     def _evaluate(self) -> None:
         run, progress = self.run, self.progress
-        self.sentinel.settle()
+        self.divergence.check_all()
         self._require_same()
         began = time.perf_counter()
         with run.distribution.whole() as model:
@@ -275,12 +275,12 @@ class Trainer:
         if not run.ranks.main:
             return
         began = time.perf_counter()
-        found = attention_stats(model, run.eval_windows, self.kind, run.separator)
+        statistics = attention_stats(model, run.eval_windows, self.kind, run.separator)
         self.progress.eval_time += time.perf_counter() - began
-        run.record({"kind": "attention", "step": self.progress.step, **found})
+        run.record({"kind": "attention", "step": self.progress.step, **statistics})
 
     def _checkpoint(self) -> None:
-        self.sentinel.settle()
+        self.divergence.check_all()
         self.run.beat(self.progress.step, "saving")
         self.progress.train_time = self.clock.seconds
         run = self.run
@@ -293,13 +293,13 @@ class Trainer:
             run.pruner,
         )
 
-    def _paused(self, work: Callable[[], None]) -> None:
+    def _untimed(self, work: Callable[[], None]) -> None:
         """Do something that is not training."""
         self.clock.pause()
         work()
-        self._count()
+        self._start_clock()
 
-    def _count(self) -> None:
+    def _start_clock(self) -> None:
         """Training time runs from here on, unless the next step still warms up."""
         if self.progress.step >= self.warm_until:
             self.clock.start()

@@ -167,12 +167,12 @@ def _split(
         places.setdefault(kind, []).append(place)
     return [
         _LaunchGroup(
-            found,
-            [params[i] for i in found],
-            [copies[id(params[i])] for i in found] if copied else None,
-            [masks[id(params[i])] for i in found] if masked else None,
+            alike,
+            [params[i] for i in alike],
+            [copies[id(params[i])] for i in alike] if copied else None,
+            [masks[id(params[i])] for i in alike] if masked else None,
         )
-        for (copied, masked), found in places.items()
+        for (copied, masked), alike in places.items()
     ]
 
 

@@ -104,7 +104,7 @@ TIME = [
     trainer(
         "warm-up-counts",
         "warm-up steps are training time",
-        "_count",
+        "_start_clock",
         "if self.progress.step >= self.warm_until:",
         "if True:",
         CALM,
@@ -113,7 +113,7 @@ TIME = [
         "evaluation-counts",
         "an evaluation is training time",
         "train",
-        "self._paused(self._evaluate)",
+        "self._untimed(self._evaluate)",
         "self._evaluate()",
         CALM,
     ),
@@ -122,7 +122,7 @@ TIME = [
         "the checkpoint of a stop is training time",
         "train",
         "            if self.run.stop_requested():\n"
-        "                self._paused(self._checkpoint)\n",
+        "                self._untimed(self._checkpoint)\n",
         "            if self.run.stop_requested():\n"
         "                self._checkpoint()\n",
         STOPPED,
@@ -132,7 +132,7 @@ TIME = [
         "a checkpoint is training time",
         "train",
         "            if interval and progress.step % interval == 0:\n"
-        "                self._paused(self._checkpoint)\n",
+        "                self._untimed(self._checkpoint)\n",
         "            if interval and progress.step % interval == 0:\n"
         "                self._checkpoint()\n",
         CALM,
@@ -140,8 +140,8 @@ TIME = [
     trainer(
         "time-stops-at-a-pause",
         "time does not run after the first pause",
-        "_paused",
-        "        self._count()\n",
+        "_untimed",
+        "        self._start_clock()\n",
         "",
         CALM,
     ),
@@ -188,7 +188,7 @@ TIME = [
     trainer(
         "first-step-unfinished",
         "the first step is over when it is queued",
-        "_first",
+        "_note_first_step",
         "        device.synchronize(self.kind)\n",
         "",
         CALM,
@@ -212,7 +212,7 @@ TIME = [
     trainer(
         "budget-overspent",
         "more than the whole budget can be spent",
-        "_spent",
+        "_budget_spent",
         "min(self.clock.read() / train.max_time, 1.0)",
         "(self.clock.read() / train.max_time)",
         PRUNED,
@@ -220,7 +220,7 @@ TIME = [
     trainer(
         "budget-by-steps",
         "with a time budget the schedule follows the steps",
-        "_spent",
+        "_budget_spent",
         'train.budget == "tokens"',
         "True",
         BUDGET,
@@ -228,7 +228,7 @@ TIME = [
     trainer(
         "limit-bends-the-schedule",
         "a limit on the time of a token budget bends its schedule",
-        "_spent",
+        "_budget_spent",
         'train.budget == "tokens"',
         'train.budget == "tokens" and not train.max_time',
         LIMIT,
@@ -296,7 +296,7 @@ COUNTERS = [
         "speed-since-the-start",
         "a row's speed is that of the whole run",
         "_log",
-        "        self._logged = (self.progress.timed_steps, seconds)\n",
+        "        self._last_log = (self.progress.timed_steps, seconds)\n",
         "",
         CALM,
     ),
@@ -304,8 +304,8 @@ COUNTERS = [
         "speed-since-nothing",
         "a resumed run's first speed counts the steps before it",
         "__init__",
-        "self._logged = (progress.timed_steps, progress.train_time)",
-        "self._logged = (0, 0.0)",
+        "self._last_log = (progress.timed_steps, progress.train_time)",
+        "self._last_log = (0, 0.0)",
         STOPPED,
     ),
     trainer(
@@ -335,7 +335,7 @@ COUNTERS = [
     Mutant(
         "speed-of-all-steps",
         "the summary's speed counts the steps that warmed up",
-        "log_lines:outcome",
+        "log_lines:training_summary",
         "trained_tokens = progress.timed_steps",
         "trained_tokens = progress.step",
         CALM,
@@ -343,7 +343,7 @@ COUNTERS = [
     Mutant(
         "step-time-of-all-steps",
         "the mean step is taken over steps that warmed up",
-        "log_lines:outcome",
+        "log_lines:training_summary",
         "_ratio(progress.train_time, progress.timed_steps)",
         "_ratio(progress.train_time, progress.step)",
         CALM,
@@ -352,7 +352,7 @@ COUNTERS = [
         "attempts-forgotten",
         "the time of all attempts is that of the last",
         "training.cell:_train",
-        "wall + spent(_earlier(cell))",
+        "wall + spent(_attempt_rows(cell))",
         "wall",
         STOPPED,
     ),

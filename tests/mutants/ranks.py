@@ -91,8 +91,8 @@ RANKS = [
         "hash-of-a-share",
         "the hash on record is of what rank 0 trains, not of the whole model",
         "training.cell:_train",
-        "outcome(trainer, model)",
-        "outcome(trainer, run.distribution.model)",
+        "training_summary(trainer, model)",
+        "training_summary(trainer, run.distribution.model)",
         WHOLE,
     ),
     Mutant(
@@ -146,7 +146,7 @@ RANKS = [
     Mutant(
         "ranks-generators-of-0",
         "a resumed rank draws what rank 0 draws",
-        "checkpoint:_resume",
+        "checkpoint:_load_newest",
         'generators = state["rng"][distribution.ranks.rank]',
         'generators = state["rng"][0]',
         Test(f"{ONE}::test_each_rank_gets_its_own_generators_back"),
@@ -163,16 +163,16 @@ RANKS = [
         "ranks-stop-alone",
         "a rank stops for its own signal only",
         "stop_signals:StopSignals.requested",
-        "self.number = self.ranks.highest(self._came)",
-        "self.number = self._came",
+        "self.number = self.ranks.maximum(self._received)",
+        "self.number = self._received",
         Test(f"{ONE}::test_a_signal_to_another_rank_is_one_to_this"),
     ),
     Mutant(
         "ranks-signal-lost",
         "a signal that comes while the ranks agree is forgotten",
         "stop_signals:StopSignals.requested",
-        "self.number = self.ranks.highest(self._came)",
-        "self._came = self.number = self.ranks.highest(self._came)",
+        "self.number = self.ranks.maximum(self._received)",
+        "self._received = self.number = self.ranks.maximum(self._received)",
         Test(f"{ONE}::test_a_signal_while_the_ranks_talk_is_kept"),
     ),
     Mutant(
@@ -195,7 +195,7 @@ RANKS = [
         "ranks-own-clocks",
         "each rank looks at its own clock for a time budget",
         "trainer:Trainer.__init__",
-        "            run.ranks.first,\n",
+        "            run.ranks.broadcast,\n",
         "            lambda seconds: seconds,\n",
         Test(
             "tests/gpt2/distributed/test_several_ranks.py::"

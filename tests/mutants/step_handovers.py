@@ -191,8 +191,8 @@ STEPS = [
         "rate-of-a-longer-run",
         "the cosine ends one step behind the run",
         "trainer:Trainer._step",
-        "self._spent(), self.total)",
-        "self._spent(), self.total + 1)",
+        "self._budget_spent(), self.total)",
+        "self._budget_spent(), self.total + 1)",
         run("packed"),
     ),
     Mutant(

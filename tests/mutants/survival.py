@@ -10,19 +10,19 @@ DOG, AGAIN = "tests/matrix/launch/test_watchdog.py", "tests/matrix/plan/test_rer
 
 SURVIVAL = [
     Mutant(
-        "sentinel-one-late",
+        "divergence-one-late",
         "a step that diverged is named one too late",
-        "divergence:Sentinel.watch",
-        "self._looks.append(_Look(step, numbers",
-        "self._looks.append(_Look(step + 1, numbers",
+        "divergence:DivergenceWatch.watch",
+        "self._pending.append(_PendingStep(step, numbers",
+        "self._pending.append(_PendingStep(step + 1, numbers",
         Test(f"{SURVIVE}::test_on_a_gpu_the_step_is_found_late_and_is_the_right_one"),
     ),
     Mutant(
-        "sentinel-waits",
+        "divergence-waits",
         "every step waits for the device",
-        "divergence:Sentinel.watch",
-        "len(self._looks) > DELAY or self.alone and self._looks[0].arrived.query()",
-        "True",
+        "divergence:DivergenceWatch.watch",
+        "len(self._pending) > DELAY or self._has_arrived()",
+        "self._pending",
         Test(f"{SURVIVE}::test_on_a_gpu_nothing_is_waited_for_in_the_meantime"),
     ),
     Mutant(
@@ -39,8 +39,8 @@ SURVIVAL = [
         "generators-after-the-step",
         "the generators kept are those after the step",
         "trainer:Trainer._step",
-        "self.sentinel.watch(step, self._loss, self._norm, states)",
-        "self.sentinel.watch(step, self._loss, self._norm, generators(self.kind))",
+        "self.divergence.watch(step, self._loss, self._norm, states)",
+        "self.divergence.watch(step, self._loss, self._norm, generators(self.kind))",
         Test(
             f"{SURVIVE}::test_a_diverged_run_names_the_step_and_keeps_what_it_saw",
         ),

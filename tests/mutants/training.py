@@ -12,7 +12,7 @@ RUN = [
     Mutant(
         "checkpoint-without-rng",
         "a resumed run draws other random numbers",
-        "checkpoint:_resume",
+        "checkpoint:_load_newest",
         '        torch.set_rng_state(generators["cpu"])\n',
         "",
         check("0", "save and resume"),
@@ -28,7 +28,7 @@ RUN = [
     Mutant(
         "checkpoint-without-step",
         "a resumed run begins at step 0",
-        "checkpoint:_resume",
+        "checkpoint:_load_newest",
         'return Progress(**state["progress"]), complaints',
         "return Progress(), complaints",
         check("0", "save and resume"),

@@ -114,7 +114,7 @@ def test_each_rank_gets_its_own_generators_back(small, tmp_path, monkeypatch):
     optimizer = optim.build(model, small().optim)
     theirs = torch.Generator().manual_seed(99).get_state()
     monkeypatch.setattr(Ranks, "gather", lambda self, mine: [mine, {"cpu": theirs}])
-    monkeypatch.setattr(Ranks, "wait", lambda self: None)
+    monkeypatch.setattr(Ranks, "barrier", lambda self: None)
     shared = DataParallel(model)
     shared.ranks = PAIR
     checkpoint.save(tmp_path, "id", Progress(step=1), shared, optimizer, None)
@@ -133,7 +133,7 @@ def test_a_rank_that_is_not_the_first_writes_no_checkpoint(
 ):
     model = GPT(small().model)
     monkeypatch.setattr(Ranks, "gather", lambda self, mine: [mine, mine])
-    monkeypatch.setattr(Ranks, "wait", lambda self: None)
+    monkeypatch.setattr(Ranks, "barrier", lambda self: None)
     optimizer = optim.build(model, small().optim)
     folder, shared = tmp_path / "checkpoint", DataParallel(model)
     shared.ranks = Ranks(1, 1, 2)
@@ -143,7 +143,7 @@ def test_a_rank_that_is_not_the_first_writes_no_checkpoint(
 
 def test_a_signal_to_another_rank_is_one_to_this(monkeypatch):
     stop = StopSignals(PAIR)
-    monkeypatch.setattr(Ranks, "highest", lambda self, mine: max(mine, 15))
+    monkeypatch.setattr(Ranks, "maximum", lambda self, mine: max(mine, 15))
     assert stop.requested() and stop.number == 15
 
 
@@ -155,7 +155,7 @@ def test_a_signal_while_the_ranks_talk_is_kept(monkeypatch):
             signal.raise_signal(signal.SIGTERM)
         return mine
 
-    monkeypatch.setattr(Ranks, "highest", during)
+    monkeypatch.setattr(Ranks, "maximum", during)
     with StopSignals(PAIR) as stop:
         assert not stop.requested() and stop.number == 0
         assert stop.requested() and stop.number == signal.SIGTERM

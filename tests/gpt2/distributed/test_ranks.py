@@ -64,8 +64,8 @@ def test_ranks_of_one_host_meet_on_its_loopback():
 
 def test_alone_nothing_changes():
     tensor = torch.ones(3)
-    assert ALONE.gather("x") == ["x"] and ALONE.first(0.25) == 0.25
-    assert ALONE.highest(7) == 7 and ALONE.sum_(tensor) is tensor
+    assert ALONE.gather("x") == ["x"] and ALONE.broadcast(0.25) == 0.25
+    assert ALONE.maximum(7) == 7 and ALONE.sum_(tensor) is tensor
     assert torch.equal(tensor, torch.ones(3))
 
 
@@ -73,7 +73,7 @@ def test_the_first_ranks_number_is_handed_on_whole(monkeypatch):
     """Seconds of a long run: 32 bits round them to milliseconds."""
     monkeypatch.setattr(dist, "broadcast", lambda tensor, rank: None)
     seconds = 123_456.000_123
-    assert Ranks(rank=0, world=2).first(seconds) == seconds
+    assert Ranks(rank=0, world=2).broadcast(seconds) == seconds
 
 
 def test_the_number_of_processes_is_the_configured_one():

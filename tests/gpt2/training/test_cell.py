@@ -253,7 +253,7 @@ def test_warm_up_is_no_part_of_a_time_budget(cell, train, monkeypatch, pruning):
 
 def test_time_that_ends_before_the_last_pruning(cell, train, monkeypatch):
     """No step saw the whole budget spent; the sparsity is the configured one."""
-    monkeypatch.setattr(Trainer, "_spent", lambda self: 0.9 * self.total)
+    monkeypatch.setattr(Trainer, "_budget_spent", lambda self: 0.9 * self.total)
     pruning = {"PRUNING_MAGNITUDE": "y", "PRUNING_END": "1"}
     directory = cell("pruned", **TIMED, **pruning)
     assert train(directory).returncode == 0

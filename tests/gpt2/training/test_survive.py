@@ -22,7 +22,7 @@ from gpt2.training import checkpoint, stop_signals, trainer
 from gpt2.training.checkpoint import Progress
 from gpt2.training.device import DeviceInfo
 from gpt2.training.device_errors import DeviceLost, OutOfMemory, explained
-from gpt2.training.divergence import DELAY, Diverged, Sentinel
+from gpt2.training.divergence import DELAY, Diverged, DivergenceWatch
 from kconf import config_py
 from matrix.launch import local
 from records.cell import read_cell, read_status
@@ -132,43 +132,43 @@ class Arrival:
 
 
 @pytest.fixture
-def gpu_sentinel(monkeypatch):
+def gpu_watch(monkeypatch):
     empty = torch.empty
     monkeypatch.setattr(torch, "empty", lambda *n, pin_memory: empty(*n))
     monkeypatch.setattr(torch.cuda, "Event", Arrival)
     Arrival.arrived, Arrival.waits = False, 0
-    return Sentinel("cuda")
+    return DivergenceWatch("cuda")
 
 
-def test_on_a_gpu_the_step_is_found_late_and_is_the_right_one(gpu_sentinel):
+def test_on_a_gpu_the_step_is_found_late_and_is_the_right_one(gpu_watch):
     for step in range(30, 30 + DELAY + 6):
         loss = torch.tensor(float("inf") if step >= 35 else float(step))
         norm = torch.tensor(1.0)
         states = {"rng": torch.tensor([step])}
         if step < 35 + DELAY:
-            gpu_sentinel.watch(step, loss, norm, states)
+            gpu_watch.watch(step, loss, norm, states)
             known = step - DELAY
-            assert gpu_sentinel.loss == (known if known >= 30 else None)
+            assert gpu_watch.loss == (known if known >= 30 else None)
             continue
         with pytest.raises(Diverged, match="loss inf at step 35") as found:
-            gpu_sentinel.watch(step, loss, norm, states)
+            gpu_watch.watch(step, loss, norm, states)
         assert found.value.step == 35 and found.value.generators["rng"].item() == 35
         return
 
 
-def test_on_a_gpu_nothing_is_waited_for_in_the_meantime(gpu_sentinel):
+def test_on_a_gpu_nothing_is_waited_for_in_the_meantime(gpu_watch):
     for step in range(DELAY):
-        gpu_sentinel.watch(step, torch.tensor(1.0), torch.tensor(1.0), {})
-    assert Arrival.waits == 0 and gpu_sentinel.loss is None
+        gpu_watch.watch(step, torch.tensor(1.0), torch.tensor(1.0), {})
+    assert Arrival.waits == 0 and gpu_watch.loss is None
     Arrival.arrived = True
-    gpu_sentinel.watch(DELAY, torch.tensor(2.0), torch.tensor(1.0), {})
-    assert gpu_sentinel.loss == 2.0
+    gpu_watch.watch(DELAY, torch.tensor(2.0), torch.tensor(1.0), {})
+    assert gpu_watch.loss == 2.0
 
 
-def test_on_a_gpu_a_checkpoint_settles_first(gpu_sentinel):
-    gpu_sentinel.watch(0, torch.tensor(1.0), torch.tensor(float("nan")), {})
+def test_on_a_gpu_a_checkpoint_settles_first(gpu_watch):
+    gpu_watch.watch(0, torch.tensor(1.0), torch.tensor(float("nan")), {})
     with pytest.raises(Diverged, match="gradient norm nan at step 0"):
-        gpu_sentinel.settle()
+        gpu_watch.check_all()
 
 
 def test_out_of_memory_is_one_message(cell, train, monkeypatch):

@@ -1,4 +1,4 @@
-"""The sentinel, the monitor, out of memory and divergence on a real GPU."""
+"""The watch for divergence, the monitor, out of memory and divergence on a real GPU."""
 
 import json
 import time
@@ -8,7 +8,7 @@ import torch
 
 from gpt2.training import gpu_monitor
 from gpt2.training import trainer
-from gpt2.training.divergence import DELAY, Diverged, Sentinel, generators
+from gpt2.training.divergence import DELAY, Diverged, DivergenceWatch, generators
 from gpt2.training.gpu_monitor import Monitor
 from records.jsonl import read_rows
 
@@ -18,9 +18,9 @@ pytestmark = [
 ]
 
 
-def test_the_sentinel_finds_the_step_and_does_not_wait():
+def test_the_watch_finds_the_step_and_does_not_wait():
     """Steps of some milliseconds are queued; only those DELAY back are awaited."""
-    sentinel, a = Sentinel("cuda"), torch.randn(4096, 4096, device="cuda")
+    watch, a = DivergenceWatch("cuda"), torch.randn(4096, 4096, device="cuda")
     torch.cuda.synchronize()
     began, queued = time.perf_counter(), 0.0
     with pytest.raises(Diverged, match="loss nan at step 20") as found:
@@ -29,7 +29,7 @@ def test_the_sentinel_finds_the_step_and_does_not_wait():
                 b = a @ a
             value = b.flatten()[0] * 0 + (float("nan") if step == 20 else 2.0)
             states = generators("cuda")
-            sentinel.watch(step, value, torch.ones((), device="cuda"), states)
+            watch.watch(step, value, torch.ones((), device="cuda"), states)
             if step == DELAY - 1:
                 queued = time.perf_counter() - began
     torch.cuda.synchronize()
@@ -38,15 +38,15 @@ def test_the_sentinel_finds_the_step_and_does_not_wait():
     assert found.value.step == 20 and step <= 20 + DELAY
 
 
-def test_what_the_sentinel_costs_per_step():
+def test_what_the_watch_costs_per_step():
     """Host time beside a step; a step of 124M parameters takes over 50 ms."""
-    sentinel, one = Sentinel("cuda"), torch.ones((), device="cuda")
+    watch, one = DivergenceWatch("cuda"), torch.ones((), device="cuda")
     for step in range(200):
         if step == 100:
             torch.cuda.synchronize()
             began = time.perf_counter()
-        sentinel.watch(step, one, one, generators("cuda"))
-    sentinel.settle()
+        watch.watch(step, one, one, generators("cuda"))
+    watch.check_all()
     cost = (time.perf_counter() - began) / 100
     print(f"{1e6 * cost:.0f} us a step")
     assert cost < 1e-3
