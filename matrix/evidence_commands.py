@@ -4,53 +4,21 @@ import sys
 from typing import Callable, Mapping
 
 from matrix.evidence import preregistration, promotion
-from matrix.evidence.gather import Report, gather
-from matrix.evidence.weigh import Evidence, Terms
+from matrix.evidence.gather import gather
+from matrix.evidence.weigh import Evidence
 from matrix.plan.cells import Plan
 from matrix.plan.checks import PlanError
+from matrix.plan.selection import selected
 from matrix.plan.stage import PROMOTION
 from matrix.plan.steps import step_at
 from matrix.report.verdict_text import explain, unregistered
-from matrix.results.metrics import named
-from matrix.results.runs import ReportError
-from matrix.settings import SCREEN
-
-
-def terms_of(plan: Plan) -> Terms:
-    """What the configuration settles in advance.
-
-    CONFIG_SMALLEST_EFFECT belongs to the configured metric: another METRIC= has none
-    unless SMALLEST= names it, and then nothing is NEUTRAL.
-    """
-    settings, given = plan.settings, plan.overrides
-    foreign = "METRIC" in given and settings.metric != plan.configured_metric
-    unnamed = foreign and "SMALLEST_EFFECT" not in given
-    return Terms(
-        named(settings.metric),
-        None if unnamed else settings.smallest,
-        settings.alpha,
-        settings.stage,
-    )
-
-
-def gathered(plan: Plan) -> Report:
-    """The report of the plan's cells, the control's first. Raises ReportError."""
-    cells = sorted([*plan.reference, *plan.cells], key=lambda cell: not cell.control)
-    helps = {cell.step: cell.help for cell in cells}
-    return gather(
-        plan.study_dir,
-        plan.settings.last_evals,
-        list(helps),
-        plan.settings.seed_list,
-        {cell.hash for cell in cells},
-        helps,
-        terms=terms_of(plan),
-    )
+from matrix.results.run import ReportError
+from matrix.results.selection import SCREEN
 
 
 def prereg(plan: Plan, environment: Mapping[str, str]) -> int:
     """Write the preregistration."""
-    path, seal = preregistration.register(plan, terms_of(plan))
+    path, seal = preregistration.register(plan)
     print(f"{path}\nsha256 {seal}")
     print("publish the hash; the report prints every deviation from this file")
     return 0
@@ -58,7 +26,7 @@ def prereg(plan: Plan, environment: Mapping[str, str]) -> int:
 
 def promote(plan: Plan, environment: Mapping[str, str]) -> int:
     """Record the best arms of a screening and the seeds that chose them."""
-    record = promotion.promote(gathered(plan), plan.settings, plan.study_dir)
+    record = promotion.promote(plan, gather(plan.study_dir, selected(plan)))
     for place, arm in enumerate(record["ranking"], start=1):
         mark = "promoted" if arm["step"] in record["promoted"] else ""
         shown = "lost" if arm["lost"] else f"{arm['difference']:+.5f}"
@@ -72,7 +40,7 @@ def verdict(plan: Plan, environment: Mapping[str, str]) -> int:
     """Print the verdict on STEP=, or on every step; its family is the whole study."""
     if plan.settings.stage == SCREEN:
         raise PlanError(promotion.CLAIMS_NOTHING)
-    report = gathered(plan)
+    report = gather(plan.study_dir, selected(plan))
     chosen = _chosen(report.evidence, environment.get("STEP", ""))
     for text in [*explain(report, chosen), *unregistered(report.registration)]:
         print(text)

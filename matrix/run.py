@@ -23,7 +23,8 @@ from matrix.launch import slurm
 from matrix.launch.display import display
 from matrix.launch.launcher import Local, pooled
 from matrix.launch.local import Runner
-from matrix.plan import device, estimate, forecast, model_facts, rerun, settle
+from matrix.plan import device, estimate, forecast, model_facts, rerun, selection
+from matrix.plan import settle
 from matrix.plan.cells import Plan, PlanError, make_plan
 from matrix.plan.checks import Validate
 from matrix.trackers.mirror_process import mirrored
@@ -139,7 +140,7 @@ def _planned(
     disk = forecast.disk(plan, known)
     time = forecast.duration(plan, known)
     print(table(plan))
-    for line in units.by_reason(_excluded(plan)):
+    for line in units.by_reason((each.id, each.why) for each in plan.excluded):
         print(f"excluded: {line}")
     for note in plan.notes:
         print(note)
@@ -205,11 +206,6 @@ def table(plan: Plan) -> str:
     return "\n".join([*lines, "", title])
 
 
-def _excluded(plan: Plan) -> list[tuple[str, str]]:
-    """The combinations that cannot be, and why."""
-    return [(each.id, each.why) for each in plan.excluded]
-
-
 def _run(
     root: Path,
     environment: Mapping[str, str],
@@ -247,22 +243,10 @@ def _point(plan: Plan) -> None:
 def _report(plan: Plan) -> bool:
     """Write the report of the plan's cells; False, with the cause, when it cannot."""
     # matplotlib and scipy, a second that `make plan` is spared
-    from matrix import evidence_commands
     from matrix.report import write
 
-    cells = sorted([*plan.reference, *plan.cells], key=lambda cell: not cell.control)
-    helps = {cell.step: cell.help for cell in cells}
     try:
-        paths = write.write(
-            plan.study_dir,
-            plan.settings.last_evals,
-            list(helps),
-            seeds=plan.settings.seed_list,
-            hashes={cell.hash for cell in cells},
-            helps=helps,
-            excluded=_excluded(plan),
-            terms=evidence_commands.terms_of(plan),
-        )
+        paths = write.write(plan.study_dir, selection.selected(plan))
     except write.ReportError as error:
         print(f"no report: {error}")
         return False

@@ -20,11 +20,11 @@ from kconf.bind import (
     text,
 )
 from matrix.results.metrics import named
+from matrix.results.selection import CONFIRM, ONE, SCREEN
 
 NO_TRACKER = "none"
 TRACKERS = (NO_TRACKER, "wandb", "trackio")
 WANDB_MODES = ("online", "offline")
-ONE, SCREEN, CONFIRM = "one", "screen", "confirm"
 LOCAL, SLURM = "local", "slurm"
 FRAGMENT = re.compile(r"\w[\w.-]*", re.ASCII)
 

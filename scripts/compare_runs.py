@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from matrix.report.compare import compare  # noqa: E402
-from matrix.results.runs import ReportError  # noqa: E402
+from matrix.results.run import ReportError  # noqa: E402
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from kconf.bind import SettingsError  # noqa: E402
 from kconf.dotconfig import config_paths  # noqa: E402
 from kconf.overrides import from_environment  # noqa: E402
 from kconf.strict import ConfigError, DotConfig, Tree  # noqa: E402
-from matrix.results.runs import ReportError  # noqa: E402
+from matrix.results.run import ReportError  # noqa: E402
 from matrix.settings import study_settings  # noqa: E402
 from matrix.trackers.sink import targets  # noqa: E402
 from matrix.trackers.sync import sync, verdict_tags  # noqa: E402

@@ -2,36 +2,31 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Collection, Mapping, Sequence
 
 from matrix import units
 from matrix.evidence import preregistration, weigh
 from matrix.plan import stage
-
 from matrix.evidence.preregistration import Registration
-from matrix.evidence.weigh import Evidence, Terms
+from matrix.evidence.weigh import Evidence
 from matrix.results import config_differences, evaluations, fairness
 from matrix.results.rows import Row, make_rows
-from matrix.results.runs import DAMAGED, ReportError, Run, Study, load, open_cells
-from matrix.settings import CONFIRM
+from matrix.results.run import DAMAGED, ReportError, Run
+from matrix.results.selection import CONFIRM, Selection, Terms
+from matrix.results.study import Study, load, open_cells
 from records.layout import RecordError
 
 
 @dataclass(frozen=True)
 class Report:
-    """A study with its rows, and what a reader must be warned of.
+    """What was selected of a study, its rows, and what a reader must be warned of."""
 
-    excluded: combinations of a test matrix that are no arm, and why.
-    """
-
+    selection: Selection
     study: Study
     rows: tuple[Row, ...]
-    last_evals: int
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     evidence: Evidence
     registration: Registration | None
-    excluded: tuple[tuple[str, str], ...] = ()
 
     @property
     def counted(self) -> list[Run]:
@@ -39,33 +34,20 @@ class Report:
         return [run for row in self.rows for run in row.runs.values()]
 
 
-def gather(
-    study_dir: Path,
-    last_evals: int = 1,
-    order: Sequence[str] | None = None,
-    seeds: Collection[int] | None = None,
-    hashes: Collection[str] | None = None,
-    helps: Mapping[str, str] | None = None,
-    excluded: Sequence[tuple[str, str]] = (),
-    *,
-    terms: Terms = Terms(),
-) -> Report:
-    """Read the runs and compute every number; writes nothing.
-
-    `terms` are what was settled in advance (matrix/evidence/weigh.py).
-    """
-    study = load(study_dir, order, seeds, hashes)
+def gather(study_dir: Path, selection: Selection = Selection()) -> Report:
+    """Read the runs and compute every number; writes nothing."""
+    study = load(study_dir, selection)
     if not study.counted:
         raise ReportError(_nothing_finished(study, study_dir))
-    rows = make_rows(study, last_evals, helps)
+    rows = make_rows(study, selection)
     counted = [run for row in rows for run in row.runs.values()]
     warnings = [f"different {line}" for line in fairness.differences(counted)]
     warnings += config_differences.unexplained(rows)
     try:
-        terms = _completed(terms, study_dir)
+        terms = _completed(selection.terms, study_dir)
     except RecordError as error:
         raise ReportError(str(error)) from error
-    weighed = weigh.weigh(study, rows, last_evals, terms)
+    weighed = weigh.weigh(study, rows, terms)
     warnings += fairness.other_ends(counted)
     warnings += fairness.mixed(counted)
     warnings += fairness.shared(counted)
@@ -81,14 +63,13 @@ def gather(
     if not rows[0].runs:
         warnings.append(f"the control {rows[0].step} has no finished run")
     return Report(
+        selection,
         study,
         rows,
-        last_evals,
         tuple(warnings),
-        tuple(_notes(study, hashes)),
+        tuple(_notes(study, selection)),
         weighed,
         preregistration.compare(study_dir, weighed, counted),
-        tuple(excluded),
     )
 
 
@@ -116,7 +97,7 @@ def _nothing_finished(study: Study, study_dir: Path) -> str:
     return "\n".join(lines)
 
 
-def _notes(study: Study, hashes: Collection[str] | None) -> list[str]:
+def _notes(study: Study, selection: Selection) -> list[str]:
     reused = [run for run in study.counted.values() if run.reused]
     notes = []
     if reused:
@@ -127,6 +108,6 @@ def _notes(study: Study, hashes: Collection[str] | None) -> list[str]:
         return notes
     n = units.plural(len(study.left_out), "run")
     why = "older than the one that counts for its cell"
-    if hashes is not None:
+    if selection.hashes is not None:
         why += ", or not in the current plan"
     return [*notes, f"{n} left out: {why}. runs.csv lists every run directory."]

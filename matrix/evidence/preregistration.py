@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Sequence
 
-from matrix import units
-from matrix.evidence.weigh import Evidence, Terms
+from matrix.evidence.weigh import Evidence
 from matrix.plan.cells import Plan
 from matrix.plan.checks import PlanError
 from matrix.plan.rerun import replaced
+from matrix.plan.selection import selected
 from matrix.results.config_differences import SALT
-from matrix.results.runs import Run, SEED_DIR
-from matrix.settings import CONFIRM, SCREEN
+from matrix.results.run import Run, SEED_DIR
+from matrix.results.selection import CONFIRM, SCREEN, Terms
 from records import sealed_record
 from records.fields import MOMENT
 from records.files import shown
@@ -61,7 +61,7 @@ class Registration:
     deviations: tuple[str, ...]
 
 
-def register(plan: Plan, terms: Terms) -> tuple[Path, str]:
+def register(plan: Plan) -> tuple[Path, str]:
     """Write the preregistration of a plan; returns where, and its seal.
 
     Raises PlanError in a screening, which claims nothing, and when a run with one of
@@ -79,7 +79,7 @@ def register(plan: Plan, terms: Terms) -> tuple[Path, str]:
             f"{shown(found[0])} exists: a study is registered before its first run; choose "
             "fresh seeds, or another CONFIG_STUDY"
         )
-    return path, sealed_record.write(path, _record(plan, terms))
+    return path, sealed_record.write(path, _record(plan))
 
 
 def _results(study_dir: Path, seeds: Sequence[int]) -> list[Path]:
@@ -92,19 +92,18 @@ def _results(study_dir: Path, seeds: Sequence[int]) -> list[Path]:
     return found
 
 
-def _record(plan: Plan, terms: Terms) -> dict[str, Any]:
-    cells = [*plan.reference, *plan.cells]
+def _record(plan: Plan) -> dict[str, Any]:
+    cells, chosen = [*plan.reference, *plan.cells], selected(plan)
     first = next(cell for cell in cells if cell.control)
-    steps = units.distinct(cell.step for cell in cells)
     salted = {cell.step for cell in cells if list(cell.changes) == [SALT]}
     names = ("GPT2_MAX_ITERS", "GPT2_MAX_TIME", "BUDGET_TIME")
     return {
         "study": plan.settings.label,
         "stage": plan.settings.stage,
-        **_terms(terms, plan.settings.last_evals, first.step),
-        "arms": [s for s in steps if s != first.step and s not in salted],
+        **_terms(chosen.terms, first.step),
+        "arms": [s for s in chosen.steps if s != first.step and s not in salted],
         "aa": sorted(salted),
-        "seeds": list(plan.settings.seed_list),
+        "seeds": list(chosen.seeds),
         "stop": STOP,
         "budget": {name: first.values[name] for name in names},
         "codes": {cell.step: cell.identity["code"] for cell in cells},
@@ -114,10 +113,10 @@ def _record(plan: Plan, terms: Terms) -> dict[str, Any]:
     }
 
 
-def _terms(terms: Terms, last_evals: int, control: str) -> dict[str, Any]:
+def _terms(terms: Terms, control: str) -> dict[str, Any]:
     return {
         "metric": terms.metric.name,
-        "last_evals": last_evals,
+        "last_evals": terms.last_evals,
         "smallest": terms.smallest,
         "alpha": terms.alpha,
         "control": control,
@@ -145,7 +144,7 @@ def compare(
     if record is None:
         return None
     lines = []
-    now = _terms(evidence.terms, evidence.last_evals, evidence.control)
+    now = _terms(evidence.terms, evidence.control)
     lines += [
         f"{name}: registered {record[name]}, now {value}"
         for name, value in now.items()
@@ -186,12 +185,11 @@ def _runs(record: dict[str, Any], runs: Sequence[Run]) -> list[str]:
     """Runs that are not the registered cells, and runs that came before."""
     lines = []
     codes = record.get("codes", {})
-    for name, registered in (
-        ("code", lambda step: codes.get(step) or record.get("code")),
-        ("dataset", lambda step: record["dataset"]),
+    for name, value, registered in (
+        ("code", "code_hash", lambda step: codes.get(step) or record.get("code")),
+        ("dataset", "dataset_sha256", lambda step: record["dataset"]),
     ):
-        path = f"run.cell.identity.{name}"
-        found = {(registered(run.step), run.at(path)) for run in runs}
+        found = {(registered(run.step), run.value(value)) for run in runs}
         lines += [
             f"{name}: registered {then[:12]}, in runs {now[:12]}"
             for then, now in sorted(found, key=str)
@@ -202,7 +200,7 @@ def _runs(record: dict[str, Any], runs: Sequence[Run]) -> list[str]:
         run.run_dir
         for run in runs
         if cells.get(f"{run.step}/seed-{run.seed}")
-        not in (None, run.at("run.cell.hash"))
+        not in (None, run.value("cell_hash"))
     ]
     if other:
         lines.append(f"not the registered cells: {', '.join(other)}")

@@ -1,16 +1,16 @@
 """`make promote`: rank the arms of a screening and record the best few."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 from matrix import units
 from matrix.evidence.gather import Report
 from matrix.evidence.verdict import INVALID, Verdict
 from matrix.evidence.weigh import ranking
+from matrix.plan.cells import Plan
 from matrix.plan.checks import PlanError
 from matrix.plan.stage import PROMOTION, fresh_seeds
-from matrix.settings import SCREEN, StudySettings
+from matrix.results.selection import SCREEN
 from records import sealed_record
 
 CLAIMS_NOTHING = (
@@ -19,13 +19,14 @@ CLAIMS_NOTHING = (
 )
 
 
-def promote(report: Report, settings: StudySettings, study_dir: Path) -> dict[str, Any]:
+def promote(plan: Plan, report: Report) -> dict[str, Any]:
     """Rank the arms and write promotion.json; returns it.
 
     Arms with lost runs are ranked nowhere and listed. Raises PlanError outside of
     the screen stage, when cells are still to run, when there is nothing to promote
     and when a confirmation has begun; RecordError when it was done before.
     """
+    settings = plan.settings
     if settings.stage != SCREEN:
         raise PlanError("only a screening promotes: STAGE=screen make promote")
     still = ("missing", "new", "running", "interrupted", "damaged")
@@ -50,7 +51,7 @@ def promote(report: Report, settings: StudySettings, study_dir: Path) -> dict[st
     record = {
         "study": report.study.name,
         "metric": evidence.terms.metric.name,
-        "last_evals": evidence.last_evals,
+        "last_evals": evidence.terms.last_evals,
         "control": evidence.control,
         "seeds": sorted({run.seed for run in report.study.runs}),
         "ranking": [_ranked(report, verdict) for verdict in ranked],
@@ -59,7 +60,7 @@ def promote(report: Report, settings: StudySettings, study_dir: Path) -> dict[st
     }
     return {
         **record,
-        sealed_record.SEAL: sealed_record.write(study_dir / PROMOTION, record),
+        sealed_record.SEAL: sealed_record.write(plan.study_dir / PROMOTION, record),
     }
 
 

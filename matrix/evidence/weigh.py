@@ -10,34 +10,12 @@ from typing import Iterable, Mapping, Sequence
 from matrix import units
 from matrix.evidence.verdict import Contrast, INVALID, Rule, Verdict, decide
 from matrix.results import config_differences, evaluations, fairness
-from matrix.results.metrics import Metric, VAL_LOSS
 from matrix.results.rows import Row
-from matrix.results.runs import Run, Study
-from matrix.settings import CONFIRM, ONE, SCREEN
+from matrix.results.run import Run
+from matrix.results.selection import CONFIRM, SCREEN, Terms
+from matrix.results.study import Study
 
 TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What was settled before the runs: metric, smallest effect, level, stage.
-
-    `smallest` is in the metric's unit, None where none was named for it.
-    `screened` are the seeds that a screening has used and `family` the steps
-    announced beside those with runs (preregistered ones, promoted ones).
-    """
-
-    metric: Metric = VAL_LOSS
-    smallest: float | None = 0.002
-    alpha: float = 0.05
-    stage: str = ONE
-    screened: frozenset[int] = frozenset()
-    family: tuple[str, ...] = ()
-
-    @property
-    def rule(self) -> Rule:
-        """These terms as the rule takes them."""
-        return Rule(self.alpha, self.smallest, self.metric.lower_is_better)
 
 
 @dataclass(frozen=True)
@@ -50,7 +28,6 @@ class Evidence:
     """
 
     terms: Terms
-    last_evals: int
     control: str
     seeds: tuple[int, ...]
     family: tuple[str, ...]
@@ -61,7 +38,12 @@ class Evidence:
     @property
     def about(self) -> str:
         """The metric, as a reader sees it."""
-        return self.terms.metric.told(self.last_evals)
+        return self.terms.metric.told(self.terms.last_evals)
+
+    @property
+    def rule(self) -> Rule:
+        """The terms as the rule takes them."""
+        return _rule(self.terms)
 
     def of(self, step: str) -> Verdict | None:
         """The verdict of a step."""
@@ -75,26 +57,26 @@ class Evidence:
         return (min(0.0, *ends), max(0.0, *ends)) if ends else None
 
 
-def weigh(study: Study, rows: Sequence[Row], last_evals: int, terms: Terms) -> Evidence:
+def weigh(study: Study, rows: Sequence[Row], terms: Terms) -> Evidence:
     """The verdicts on every step against the first row, the control."""
     control, arms = rows[0], list(rows[1:])
     aa = tuple(row.step for row in arms if config_differences.only_salted(control, row))
     absent = _absent(study, rows, terms)
-    contrasts = [
-        _contrast(study, control, row, last_evals, terms, row.step in aa)
-        for row in arms
-    ]
+    contrasts = [_contrast(study, control, row, terms, row.step in aa) for row in arms]
     contrasts += [Contrast(step, {}, {}, invalid=(why,)) for step, why in absent]
     return Evidence(
         terms=terms,
-        last_evals=last_evals,
         control=control.step,
         seeds=study.seeds,
         family=tuple(c.step for c in contrasts if not c.aa),
         aa=aa,
-        verdicts=decide(contrasts, terms.rule),
+        verdicts=decide(contrasts, _rule(terms)),
         refs={row.step: row.ref for row in rows},
     )
+
+
+def _rule(terms: Terms) -> Rule:
+    return Rule(terms.alpha, terms.smallest, terms.metric.lower_is_better)
 
 
 def _absent(study: Study, rows: Sequence[Row], terms: Terms) -> list[tuple[str, str]]:
@@ -111,21 +93,17 @@ def _absent(study: Study, rows: Sequence[Row], terms: Terms) -> list[tuple[str, 
     named = present | {step for step, _ in found}
     for step in units.distinct(run.step for run in study.runs):
         here = [run for run in study.runs if run.step == step]
-        salted = all(
-            run.at("run.cell.changes") == [config_differences.SALT] for run in here
-        )
+        salted = all(run.value("changes") == [config_differences.SALT] for run in here)
         if step not in named and not salted:
             found.append((step, "ran in this directory, not in the current plan"))
     return found
 
 
-def _contrast(
-    study: Study, control: Row, row: Row, last_evals: int, terms: Terms, aa: bool
-) -> Contrast:
+def _contrast(study: Study, control: Row, row: Row, terms: Terms, aa: bool) -> Contrast:
     values: dict[str, dict[int, float]] = {}
     invalid = []
     for side in (row, control):
-        found = {k: terms.metric.of(run, last_evals) for k, run in side.runs.items()}
+        found = side.measured(terms.metric, terms.last_evals)
         values[side.step] = {k: v for k, v in found.items() if v is not None}
         lacking = [k for k, v in found.items() if v is None]
         if lacking:
@@ -177,7 +155,7 @@ def reused(runs: Iterable[Run], terms: Terms) -> list[str]:
         {
             run.seed
             for run in runs
-            if run.seed in terms.screened or run.at("run.cell.stage") == SCREEN
+            if run.seed in terms.screened or run.value("stage") == SCREEN
         }
     )
     if not used or terms.stage == SCREEN:
@@ -190,15 +168,13 @@ def reused(runs: Iterable[Run], terms: Terms) -> list[str]:
 
 def disagreement(run: Run) -> list[str]:
     """summary.json repeats the last evaluation; it must be the one in the metrics."""
-    told, last = run.at("summary.final_eval"), run.evals[-1]
-    same = told["step"] == last["step"] and abs(
-        told["loss"] - last["loss"]
-    ) <= TOLERANCE * abs(last["loss"])
-    if same:
+    step, loss, last = run.value("final_step"), run.value("final_loss"), run.evals[-1]
+    near = abs(loss - last["loss"]) <= TOLERANCE * abs(last["loss"])
+    if step == last["step"] and near:
         return []
     return [
-        f"{run.run_dir}: summary.json ends at step {told['step']} with loss "
-        f"{told['loss']}, metrics.jsonl at step {last['step']} with {last['loss']}"
+        f"{run.run_dir}: summary.json ends at step {step} with loss "
+        f"{loss}, metrics.jsonl at step {last['step']} with {last['loss']}"
     ]
 
 

@@ -16,7 +16,8 @@ from matrix import units
 from matrix.plan.checks import PlanError
 from matrix.plan.steps import Step
 from matrix.results.config_differences import SALT
-from matrix.settings import CONFIRM, StudySettings
+from matrix.results.selection import CONFIRM
+from matrix.settings import StudySettings
 from records import read as records
 from records import sealed_record
 from records.kinds import fields, integer, listed, name

@@ -9,7 +9,7 @@ from matrix.published import events
 from matrix.published.run import PublishedError, PublishedRun
 from matrix.published.selection import Query, choose, directory, logged
 from matrix.results import whole_run
-from matrix.results.runs import HASH_DIR
+from matrix.results.run import HASH_DIR
 from matrix.trackers import wandb_files
 from matrix.trackers.content import describe, flatten, flatten_gpu
 from matrix.trackers.content import flatten_summary

@@ -7,9 +7,6 @@ from matrix.report.document import Column, Table
 from matrix.report.plots.learning_rates import Series
 from matrix.results.rows import Row
 
-SPARSITY, OF_ALL = "summary.sparsity.covered", "summary.sparsity.all"
-STEP_TIME = "summary.average_step_time"
-
 
 def arms_table(made: Sequence[Row]) -> Table:
     """Every arm: its loss and both differences, sparsity, step time, memory."""
@@ -35,9 +32,9 @@ def arms_table(made: Sequence[Row]) -> Table:
             units.signed(row.dense_difference),
             str(len(row.dense_differences)) if row.dense else units.DASH,
             row.dense or "",
-            units.percent(row.average(SPARSITY)),
-            units.percent(row.average(OF_ALL)),
-            units.step_time(row.average(STEP_TIME)),
+            units.percent(row.average("sparsity")),
+            units.percent(row.average("sparsity_of_all")),
+            units.step_time(row.average("average_step_time")),
             units.memory(row.peak_memory),
             row.ref,
         )
@@ -66,10 +63,10 @@ def seeds_table(made: Sequence[Row]) -> Table:
             units.loss(row.losses[seed]),
             units.signed(row.differences.get(seed)),
             units.signed(row.dense_differences.get(seed)),
-            units.percent(run.at(SPARSITY)),
-            units.percent(run.at(OF_ALL)),
-            units.step_time(run.at(STEP_TIME)),
-            units.memory(run.at("summary.peak_memory_bytes")),
+            units.percent(run.value("sparsity")),
+            units.percent(run.value("sparsity_of_all")),
+            units.step_time(run.value("average_step_time")),
+            units.memory(run.value("peak_memory_bytes")),
             run.run_dir,
         )
         for row in made

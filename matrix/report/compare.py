@@ -17,18 +17,19 @@ from matrix import units
 from matrix.results import config_differences, fairness
 from matrix.results.metrics import METRICS, Metric
 from matrix.results.rows import deviation
-from matrix.results.runs import DAMAGED, DONE, ReportError, Run, Study, load
+from matrix.results.run import DAMAGED, DONE, ReportError, Run
+from matrix.results.study import Study, load
 from records.files import shown
 
 FACTS = (
-    ("parameters", "summary.facts.parameters"),
-    ("without embeddings", "summary.facts.parameters_no_embedding"),
-    ("FLOPs per token", "summary.facts.flops_per_token"),
-    ("tokens", "summary.tokens"),
-    ("steps", "summary.step"),
-    ("effective batch", "summary.facts.effective_batch"),
-    ("cache per token and layer", "summary.facts.cache_per_token_layer"),
-    ("wall time, s", "summary.total_time_all_attempts"),
+    ("parameters", "parameters"),
+    ("without embeddings", "parameters_no_embedding"),
+    ("FLOPs per token", "flops_per_token"),
+    ("tokens", "tokens"),
+    ("steps", "steps"),
+    ("effective batch", "effective_batch"),
+    ("cache per token and layer", "cache_per_token_layer"),
+    ("wall time, s", "total_time_all_attempts"),
 )
 DESCRIPTIVE = "Descriptive: no verdict follows from this (docs/evidence.md)."
 
@@ -109,9 +110,7 @@ def _configuration(left: Side, right: Side) -> list[str]:
     found: dict[str, list[str]] = {}
     for one, other in pairs:
         for symbol in config_differences.differing(one, other):
-            values = (
-                format_value(run.at("config").get(symbol)) for run in (one, other)
-            )
+            values = (format_value(run.config.get(symbol)) for run in (one, other))
             text = f"CONFIG_{symbol}: {' | '.join(values)}"
             found.setdefault(text, []).append(one.step)
     if left.run:
@@ -130,7 +129,7 @@ def _pairs(left: Side, right: Side) -> list[tuple[Run, Run]]:
 def _fairness(left: Side, right: Side) -> list[str]:
     """What must match and does not, A's values before B's."""
     lines = []
-    for name, _, having in fairness.ledger([*left.runs, *right.runs]):
+    for title, _, having in fairness.ledger([*left.runs, *right.runs]):
         values = [
             " / ".join(
                 units.distinct(
@@ -140,13 +139,13 @@ def _fairness(left: Side, right: Side) -> list[str]:
             for each in (left, right)
         ]
         if values[0] != values[1]:
-            lines.append(f"{name}: {values[0]} | {values[1]}")
+            lines.append(f"{title}: {values[0]} | {values[1]}")
     return lines + fairness.mixed([*left.runs, *right.runs])
 
 
 def _two_runs(one: Run, other: Run, last_evals: int) -> list[str]:
     """Facts and metrics of both, with the difference B − A of the metrics."""
-    lines = _columns([(name, one.at(p), other.at(p)) for name, p in FACTS])
+    lines = _columns([(title, one.value(n), other.value(n)) for title, n in FACTS])
     for metric in METRICS.values():
         a, b = (metric.of(run, last_evals) for run in (one, other))
         if a is not None and b is not None:

@@ -9,7 +9,7 @@ from typing import Sequence
 from matrix import units
 from matrix.report.document import Column, Table
 from matrix.results.rows import Row, mean
-from matrix.results.runs import Run
+from matrix.results.run import Run
 
 TEXT = (
     "Descriptive, no verdict: the loss of both runs of a pair at the training time of "
@@ -24,7 +24,7 @@ def loss_at(run: Run, seconds: float) -> float | None:
 
     None before the first evaluation, after the last and where none records its time.
     """
-    points = [(row["time"], row["loss"]) for row in run.evals if "time" in row]
+    points = run.curve("time")
     for (start, first), (end, last) in zip(points, points[1:]):
         if start <= seconds <= end:
             share = (seconds - start) / (end - start) if end > start else 1.0
@@ -47,7 +47,7 @@ def table(rows: Sequence[Row]) -> Table | None:
     lines = []
     for row in rows[1:]:
         pairs = [pair(row.runs[k], control.runs[k]) for k in row.differences]
-        budgets |= {run.at("summary.facts.budget") for run in row.runs.values()}
+        budgets |= {run.value("budget") for run in row.runs.values()}
         found = [each for each in pairs if each is not None]
         lines.append(
             (

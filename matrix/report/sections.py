@@ -16,7 +16,7 @@ from matrix.report.plots import attention_statistics, forest, loss_against_cost
 from matrix.report.plots import common
 from matrix.report.plots import learning_rates, speed_memory_sparsity
 from matrix.results import fairness
-from matrix.results.runs import Run
+from matrix.results.run import Run
 from records.manifest import ManifestError, MissingDataset, read_manifest
 
 SHORT = fairness.SHORT
@@ -25,7 +25,7 @@ SHORT = fairness.SHORT
 def compose(report: Report) -> tuple[Document, tuple[Picture, ...]]:
     """The document, and the pictures in it: curves, final losses, and others."""
     curves, finals = _curves(report), _finals(report)
-    study, k = report.study, report.last_evals
+    study, k = report.study, report.selection.terms.last_evals
     of = "the last evaluation" if k == 1 else f"the mean of the last {k} evaluations"
     losses = (
         f"Validation loss: {of} of each run, mean over the seeds. SD: standard "
@@ -71,7 +71,7 @@ def _speed(report: Report) -> tuple[Block, ...]:
         "by themselves; a killed attempt records no end. Tokens/s: of all GPUs of a run "
         "together. Peak memory: of one of them, rank 0's, the maximum over the seeds."
     )
-    if any(run.at("energy.joules") for run in report.counted):
+    if any(run.value("energy_joules") for run in report.counted):
         text += (
             " Energy: the power of all GPUs of a run, integrated over its samples "
             "(gpu.jsonl) of all attempts; per token trained on."
@@ -80,9 +80,9 @@ def _speed(report: Report) -> tuple[Block, ...]:
         text += " Energy was not measured: no run has samples (gpu.jsonl)."
     blocks: list[Block] = [Text(text), tables.speed_table(report.rows)]
     gaps = [
-        f"{run.step} seed {run.seed}: {run.at('energy.remark')} ({run.run_dir})"
+        f"{run.step} seed {run.seed}: {run.value('energy_remark')} ({run.run_dir})"
         for run in report.counted
-        if run.at("energy.remark")
+        if run.value("energy_remark")
     ]
     if gaps:
         blocks.append(Notice("Energy that was not measured", tuple(gaps)))
@@ -141,9 +141,9 @@ def _matrix(report: Report) -> list[Section]:
         picture = _rates(lines)
         table = arm_tables.rates_table(lines)
         sections.append(Section("Learning rate", (picture, table)))
-    if report.excluded:
+    if report.selection.excluded:
         text = "Combinations of the axes that the configuration refuses:"
-        table = arm_tables.excluded_table(report.excluded)
+        table = arm_tables.excluded_table(report.selection.excluded)
         sections.append(Section("Excluded", (Text(text), table)))
     return sections
 
@@ -214,8 +214,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     study, runs = report.study, report.counted
     cells = len(study.steps) * len(study.seeds)
 
-    def each(path: str, show: Callable[[Any], str] = fairness.shown) -> str:
-        found = units.distinct(run.at(path) for run in runs)
+    def each(name: str, show: Callable[[Any], str] = fairness.shown) -> str:
+        found = units.distinct(run.value(name) for run in runs)
         return ", ".join(show(value) for value in found)
 
     return [
@@ -228,22 +228,22 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ),
         ("Control", study.steps[0]),
         ("Commit", ", ".join(units.distinct(_commit(run) for run in runs))),
-        ("Code hash", each("run.cell.identity.code")),
+        ("Code hash", each("code_hash")),
         ("Dataset", "; ".join(units.distinct(_dataset(run) for run in runs))),
-        ("Device", each("summary.device.name")),
-        ("Processor", each("run.provenance.cpu")),
-        ("Software", f"torch {each('summary.torch')}, Python {each('summary.python')}"),
-        ("Threads", each("summary.threads")),
-        ("Compute type", each("summary.facts.dtype")),
+        ("Device", each("device")),
+        ("Processor", each("processor")),
+        ("Software", f"torch {each('torch')}, Python {each('python')}"),
+        ("Threads", each("threads")),
+        ("Compute type", each("dtype")),
         (
             "Budget",
-            f"{each('summary.facts.budget')}, ended by {each('summary.stopped_by')}",
+            f"{each('budget')}, ended by {each('stopped_by')}",
         ),
     ]
 
 
 def _commit(run: Run) -> str:
-    git = run.at("run.provenance.git") or {}
+    git = run.value("git") or {}
     if git.get("commit") is None:
         return f"none ({git.get('why', fairness.ABSENT)})"
     dirty = " with uncommitted changes" if git.get("dirty") else ""
@@ -252,7 +252,7 @@ def _commit(run: Run) -> str:
 
 def _dataset(run: Run) -> str:
     """Name, hash and entropies, from the manifest while it is where it was."""
-    sha256, where = run.at("run.cell.identity.dataset"), run.at("run.data_dir")
+    sha256, where = run.value("dataset_sha256"), run.value("data_dir")
     name, head = Path(where).name, f"sha256 {sha256[:SHORT]}"
     try:
         manifest = read_manifest(where)

@@ -4,8 +4,10 @@ from typing import Sequence
 
 from matrix import units
 from matrix.report.document import Column, Table
+from matrix.results.cache_size import cached_values
 from matrix.results.rows import Row
-from matrix.results.runs import Run, Study, open_cells
+from matrix.results.run import Run
+from matrix.results.study import Study, open_cells
 
 
 def loss_table(made: Sequence[Row], seeds: int) -> Table:
@@ -60,12 +62,11 @@ def size_table(made: Sequence[Row]) -> Table:
     for row in made:
         layer = units.distinct(_cache(run, 1) for run in row.runs.values())
         net = units.distinct(_cache(run) for run in row.runs.values())
-        flops = "summary.facts.flops_per_token"
         line = (
             row.step,
-            row.same("summary.facts.parameters", units.scaled),
-            row.same("summary.facts.parameters_no_embedding", units.scaled),
-            row.same(flops, lambda n: units.scaled(n, "KMGT")),
+            row.same("parameters", units.scaled),
+            row.same("parameters_no_embedding", units.scaled),
+            row.same("flops_per_token", lambda n: units.scaled(n, "KMGT")),
             " / ".join(layer) or units.DASH,
             " / ".join(net) or units.DASH,
             row.ref,
@@ -80,7 +81,7 @@ def speed_table(made: Sequence[Row]) -> Table:
     Without the columns of the energy when no run has any.
     """
     runs = [run for row in made for run in row.runs.values()]
-    measured = any(run.at("energy.joules") is not None for run in runs)
+    measured = any(run.value("energy_joules") is not None for run in runs)
     columns = (
         Column("Step", "code"),
         Column("Tokens/s"),
@@ -94,9 +95,9 @@ def speed_table(made: Sequence[Row]) -> Table:
     for row in made:
         line = (
             row.step,
-            units.count(row.average("summary.tokens_per_s")),
-            units.duration(row.average("summary.train_time")),
-            units.duration(row.average("summary.total_time_all_attempts")),
+            units.count(row.average("tokens_per_s")),
+            units.duration(row.average("train_time")),
+            units.duration(row.average("total_time_all_attempts")),
             units.memory(row.peak_memory),
             *(_energy(row) if measured else ()),
             row.ref,
@@ -107,7 +108,7 @@ def speed_table(made: Sequence[Row]) -> Table:
 
 def _energy(row: Row) -> tuple[str, str]:
     """Mean energy of a run and of a token; only where all runs measured it."""
-    joules, each = row.average("energy.joules"), row.average("energy.per_token")
+    joules, each = row.average("energy_joules"), row.average("energy_per_token")
     if joules is None or each is None:
         return "not measured", units.DASH
     return units.energy(joules), f"{each:.3g}"
@@ -115,13 +116,11 @@ def _energy(row: Row) -> tuple[str, str]:
 
 def _cache(run: Run, layers: int | None = None) -> str:
     """Cached values per token, plus the part that is constant in T."""
-    layers = layers or run.at("config.GPT2_LAYERS")
-    grows = run.at("summary.facts.cache_per_token_layer")
-    constant = run.at("summary.facts.cache_constant_layer")
-    if layers is None or grows is None:
+    values = cached_values(run, layers)
+    if values is None:
         return units.DASH
-    text = units.count(grows * layers)
-    return f"{text} + {units.count(constant * layers)}" if constant else text
+    grows, constant = map(units.count, values)
+    return f"{grows} + {constant}" if values[1] else grows
 
 
 def open_table(study: Study) -> Table:

@@ -8,7 +8,7 @@ from matrix.evidence.verdict import INVALID
 from matrix.evidence.weigh import Evidence, ranking
 from matrix.report import verdict_text
 from matrix.report.document import Block, Column, Notice, Section, Table, Text
-from matrix.settings import CONFIRM, SCREEN
+from matrix.results.selection import CONFIRM, SCREEN
 
 RULE = (
     "SUPPORTED: at least 6 seeds, Holm-adjusted p of the paired t-test and exact "

@@ -9,7 +9,7 @@ from matrix.evidence.gather import Report
 from matrix.evidence.preregistration import Registration
 from matrix.evidence.verdict import AA, FEWEST, UNRESOLVED, Verdict
 from matrix.evidence.weigh import Evidence
-from matrix.settings import SCREEN
+from matrix.results.selection import SCREEN
 
 NOT_REGISTERED = (
     "Not preregistered: that metric, arms and seeds were fixed before the first run "
@@ -121,7 +121,7 @@ def outlying(verdict: Verdict) -> str:
 def allowed(evidence: Evidence) -> str:
     """What the number of seeds and of arms allows, at the noise that was measured."""
     n, m = len(evidence.seeds), max(1, len(evidence.family))
-    rule, most = evidence.terms.rule, "nothing can be said"
+    rule, most = evidence.rule, "nothing can be said"
     if n >= FEWEST:
         most = "LIMITED at most" if n < rule.fewest else "SUPPORTED is possible"
     text = f"{units.plural(n, 'seed')}, {units.plural(m, 'arm')} in the family: {most}"

@@ -7,18 +7,18 @@ byte for byte.
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Collection, Mapping, Sequence
 
 from matrix import units
 from matrix.evidence.gather import Report, gather
-from matrix.evidence.weigh import Terms
-from matrix.report import arm_tables, verdict_text
+from matrix.report import verdict_text
 from matrix.report.html import html
 from matrix.report.markdown import markdown
 from matrix.report.sections import compose
 from matrix.results.rows import Row
-from matrix.results.runs import ReportError, open_cells
+from matrix.results.run import ReportError
+from matrix.results.study import open_cells
 from matrix.results.runs_csv import csv_text
+from matrix.results.selection import Selection
 from records import atomic
 
 __all__ = [
@@ -49,28 +49,13 @@ class ReportPaths:
     others: tuple[Path, ...]
 
 
-def write(
-    study_dir: Path,
-    last_evals: int = 1,
-    order: Sequence[str] | None = None,
-    *,
-    seeds: Collection[int] | None = None,
-    hashes: Collection[str] | None = None,
-    helps: Mapping[str, str] | None = None,
-    excluded: Sequence[tuple[str, str]] = (),
-    terms: Terms = Terms(),
-) -> ReportPaths:
+def write(study_dir: Path, selection: Selection = Selection()) -> ReportPaths:
     """Write the report of the runs in `study_dir` beside them.
 
-    `order`, `seeds` and `hashes` say what the current plan holds (matrix/results/runs.py
-    `load`), `helps` describes the steps, `excluded` are the combinations of a
-    test matrix that are no arm, with their reasons, `terms` are what the verdicts go
-    by. Raises ReportError when no run has finished, or one has fewer than
-    `last_evals` evaluations.
+    Raises ReportError when no run has finished, or one has fewer evaluations than the
+    metric takes.
     """
-    report = gather(
-        study_dir, last_evals, order, seeds, hashes, helps, excluded, terms=terms
-    )
+    report = gather(study_dir, selection)
     document, pictures = compose(report)
     paths = ReportPaths(
         report,
@@ -83,7 +68,8 @@ def write(
     )
     for picture in pictures:
         atomic.write_bytes(study_dir / picture.file, picture.png)
-    atomic.write_text(paths.csv, csv_text(report.study, last_evals))
+    text = csv_text(report.study, selection.terms.last_evals)
+    atomic.write_text(paths.csv, text)
     atomic.write_text(paths.markdown, markdown(document))
     atomic.write_text(paths.html, html(document))
     return paths
@@ -114,7 +100,9 @@ def render_terminal(report: Report) -> str:
     for step, seeds, state, why, run_dir in open_cells(report.study):
         where = f" ({run_dir})" if run_dir else ""
         paragraphs.append(f"{state}: {step} seed {seeds}: {why}{where}")
-    paragraphs += [f"excluded: {line}" for line in units.by_reason(report.excluded)]
+    paragraphs += [
+        f"excluded: {line}" for line in units.by_reason(report.selection.excluded)
+    ]
     for text in [*paragraphs, *report.notes, *verdict_text.summary(report)]:
         lines += ["", *wrapper.wrap(text)]
     verdicts = [wrapper.wrap(line) for line in verdict_text.one_line(report.evidence)]
@@ -127,8 +115,8 @@ def _arm(row: Row, difference: str) -> list[str]:
     return [
         difference,
         units.signed(row.dense_difference),
-        units.percent(row.average(arm_tables.SPARSITY)),
-        units.step_time(row.average(arm_tables.STEP_TIME)),
+        units.percent(row.average("sparsity")),
+        units.step_time(row.average("average_step_time")),
         units.memory(row.peak_memory),
     ]
 
@@ -140,7 +128,7 @@ def _step(row: Row, difference: str) -> list[str]:
         difference,
         units.spread(row.difference_sd),
         units.DASH if difference == CONTROL else str(len(row.differences)),
-        row.same("summary.facts.parameters", units.scaled),
-        units.count(row.average("summary.tokens_per_s")),
-        units.duration(row.average("summary.total_time_all_attempts")),
+        row.same("parameters", units.scaled),
+        units.count(row.average("tokens_per_s")),
+        units.duration(row.average("total_time_all_attempts")),
     ]

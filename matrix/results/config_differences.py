@@ -10,7 +10,7 @@ from typing import Any, Collection, Iterator, Mapping, Sequence
 from kconf.bind import format_value
 from matrix import units
 from matrix.results.rows import Row
-from matrix.results.runs import Run
+from matrix.results.run import Run
 from records import history
 
 SEED, SALT = "SEED", "INIT_SALT"
@@ -21,9 +21,7 @@ def unexplained(rows: Sequence[Row]) -> list[str]:
     lines = []
     for row in rows:
         for symbol in _within(row):
-            values = {
-                seed: run.at("config").get(symbol) for seed, run in row.runs.items()
-            }
+            values = {seed: run.config.get(symbol) for seed, run in row.runs.items()}
             told = "; ".join(
                 f"{format_value(value)} in {_seeds(s for s in values if values[s] == value)}"
                 for value in units.distinct(values.values())
@@ -59,7 +57,7 @@ def _against(control: Row, row: Row) -> list[str]:
             continue
         for symbol in differing(base, run):
             if symbol not in {*own, *theirs}:
-                values = (base.at("config").get(symbol), run.at("config").get(symbol))
+                values = (base.config.get(symbol), run.config.get(symbol))
                 found.setdefault((symbol, *values), []).append(seed)
     return [
         f"{row.step} differs from its control in CONFIG_{symbol}, which is not a "
@@ -83,14 +81,14 @@ def only_salted(control: Row, row: Row) -> bool:
 
 
 def _changes(run: Run) -> Collection[str] | None:
-    return run.at("run.cell.changes")
+    return run.value("changes")
 
 
 def differing(one: Run, other: Run) -> Iterator[str]:
     """Identity symbols with another value, the seed left out."""
-    a: Mapping[str, Any] = one.at("config")
-    b: Mapping[str, Any] = other.at("config")
-    skipped = {SEED, *one.at("operational"), *other.at("operational")}
+    a: Mapping[str, Any] = one.config
+    b: Mapping[str, Any] = other.config
+    skipped = {SEED, *one.operational, *other.operational}
     for symbol in history.differing(a, b):
         if symbol not in skipped and a.get(symbol) != b.get(symbol):
             yield symbol

@@ -12,7 +12,7 @@ from matrix import units
 from matrix.results import fairness
 from matrix.results.metrics import Metric
 from matrix.results.rows import Row
-from matrix.results.runs import Run
+from matrix.results.run import Run
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,6 @@ class Measured:
 
     value: float
     protocol: str
-
-
-def _rows(run: Run) -> Mapping[str, Mapping[str, Any]]:
-    return run.at("evaluations") or {}
 
 
 def _protocol(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,7 +32,7 @@ def names(runs: Sequence[Run]) -> list[tuple[str, str]]:
     found = [
         (name, metric)
         for run in runs
-        for name, row in _rows(run).items()
+        for name, row in run.evaluations.items()
         for metric in row["metrics"]
     ]
     return sorted(units.distinct(found), key=lambda pair: pair[0])
@@ -48,8 +44,8 @@ def mixed(runs: Sequence[Run], only: str | None = None) -> list[str]:
     for name in units.distinct(name for name, _ in names(runs)):
         if only not in (None, name):
             continue
-        here = [run for run in runs if name in _rows(run)]
-        protocols = [_protocol(_rows(run)[name]) for run in here]
+        here = [run for run in runs if name in run.evaluations]
+        protocols = [_protocol(run.evaluations[name]) for run in here]
         for key in units.distinct(key for each in protocols for key in each):
             values = {
                 run.run_dir: fairness.shown(each.get(key))
@@ -68,7 +64,7 @@ def incomparable(runs: Sequence[Run], metric: Metric) -> list[str]:
     lines = mixed(runs, metric.evaluation)
     wanted = "lower" if metric.lower_is_better else "higher"
     for run in runs:
-        row = _rows(run).get(metric.evaluation, {})
+        row = run.evaluations.get(metric.evaluation, {})
         found = row.get("better", {}).get(metric.key, wanted)
         if found != wanted:
             lines.append(
@@ -82,7 +78,7 @@ def measured(row: Row, name: str, metric: str) -> dict[int, Measured]:
     """The numbers of a step by seed."""
     found = {}
     for seed, run in row.runs.items():
-        evaluated = _rows(run).get(name)
+        evaluated = run.evaluations.get(name)
         if evaluated is not None and metric in evaluated["metrics"]:
             protocol = repr(sorted(_protocol(evaluated).items()))
             found[seed] = Measured(evaluated["metrics"][metric], protocol)

@@ -8,37 +8,33 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from matrix import units
-from matrix.results.runs import Run
+from matrix.results.run import Run
 
-TOKENS_TRAINED = ("tokens trained", "summary.tokens")
-STEPS_TRAINED = ("optimizer steps", "summary.step")
-PROCESSOR = ("processor", "run.provenance.cpu")
-CODE = ("code hash", "run.cell.identity.code")
 MUST_MATCH = (
-    CODE,
-    ("dataset", "run.cell.identity.dataset"),
-    ("budget", "summary.facts.budget"),
-    ("end of training", "summary.stopped_by"),
-    ("tokens per step", "summary.facts.tokens_per_step"),
-    ("effective batch", "summary.facts.effective_batch"),
-    ("context", "config.GPT2_BLOCK_SIZE"),
-    ("documents apart", "config.DOCUMENTS_APART"),
-    ("max_iters", "summary.facts.max_iters"),
-    ("time limit", "config.GPT2_MAX_TIME"),
-    TOKENS_TRAINED,
-    STEPS_TRAINED,
-    ("evaluation windows", "config.GPT2_EVAL_WINDOWS"),
-    ("evaluation interval", "config.GPT2_EVAL_INTERVAL"),
-    ("evaluation text", "summary.facts.eval_sha256"),
-    ("dtype", "summary.facts.dtype"),
-    ("compile", "summary.facts.compile"),
-    ("device", "summary.device.name"),
-    ("driver", "summary.device.driver"),
-    ("processes", "summary.facts.ranks"),
-    PROCESSOR,
-    ("threads", "summary.threads"),
-    ("torch", "summary.torch"),
-    ("python", "summary.python"),
+    ("code hash", "code_hash"),
+    ("dataset", "dataset_sha256"),
+    ("budget", "budget"),
+    ("end of training", "stopped_by"),
+    ("tokens per step", "tokens_per_step"),
+    ("effective batch", "effective_batch"),
+    ("context", "context"),
+    ("documents apart", "documents_apart"),
+    ("max_iters", "max_iters"),
+    ("time limit", "time_limit"),
+    ("tokens trained", "tokens"),
+    ("optimizer steps", "steps"),
+    ("evaluation windows", "eval_windows"),
+    ("evaluation interval", "eval_interval"),
+    ("evaluation text", "eval_sha256"),
+    ("dtype", "dtype"),
+    ("compile", "compile"),
+    ("device", "device"),
+    ("driver", "driver"),
+    ("processes", "ranks"),
+    ("processor", "processor"),
+    ("threads", "threads"),
+    ("torch", "torch"),
+    ("python", "python"),
 )
 ABSENT = "not recorded"
 SHORT = 12
@@ -51,51 +47,51 @@ def differences(runs: Sequence[Run]) -> list[str]:
     Under a time budget the tokens trained may differ and are not looked at, nor is
     the processor beside a GPU.
     """
-    skipped = []
-    if {run.at("summary.facts.budget") for run in runs} == {"time"}:
-        skipped += [TOKENS_TRAINED, STEPS_TRAINED]
-    if {run.at("summary.device.kind") for run in runs} != {"cpu"}:
-        skipped.append(PROCESSOR)
+    skipped: list[str] = []
+    if {run.value("budget") for run in runs} == {"time"}:
+        skipped += ["tokens", "steps"]
+    if {run.value("device_kind") for run in runs} != {"cpu"}:
+        skipped.append("processor")
     lines = []
-    for name, path, having in ledger(runs):
+    for title, name, having in ledger(runs):
         values = {run.run_dir: value for run, value in having}
-        if (name, path) not in skipped and len(set(values.values())) > 1:
-            lines.append(f"{name}: {who([run for run, _ in having], values)}")
+        if name not in skipped and len(set(values.values())) > 1:
+            lines.append(f"{title}: {who([run for run, _ in having], values)}")
     return lines
 
 
 def ledger(
     runs: Sequence[Run],
 ) -> Iterator[tuple[str, str, list[tuple[Run, str]]]]:
-    """(name, path, each run with its value as shown) of every property; of the code a
+    """(title, name, each run with its value as shown) of every property; of the code a
     row per file that is not the same in all runs that ran it.
 
     The code of arms differs by design: another optimizer is another file.
     """
-    for name, path in MUST_MATCH:
-        if (name, path) != CODE or not _by_files(runs):
-            yield name, path, [(run, shown(run.at(path))) for run in runs]
+    for title, name in MUST_MATCH:
+        if name != "code_hash" or not _by_files(runs):
+            yield title, name, [(run, shown(run.value(name))) for run in runs]
             continue
-        files = [run.at("run.code_files") for run in runs]
-        for file in sorted({name for each in files for name in each}):
+        files = [run.value("code_files") for run in runs]
+        for file in sorted({path for each in files for path in each}):
             having = [
                 (run, each[file]) for run, each in zip(runs, files) if file in each
             ]
             if len({digest for _, digest in having}) > 1:
-                yield f"code, {file}", path, [(run, shown(d)) for run, d in having]
+                yield f"code, {file}", name, [(run, shown(d)) for run, d in having]
 
 
 def _by_files(runs: Sequence[Run]) -> bool:
     """Whether all runs record the files of their code, found by one rule."""
-    rules = {run.at("run.cell.identity.code_rule") or 1 for run in runs}
-    return len(rules) == 1 and all(run.at("run.code_files") for run in runs)
+    rules = {run.value("code_rule") or 1 for run in runs}
+    return len(rules) == 1 and all(run.value("code_files") for run in runs)
 
 
 def mixed(runs: Sequence[Run]) -> list[str]:
     """One line per run that was resumed under another torch, Python or device."""
     lines = []
     for run in runs:
-        for name, values in (run.at("attempts") or {}).items():
+        for name, values in run.software.items():
             if len(values) > 1:
                 order = ", then ".join(map(str, values))
                 lines.append(
@@ -107,8 +103,8 @@ def mixed(runs: Sequence[Run]) -> list[str]:
 
 def other_ends(runs: Sequence[Run]) -> list[str]:
     """One line per way in which runs ended other than by their budget."""
-    paths = ("summary.facts.budget", "summary.stopped_by")
-    ends = {run.run_dir: tuple(map(run.at, paths)) for run in runs}
+    names = ("budget", "stopped_by")
+    ends = {run.run_dir: tuple(map(run.value, names)) for run in runs}
     lines = []
     for budget, end in units.distinct(ends.values()):
         if end is None or budget == end:
@@ -123,7 +119,7 @@ def other_ends(runs: Sequence[Run]) -> list[str]:
 
 def shared(runs: Sequence[Run]) -> list[str]:
     """A line where cells ran side by side on a GPU: their speeds are none."""
-    counts = [run.at("config.RUNS_PER_GPU") for run in runs]
+    counts = [run.value("runs_per_gpu") for run in runs]
     sharing = [count for count in counts if count and count > 1]
     if not sharing:
         return []

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from matrix.results.runs import Run
+from matrix.results.run import Run
 
 
 @dataclass(frozen=True)
@@ -11,8 +11,8 @@ class Metric:
     """Where a run records a number, its unit, and which direction is better.
 
     `key` is read from the evaluations (the mean of the last k) or, where
-    `evaluated` is False, from summary.json; with `evaluation`, the name of a text
-    or a task, from its row in evaluations.jsonl.
+    `evaluated` is False, from the run's records (matrix/results/recorded.py); with
+    `evaluation`, the name of a text or a task, from its row in evaluations.jsonl.
     """
 
     name: str
@@ -35,9 +35,9 @@ class Metric:
         if self.evaluated:
             return run.last(self.key, last_evals)
         if self.evaluation is not None:
-            row = (run.at("evaluations") or {}).get(self.evaluation, {})
+            row = run.evaluations.get(self.evaluation, {})
             return row.get("metrics", {}).get(self.key)
-        return run.at(f"summary.{self.key}")
+        return run.value(self.key)
 
     def told(self, last_evals: int) -> str:
         """val_loss in nats/token, mean of the last 3 evaluations."""
@@ -51,11 +51,12 @@ class Metric:
 
 
 VAL_LOSS = Metric("val_loss", "loss", "nats/token", True, True)
+BITS_PER_BYTE = Metric("bits_per_byte", "bits_per_byte", "bits/byte", True, True)
 METRICS = {
     metric.name: metric
     for metric in (
         VAL_LOSS,
-        Metric("bits_per_byte", "bits_per_byte", "bits/byte", True, True),
+        BITS_PER_BYTE,
         Metric("perplexity", "perplexity", "exp(nats/token)", True, True),
         Metric("tokens_per_s", "tokens_per_s", "tokens/s", False, False),
         Metric("step_time", "average_step_time", "s", True, False),

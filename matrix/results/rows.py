@@ -6,10 +6,10 @@ from statistics import fmean, stdev
 from typing import Any, Callable, Iterable, Mapping
 
 from matrix import units
-from matrix.results.runs import Run, Study
-
-LOSS = "loss"
-BITS = "bits_per_byte"
+from matrix.results.metrics import BITS_PER_BYTE, VAL_LOSS, Metric
+from matrix.results.run import Run
+from matrix.results.selection import Selection
+from matrix.results.study import Study
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,26 @@ class Row:
     @property
     def peak_memory(self) -> int | None:
         """Most bytes over the seeds; None unless all recorded it."""
-        peaks = [run.at("summary.peak_memory_bytes") for run in self.runs.values()]
+        peaks = self.values("peak_memory_bytes")
         return None if None in peaks or not peaks else max(peaks)
 
-    def same(self, path: str, show: Callable[[Any], str]) -> str:
-        """A property of the model: its value, or "a – b" when the seeds disagree."""
-        found = units.distinct(run.at(path) for run in self.runs.values())
+    def values(self, name: str) -> list[Any]:
+        """A recorded value (matrix/results/recorded.py) of every run, by seed."""
+        return [run.value(name) for run in self.runs.values()]
+
+    def same(self, name: str, show: Callable[[Any], str]) -> str:
+        """A property of the model: its value, or "a / b" when the seeds disagree."""
+        found = units.distinct(self.values(name))
         return " / ".join(show(value) for value in found) or units.DASH
 
-    def average(self, path: str) -> float | None:
+    def average(self, name: str) -> float | None:
         """Mean of a measurement over the seeds; None unless all recorded it."""
-        values = [run.at(path) for run in self.runs.values()]
+        values = self.values(name)
         return None if None in values else mean(values)
+
+    def measured(self, metric: Metric, last_evals: int) -> dict[int, float | None]:
+        """A metric by seed; None for a run that does not record it."""
+        return {seed: metric.of(run, last_evals) for seed, run in self.runs.items()}
 
 
 def mean(values: Iterable[float]) -> float | None:
@@ -91,25 +99,24 @@ def deviation(values: Iterable[float]) -> float | None:
     return stdev(values) if known else None
 
 
-def make_rows(
-    study: Study, last_evals: int, helps: Mapping[str, str] | None = None
-) -> tuple[Row, ...]:
+def make_rows(study: Study, selection: Selection = Selection()) -> tuple[Row, ...]:
     """A row per step in the study's order; the first is the control."""
+    last_evals = selection.terms.last_evals
     losses = {
-        step: {k: run.last(LOSS, last_evals) for k, run in study.of(step).items()}
+        step: {k: VAL_LOSS.of(run, last_evals) for k, run in study.of(step).items()}
         for step in study.steps
     }
     made = []
     for number, step in enumerate(study.steps, start=1):
         runs = study.of(step)
-        arm = next((run.at("run.cell.arm") or {} for run in runs.values()), {})
+        arm = next((run.value("arm") or {} for run in runs.values()), {})
         dense = arm.get("dense")
-        bits = [run.last(BITS, last_evals) for run in runs.values()]
+        bits = [BITS_PER_BYTE.of(run, last_evals) for run in runs.values()]
         made.append(
             Row(
                 ref=f"R{number}",
                 step=step,
-                help=(helps or {}).get(step, ""),
+                help=selection.helps.get(step, ""),
                 runs=runs,
                 losses=losses[step],
                 bits=None if None in bits else mean(bits),

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
 from matrix.evidence import gather
-from matrix.evidence.weigh import Terms
+from matrix.plan.selection import terms_of
 from matrix.results import whole_run
-from matrix.results.metrics import named
-from matrix.results.runs import HASH_DIR, ReportError, load
+from matrix.results.run import HASH_DIR, ReportError
+from matrix.results.selection import Selection
+from matrix.results.study import load
 from matrix.settings import study_settings
 from matrix.trackers.session import CURRENT, Session, state
 from matrix.trackers.target import Target, TrackerError
@@ -83,12 +84,9 @@ def verdict_tags(study_dir: Path, defaults: Mapping[str, Any]) -> dict[str, list
         return {}
     own = [run for run in study.counted.values() if not run.reused]
     newest = max(own or study.counted.values(), key=lambda run: run.time)
-    settings = study_settings({**defaults, **newest.at("config")})
-    terms = Terms(
-        named(settings.metric), settings.smallest, settings.alpha, settings.stage
-    )
+    terms = terms_of(study_settings({**defaults, **newest.config}))
     try:
-        report = gather.gather(study_dir, settings.last_evals, terms=terms)
+        report = gather.gather(study_dir, Selection(terms=terms))
     except ReportError:  # too few evaluations: then there is no verdict either
         return {}
     found: dict[str, list[str]] = {}

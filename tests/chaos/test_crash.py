@@ -12,7 +12,7 @@ from gpt2.data.packing.prepare import prepare
 from gpt2.settings.run import run_settings
 from kconf import config_py
 from matrix.plan.settle import settle
-from matrix.results.runs import load
+from matrix.results.study import load
 from records import atomic
 from records.cell import read_status
 from records.jsonl import open_append, read_rows

@@ -37,7 +37,7 @@ from matrix.published.sources import fetch
 from matrix.report import compare
 from matrix.report import write as report
 from matrix.report.plots import common
-from matrix.results.runs import ReportError
+from matrix.results.run import ReportError
 from matrix.results.runs_csv import csv_text
 from matrix.watch import Watch
 
@@ -157,7 +157,7 @@ class Fuzz:
         if not made:
             raise Failure(f"no report: {words}")
         found = made[0].report
-        lines = csv_text(found.study, found.last_evals).splitlines()
+        lines = csv_text(found.study, found.selection.terms.last_evals).splitlines()
         return {
             "runs": {line.split(",")[3]: line for line in lines if ",done," in line},
             "rows": {

@@ -10,9 +10,11 @@ from typing import Any, Mapping, Sequence
 
 from matrix.evidence.gather import Report
 from matrix.evidence.verdict import Measured, Verdict
-from matrix.evidence.weigh import Evidence, Terms
+from matrix.evidence.weigh import Evidence
+from matrix.results.selection import Selection, Terms
 from matrix.results.rows import make_rows
-from matrix.results.runs import Open, Run, Study
+from matrix.results.run import Run
+from matrix.results.study import Open, Study
 
 STEPS = (0, 3, 7, 12)
 """Optimizer steps of the evaluations."""
@@ -113,7 +115,6 @@ def evidence(
 ) -> Evidence:
     """What a study of these verdicts says; family and A/A arms by their words."""
     base = dict(
-        last_evals=1,
         control="04-control",
         seeds=(2, 5, 9),
         family=tuple(v.step for v in verdicts if v.word != "A/A"),
@@ -125,5 +126,6 @@ def evidence(
 
 def report(made: Study, found: Evidence, registration=None) -> Report:
     """A report of a study and what is said of it."""
-    rows = make_rows(made, found.last_evals)
-    return Report(made, rows, found.last_evals, (), (), found, registration)
+    selection = Selection(terms=found.terms)
+    rows = make_rows(made, selection)
+    return Report(selection, made, rows, (), (), found, registration)

@@ -19,8 +19,12 @@ from matrix.report.plots import learning_rates, speed_memory_sparsity
 from matrix.report.write import render_terminal
 from matrix.results import evaluations, fairness
 from matrix.results import runs_csv
+from matrix.results.cache_size import cache_bytes
+from matrix.results.recorded import IN_CSV
 from matrix.results.rows import make_rows
-from matrix.results.runs import Open, Run
+from matrix.results.run import Run
+from matrix.results.selection import Selection, Terms
+from matrix.results.study import Open
 from tests.matrix.imagined import STEPS, evidence, report, run, study
 
 CONTROL, WIDE, HOT = "07-control", "12-wide", "03-hot"
@@ -75,7 +79,7 @@ def made(**more) -> tuple:
     }
     counted = {key: change(key, each, more) for key, each in counted.items()}
     whole = replace(base, runs=tuple(counted.values()), counted=counted)
-    return whole, make_rows(whole, 1)
+    return whole, make_rows(whole)
 
 
 def change(key, each: Run, more: dict) -> Run:
@@ -129,7 +133,7 @@ def approx(*values):
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_the_mean_of_the_last_evaluations(k):
     """The last k in the order of their steps, without the one at step 0."""
-    for row in make_rows(WHOLE, k):
+    for row in make_rows(WHOLE, Selection(terms=Terms(last_evals=k))):
         for seed, loss in row.losses.items():
             last = earlier(row.step, seed)[1:][-k:]
             assert loss == pytest.approx(average(last))
@@ -244,7 +248,7 @@ def test_runs_csv():
 def test_every_column_of_runs_csv():
     """Each holds what stands at its place and nothing else does."""
     documents: dict = {"operational": ()}
-    for number, (name, path) in enumerate(runs_csv.COLUMNS):
+    for number, (name, path) in enumerate(IN_CSV.items()):
         *parents, last = path.split(".")
         inner = documents
         for parent in parents:
@@ -253,18 +257,17 @@ def test_every_column_of_runs_csv():
     one = replace(WHOLE.runs[0], documents=documents, why="w", state="failed")
     text = runs_csv.csv_text(replace(WHOLE, runs=(one,), counted={}), 1)
     (line,) = csv.DictReader(io.StringIO(text))
-    for number, (name, _) in enumerate(runs_csv.COLUMNS):
+    for number, name in enumerate(IN_CSV):
         assert line[name] == f"{number} {name}"
-    rest = {key: line[key] for key in line if key not in dict(runs_csv.COLUMNS)}
+    rest = {key: line[key] for key in line if key not in IN_CSV}
     assert rest == {
         **{"study": "demo", "step": CONTROL, "seed": "5", "hash": "00000000"},
         **{"run_dir": f"{CONTROL}/seed-5/00000000", "reused": "no", "state": "failed"},
         **{"counted": "no", "loss": "", "error": "w"},
     }
-    ledgers = {path for _, path in fairness.MUST_MATCH}
-    assert ledgers - {path for _, path in runs_csv.COLUMNS} == {
-        "config.DOCUMENTS_APART"
-    }
+    assert {name for _, name in fairness.MUST_MATCH} - {*IN_CSV} == {"documents_apart"}
+    with pytest.raises(KeyError, match="tokens_per_second"):
+        one.value("tokens_per_second")
 
 
 # -- plots
@@ -310,7 +313,7 @@ def test_evaluations_that_not_all_have():
         {0: 9.0, 350: 3.0},
     )
     assert common.band([]) == ({}, {}, {})
-    assert common.curve(WHOLE.counted[HOT, 9]) == dict(
+    assert WHOLE.counted[HOT, 9].curve("tokens") == list(
         zip(map(tokens, STEPS), earlier(HOT, 9))
     )
 
@@ -393,7 +396,7 @@ def test_statistics_by_layer_and_step():
             for n in at
         )
 
-    found = attention_statistics.panels(make_rows(made(heads=statistics)[0], 1))
+    found = attention_statistics.panels(make_rows(made(heads=statistics)[0]))
     assert list(found) == ["entropy", "kurtosis"]
     wide, hot = found["entropy"]
     assert (wide.step, wide.ref, hot.step, hot.ref) == (WIDE, "R2", HOT, "R3")
@@ -438,8 +441,8 @@ def test_loss_against_cost(monkeypatch):
             assert point.losses == tuple(LOSS[point.step][k] for k in runs)
             assert point.at == approx(average(point.costs), average(point.losses))
     one = WHOLE.counted[HOT, 9]
-    assert loss_against_cost.cache_bytes(one) == 3 * (16 * 30 + 4) * 4
-    assert loss_against_cost.cache_bytes(WHOLE.counted[WIDE, 9]) == 3 * 16 * 120 * 2
+    assert cache_bytes(one) == 3 * (16 * 30 + 4) * 4
+    assert cache_bytes(WHOLE.counted[WIDE, 9]) == 3 * 16 * 120 * 2
     (section,) = loss_against_cost.section(ROWS, (WIDE,))
     lines = [(line[0], line[1], line[-2], line[-1]) for line in section.blocks[1].rows]
     three = "cache of a full context, step time, parameters"
@@ -471,7 +474,7 @@ def test_rates_by_their_value():
     steps = tuple(f"lr{rate}" for rate in losses)
     base = study({step: {} for step in steps}, seeds=(9, 2))
     whole = replace(base, counted=counted, runs=tuple(counted.values()))
-    rows = make_rows(whole, 1)
+    rows = make_rows(whole)
     (line,) = learning_rates.series(rows)
     assert [point[:2] for point in line.points] == [
         *((3e-4, "3e-4"), (1e-3, "0.001"), (1e-2, "1e-2"))

@@ -119,7 +119,7 @@ CONFIGURATION = [
     Mutant(
         "idle-line",
         "a line that does not matter is accepted",
-        "study:idle_lines",
+        "kconf.study:idle_lines",
         "if without and without.values == resolved.values:",
         "if False:",
         Test(f"{STUDY_TESTS}::TestDifference::test_every_line_must_matter"),
@@ -127,7 +127,7 @@ CONFIGURATION = [
     Mutant(
         "silent-change",
         "a symbol may change without a line",
-        "study:difference",
+        "kconf.study:difference",
         "        if reason:\n",
         "        if True:\n",
         Test(f"{STUDY_TESTS}::TestDifference::test_a_selected_symbol_needs_a_line"),
@@ -135,7 +135,7 @@ CONFIGURATION = [
     Mutant(
         "same-step-twice",
         "two steps may be one configuration",
-        "study:duplicates",
+        "kconf.study:duplicates",
         "if first is not step:",
         "if False:",
         Test(f"{STUDY_TESTS}::TestStudy::test_all_findings_of_all_steps"),

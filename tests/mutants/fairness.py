@@ -4,44 +4,68 @@ from tests.mutants.mutant import Mutant, Test
 
 TESTS = "tests/matrix/results/test_fairness_rows.py"
 
-# Where a row's value stands, and where else it might be taken from.
+# The value of a row, where it stands, and where else it might be taken from.
 PATHS = {
-    "code hash": ("run.cell.identity.code", "run.cell.identity.config"),
-    "dataset": ("run.cell.identity.dataset", "run.data_dir"),
-    "budget": ("summary.facts.budget", "summary.stopped_by"),
-    "end of training": ("summary.stopped_by", "summary.status"),
-    "tokens per step": ("summary.facts.tokens_per_step", "summary.tokens_per_s"),
-    "effective batch": ("summary.facts.effective_batch", "summary.facts.micro_batch"),
-    "context": ("config.GPT2_BLOCK_SIZE", "summary.facts.block_size"),
-    "documents apart": ("config.DOCUMENTS_APART", "summary.facts.documents_apart"),
-    "max_iters": ("summary.facts.max_iters", "config.GPT2_MAX_ITERS"),
-    "time limit": ("config.GPT2_MAX_TIME", "summary.facts.max_time"),
-    "tokens trained": ("summary.tokens", "summary.facts.tokens"),
-    "optimizer steps": ("summary.step", "summary.final_eval.step"),
-    "evaluation windows": ("config.GPT2_EVAL_WINDOWS", "summary.facts.eval_windows"),
-    "evaluation interval": ("config.GPT2_EVAL_INTERVAL", "config.LOG_INTERVAL"),
-    "evaluation text": ("summary.facts.eval_sha256", "summary.facts.init_sha256"),
-    "dtype": ("summary.facts.dtype", "summary.facts.param_dtype"),
-    "compile": ("summary.facts.compile", "summary.facts.compiled"),
-    "device": ("summary.device.name", "summary.device.kind"),
-    "driver": ("summary.device.driver", "summary.device.peak_flops"),
-    "processes": ("summary.facts.ranks", "summary.facts.accumulation"),
-    "processor": ("run.provenance.cpu", "run.provenance.platform"),
-    "threads": ("summary.threads", "run.cell.identity.threads"),
-    "torch": ("summary.torch", "run.provenance.packages.torch"),
-    "python": ("summary.python", "run.provenance.python"),
+    "code hash": ("code_hash", "run.cell.identity.code", "run.cell.identity.config"),
+    "dataset": ("dataset_sha256", "run.cell.identity.dataset", "run.data_dir"),
+    "budget": ("budget", "summary.facts.budget", "summary.stopped_by"),
+    "end of training": ("stopped_by", "summary.stopped_by", "summary.status"),
+    "tokens per step": (
+        "tokens_per_step",
+        "summary.facts.tokens_per_step",
+        "summary.tokens_per_s",
+    ),
+    "effective batch": (
+        "effective_batch",
+        "summary.facts.effective_batch",
+        "summary.facts.micro_batch",
+    ),
+    "context": ("context", "config.GPT2_BLOCK_SIZE", "summary.facts.block_size"),
+    "documents apart": (
+        "documents_apart",
+        "config.DOCUMENTS_APART",
+        "summary.facts.documents_apart",
+    ),
+    "max_iters": ("max_iters", "summary.facts.max_iters", "config.GPT2_MAX_ITERS"),
+    "time limit": ("time_limit", "config.GPT2_MAX_TIME", "summary.facts.max_time"),
+    "tokens trained": ("tokens", "summary.tokens", "summary.facts.tokens"),
+    "optimizer steps": ("steps", "summary.step", "summary.final_eval.step"),
+    "evaluation windows": (
+        "eval_windows",
+        "config.GPT2_EVAL_WINDOWS",
+        "summary.facts.eval_windows",
+    ),
+    "evaluation interval": (
+        "eval_interval",
+        "config.GPT2_EVAL_INTERVAL",
+        "config.LOG_INTERVAL",
+    ),
+    "evaluation text": (
+        "eval_sha256",
+        "summary.facts.eval_sha256",
+        "summary.facts.init_sha256",
+    ),
+    "dtype": ("dtype", "summary.facts.dtype", "summary.facts.param_dtype"),
+    "compile": ("compile", "summary.facts.compile", "summary.facts.compiled"),
+    "device": ("device", "summary.device.name", "summary.device.kind"),
+    "driver": ("driver", "summary.device.driver", "summary.device.peak_flops"),
+    "processes": ("ranks", "summary.facts.ranks", "summary.facts.accumulation"),
+    "processor": ("processor", "run.provenance.cpu", "run.provenance.platform"),
+    "threads": ("threads", "summary.threads", "run.cell.identity.threads"),
+    "torch": ("torch", "summary.torch", "run.provenance.packages.torch"),
+    "python": ("python", "summary.python", "run.provenance.python"),
 }
 
 
 def row(name: str) -> Mutant:
     """The row reads another record."""
-    path, other = PATHS[name]
+    value, path, other = PATHS[name]
     return Mutant(
         f"ledger-{name.replace(' ', '-')}",
         f"the row {name!r} reads {other}",
-        "fairness",
-        f'("{name}", "{path}")',
-        f'("{name}", "{other}")',
+        "results.recorded",
+        f'"{value}": "{path}"',
+        f'"{value}": "{other}"',
         Test(f"{TESTS}::test_a_row[{name}]"),
     )
 
@@ -59,8 +83,8 @@ LINES = [
         "ledger-steps-of-a-time-budget",
         "a time budget frees the tokens and not the steps",
         "fairness:differences",
-        "skipped += [TOKENS_TRAINED, STEPS_TRAINED]",
-        "skipped += [TOKENS_TRAINED]",
+        'skipped += ["tokens", "steps"]',
+        'skipped += ["tokens"]',
         Test(f"{TESTS}::test_what_a_time_budget_frees[optimizer steps]"),
     ),
     Mutant(
@@ -109,7 +133,7 @@ LINES = [
     Mutant(
         "ledger-device-of-the-last-attempt",
         "attempts on another device are not told apart",
-        "runs:_machines",
+        "results.run:_machines",
         '(row.get("device") or {}).get("name")',
         '(row.get("device") or {}).get("kind")',
         Test(

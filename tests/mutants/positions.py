@@ -33,7 +33,7 @@ POSITIONS = [
     Mutant(
         "position-of-the-first-evaluation",
         "the first evaluation is left out, and not the one at step 0",
-        "runs:Run.last",
+        "results.run:Run.last",
         "self.evals[-last_evals:]]",
         "self.evals[:last_evals]]",
         Test(f"{TABLES}::test_the_mean_of_the_last_evaluations[1]"),
@@ -121,7 +121,7 @@ POSITIONS = [
     Mutant(
         "position-of-a-found-step",
         "a step is found by its place",
-        "study:find_step",
+        "kconf.study:find_step",
         "str(step.number))",
         "str(steps.index(step)))",
         Test(f"{PLAN}::test_steps_by_number_slug_and_name"),

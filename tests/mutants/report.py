@@ -51,9 +51,9 @@ NUMBERS = [
     Mutant(
         "cache-that-only-grows",
         "the bytes of the cache leave out what does not grow",
-        "loss_against_cost:cache_bytes",
-        "return layers * (context * grows + constant) * size",
-        "return layers * context * grows * size",
+        "cache_size:cache_bytes",
+        "return (context * grows + constant) * size",
+        "return context * grows * size",
         Test(f"{COSTS_TESTS}::test_the_cache_in_bytes"),
     ),
     Mutant(
@@ -80,7 +80,7 @@ COMPARABLE = [
     Mutant(
         "baseline-changes-of-its-own",
         "what another study's control changes is allowed to differ here",
-        "runs:_read",
+        "results.run:_read",
         'own = {"control": True, "changes": list(place.changes)}',
         'own = {"control": True}',
         Test(
@@ -92,7 +92,7 @@ COMPARABLE = [
         "compile-may-differ",
         "one arm may be compiled and the other not",
         "fairness",
-        '    ("compile", "summary.facts.compile"),\n',
+        '    ("compile", "compile"),\n',
         "",
         Test(f"{TRAPS}::test_a_property_that_must_match[all seeds-compile]"),
     ),

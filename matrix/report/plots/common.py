@@ -19,7 +19,6 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 from matrix import units
 from matrix.report.document import Picture
 from matrix.results.rows import Row
-from matrix.results.runs import Run
 
 PALETTE = (
     "#000000",
@@ -59,7 +58,7 @@ STYLE = {
     "svg.fonttype": "path",
     "text.parse_math": False,  # a step's name may hold a dollar
 }
-Points = dict[int, float]
+Points = dict[float, float]
 
 
 def colour(number: int) -> str:
@@ -108,9 +107,9 @@ def learning_curves(rows: Sequence[Row]) -> Figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         tops, bottoms = [], []
         for number, row in enumerate(rows):
-            curves = {seed: curve(run) for seed, run in row.runs.items()}
+            curves = {k: dict(run.curve("tokens")) for k, run in row.runs.items()}
             tops += _arm(top, curves, number, row.step)
-            reference = {s: curve(r) for s, r in rows[0].runs.items()}
+            reference = {k: dict(r.curve("tokens")) for k, r in rows[0].runs.items()}
             paired = {
                 seed: subtract(curves[seed], reference[seed])
                 for seed in row.differences
@@ -170,11 +169,6 @@ def _fit(axes: Axes, points: list[tuple[int, float]], skipped: float) -> None:
         pad = 0.06 * (max(shown) - min(shown)) or 0.001
         axes.set_ylim(min(shown) - pad, max(shown) + pad)
         axes.set_xlim(0, 1.01 * last or 1)
-
-
-def curve(run: Run) -> Points:
-    """Validation loss by tokens trained on."""
-    return {row["tokens"]: row["loss"] for row in run.evals}
 
 
 def subtract(arm: Points, control: Points) -> Points:

@@ -25,30 +25,11 @@ from matrix.report.plots.common import (
     marker,
     picture,
 )
+from matrix.results.cache_size import cache_bytes
 from matrix.results.rows import Row, mean
-from matrix.results.runs import Run
+from matrix.results.run import Run
 
-BYTES = {"fp32": 4, "bf16": 2}
 WIDE = 10.0  # costs of which the largest is this many times the least: logarithmic
-
-
-def cache_bytes(run: Run) -> int | None:
-    """Bytes of the cache of one sequence that fills the context.
-
-    layers · (T · n + c) · b: n values per token and layer, c values per layer that
-    do not grow, b bytes of the compute type. None where a record lacks one.
-    """
-    found = [
-        run.at("config.GPT2_LAYERS"),
-        run.at("config.GPT2_BLOCK_SIZE"),
-        run.at("summary.facts.cache_per_token_layer"),
-        run.at("summary.facts.cache_constant_layer"),
-        BYTES.get(run.at("summary.facts.dtype")),
-    ]
-    if None in found:
-        return None
-    layers, context, grows, constant, size = found
-    return layers * (context * grows + constant) * size
 
 
 @dataclass(frozen=True)
@@ -66,16 +47,16 @@ COSTS = (
     Cost(
         "step-time",
         "Step time",
-        lambda run: run.at("summary.average_step_time"),
+        lambda run: run.value("average_step_time"),
         units.step_time,
     ),
     Cost(
         "parameters",
         "Parameters",
-        lambda run: run.at("summary.facts.parameters"),
+        lambda run: run.value("parameters"),
         units.scaled,
     ),
-    Cost("energy", "Energy", lambda run: run.at("energy.joules"), units.energy),
+    Cost("energy", "Energy", lambda run: run.value("energy_joules"), units.energy),
 )
 
 

@@ -20,12 +20,12 @@ from matrix.report.plots.common import (
 )
 from matrix.results.rows import Row, mean
 
-SPEED, MEMORY = "summary.tokens_per_s", "summary.peak_memory_bytes"
+SPEED, MEMORY = "tokens_per_s", "peak_memory_bytes"
 
 
 def speed_picture(rows: Sequence[Row]) -> Picture | None:
     """Tokens per second and peak memory of every run; None where neither is known."""
-    speeds, memories = (_values(rows, path) for path in (SPEED, MEMORY))
+    speeds, memories = (_values(rows, name) for name in (SPEED, MEMORY))
     if not any(speeds) and not any(memories):
         return None
     caption = (
@@ -36,10 +36,9 @@ def speed_picture(rows: Sequence[Row]) -> Picture | None:
     return picture(speed_figure(rows), "speed-memory", alt, caption)
 
 
-def _values(rows: Sequence[Row], path: str) -> list[list[float]]:
+def _values(rows: Sequence[Row], name: str) -> list[list[float]]:
     """What the runs of every row record, the others left out."""
-    found = [[run.at(path) for run in row.runs.values()] for row in rows]
-    return [[value for value in values if value is not None] for values in found]
+    return [[v for v in row.values(name) if v is not None] for row in rows]
 
 
 def speed_figure(rows: Sequence[Row]) -> Figure:
@@ -47,8 +46,8 @@ def speed_figure(rows: Sequence[Row]) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 1.2 + 0.3 * len(rows)), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
-        for axes, path in ((left, SPEED), (right, MEMORY)):
-            for y, values in enumerate(_values(rows, path)):
+        for axes, name in ((left, SPEED), (right, MEMORY)):
+            for y, values in enumerate(_values(rows, name)):
                 dots(axes, values, mean(values), y)
             axes.set_xlim(left=0)
             axes.tick_params(axis="y", length=0)

@@ -10,7 +10,7 @@ import torch
 from gpt2.training import device
 from kconf import config_py
 from matrix.results import fairness
-from matrix.results.runs import load
+from matrix.results.study import load
 from records import atomic
 from records.manifest import read_manifest
 from records.provenance import cpu_model
@@ -46,7 +46,7 @@ def test_what_a_run_leaves_for_the_ledger(tmp_path, cell, train, corpus):
     assert done.returncode == 0, done.stderr
     study = load(tmp_path / "demo")
     run = study.counted["07-arm", 5]
-    assert {name: run.at(path) for name, path in fairness.MUST_MATCH} == {
+    assert {title: run.value(name) for title, name in fairness.MUST_MATCH} == {
         "code hash": "ab" * 32,
         "dataset": manifest.sha256,
         "budget": "tokens",
@@ -72,7 +72,7 @@ def test_what_a_run_leaves_for_the_ledger(tmp_path, cell, train, corpus):
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    assert run.at("attempts") == {
+    assert run.software == {
         "torch": (torch.__version__,),
         "python": (platform.python_version(),),
         "device": (device._cpu_name(),),

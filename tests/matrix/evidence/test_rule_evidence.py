@@ -8,13 +8,13 @@ import pytest
 
 from matrix.evidence import preregistration, stats
 from matrix.evidence.gather import gather
-from matrix.evidence.weigh import Terms, disagreement, reused, weigh
+from matrix.evidence.weigh import disagreement, reused, weigh
 from matrix.report import equal_time
 from matrix.results.config_differences import only_salted, unexplained
 from matrix.results.metrics import METRICS, named
 from matrix.results.rows import make_rows
-from matrix.results.runs import Open
-from matrix.settings import CONFIRM, ONE, SCREEN
+from matrix.results.study import Open
+from matrix.results.selection import CONFIRM, ONE, SCREEN, Selection, Terms
 from records import sealed_record
 from tests.matrix.imagined import evidence, run, study, verdict
 from tests.matrix.synthetic import Cell
@@ -40,8 +40,8 @@ def arms(**shifts: float) -> dict:
     return made
 
 
-def judged(made, terms=Terms(), k=1):
-    return weigh(made, make_rows(made, k), k, terms)
+def judged(made, terms=Terms()):
+    return weigh(made, make_rows(made, Selection(terms=terms)), terms)
 
 
 # -- pairs and the metric
@@ -58,9 +58,9 @@ def test_pairs_are_by_seed():
     assert found.refs == {"04-control": "R1", "03-arm": "R2"}
     assert found.of("04-control") is None and one.told == "LIMITED better"
     assert found.about == "val_loss in nats/token, the last evaluation"
-    again = judged(made, k=2)
+    again = judged(made, Terms(last_evals=2))
     assert again.about == "val_loss in nats/token, mean of the last 2 evaluations"
-    assert again.last_evals == 2
+    assert again.terms.last_evals == 2
     assert again.of("03-arm").differences[9] == pytest.approx(D[9] / 2)
 
 
@@ -82,7 +82,7 @@ def test_the_number_of_a_metric(name):
             for documents in [{**each.documents, "summary": summary}]
         }
         made = replace(made, counted=counted)
-    found = judged(made, Terms(METRICS[name], None)).of("03-arm")
+    found = judged(made, Terms(METRICS[name], smallest=None)).of("03-arm")
     expected = {seed: factor * d for seed, d in D.items()}
     assert found.differences == pytest.approx(expected)
     assert found.direction == ("worse" if name == "tokens_per_s" else "better")
@@ -93,17 +93,17 @@ def test_the_metric_of_an_evaluation():
     rows = {"a text": {"metrics": {"acc": 0.5}, "sha256": "5e", "settings": {}}}
     every = {"evaluations": rows}
     made = study(arms(d3=0.0), every=every)
-    found = judged(made, Terms(metric, None)).of("03-arm")
+    found = judged(made, Terms(metric, smallest=None)).of("03-arm")
     assert set(found.differences.values()) == {0.0} and found.word == "NON_DIAGNOSTIC"
     lacking = study(arms(d3=0.0))
-    reasons = judged(lacking, Terms(metric, None)).of("03-arm").reasons
+    reasons = judged(lacking, Terms(metric, smallest=None)).of("03-arm").reasons
     assert reasons == tuple(
         f"{step} seed 2, 5, 9, 30 records no eval:a text/acc (make eval)"
         for step in ("03-arm", "04-control")
     )
     other = {"evaluations": {"a text": {**rows["a text"], "better": {"acc": "lower"}}}}
     made = study(arms(d3=0.0), every=other)
-    reasons = judged(made, Terms(metric, None)).of("03-arm").reasons
+    reasons = judged(made, Terms(metric, smallest=None)).of("03-arm").reasons
     assert reasons[0] == (
         "eval:a text/acc was taken for higher is better, 04-control/seed-2/00000000 "
         "records that lower is"
@@ -113,7 +113,7 @@ def test_the_metric_of_an_evaluation():
 
 def test_a_summary_that_lacks_the_metric():
     made = study(arms(d3=0.0), every={"summary": {"train_time": 4.0}})
-    terms = Terms(METRICS["tokens_per_s"], None)
+    terms = Terms(METRICS["tokens_per_s"], smallest=None)
     assert judged(made, terms).of("03-arm").reasons == (
         "03-arm seed 2, 5, 9, 30 records no tokens_per_s",
         "04-control seed 2, 5, 9, 30 records no tokens_per_s",
@@ -209,7 +209,7 @@ def test_what_makes_an_aa_arm():
     table = arms(d3=0.0)
 
     def only(made):
-        return only_salted(*make_rows(made, 1))
+        return only_salted(*make_rows(made))
 
     assert only(study(table, **{"03_arm": SALTED}))
     assert not only(study(table))
@@ -236,7 +236,7 @@ def test_differences_that_no_step_accounts_for():
 
     def told(control, arm, made=table):
         found = study(made, **{"04_control": control, "03_arm": arm})
-        return unexplained(make_rows(found, 1))
+        return unexplained(make_rows(found))
 
     line = (
         "03-arm differs from its control in CONFIG_RATE, which is not a line of the "
@@ -262,7 +262,7 @@ def test_runs_of_one_step_that_differ():
     counted = dict(made.counted)
     for key in (("03-arm", 30), ("03-arm", 2), ("04-control", 30), ("04-control", 2)):
         counted[key] = run(*key, [3.0], config={"RATE": "2"})
-    assert unexplained(make_rows(replace(made, counted=counted), 1)) == [
+    assert unexplained(make_rows(replace(made, counted=counted))) == [
         f'{step}: its runs differ in CONFIG_RATE: "2" in seeds 2, 30; "1" in seeds 5, 9'
         for step in ("04-control", "03-arm")
     ]
@@ -439,17 +439,17 @@ def test_what_a_report_adds_to_the_terms(tmp_path):
     )
     promotion = {"control": "04-control", "promoted": ["x", "y"], "seeds": [9, 7]}
     for stage, family in ((ONE, ("03-arm", "x")), (CONFIRM, ("x", "y"))):
-        terms = gather(place, terms=Terms(stage=stage)).evidence.terms
+        terms = gather(place, Selection(terms=Terms(stage=stage))).evidence.terms
         assert terms.family == (family if stage == ONE else ())
         assert terms.screened == frozenset()
     sealed_record.write(place / "promotion.json", promotion)
     for stage, family in ((ONE, ("03-arm", "x")), (CONFIRM, ("x", "y"))):
-        terms = gather(place, terms=Terms(stage=stage)).evidence.terms
+        terms = gather(place, Selection(terms=Terms(stage=stage))).evidence.terms
         assert (terms.family, terms.screened) == (family, {9, 7})
     sealed_record.write(
         place / "preregistration-confirm.json", {**RECORD, "arms": ["y", "z"]}
     )
-    terms = gather(place, terms=Terms(stage=CONFIRM)).evidence.terms
+    terms = gather(place, Selection(terms=Terms(stage=CONFIRM))).evidence.terms
     assert terms.family == ("y", "z", "x")
 
 
@@ -509,7 +509,7 @@ def test_the_table_of_equal_time():
             ("03-arm", 9): timed("03-arm", 9, points, budget),
             ("03-arm", 7): timed("03-arm", 7, FAST, other or budget),
         }
-        return equal_time.table(make_rows(replace(made, counted=counted), 1))
+        return equal_time.table(make_rows(replace(made, counted=counted)))
 
     found = table()
     assert [column.title for column in found.columns] == [

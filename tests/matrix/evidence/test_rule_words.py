@@ -4,22 +4,24 @@ import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.markers import MarkerStyle
 
 from matrix.evidence import promotion, stats
+from matrix.evidence.gather import Report
 from matrix.evidence.preregistration import Registration
 from matrix.evidence.verdict import Rule
-from matrix.evidence.weigh import Terms, ranking
+from matrix.evidence.weigh import ranking
 from matrix.plan.checks import PlanError
 from matrix.report import verdict_section, verdict_text
 from matrix.report.document import Notice, Table, Text
 from matrix.report.plots.forest import forest
 from matrix.results.metrics import METRICS, named
-from matrix.results.runs import Open
-from matrix.settings import CONFIRM, SCREEN
+from matrix.results.study import Open
+from matrix.results.selection import CONFIRM, SCREEN, Terms
 from tests.matrix.imagined import MEASURED, evidence, report, run, study, verdict
 
 D = {2: -0.01, 5: -0.02, 9: -0.0123}
@@ -375,7 +377,8 @@ def test_what_stands_around_the_tables(asked):
 @pytest.mark.parametrize("stage", [CONFIRM, "one"])
 def test_the_terms_of_a_confirmation(asked, stage):
     terms = Terms(smallest=None, stage=stage, screened=frozenset({7, 8, 3}), alpha=0.1)
-    made = report(study(LOSSES), evidence((good(), LOST), terms, last_evals=2))
+    terms = replace(terms, last_evals=2)
+    made = report(study(LOSSES), evidence((good(), LOST), terms))
     text = verdict_section.section(made, []).blocks[1].text
     assert "mean of the last 2 evaluations. Control" in text
     assert "Smallest effect of interest: none named. Level: 0.1, Holm over 2." in text
@@ -441,6 +444,11 @@ class Settings:
         return self.confirm if self.stage == CONFIRM else (2, 5, 9)
 
 
+def promote(made: Report, settings: Settings, place: Path) -> dict:
+    """The record of a promotion in `place`."""
+    return promotion.promote(SimpleNamespace(settings=settings, study_dir=place), made)
+
+
 def screened(lost=(), extra=()):
     """The report of a screening of RANKED on seeds 9, 2 and 5."""
     losses = {9: [3.1], 2: [3.2], 5: [3.3]}
@@ -451,7 +459,7 @@ def screened(lost=(), extra=()):
 @pytest.mark.parametrize("count, last", [(1, 1), (2, 2), (3, 3), (5, 5), (9, 5)])
 def test_who_is_promoted(tmp_path, count, last):
     """The first of the ranking, never a lost one; and what chose them is kept."""
-    record = promotion.promote(screened(), Settings(count), tmp_path)
+    record = promote(screened(), Settings(count), tmp_path)
     sound = [step for step in ORDER if step != "07-lost"]
     assert record["promoted"] == sound[:last]
     assert [arm["step"] for arm in record["ranking"]] == ORDER
@@ -482,21 +490,21 @@ def test_a_screening_waits_for_what_can_still_run(tmp_path, state, waits):
     made = screened([Open("03-tie", 7, state, "", None)])
     if waits:
         with pytest.raises(PlanError, match="1 cell of the screening did not run yet"):
-            promotion.promote(made, Settings(1), tmp_path)
+            promote(made, Settings(1), tmp_path)
     else:
-        assert promotion.promote(made, Settings(1), tmp_path)["promoted"] == ["02-best"]
+        assert promote(made, Settings(1), tmp_path)["promoted"] == ["02-best"]
 
 
 def test_a_promotion_comes_before_the_fresh_seeds(tmp_path):
     """Whether or not their runs count; and only in a screening, of what is sound."""
     begun = screened(extra=[run("03-tie", 102, [3.0]), run("03-tie", 100, [3.0])])
     with pytest.raises(PlanError, match="^seeds 102 of CONFIG_CONFIRM_SEEDS ran alre"):
-        promotion.promote(begun, Settings(1), tmp_path)
+        promote(begun, Settings(1), tmp_path)
     with pytest.raises(PlanError, match="only a screening promotes"):
-        promotion.promote(screened(), Settings(1, "one"), tmp_path)
+        promote(screened(), Settings(1, "one"), tmp_path)
     lost = report(study(LOSSES), evidence(RANKED[2:3], Terms(stage=SCREEN)))
     with pytest.raises(PlanError, match="no arm of the screening finished all its"):
-        promotion.promote(lost, Settings(1), tmp_path)
+        promote(lost, Settings(1), tmp_path)
 
 
 # -- the plot
@@ -570,7 +578,7 @@ def test_metrics_and_their_direction():
 
 def test_what_holds_where_nothing_is_said():
     """The defaults of docs/evidence.md."""
-    assert Terms() == Terms(METRICS["val_loss"], 0.002, 0.05, "one", frozenset(), ())
+    assert Terms() == Terms(METRICS["val_loss"], 1, 0.002, 0.05, "one", frozenset(), ())
     assert Rule() == Rule(alpha=0.05, smallest=0.002, lower_is_better=True)
-    terms = Terms(SPEED.metric, 50.0, 0.01)
-    assert terms.rule == Rule(alpha=0.01, smallest=50.0, lower_is_better=False)
+    found = evidence((), Terms(SPEED.metric, smallest=50.0, alpha=0.01))
+    assert found.rule == Rule(alpha=0.01, smallest=50.0, lower_is_better=False)

@@ -11,7 +11,7 @@ import pytest
 
 from matrix.report.plots import common
 from matrix.report.write import render_terminal, write
-from matrix.settings import SCREEN
+from matrix.results.selection import SCREEN
 from records import atomic, jsonl
 from tests.matrix.evidence.test_weigh import SEEDS, row, runs, section
 from tests.matrix.report.test_files import Page

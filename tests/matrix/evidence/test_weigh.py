@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from matrix.evidence.weigh import Terms, ranking, weigh
+from matrix.evidence.weigh import ranking, weigh
 from matrix.report.plots import common
 from matrix.report.plots.forest import forest
 from matrix.report.verdict_text import allowed
 from matrix.report.write import render_terminal, write
 from matrix.results.metrics import METRICS
 from matrix.results.rows import make_rows
-from matrix.results.runs import load
-from matrix.settings import CONFIRM, SCREEN
+from matrix.results.study import load
+from matrix.results.selection import CONFIRM, SCREEN, Selection, Terms
 from records.jsonl import open_append
 from tests.matrix.synthetic import START, Cell
 
@@ -41,9 +41,10 @@ def runs(output: Path, step: str, shift: float = 0.0, seeds=SEEDS, **change) -> 
         Cell(step, seed, (5.5, 3.4, loss), **options).finish(output)
 
 
-def evidence(output: Path, terms: Terms = Terms(), k: int = 1, **plan):
-    found = load(output / "demo", **plan)
-    return weigh(found, make_rows(found, k), k, terms)
+def evidence(output: Path, terms: Terms = Terms(), **plan):
+    selection = Selection(terms=terms, **plan)
+    found = load(output / "demo", selection)
+    return weigh(found, make_rows(found, selection), terms)
 
 
 @pytest.fixture
@@ -201,7 +202,7 @@ def test_a_metric_that_was_not_recorded(base):
 
 def test_the_mean_of_the_last_evaluations_is_what_counts(base):
     runs(base, "01-good", -0.01)
-    one, two = (evidence(base, k=k).verdicts[0] for k in (1, 2))
+    one, two = (evidence(base, Terms(last_evals=k)).verdicts[0] for k in (1, 2))
     assert two.measured.difference == pytest.approx(one.measured.difference / 2)
 
 
@@ -210,7 +211,7 @@ def test_leaving_steps_out_does_not_make_the_family_smaller(base):
     runs(base, "02-other", +0.01)
     runs(base, "03-aa", **AA)
     planned = [Cell(s, k, ()).hash for s in ("00-base", "01-good") for k in SEEDS]
-    found = evidence(base, order=["00-base", "01-good"], hashes=planned)
+    found = evidence(base, steps=("00-base", "01-good"), hashes=planned)
     assert found.family == ("01-good", "02-other")
     assert found.of("02-other").reasons == (
         "ran in this directory, not in the current plan",
@@ -322,7 +323,7 @@ def test_an_outlier_is_marked_in_the_report(base, drawn):
 def test_a_screening_has_a_ranking_and_no_p(base, drawn):
     runs(base, "01-a", 0.01)
     runs(base, "02-b", -0.02)
-    paths = write(base / "demo", terms=Terms(stage=SCREEN))
+    paths = write(base / "demo", Selection(terms=Terms(stage=SCREEN)))
     text = paths.markdown.read_text()
     assert "## Verdicts" not in text and "SUPPORTED" not in text
     ranked = section(text, "Ranking")

@@ -28,7 +28,9 @@ from matrix.plan.steps import step_at
 from matrix.report import compare, write
 from matrix.report.plots import common
 from matrix.results import config_differences
+from matrix.results.selection import Selection
 from records import atomic, jsonl
+from tests.matrix.plan.test_stage import reported
 from tests.matrix.synthetic import FACTS
 
 STEPS = {
@@ -155,7 +157,7 @@ def test_a_study_to_its_end(study, capsys):
     train(study, CONTROL="7", STEPS="12", SEEDS="2")
     plan = train(study)
     assert [cell.state for cell in plan.cells] == ["done"] * 12
-    found = evidence_commands.gathered(plan)
+    found = reported(plan)
     assert [row.step for row in found.rows] == [*STEPS]
     assert found.study.seeds == (2, 5, 9) and found.warnings == ()
     for row in found.rows:
@@ -166,7 +168,7 @@ def test_a_study_to_its_end(study, capsys):
         assert verdict.differences == pytest.approx(d(verdict.step))
     told = {verdict.step: verdict.told for verdict in evidence.verdicts}
     assert (told["07-wide"], told["12-hot"]) == ("LIMITED worse", "LIMITED better")
-    paths = write.write(plan.study_dir, order=[*STEPS])
+    paths = write.write(plan.study_dir, Selection(tuple(STEPS)))
     for line in csv.DictReader(io.StringIO(paths.csv.read_text())):
         assert float(line["loss"]) == loss(line["step"], int(line["seed"]))
         assert (line["control"] == "True") is (line["step"] == "03-base")
@@ -185,7 +187,7 @@ def test_a_study_to_its_end(study, capsys):
     for name in ("1", "2", "0"):
         with pytest.raises(SettingsError, match=f"{name} is none of 07-wide, 12-hot"):
             evidence_commands.perform("verdict", plan, {"STEP": name})
-    other = evidence_commands.gathered(study.plan(CONTROL="12", STEPS="7")).evidence
+    other = reported(study.plan(CONTROL="12", STEPS="7")).evidence
     expected = {k: loss("07-wide", k) - loss("12-hot", k) for k in (2, 5, 9)}
     assert other.control == "12-hot"
     assert other.of("07-wide").differences == pytest.approx(expected)
@@ -221,7 +223,7 @@ def test_a_screening_and_its_confirmation(study, capsys):
     assert (sealed["arms"], sealed["aa"]) == (["12-hot"], ["20-again"])
     assert (sealed["seeds"], sealed["control"]) == ([31, 17, 40], "03-base")
     assert sealed["cells"] == {f"{c.step}/seed-{c.seed}": c.hash for c in confirm.cells}
-    done = evidence_commands.gathered(train(study, STAGE="confirm"))
+    done = reported(train(study, STAGE="confirm"))
     assert done.registration.deviations == () and done.evidence.seeds == (17, 31, 40)
     expected = {k: loss("12-hot", k) - loss("03-base", k) for k in (17, 31, 40)}
     assert done.evidence.of("12-hot").differences == pytest.approx(expected)

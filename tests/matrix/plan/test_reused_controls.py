@@ -7,18 +7,18 @@ import shutil
 
 import pytest
 
-from matrix import evidence_commands
-from matrix import run as runner
+from matrix import run as runner, evidence_commands
 from matrix.plan import rerun
 from matrix.plan.cells import PlanError
 from matrix.report import write
-from matrix.results.runs import load
+from matrix.results.selection import Selection
+from matrix.results.study import load
 from matrix.trackers.sync import sync
 from matrix.trackers.target import TrackerError
 from matrix.watch import Watch
 from records import atomic, pointer
 from records.layout import CellDir, RecordError
-from tests.matrix.plan.test_stage import run
+from tests.matrix.plan.test_stage import reported, run
 from tests.matrix.trackers.test_mirror import TARGET
 
 OTHER = {"CONFIG_STUDY": "other"}
@@ -41,7 +41,7 @@ def controls(plan) -> list:
 
 
 def verdicts(plan):
-    return evidence_commands.gathered(plan)
+    return reported(plan)
 
 
 def test_the_same_cells_are_reused_where_they_lie(other):
@@ -63,7 +63,7 @@ def test_a_report_names_their_directories(other):
     found = verdicts(plan)
     assert found.evidence.of("02-wide").told == "SUPPORTED better"
     assert found.warnings == ()
-    paths = write.write(plan.study_dir, order=[c.step for c in plan.cells][:1])
+    paths = write.write(plan.study_dir, Selection((plan.cells[0].step,)))
     text = paths.markdown.read_text()
     assert "6 control runs reused from another study, read where they lie: " in text
     rows = list(csv.DictReader(io.StringIO(paths.csv.read_text())))
@@ -215,13 +215,13 @@ def test_a_rerun_leaves_the_other_study_alone(other):
     """What is moved aside and trained again is this study's own."""
     run(other, **BASELINE, **SIX)
     said = []
-    plan = rerun.anew(other.plan(**BASELINE, **SIX))
+    plan = rerun.replaced_by_new_runs(other.plan(**BASELINE, **SIX))
     rerun.make_room(plan, True, said.append)
     assert all(cell.state == "done" for cell in controls(plan))
     assert len(said) == 12 and not any("00-control" in line for line in said)
     alone = other.plan(STEPS="0", **BASELINE, **SIX)
     with pytest.raises(PlanError, match="none of these cells is done"):
-        rerun.anew(alone)
+        rerun.replaced_by_new_runs(alone)
 
 
 def test_what_else_reads_a_study_follows_the_pointer(other):

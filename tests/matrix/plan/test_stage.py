@@ -13,9 +13,11 @@ import pytest
 from kconf.bind import SettingsError
 from matrix import evidence_commands
 from matrix.evidence import promotion
+from matrix.evidence.gather import Report, gather
 from matrix.launch import prepare
 from matrix.plan import rerun
-from matrix.plan.cells import PlanError
+from matrix.plan.cells import Plan, PlanError
+from matrix.plan.selection import selected
 from records import atomic, jsonl
 from records import sealed_record
 from records.layout import RecordError
@@ -48,8 +50,13 @@ def run(checkout, shifts=BETTER, **environment):
 
 def told(plan) -> dict[str, str]:
     """{step: verdict} of a plan's report."""
-    found = evidence_commands.gathered(plan).evidence.verdicts
+    found = reported(plan).evidence.verdicts
     return {verdict.step: verdict.told for verdict in found}
+
+
+def reported(plan: Plan) -> Report:
+    """What the plan's report says."""
+    return gather(plan.study_dir, selected(plan))
 
 
 def study(checkout) -> Path:
@@ -97,7 +104,7 @@ def test_a_confirmation_takes_the_promoted_on_fresh_seeds(promoted):
     assert {cell.step for cell in plan.cells} == {"00-control", "01-a-a", "02-wide"}
     assert {cell.seed for cell in plan.cells} == set(range(11, 17))
     assert told(plan) == {"02-wide": "SUPPORTED better", "01-a-a": "A/A"}
-    evidence = evidence_commands.gathered(plan).evidence
+    evidence = reported(plan).evidence
     assert evidence.family == ("02-wide",) and evidence.seeds == tuple(range(11, 17))
     runs = [json.loads(c.dir.run_json.read_text()) for c in plan.cells]
     assert {each["cell"]["stage"] for each in runs} == {"confirm"}
@@ -121,7 +128,7 @@ def test_the_seeds_of_a_screening_cannot_come_back(promoted):
         promoted.plan(CONFIG_CONFIRM_SEEDS="2-7", **CONFIRM)
     one = promoted.plan(SEEDS="1-3")
     assert set(told(one).values()) == {"NON_DIAGNOSTIC"}
-    reasons = evidence_commands.gathered(one).evidence.verdicts[-1].reasons
+    reasons = reported(one).evidence.verdicts[-1].reasons
     assert reasons[0].startswith("screening seeds re-used: 1-3;")
     (study(promoted) / "promotion.json").unlink()
     assert set(told(promoted.plan(SEEDS="1-3")).values()) == {"NON_DIAGNOSTIC"}
@@ -180,11 +187,11 @@ def test_a_screening_that_still_runs_is_not_complete(checkout, state):
     """An arm whose run is not over would be lost for good."""
     run(checkout, **SCREEN)
     plan = checkout.plan(**SCREEN)
-    report = evidence_commands.gathered(plan)
+    report = reported(plan)
     late = SimpleNamespace(state=state)
     report = replace(report, study=replace(report.study, open=(late,)))
     with pytest.raises(PlanError, match="1 cell of the screening did not run yet"):
-        promotion.promote(report, plan.settings, plan.study_dir)
+        promotion.promote(plan, report)
     assert not (plan.study_dir / "promotion.json").exists()
 
 
@@ -203,7 +210,7 @@ def registered(checkout):
 
 
 def deviations(plan) -> tuple[str, ...]:
-    return evidence_commands.gathered(plan).registration.deviations
+    return reported(plan).registration.deviations
 
 
 def test_what_a_registration_holds(registered):
@@ -266,7 +273,7 @@ def test_runs_before_the_registration_and_an_edited_one(registered):
 
 def test_runs_that_others_took_the_place_of(registered):
     plan = registered.plan(STEPS="2", SEEDS="1")
-    rerun.make_room(rerun.anew(plan), True, lambda line: None)
+    rerun.make_room(rerun.replaced_by_new_runs(plan), True, lambda line: None)
     (line,) = deviations(run(registered, **SIX))
     assert line.startswith("replaced by another run of the cell: .replaced/toy/02-wide")
     (study(registered) / "preregistration.json").unlink()
@@ -283,7 +290,7 @@ def test_a_registration_comes_first_and_once(registered):
     (study(registered) / "preregistration.json").unlink()
     with pytest.raises(PlanError, match="seed-1/.* exists: .* before its first run"):
         evidence_commands.perform("prereg", plan, {})
-    assert evidence_commands.gathered(plan).registration is None
+    assert reported(plan).registration is None
     with pytest.raises(PlanError, match="preregister STAGE=confirm"):
         evidence_commands.perform("prereg", registered.plan(STAGE="screen"), {})
 
@@ -298,7 +305,7 @@ def test_a_confirmation_has_its_own_registration(promoted):
 def test_a_registered_arm_that_was_dropped_stays_in_the_family(registered):
     shutil.rmtree(study(registered) / "08-hot")
     plan = registered.plan(STEPS="2", **SIX)
-    evidence = evidence_commands.gathered(plan).evidence
+    evidence = reported(plan).evidence
     assert evidence.family == ("02-wide", "08-hot")
     assert evidence.of("08-hot").reasons == ("announced, never ran",)
 
@@ -331,16 +338,14 @@ def test_the_verdict_against_another_control(registered, capsys):
 
 def test_another_metric_has_no_smallest_effect_of_its_own(registered):
     plan = registered.plan(METRIC="perplexity", **SIX)
-    assert evidence_commands.terms_of(plan).smallest is None
+    assert selected(plan).terms.smallest is None
     plan = registered.plan(METRIC="perplexity", SMALLEST="0.1", **SIX)
-    assert evidence_commands.terms_of(plan).smallest == 0.1
-    assert (
-        evidence_commands.terms_of(registered.plan(METRIC="val_loss")).smallest == 0.002
-    )
+    assert selected(plan).terms.smallest == 0.1
+    assert selected(registered.plan(METRIC="val_loss")).terms.smallest == 0.002
     plan = registered.plan(METRIC="val_loss")
     assert plan.configured_metric == "val_loss"
     speedy = replace(plan, configured_metric="tokens_per_s")  # 50 of its own unit, say
-    assert evidence_commands.terms_of(speedy).smallest is None
+    assert selected(speedy).terms.smallest is None
     with pytest.raises(SettingsError, match="'loss' is none of val_loss|is none of"):
         registered.plan(METRIC="loss")
 

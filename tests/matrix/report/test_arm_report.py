@@ -8,6 +8,7 @@ import pytest
 from matrix import units
 from matrix.report.plots import common, learning_rates
 from matrix.report.write import gather, render_terminal, write
+from matrix.results.selection import Selection
 from tests.matrix.report.test_report import markdown_row
 from tests.matrix.synthetic import Cell
 
@@ -55,7 +56,7 @@ def build(output, seeds=(1, 2, 3), lacking=()):
                     final = loss(optimizer, pruning, rate, seed)
                     arm = {"point": point, "dense": dense}
                     Cell(step, seed, (5.5, final), summary=more, arm=arm).finish(output)
-    return output / "demo", order
+    return output / "demo", tuple(order)
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def study(tmp_path, monkeypatch):
 
 def test_a_pruned_arm_pairs_with_control_and_dense_arm(study):
     directory, order = study
-    text = write(directory, order=order).markdown.read_text()
+    text = write(directory, Selection(order)).markdown.read_text()
     arm = "adamw-magnitude-50-lr1e-3"
     seeds = (1, 2, 3)
     mine = np.array([loss("adamw", "magnitude", "1e-3", k) for k in seeds])
@@ -92,7 +93,7 @@ def test_a_pruned_arm_pairs_with_control_and_dense_arm(study):
 
 def test_every_cell_stands_on_a_line(study):
     directory, order = study
-    text = write(directory, order=order).markdown.read_text()
+    text = write(directory, Selection(order)).markdown.read_text()
     block = text.split("\n## Arms, seed by seed\n")[1].split("\n## ")[0]
     lines = [
         x for x in block.splitlines() if x.startswith("| `adamw-magnitude-50-lr3e-3`")
@@ -116,7 +117,7 @@ def test_every_cell_stands_on_a_line(study):
 
 def test_a_seed_that_the_dense_arm_lacks_is_no_pair(tmp_path):
     directory, order = build(tmp_path, lacking=[("adamw-lr1e-3", 2)])
-    rows = {row.step: row for row in gather(directory, order=order).rows}
+    rows = {row.step: row for row in gather(directory, Selection(order)).rows}
     row = rows["adamw-magnitude-50-lr1e-3"]
     assert sorted(row.dense_differences) == [1, 3] and sorted(row.differences) == [
         1,
@@ -127,7 +128,7 @@ def test_a_seed_that_the_dense_arm_lacks_is_no_pair(tmp_path):
 
 def test_excluded_combinations_are_listed_with_reasons(study):
     directory, order = study
-    paths = write(directory, order=order, excluded=EXCLUDED)
+    paths = write(directory, Selection(order, excluded=EXCLUDED))
     block = paths.markdown.read_text().split("\n## Excluded\n")[1].split("\n## ")[0]
     for combination, why in EXCLUDED:
         assert f"`{combination}`" in block
@@ -139,7 +140,7 @@ def test_excluded_combinations_are_listed_with_reasons(study):
 
 def test_the_terminal_shows_what_a_matrix_is_about(study):
     directory, order = study
-    lines = render_terminal(gather(directory, order=order)).splitlines()
+    lines = render_terminal(gather(directory, Selection(order))).splitlines()
     assert lines[2].split() == (
         ["arm", "seeds", "loss", "diff", "vs", "dense", "sparsity", "step", "memory"]
     )
@@ -153,7 +154,7 @@ def test_the_terminal_shows_what_a_matrix_is_about(study):
 
 def test_rates_make_lines(study):
     directory, order = study
-    lines = learning_rates.series(gather(directory, order=order).rows)
+    lines = learning_rates.series(gather(directory, Selection(order)).rows)
     assert [line.name for line in lines] == ["adamw", "adamw, magnitude 0.5", "muon"]
     assert [point[1] for point in lines[0].points] == list(RATES), "by rate"
     expected = np.mean([loss("adamw", "none", "1e-3", k) for k in (1, 2, 3)])
@@ -161,7 +162,7 @@ def test_rates_make_lines(study):
     assert lines[0].points[1][3] == tuple(
         loss("adamw", "none", "1e-3", k) for k in (1, 2, 3)
     )
-    text = write(directory, order=order).markdown.read_text()
+    text = write(directory, Selection(order)).markdown.read_text()
     block = text.split("\n## Learning rate\n")[1].split("\n## ")[0]
     found = {}
     for line in block.splitlines():
@@ -183,7 +184,7 @@ def test_one_rate_has_no_plot(tmp_path):
 
 def test_the_plot_is_in_both_reports(tmp_path):
     directory, order = build(tmp_path, seeds=(1, 2))
-    paths = write(directory, order=order)
+    paths = write(directory, Selection(order))
     picture = next(path for path in paths.others if "rates" in path.name)
     data = picture.read_bytes()
     at = data.index(b"pHYs") + 4
@@ -199,7 +200,7 @@ def test_the_plot_is_in_both_reports(tmp_path):
 
 def test_the_plot_draws_every_run(tmp_path):
     directory, order = build(tmp_path, seeds=(1, 2))
-    lines = learning_rates.series(gather(directory, order=order).rows)
+    lines = learning_rates.series(gather(directory, Selection(order)).rows)
     (axes,) = learning_rates.figure(lines).axes
     assert axes.get_xscale() == "log"
     assert [list(line.get_xdata()) for line in axes.lines] == [[3e-4, 1e-3, 3e-3]] * 3

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from matrix.report.compare import compare
-from matrix.results.runs import ReportError
+from matrix.results.run import ReportError
 from tests.matrix.synthetic import Cell
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -4,7 +4,7 @@ import pytest
 
 from matrix.report.equal_time import loss_at, pair, table
 from matrix.results.rows import make_rows
-from matrix.results.runs import load
+from matrix.results.study import load
 from tests.matrix.synthetic import Cell
 
 
@@ -13,7 +13,7 @@ def rows(tmp_path, **change):
     Cell("00-base", 1, (6.0, 4.0, 3.0), **change).finish(tmp_path)
     slow = {"max_iters": 200, **change.get("facts", {})}
     Cell("01-slow", 1, (6.0, 4.0, 2.5), facts=slow).finish(tmp_path)
-    return make_rows(load(tmp_path / "demo"), 1)
+    return make_rows(load(tmp_path / "demo"))
 
 
 def test_the_loss_between_evaluations(tmp_path):

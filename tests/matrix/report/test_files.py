@@ -15,10 +15,12 @@ from matrix.report.html import html
 from matrix.report.markdown import markdown
 from matrix.report.plots import common
 from matrix.report.write import gather, render_terminal, write
+from matrix.results.selection import Selection
 from tests.matrix.synthetic import START, Cell
 
 STEPS = [f"{n:02d}-a-long-name-of-a-step-{n}" for n in range(19)]
 SEEDS = range(1, 7)
+DESCRIBED = Selection(helps={STEPS[1]: 'what <b>&amp; "it" | is'})
 FILES = ("report.md", "runs.csv", "report.html")
 VOID = {"meta", "br", "img", "hr", "link", "input"}
 
@@ -62,7 +64,7 @@ def build(output: Path) -> Path:
 def large(tmp_path_factory):
     """The large study, reported."""
     study = build(tmp_path_factory.mktemp("large"))
-    return write(study, helps={STEPS[1]: 'what <b>&amp; "it" | is'})
+    return write(study, DESCRIBED)
 
 
 def test_the_page_needs_nothing_from_outside(large):
@@ -120,7 +122,7 @@ def test_the_same_runs_give_the_same_bytes(large, tmp_path):
     copy = shutil.copytree(large.markdown.parent, tmp_path / "demo")
     for name in FILES:
         (copy / name).unlink()
-    again = write(copy, helps={STEPS[1]: 'what <b>&amp; "it" | is'})
+    again = write(copy, DESCRIBED)
     for name in FILES:
         first = (large.markdown.parent / name).read_bytes()
         assert (again.markdown.parent / name).read_bytes() == first, name

@@ -12,6 +12,7 @@ import pytest
 
 from matrix.report.plots import common
 from matrix.report.write import ReportError, gather, render_terminal, write
+from matrix.results.selection import Selection, Terms
 from records.jsonl import open_append, read_rows
 from records.manifest import Manifest, Split, streams_sha256, write_manifest
 from tests.matrix.synthetic import START, Cell
@@ -109,14 +110,14 @@ def test_means_spreads_and_paired_differences(study):
 
 
 def test_the_mean_of_the_last_evaluations(study):
-    row = gather(study, last_evals=2).rows[1]
+    row = gather(study, last(2)).rows[1]
     expected = [np.mean(LOSSES["01-ra", k][-2:]) for k in (1, 2, 3)]
     assert list(row.losses.values()) == pytest.approx(expected, abs=1e-12)
 
 
 def test_step_0_is_no_evaluation_of_a_trained_model(study):
     with pytest.raises(ReportError, match=r"3 evaluations after step 0.*=4: lower"):
-        gather(study, last_evals=4)
+        gather(study, last(4))
 
 
 def test_cost_columns(study):
@@ -193,11 +194,16 @@ def test_the_newest_finished_hash_counts_and_older_ones_are_noted(study, tmp_pat
     assert sorted(told.values()) == ["left out"] * 2 + ["yes"] * 6
 
 
+def last(evals: int) -> Selection:
+    """Every run, by the mean of its last evaluations."""
+    return Selection(terms=Terms(last_evals=evals))
+
+
 def test_only_planned_hashes_count(study, tmp_path):
     new = Cell("01-ra", 2, (5.5, 3.4, 3.1), salt="new", finished=START + 1e4)
     new.finish(tmp_path)
     planned = {Cell(*key, ()).hash for key in LOSSES} - {Cell("01-ra", 3, ()).hash}
-    report = gather(study, hashes=planned)
+    report = gather(study, Selection(hashes=planned))
     assert report.rows[1].losses == {k: LOSSES["01-ra", k][-1] for k in (1, 2)}
     assert [cell.why for cell in report.study.open] == [
         "never ran as planned now; 1 other run left out"
@@ -221,7 +227,7 @@ def test_the_last_attempt_wins(tmp_path):
     run = cell.finish(tmp_path)
     lines = (run / "metrics.jsonl").read_text().splitlines()
     assert sum('"kind": "eval"' in line for line in lines) == 6
-    report = gather(tmp_path / "demo", last_evals=2)
+    report = gather(tmp_path / "demo", last(2))
     assert report.rows[0].losses == {1: pytest.approx(3.4)}
     assert report.warnings == ()
 
@@ -266,7 +272,7 @@ def test_time_budgets_may_differ_in_tokens(study, tmp_path):
 
 
 def test_order_names_the_control(study):
-    report = gather(study, order=["01-ra"])
+    report = gather(study, Selection(("01-ra",)))
     assert [row.step for row in report.rows] == ["01-ra", "00-base"]
     assert report.rows[0].differences == {}
     assert report.rows[1].difference > 0
@@ -281,7 +287,7 @@ def test_a_recorded_control_comes_first(tmp_path):
 
 
 def test_a_control_without_runs_is_a_warning(study):
-    report = gather(study, order=["none"], seeds=[1, 2, 3])
+    report = gather(study, Selection(("none",), (1, 2, 3)))
     assert report.warnings == ("the control none has no finished run",)
     assert report.rows[1].difference is None
 

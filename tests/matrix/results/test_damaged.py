@@ -199,7 +199,7 @@ def test_damaged_samples_are_in_no_energy(tmp_path):
     samples = [{"time": START + k, "gpu/0/power_w": 300.0} for k in range(4)]
     Cell("00-base", 1, (5.5, 3.5), gpu=[*samples, {"time": "soon"}]).finish(tmp_path)
     (run,) = gather(tmp_path / "demo").counted
-    assert run.at("energy") == {
+    assert run.documents["energy"] == {
         "remark": "gpu.jsonl line 5: time is 'soon', expected a number from 0 to 2.53402e+11"
     }
 

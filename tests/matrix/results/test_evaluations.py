@@ -5,12 +5,13 @@ from statistics import fmean, stdev
 
 import pytest
 
-from matrix.evidence.weigh import Terms, weigh
+from matrix.evidence.weigh import weigh
+from matrix.results.selection import Terms
 from matrix.report.plots import common
 from matrix.report.write import write
 from matrix.results.metrics import named
 from matrix.results.rows import make_rows
-from matrix.results.runs import load
+from matrix.results.study import load
 from records import evaluations
 from records.layout import CellDir
 from tests.matrix.synthetic import Cell
@@ -61,7 +62,7 @@ def fill(place, **special):
 def verdict(root, name="eval:quiz/acc"):
     study = load(root)
     terms = Terms(named(name), smallest=None)
-    [found] = weigh(study, make_rows(study, 1), 1, terms).verdicts
+    [found] = weigh(study, make_rows(study), terms).verdicts
     return found
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from matrix.evidence.weigh import Terms
+from matrix.results.selection import Terms, Selection
 from matrix.report.plots import common
 from matrix.report.write import ReportError, gather, write
 from matrix.results.metrics import VAL_LOSS, named
@@ -91,7 +91,9 @@ def test_cells_that_shared_a_gpu(tmp_path):
     assert "speeds and step times are no evidence, and energy counts" in warning
     both_runs = study(tmp_path / "judged", **runs)
     for metric, told in ((named("tokens_per_s"), True), (VAL_LOSS, False)):
-        verdict = gather(both_runs, terms=Terms(metric, None)).evidence.verdicts[0]
+        verdict = gather(
+            both_runs, Selection(terms=Terms(metric, smallest=None))
+        ).evidence.verdicts[0]
         assert any("shared a GPU" in why for why in verdict.reasons) == told
 
 

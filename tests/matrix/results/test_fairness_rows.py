@@ -11,12 +11,14 @@ import pytest
 
 from matrix.evidence.gather import gather
 from matrix.evidence.verdict import Verdict
-from matrix.evidence.weigh import Terms, weigh
+from matrix.evidence.weigh import weigh
+from matrix.results.selection import Terms
 from matrix.report import compare
 from matrix.results import fairness
 from matrix.results.metrics import METRICS
 from matrix.results.rows import make_rows
-from matrix.results.runs import Run, Study, load
+from matrix.results.run import Run
+from matrix.results.study import Study, load
 from records import atomic, jsonl
 from tests.matrix.synthetic import START, Cell
 
@@ -135,7 +137,7 @@ def differences(study: Study) -> list[str]:
 
 def judged(study: Study, terms: Terms = Terms()) -> Verdict:
     """The verdict on the arm."""
-    (verdict,) = weigh(study, make_rows(study, 1), 1, terms).verdicts
+    (verdict,) = weigh(study, make_rows(study), terms).verdicts
     return verdict
 
 
@@ -442,6 +444,6 @@ def test_runs_that_shared_a_gpu():
 def test_what_a_shared_gpu_changes(equal, name):
     """Speeds and times are NON_DIAGNOSTIC; losses and memory are not."""
     study = changed(equal, {}, both={"config.RUNS_PER_GPU": 2})
-    reasons = judged(study, Terms(METRICS[name], None)).reasons or ("",)
+    reasons = judged(study, Terms(METRICS[name], smallest=None)).reasons or ("",)
     timed = name in ("tokens_per_s", "step_time", "train_time")
     assert ("6 runs shared a GPU" in reasons[0]) == timed

@@ -1,20 +1,14 @@
-"""The runs of one study, read from its run directories: STEP/seed-K/HASH8.
-
-`load` reads every run directory below a study, then decides which run counts
-for each cell (step, seed): the newest finished one, among the hashes of the
-current plan when they are given. Everything else stays known, as a cell that
-does not count or as a run that was left out.
-"""
+"""One run as reports read it: its directory STEP/seed-K/HASH8, checked and at hand."""
 
 import math
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Collection, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 from matrix import units
-from matrix.results import energy, whole_run
+from matrix.results import energy, recorded, whole_run
 from records import history
 from records.cell import CellRecord
 from records.files import shown
@@ -22,21 +16,11 @@ from records.layout import CellDir, RecordError
 
 SEED_DIR = re.compile(r"seed-([0-9]+)\Z")
 HASH_DIR = re.compile(r"[0-9a-f]{8}\Z")
-HASH8 = 8
-DONE, MISSING, DAMAGED, DIVERGED = "done", "missing", "damaged", "diverged"
+DONE, DAMAGED, DIVERGED = "done", "damaged", "diverged"
 
 
 class ReportError(Exception):
     """A study that cannot be reported; the message says why and what to do."""
-
-
-def _at(value: Any, path: str) -> Any:
-    """The value below `value` at "a.b.c"; None where a part is absent."""
-    for key in path.split("."):
-        if not isinstance(value, Mapping) or key not in value:
-            return None
-        value = value[key]
-    return value
 
 
 @dataclass(frozen=True)
@@ -49,7 +33,7 @@ class Run:
     holds run (run.json), summary, config (config.py's values, completed by those of
     younger symbols), operational
     (its symbols that are no part of the identity), attempts (under what each
-    ran), energy (matrix/results/energy.py) and evaluations (name -> row); see `at`. `heads`
+    ran), energy (matrix/results/energy.py) and evaluations (name -> row). `heads`
     are the rows of attention statistics, `sparsity` the (update, pruned share) at
     which the share changed.
     A `reused` run is another study's, read where it lies (records/pointer.py).
@@ -69,9 +53,33 @@ class Run:
     sparsity: tuple[tuple[int, float], ...] = ()
     reused: bool = False
 
-    def at(self, path: str) -> Any:
-        """The value at "summary.facts.parameters"; None where a record lacks it."""
-        return _at(self.documents, path)
+    def value(self, name: str) -> Any:
+        """A recorded value (matrix/results/recorded.py); None where a record lacks it."""
+        return _at(self.documents, recorded.PATHS[name])
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The value of every symbol."""
+        return self.documents["config"]
+
+    @property
+    def operational(self) -> Sequence[str]:
+        """The symbols that are no part of the identity."""
+        return self.documents["operational"]
+
+    @property
+    def software(self) -> Mapping[str, Sequence[str]]:
+        """{torch, python, device: what the attempts ran under, each once}."""
+        return self.documents.get("attempts", {})
+
+    @property
+    def evaluations(self) -> Mapping[str, Mapping[str, Any]]:
+        """The last evaluation on each text or task after training, by name."""
+        return self.documents.get("evaluations", {})
+
+    def curve(self, against: str) -> list[tuple[float, float]]:
+        """(x, validation loss) of every evaluation, x its "tokens" or its "time"."""
+        return [(row[against], row["loss"]) for row in self.evals if against in row]
 
     def last(self, key: str, last_evals: int) -> float | None:
         """Mean of `key` over the last evaluations; None if one does not hold it.
@@ -92,34 +100,13 @@ class Run:
         return math.fsum(values) / last_evals
 
 
-@dataclass(frozen=True)
-class Open:
-    """A cell without a counted run: its state, the cause, where to look."""
-
-    step: str
-    seed: int
-    state: str
-    why: str
-    run_dir: str | None
-
-
-@dataclass(frozen=True)
-class Study:
-    """The cells of a study: one run each, or the reason why there is none."""
-
-    name: str
-    steps: tuple[str, ...]
-    seeds: tuple[int, ...]
-    runs: tuple[Run, ...]
-    counted: Mapping[tuple[str, int], Run]
-    open: tuple[Open, ...]
-    left_out: tuple[Run, ...]
-
-    def of(self, step: str) -> dict[int, Run]:
-        """The counted runs of a step, by seed."""
-        return {
-            k: self.counted[step, k] for k in self.seeds if (step, k) in self.counted
-        }
+def _at(value: Any, path: str) -> Any:
+    """The value below `value` at "a.b.c"; None where a part is absent."""
+    for key in path.split("."):
+        if not isinstance(value, Mapping) or key not in value:
+            return None
+        value = value[key]
+    return value
 
 
 def natural(name: str) -> tuple[Any, ...]:
@@ -130,76 +117,8 @@ def natural(name: str) -> tuple[Any, ...]:
     )
 
 
-def load(
-    study_dir: Path,
-    order: Sequence[str] | None = None,
-    seeds: Collection[int] | None = None,
-    hashes: Collection[str] | None = None,
-) -> Study:
-    """The study below `study_dir`.
-
-    `order` names the steps that belong to it, the control first; steps found on
-    disk follow, a recorded control before the others. `seeds` likewise. `hashes`
-    are the cell hashes of the current plan (whole or their first 8 digits): other
-    runs are left out. Raises ReportError when there is no such directory.
-    """
-    if not study_dir.is_dir():
-        raise ReportError(f"{study_dir}: no such study; `make` runs the configured one")
-    runs = tuple(_find(study_dir))
-    allowed = None if hashes is None else {name[:HASH8] for name in hashes}
-    eligible = [run for run in runs if allowed is None or run.hash8 in allowed]
-    found = {run.step for run in eligible} - set(order or ())
-    controls = {run.step for run in eligible if run.at("run.cell.control")}
-    rest = sorted(found, key=lambda step: (step not in controls, natural(step)))
-    steps = (*(order or ()), *rest)
-    all_seeds = tuple(sorted({run.seed for run in eligible} | set(seeds or ())))
-    counted: dict[tuple[str, int], Run] = {}
-    opened: list[Open] = []
-    for step in steps:
-        for seed in all_seeds:
-            here = [r for r in eligible if (r.step, r.seed) == (step, seed)]
-            run, unfinished = _choose(here)
-            if run is not None:
-                counted[step, seed] = run
-            others = sum((r.step, r.seed) == (step, seed) for r in runs) - len(here)
-            opened += _open(step, seed, run, unfinished, others)
-    used = {run.run_dir for run in counted.values()} | {o.run_dir for o in opened}
-    left_out = tuple(run for run in runs if run.run_dir not in used)
-    return Study(
-        shown(study_dir.name), steps, all_seeds, runs, counted, tuple(opened), left_out
-    )
-
-
-def _choose(runs: Sequence[Run]) -> tuple[Run | None, Run | None]:
-    """The run that counts, and an unfinished one that is newer than it."""
-    newest = sorted(runs, key=lambda run: (run.time, run.hash8))
-    done = [run for run in newest if run.state == DONE]
-    unfinished = [run for run in newest if run.state != DONE]
-    best = done[-1] if done else None
-    if unfinished and (best is None or unfinished[-1].time > best.time):
-        return best, unfinished[-1]
-    return best, None
-
-
-def _open(
-    step: str, seed: int, run: Run | None, unfinished: Run | None, others: int
-) -> list[Open]:
-    """What there is to say about a cell: nothing when a finished run is newest."""
-    if unfinished is not None:
-        causes = [unfinished.why]
-        if run is not None:
-            causes.append(f"{run.hash8}, finished before it, counts")
-        why = "; ".join(cause for cause in causes if cause)
-        return [Open(step, seed, unfinished.state, why, unfinished.run_dir)]
-    if run is not None:
-        return []
-    why = "never ran"
-    if others:
-        why += f" as planned now; {units.plural(others, 'other run')} left out"
-    return [Open(step, seed, MISSING, why, None)]
-
-
-def _find(study_dir: Path) -> list[Run]:
+def find(study_dir: Path) -> list[Run]:
+    """Every run directory of a study, by step, seed and hash."""
     found = []
     for path in sorted(study_dir.glob("*/seed-*/*")):
         seed = SEED_DIR.match(path.parent.name)
@@ -289,15 +208,3 @@ def _machines(attempts: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...
         key: tuple(units.distinct(value for value in values if value is not None))
         for key, values in found.items()
     }
-
-
-def open_cells(study: Study) -> list[tuple[str, str, str, str, str]]:
-    """(step, seeds, state, cause, run directory); seeds that never ran together."""
-    groups: dict[tuple[str, str, str, str], list[int]] = {}
-    for cell in study.open:
-        key = (cell.step, cell.state, cell.why, cell.run_dir or "")
-        groups.setdefault(key, []).append(cell.seed)
-    return [
-        (step, units.numbers_in(seeds), state, why, run_dir)
-        for (step, state, why, run_dir), seeds in groups.items()
-    ]

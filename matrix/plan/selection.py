@@ -1,0 +1,45 @@
+"""The selection that a plan makes: what every statement about its study is about."""
+
+from dataclasses import replace
+
+from matrix.plan.cells import Plan
+from matrix.results.metrics import named
+from matrix.results.selection import Selection, Terms
+from matrix.settings import StudySettings
+
+
+def selected(plan: Plan) -> Selection:
+    """The plan's cells, those it is compared with included, the control's first."""
+    cells = sorted([*plan.reference, *plan.cells], key=lambda cell: not cell.control)
+    helps = {cell.step: cell.help for cell in cells}
+    return Selection(
+        steps=tuple(helps),
+        seeds=plan.settings.seed_list,
+        hashes=frozenset(cell.hash for cell in cells),
+        helps=helps,
+        excluded=tuple((each.id, each.why) for each in plan.excluded),
+        terms=_terms(plan),
+    )
+
+
+def terms_of(settings: StudySettings) -> Terms:
+    """What a configuration settles in advance."""
+    return Terms(
+        named(settings.metric),
+        settings.last_evals,
+        settings.smallest,
+        settings.alpha,
+        settings.stage,
+    )
+
+
+def _terms(plan: Plan) -> Terms:
+    """The terms of the plan's configuration.
+
+    CONFIG_SMALLEST_EFFECT belongs to the configured metric: another METRIC= has none
+    unless SMALLEST= names it, and then nothing is NEUTRAL.
+    """
+    terms, given = terms_of(plan.settings), plan.overrides
+    foreign = "METRIC" in given and plan.settings.metric != plan.configured_metric
+    unnamed = foreign and "SMALLEST_EFFECT" not in given
+    return replace(terms, smallest=None) if unnamed else terms
