@@ -1,11 +1,44 @@
-"""The tables of a test matrix: its arms, seed by seed, its rates, what is excluded."""
+"""The tables of a test matrix: its arms, seed by seed, and what is excluded."""
 
 from typing import Sequence
 
 from matrix import units
-from matrix.report.document import Column, Table
-from matrix.report.plots.learning_rates import Series
+from matrix.evidence.gather import Report
+from matrix.report.document import Column, Section, Table, Text
 from matrix.results.rows import Row
+
+
+def arms_section(report: Report) -> Section | None:
+    """Every arm; None for a study without a test matrix."""
+    if not any(row.point for row in report.rows):
+        return None
+    text = (
+        "Every arm is compared with the control and, when it prunes, with its "
+        "dense arm: the same optimizer, learning rate and other axes without "
+        "pruning. Differences are paired by seed; negative where the arm's loss is "
+        "the lower one. Sparsity: zeros among the blocks' matrices at the end, and "
+        "their share of all parameters. Step time: mean over a run's timed steps, "
+        "mask updates included. Peak memory: of one GPU of a run, "
+        "the maximum over the seeds."
+    )
+    return Section("Arms", (Text(text), arms_table(report.rows)))
+
+
+def seeds_section(report: Report) -> Section | None:
+    """Every run of every arm."""
+    if not any(row.point for row in report.rows):
+        return None
+    return Section("Arms, seed by seed", (seeds_table(report.rows),))
+
+
+def excluded_section(report: Report) -> Section | None:
+    """Combinations that are no arm, and why."""
+    if not report.selection.excluded:
+        return None
+    text = "Combinations of the axes that the configuration refuses:"
+    columns = (Column("Combination", "code"), Column("Reason", "text"))
+    table = Table(columns, report.selection.excluded)
+    return Section("Excluded", (Text(text), table))
 
 
 def arms_table(made: Sequence[Row]) -> Table:
@@ -73,41 +106,3 @@ def seeds_table(made: Sequence[Row]) -> Table:
         for seed, run in row.runs.items()
     ]
     return Table(columns, tuple(lines))
-
-
-def rates_table(lines: Sequence[Series]) -> Table:
-    """The best rate of every line, and whether the true one may lie outside."""
-    columns = (
-        Column("Arm", "text"),
-        Column("Rates"),
-        Column("Lowest loss"),
-        Column("At rate"),
-        Column("Worst minus lowest"),
-        Column("", "text"),
-        Column("Runs", "ref"),
-    )
-    made = []
-    for series in lines:
-        means = [mean for _, _, mean, _ in series.points]
-        lowest = means.index(min(means))
-        loss, rate = means[lowest], series.points[lowest][1]
-        ends = (series.points[0][1], series.points[-1][1])
-        remark = "at the end of the range: the best rate may lie outside"
-        made.append(
-            (
-                series.name,
-                str(len(series.points)),
-                units.loss(loss),
-                rate,
-                units.signed(max(means) - loss),
-                remark if rate in ends else "",
-                series.refs[lowest],
-            )
-        )
-    return Table(columns, tuple(made))
-
-
-def excluded_table(excluded: Sequence[tuple[str, str]]) -> Table:
-    """Combinations that are no arm, and why."""
-    columns = (Column("Combination", "code"), Column("Reason", "text"))
-    return Table(columns, tuple(excluded))

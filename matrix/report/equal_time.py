@@ -7,7 +7,8 @@ decayed as far; a study with CONFIG_BUDGET_TIME asks that question properly.
 from typing import Sequence
 
 from matrix import units
-from matrix.report.document import Column, Table
+from matrix.evidence.gather import Report
+from matrix.report.document import Column, Section, Table, Text
 from matrix.results.rows import Row, mean
 from matrix.results.run import Run
 
@@ -17,6 +18,14 @@ TEXT = (
     "learning rate has not decayed as far; a time budget (CONFIG_BUDGET_TIME) compares "
     "at equal time."
 )
+
+
+def section(report: Report) -> Section | None:
+    """The table with its words, where there is one."""
+    found = table(report.rows)
+    if found is None:
+        return None
+    return Section("Equal training time", (Text(TEXT), found))
 
 
 def loss_at(run: Run, seconds: float) -> float | None:

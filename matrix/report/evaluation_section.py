@@ -1,11 +1,12 @@
 """Every evaluation of a study, step by step."""
 
-from typing import Mapping, Sequence
+from typing import Mapping
 
 from matrix import units
+from matrix.evidence.gather import Report
 from matrix.report.document import Column, Section, Table, Text
 from matrix.results.evaluations import Measured, measured, names
-from matrix.results.rows import Row, deviation, mean
+from matrix.results.rows import deviation, mean
 
 TEXT = (
     "Texts and tasks that finished runs were evaluated on (make eval). Mean and SD "
@@ -14,11 +15,11 @@ TEXT = (
 )
 
 
-def section(rows: Sequence[Row]) -> list[Section]:
-    """Every evaluation by step; nothing where no run was evaluated."""
-    runs = [run for row in rows for run in row.runs.values()]
-    if not names(runs):
-        return []
+def section(report: Report) -> Section | None:
+    """Every evaluation by step; None where no run was evaluated."""
+    rows, evaluated = report.rows, names(report.counted)
+    if not evaluated:
+        return None
     columns = (
         Column("Evaluation", "code"),
         Column("Metric", "text"),
@@ -32,7 +33,7 @@ def section(rows: Sequence[Row]) -> list[Section]:
         Column("Runs", "ref"),
     )
     lines = []
-    for name, metric in names(runs):
+    for name, metric in evaluated:
         control = measured(rows[0], name, metric)
         for row in rows:
             here = measured(row, name, metric)
@@ -40,7 +41,7 @@ def section(rows: Sequence[Row]) -> list[Section]:
                 first = row is rows[0]
                 cells = _cells(here, {} if first else control, first)
                 lines.append((name, metric, row.step, *cells, row.ref))
-    return [Section("Evaluations", (Text(TEXT), Table(columns, tuple(lines))))]
+    return Section("Evaluations", (Text(TEXT), Table(columns, tuple(lines))))
 
 
 def _cells(

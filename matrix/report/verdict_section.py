@@ -1,13 +1,12 @@
 """The section of a report that decides: verdicts, every seed, the ranking."""
 
-from typing import Sequence
-
 from matrix import units
 from matrix.evidence.gather import Report
 from matrix.evidence.verdict import INVALID
 from matrix.evidence.weigh import Evidence, ranking
 from matrix.report import verdict_text
 from matrix.report.document import Block, Column, Notice, Section, Table, Text
+from matrix.report.plots import forest
 from matrix.results.selection import CONFIRM, SCREEN
 
 RULE = (
@@ -25,18 +24,21 @@ SCREENING = (
 )
 
 
-def section(report: Report, pictures: Sequence[Block]) -> Section:
-    """Verdicts with their numbers, or the ranking of a screening."""
+def section(report: Report) -> Section | None:
+    """Verdicts with their numbers, or the ranking of a screening; None of one step."""
     evidence = report.evidence
+    if not evidence.verdicts:
+        return None
     if evidence.terms.stage == SCREEN:
         return Section("Ranking", (Text(SCREENING), ranking_table(evidence)))
+    picture = forest.picture(evidence)
     blocks: list[Block] = [
         Text(
             f"Metric: {evidence.about}. Control: {evidence.control}. {_terms(evidence)}"
         ),
         Text(verdict_text.allowed(evidence)),
         verdict_table(evidence),
-        *pictures,
+        *([picture] if picture else []),
         Text("Differences seed by seed; * marks an outlier, which is kept:"),
         seeds_table(evidence),
         Text(RULE),

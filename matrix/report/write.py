@@ -13,7 +13,7 @@ from matrix.evidence.gather import Report, gather
 from matrix.report import verdict_text
 from matrix.report.html import html
 from matrix.report.markdown import markdown
-from matrix.report.sections import compose
+from matrix.report.sections import document_of
 from matrix.results.rows import Row
 from matrix.results.run import ReportError
 from matrix.results.study import open_cells
@@ -44,9 +44,7 @@ class ReportPaths:
     markdown: Path
     html: Path
     csv: Path
-    curves: Path
-    finals: Path
-    others: tuple[Path, ...]
+    pictures: tuple[Path, ...]
 
 
 def write(study_dir: Path, selection: Selection = Selection()) -> ReportPaths:
@@ -56,15 +54,13 @@ def write(study_dir: Path, selection: Selection = Selection()) -> ReportPaths:
     metric takes.
     """
     report = gather(study_dir, selection)
-    document, pictures = compose(report)
+    document, pictures = document_of(report)
     paths = ReportPaths(
         report,
         study_dir / "report.md",
         study_dir / "report.html",
         study_dir / "runs.csv",
-        study_dir / pictures[0].file,
-        study_dir / pictures[1].file,
-        tuple(study_dir / picture.file for picture in pictures[2:]),
+        tuple(study_dir / picture.file for picture in pictures),
     )
     for picture in pictures:
         atomic.write_bytes(study_dir / picture.file, picture.png)

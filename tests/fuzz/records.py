@@ -337,13 +337,13 @@ CRASHES += (RuntimeError, StopIteration, TypeError, ValueError)
 DRAWN = 25
 """Of so many reports one is drawn."""
 FIGURES = (
-    "common.learning_curves",
-    "common.final_losses",
-    "forest.forest",
+    "learning_curves.figure",
+    "final_losses.figure",
+    "forest.figure",
     "loss_against_cost.figure",
     "attention_statistics.figure",
-    "speed_memory_sparsity.speed_figure",
-    "speed_memory_sparsity.sparsity_figure",
+    "speed_memory.figure",
+    "sparsity.figure",
     "learning_rates.figure",
 )
 

@@ -15,7 +15,8 @@ from matrix.report import arm_tables, compare
 from matrix.report import evaluation_section
 from matrix.report import tables
 from matrix.report.plots import attention_statistics, common, loss_against_cost
-from matrix.report.plots import learning_rates, speed_memory_sparsity
+from matrix.report.plots import final_losses, learning_curves, learning_rates
+from matrix.report.plots import sparsity, speed_memory
 from matrix.report.write import render_terminal
 from matrix.results import evaluations, fairness
 from matrix.results import runs_csv
@@ -279,7 +280,7 @@ def tokens(step: int) -> int:
 
 def test_the_learning_curves():
     """Means over the seeds at the tokens of the evaluations; differences by seed."""
-    top, bottom = common.learning_curves(ROWS).axes
+    top, bottom = learning_curves.figure(ROWS).axes
     thick = [line for line in top.lines if line.get_linewidth() == 1.5]
     assert [line.get_label() for line in thick] == [CONTROL, WIDE, HOT]
     for line, step in zip(thick, (CONTROL, WIDE, HOT)):
@@ -306,13 +307,13 @@ def test_the_learning_curves():
 def test_evaluations_that_not_all_have():
     """By their tokens, not by their place in the file."""
     a, b = {0: 9.0, 150: 4.0, 350: 3.0}, {0: 8.0, 350: 2.0, 600: 1.0}
-    assert common.subtract(a, b) == {0: 1.0, 350: 1.0}
-    low, middle, high = common.band([a, b])
+    assert learning_curves.subtract(a, b) == {0: 1.0, 350: 1.0}
+    low, middle, high = learning_curves.band([a, b])
     assert (low, middle, high) == (
         *({0: 8.0, 350: 2.0}, {0: 8.5, 350: 2.5}),
         {0: 9.0, 350: 3.0},
     )
-    assert common.band([]) == ({}, {}, {})
+    assert learning_curves.band([]) == ({}, {}, {})
     assert WHOLE.counted[HOT, 9].curve("tokens") == list(
         zip(map(tokens, STEPS), earlier(HOT, 9))
     )
@@ -320,7 +321,7 @@ def test_evaluations_that_not_all_have():
 
 def test_the_final_losses():
     """A dot per run at its step's height; lines join the runs of a seed."""
-    left, right = common.final_losses(ROWS).axes
+    left, right = final_losses.figure(ROWS).axes
     joined = [line for line in left.lines if line.get_color() == common.GREY]
     for line, seed in zip(joined, sorted(SEEDS)):
         have = [step for step in (CONTROL, WIDE, HOT) if seed in LOSS[step]]
@@ -336,13 +337,13 @@ def test_the_final_losses():
             assert found == pytest.approx(sorted(values[step].values()))
     labels = [label.get_text() for label in left.get_yticklabels()]
     assert labels == [CONTROL, WIDE, HOT]
-    left, _ = common.final_losses([ROWS[0], ROWS[2], ROWS[1]]).axes
+    left, _ = final_losses.figure([ROWS[0], ROWS[2], ROWS[1]]).axes
     joined = [line for line in left.lines if line.get_color() == common.GREY]
     assert [list(line.get_ydata()) for line in joined] == [[0, 2], [0, 1, 2], [0, 1, 2]]
 
 
 def test_speed_and_memory():
-    left, right = speed_memory_sparsity.speed_figure(ROWS).axes
+    left, right = speed_memory.figure(ROWS).axes
     for axes, path in ((left, "tokens_per_s"), (right, "peak_memory_bytes")):
         for y, (dots, step) in enumerate(zip(axes.collections, LOSS)):
             expected = [facts(step, k)["summary"][path] for k in sorted(LOSS[step])]
@@ -359,11 +360,8 @@ def test_sparsity_by_optimizer_step():
         (HOT, 9): ((3, 0.7), (7, 0.9)),
     }
     _, rows = made(sparsity=lambda step, seed: shares.get((step, seed), ()))
-    assert (
-        speed_memory_sparsity.pruned(rows) == [1, 2]
-        and speed_memory_sparsity.pruned(ROWS) == []
-    )
-    (axes,) = speed_memory_sparsity.sparsity_figure(rows, [1, 2]).axes
+    assert sparsity.pruned(rows) == [1, 2] and sparsity.pruned(ROWS) == []
+    (axes,) = sparsity.figure(rows, [1, 2]).axes
     thick = {x.get_label(): x for x in axes.lines if x.get_linewidth() == 1.5}
     assert list(thick) == [WIDE, HOT]
     assert list(thick[WIDE].get_xdata()) == [7, 9, 12]
@@ -372,7 +370,7 @@ def test_sparsity_by_optimizer_step():
     assert list(thick[HOT].get_ydata()) == [0.7, 0.9]
     assert thick[HOT].get_color() == common.colour(2)
     curve = shares[WIDE, 5]
-    assert [speed_memory_sparsity.share_at(curve, at) for at in (3, 11, 12, 13)] == [
+    assert [sparsity.share_at(curve, at) for at in (3, 11, 12, 13)] == [
         0.1,
         0.1,
         0.5,
@@ -443,7 +441,7 @@ def test_loss_against_cost(monkeypatch):
     one = WHOLE.counted[HOT, 9]
     assert cache_bytes(one) == 3 * (16 * 30 + 4) * 4
     assert cache_bytes(WHOLE.counted[WIDE, 9]) == 3 * 16 * 120 * 2
-    (section,) = loss_against_cost.section(ROWS, (WIDE,))
+    section = loss_against_cost.section(report(WHOLE, evidence((), aa=(WIDE,))))
     lines = [(line[0], line[1], line[-2], line[-1]) for line in section.blocks[1].rows]
     three = "cache of a full context, step time, parameters"
     assert lines == [
@@ -482,11 +480,11 @@ def test_rates_by_their_value():
     assert [point[2] for point in line.points] == pytest.approx([3.45, 3.05, 3.8])
     assert [point[3] for point in line.points] == [(3.6, 3.3), (3.1, 3.0), (3.7, 3.9)]
     assert line.refs == ("R2", "R3", "R1") and line.name == "adamw"
-    assert arm_tables.rates_table([line]).rows == (
+    assert learning_rates.table([line]).rows == (
         ("adamw", "3", "3.0500", "0.001", "+0.75000", "", "R3"),
     )
     worst = replace(line, points=line.points[1:], refs=line.refs[1:])
-    (shown,) = arm_tables.rates_table([worst]).rows
+    (shown,) = learning_rates.table([worst]).rows
     assert (
         shown[3] == "0.001" and shown[5].startswith("at the end") and shown[6] == "R3"
     )
@@ -516,8 +514,8 @@ def test_evaluations_by_seed_and_name():
         documents = dict(WHOLE.counted[step, seed].documents)
         return {**documents, "evaluations": rows if (step, seed) != (HOT, 5) else {}}
 
-    _, rows = made(documents=measured)
-    (section,) = evaluation_section.section(rows)
+    whole, _ = made(documents=measured)
+    section = evaluation_section.section(report(whole, evidence(())))
     lines = {line[:3]: line[3:] for line in section.blocks[1].rows}
     assert list(lines)[::3] == [
         *(("a", "acc", CONTROL), ("b", "acc", CONTROL), ("b", "loss", CONTROL))
@@ -530,7 +528,7 @@ def test_evaluations_by_seed_and_name():
         *("3", "–", "–", f"{average(paired):+.5g}", f"{spread(paired):.5g}", "2", "R2"),
     )
     assert lines["a", "acc", HOT] == ("1", "0.81", "–", "-1.08", "–", "1", "R3")
-    counted = [each for row in rows for each in row.runs.values()]
+    counted = list(whole.counted.values())
     assert evaluations.mixed(counted, "b") == [
         f"evaluations of b differ in shots: 1 in {WIDE} (seed 9); 0 elsewhere"
     ]

@@ -25,7 +25,7 @@ POSITIONS = [
     Mutant(
         "position-of-an-evaluation",
         "curves are subtracted evaluation by evaluation, not by their tokens",
-        "common:subtract",
+        "learning_curves:subtract",
         "tokens: arm[tokens] - control[tokens] for tokens in arm if tokens in control",
         "tokens: mine - its for (tokens, mine), its in zip(arm.items(), control.values())",
         Test(f"{TABLES}::test_evaluations_that_not_all_have"),
@@ -41,7 +41,7 @@ POSITIONS = [
     Mutant(
         "position-of-a-dot",
         "the lines of a seed count the steps that have it",
-        "common:final_losses",
+        "final_losses:figure",
         "(r.losses[seed], y) for y, r in enumerate(rows) if seed in r.losses",
         "(r.losses[seed], y) for y, r in enumerate(r for r in rows if seed in r.losses)",
         Test(f"{TABLES}::test_the_final_losses"),
@@ -49,7 +49,7 @@ POSITIONS = [
     Mutant(
         "position-of-a-share",
         "the share at a step is the one at this place of the list",
-        "speed_memory_sparsity:share_at",
+        "sparsity:share_at",
         "if at <= step][-1]",
         "if at < step or at == curve[0][0]][-1]",
         Test(f"{TABLES}::test_sparsity_by_optimizer_step"),
@@ -57,7 +57,7 @@ POSITIONS = [
     Mutant(
         "position-of-the-pruned",
         "arms that are pruned are drawn in the colours of the first ones",
-        "speed_memory_sparsity:sparsity_figure",
+        "sparsity:figure",
         "_stairs(axes, rows[number], number)",
         "_stairs(axes, rows[number], list(which).index(number))",
         Test(f"{TABLES}::test_sparsity_by_optimizer_step"),
@@ -81,9 +81,9 @@ POSITIONS = [
     Mutant(
         "position-of-the-best-rate",
         "the best rate's runs are those of the first one",
-        "arm_tables:rates_table",
-        "series.refs[lowest]",
-        "series.refs[0]",
+        "learning_rates:table",
+        "line.refs[lowest]",
+        "line.refs[0]",
         Test(f"{TABLES}::test_rates_by_their_value"),
     ),
     Mutant(

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from matrix import units
+from matrix.evidence.gather import Report
 from matrix.report.document import Column, Picture, Section, Table, Text
 from matrix.report.plots.common import STYLE, WIDTH, picture
 from matrix.results.rows import Row, mean
@@ -111,11 +112,11 @@ def _numbers(value: Any) -> Iterable[float]:
     return [v for v in (value if _listed(value) else [value]) if v is not None]
 
 
-def section(rows: Sequence[Row]) -> list[Section]:
-    """The plots, and the numbers at the end of training; none without statistics."""
-    found = panels(rows)
+def section(report: Report) -> Section | None:
+    """The plots, and the numbers at the end of training; None without statistics."""
+    found = panels(report.rows)
     if not found:
-        return []
+        return None
     shown, constant = [], []
     for name, each in found.items():
         values = {value for panel in each for value in panel.values}
@@ -131,7 +132,7 @@ def section(rows: Sequence[Row]) -> list[Section]:
     )
     if constant:
         text += f" Not drawn: {', '.join(constant)}."
-    return [Section("Attention over training", (Text(text), table(found), *shown))]
+    return Section("Attention over training", (Text(text), table(found), *shown))
 
 
 def table(found: Mapping[str, Sequence[Panel]]) -> Table:

@@ -8,13 +8,38 @@ from matplotlib.figure import Figure
 
 from matrix.evidence.verdict import AA, LIMITED, SUPPORTED, Verdict
 from matrix.evidence.weigh import Evidence
+from matrix.report.document import Picture
+from matrix.report.plots import common
 from matrix.report.plots.common import GREY, PALETTE, SOFT, STYLE, WIDTH
 
 BLUE, ORANGE = PALETTE[2], PALETTE[4]
 MARKS = {SUPPORTED: "D", LIMITED: "s", AA: "v"}
 
 
-def forest(evidence: Evidence) -> Figure | None:
+def picture(evidence: Evidence) -> Picture | None:
+    """The plot with its caption; None when no difference is finite."""
+    drawn = figure(evidence)
+    if drawn is None:
+        return None
+    caption = (
+        "Each arm's mean difference to the control: thin line the interval at its Holm "
+        "level, thick line the 90 % interval, small dots the seeds. Diamond SUPPORTED, "
+        "square LIMITED, triangle A/A, circle no claim; filled and blue is better, "
+        "filled and orange worse. Dotted: ± the smallest effect of interest."
+    )
+    if evidence.floor:
+        arms = ", ".join(evidence.aa)
+        level = f"{100 * (1 - evidence.terms.alpha):.4g} %"
+        caption += f" Band: the noise floor, the {level} interval of {arms} (A/A)."
+    return common.picture(
+        drawn,
+        "differences",
+        "Difference of every arm to the control with its interval",
+        caption,
+    )
+
+
+def figure(evidence: Evidence) -> Figure | None:
     """One line per arm: its seeds, mean, Holm-level interval, 90 % interval (thick).
 
     Blue is a claim of better, orange of worse, grey none; shapes say the same
@@ -26,8 +51,8 @@ def forest(evidence: Evidence) -> Figure | None:
         return None
     with matplotlib.rc_context(STYLE):
         height = 1.3 + 0.32 * len(verdicts)
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        axes = figure.subplots()
+        drawn = Figure(figsize=(WIDTH, height), layout="constrained")
+        axes = drawn.subplots()
         if evidence.floor:
             axes.axvspan(*evidence.floor, color=GREY, alpha=0.45, linewidth=0, zorder=0)
         for sign in (-1, 1) if evidence.terms.smallest else ():
@@ -45,7 +70,7 @@ def forest(evidence: Evidence) -> Figure | None:
         better = "left" if metric.lower_is_better else "right"
         axes.set_title(f"Difference to {evidence.control}: better is to the {better}")
         axes.set_xlabel(f"{metric.name}, {metric.unit}")
-        return figure
+        return drawn
 
 
 def colour_of(verdict: Verdict) -> str:

@@ -10,6 +10,10 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from matrix import units
+from matrix.evidence.gather import Report
+from matrix.report.document import Column, Section, Table
+from matrix.report.plots import common
 from matrix.report.plots.common import STYLE, WIDTH, colour, dashes
 from matrix.results.rows import Row
 
@@ -28,6 +32,25 @@ class Series:
     name: str
     points: tuple[tuple[float, str, float, tuple[float, ...]], ...]
     refs: tuple[str, ...] = ()
+
+
+def section(report: Report) -> Section | None:
+    """The plot and the best rate of every line; None where no arms differ so."""
+    lines = series(report.rows)
+    if not lines:
+        return None
+    caption = (
+        "Final loss against the peak learning rate: lines join the means, dots are "
+        "runs. A comparison at one rate can rank arms in another order than one at "
+        "each arm's best rate. Rates without a finished run are not drawn."
+    )
+    picture = common.picture(
+        figure(lines),
+        "learning-rates",
+        "Final loss against learning rate, one line per optimizer and pruning",
+        caption,
+    )
+    return Section("Learning rate", (picture, table(lines)))
 
 
 def series(rows: Sequence[Row]) -> list[Series]:
@@ -57,6 +80,38 @@ def _name(rest: dict[str, str]) -> str:
     if sparsity is not None:
         words.append(f"{pruning} {sparsity}")
     return ", ".join([*words, *(f"{name}={value}" for name, value in rest.items())])
+
+
+def table(lines: Sequence[Series]) -> Table:
+    """The best rate of every line, and whether the true one may lie outside."""
+    columns = (
+        Column("Arm", "text"),
+        Column("Rates"),
+        Column("Lowest loss"),
+        Column("At rate"),
+        Column("Worst minus lowest"),
+        Column("", "text"),
+        Column("Runs", "ref"),
+    )
+    made = []
+    for line in lines:
+        means = [mean for _, _, mean, _ in line.points]
+        lowest = means.index(min(means))
+        loss, rate = means[lowest], line.points[lowest][1]
+        ends = (line.points[0][1], line.points[-1][1])
+        remark = "at the end of the range: the best rate may lie outside"
+        made.append(
+            (
+                line.name,
+                str(len(line.points)),
+                units.loss(loss),
+                rate,
+                units.signed(max(means) - loss),
+                remark if rate in ends else "",
+                line.refs[lowest],
+            )
+        )
+    return Table(columns, tuple(made))
 
 
 def figure(lines: Sequence[Series]) -> Figure:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from matrix import units
+from matrix.evidence.gather import Report
 from matrix.report.document import Column, Picture, Section, Table, Text
 from matrix.report.plots.common import (
     GREY,
@@ -111,15 +112,16 @@ def _dominates(one: Point, other: Point) -> bool:
     return cost <= its_cost and loss <= its_loss and one.at != other.at
 
 
-def section(rows: Sequence[Row], aa: Collection[str]) -> list[Section]:
-    """The plots of loss against every cost, and their numbers; none of one step."""
+def section(report: Report) -> Section | None:
+    """The plots of loss against every cost, and their numbers; None of one step."""
+    rows = report.rows
     drawn = {}
     for cost in COSTS:
-        found = points(rows, cost, aa)
+        found = points(rows, cost, report.evidence.aa)
         if len(found) > 1:
             drawn[cost.name] = (cost, found)
     if not drawn:
-        return []
+        return None
     text = (
         "A step is on the front of a cost when no other step has as low a mean loss "
         "for as low a mean cost. Fronts are made of means and claim nothing; whether "
@@ -131,7 +133,7 @@ def section(rows: Sequence[Row], aa: Collection[str]) -> list[Section]:
         text += " Energy was not measured."
     pictures = [_picture(cost, found) for cost, found in drawn.values()]
     blocks = (Text(text), table(rows, drawn.values()), *pictures)
-    return [Section("Loss against cost", blocks)]
+    return Section("Loss against cost", blocks)
 
 
 def table(rows: Sequence[Row], drawn: Iterable[tuple[Cost, list[Point]]]) -> Table:

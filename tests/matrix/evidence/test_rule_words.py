@@ -17,8 +17,8 @@ from matrix.evidence.verdict import Rule
 from matrix.evidence.weigh import ranking
 from matrix.plan.checks import PlanError
 from matrix.report import verdict_section, verdict_text
-from matrix.report.document import Notice, Table, Text
-from matrix.report.plots.forest import forest
+from matrix.report.document import Notice, Picture, Table, Text
+from matrix.report.plots import forest
 from matrix.results.metrics import METRICS, named
 from matrix.results.study import Open
 from matrix.results.selection import CONFIRM, SCREEN, Terms
@@ -345,13 +345,11 @@ def test_a_step_without_runs_has_no_reference():
 def test_what_stands_around_the_tables(asked):
     """In its order; deviations and a wild A/A arm are not to be overlooked."""
     found = evidence((good(), AGAIN), seeds=(2, 5, 9))
-    picture = Text("the picture")
-    section = verdict_section.section(report(study(LOSSES), found), [picture])
+    section = verdict_section.section(report(study(LOSSES), found))
     types = [type(block) for block in section.blocks]
-    assert types == [Text, Text, Text, Table, Notice, Text, Text, Table, Text]
+    assert types == [Text, Text, Text, Table, Notice, Picture, Text, Table, Text]
     told = [block.text for block in section.blocks if isinstance(block, Text)]
     assert told[0] == verdict_text.NOT_REGISTERED and told[3:] == [
-        "the picture",
         "Differences seed by seed; * marks an outlier, which is kept:",
         verdict_section.RULE,
     ]
@@ -363,9 +361,9 @@ def test_what_stands_around_the_tables(asked):
     assert section.blocks[4].title == "Noise floor" and told[2].startswith("3 seeds, 1")
     registered = Registration(Path("p.json"), "5e", (), ("x",))
     made = report(study(LOSSES), evidence((good(),), SPEED), registered)
-    blocks = verdict_section.section(made, []).blocks
+    blocks = verdict_section.section(made).blocks
     assert [type(block) for block in blocks] == [
-        *(Notice, Text, Text, Table, Text, Table, Text)
+        *(Notice, Text, Text, Table, Picture, Text, Table, Text)
     ]
     assert blocks[0].title == "Deviations from the preregistration"
     assert blocks[0].lines[1:] == ("deviation: x",)
@@ -379,7 +377,7 @@ def test_the_terms_of_a_confirmation(asked, stage):
     terms = Terms(smallest=None, stage=stage, screened=frozenset({7, 8, 3}), alpha=0.1)
     terms = replace(terms, last_evals=2)
     made = report(study(LOSSES), evidence((good(), LOST), terms))
-    text = verdict_section.section(made, []).blocks[1].text
+    text = verdict_section.section(made).blocks[1].text
     assert "mean of the last 2 evaluations. Control" in text
     assert "Smallest effect of interest: none named. Level: 0.1, Holm over 2." in text
     used = " Confirmation on fresh seeds; 3, 7-8 chose the arms and are not used."
@@ -413,7 +411,7 @@ def test_the_order_of_a_ranking():
 
 def test_the_table_of_a_ranking():
     found = evidence(RANKED, Terms(stage=SCREEN))
-    section = verdict_section.section(report(study(LOSSES), found), [])
+    section = verdict_section.section(report(study(LOSSES), found))
     assert kinds(section.blocks[1]) == {
         **{"Rank": "number", "Step": "code", "Mean difference": "number"},
         **{"By seed": "text", "Lost": "text", "Runs": "ref"},
@@ -518,7 +516,7 @@ def test_what_the_forest_shows():
     wild = verdict("10-nan", "INVALID", {2: math.nan})
     aa = replace(AGAIN, measured=replace(MEASURED, interval=(0.001, 0.004)))
     found = evidence([good(), wild, worse, aa, UNFAIR])
-    (axes,) = forest(found).axes
+    (axes,) = forest.figure(found).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         *("03-arm\nSUPPORTED better", "09-w\nLIMITED worse"),
         *("07-again\nA/A", "05-odd\nNON_DIAGNOSTIC"),
@@ -558,10 +556,10 @@ def test_what_the_forest_shows():
     low, high = sorted(axes.get_ylim())
     assert axes.yaxis_inverted() and (low, high) == (-0.6, 3.6)
     assert axes.get_title(loc="left").endswith("04-control: better is to the left")
-    (axes,) = forest(evidence([good()], SPEED)).axes
+    (axes,) = forest.figure(evidence([good()], SPEED)).axes
     assert "better is to the right" in axes.get_title(loc="left")
     assert axes.get_xlabel() == "tokens_per_s, tokens/s" and not axes.patches
-    assert forest(evidence([wild, LOST])) is None
+    assert forest.figure(evidence([wild, LOST])) is None
 
 
 def test_metrics_and_their_direction():

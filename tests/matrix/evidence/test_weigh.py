@@ -7,7 +7,7 @@ import pytest
 
 from matrix.evidence.weigh import ranking, weigh
 from matrix.report.plots import common
-from matrix.report.plots.forest import forest
+from matrix.report.plots import forest
 from matrix.report.verdict_text import allowed
 from matrix.report.write import render_terminal, write
 from matrix.results.metrics import METRICS
@@ -350,7 +350,7 @@ def test_the_forest_draws_every_arm(base):
     runs(base, "01-a-a", **AA)
     runs(base, "02-good", -0.01)
     runs(base, "03-lost", seeds=[1])
-    (axes,) = forest(evidence(base)).axes
+    (axes,) = forest.figure(evidence(base)).axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == ["01-a-a\nA/A", "02-good\nSUPPORTED better", "03-lost\nINVALID"]
     low, high = evidence(base).of("02-good").measured.interval
@@ -361,7 +361,7 @@ def test_the_forest_draws_every_arm(base):
 
 def test_nothing_to_draw(base):
     runs(base, "01-nan", seeds=[7])
-    assert forest(evidence(base)) is None
+    assert forest.figure(evidence(base)) is None
 
 
 @pytest.mark.parametrize(

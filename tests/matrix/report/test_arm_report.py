@@ -178,14 +178,14 @@ def test_one_rate_has_no_plot(tmp_path):
     arm = {"point": point, "dense": None}
     Cell("adamw", 1, (5.5, 3.3), arm=arm).finish(tmp_path)
     paths = write(tmp_path / "demo")
-    assert "learning-rates.png" not in [path.name for path in paths.others]
+    assert "learning-rates.png" not in [path.name for path in paths.pictures]
     assert "Learning rate" not in paths.markdown.read_text()
 
 
 def test_the_plot_is_in_both_reports(tmp_path):
     directory, order = build(tmp_path, seeds=(1, 2))
     paths = write(directory, Selection(order))
-    picture = next(path for path in paths.others if "rates" in path.name)
+    picture = next(path for path in paths.pictures if "rates" in path.name)
     data = picture.read_bytes()
     at = data.index(b"pHYs") + 4
     x, _, unit = struct.unpack(">IIB", data[at : at + 9])
@@ -195,7 +195,7 @@ def test_the_plot_is_in_both_reports(tmp_path):
     )
     assert "(learning-rates.png)" in paths.markdown.read_text()
     page = paths.html.read_text()
-    assert page.count("<svg ") == 2 + len(paths.others) and "learning-rates-" in page
+    assert page.count("<svg ") == len(paths.pictures) and "learning-rates-" in page
 
 
 def test_the_plot_draws_every_run(tmp_path):

@@ -95,7 +95,7 @@ def test_the_section_of_a_report(tmp_path, no_drawing):
         "[R2](#r2)",
     ]
     assert "Not drawn: sparsity is 0 everywhere" in text
-    names = [p.name for p in paths.others if p.name.startswith("attention")]
+    names = [p.name for p in paths.pictures if p.name.startswith("attention")]
     assert names == ["attention-entropy.png", "attention-ra-alpha.png"]
     assert "layers 1" in text
 

@@ -13,7 +13,7 @@ from matrix import units
 from matrix.report.document import Column, Document, Notice, Section, Table, Text
 from matrix.report.html import html
 from matrix.report.markdown import markdown
-from matrix.report.plots import common
+from matrix.report.plots import common, learning_curves
 from matrix.report.write import gather, render_terminal, write
 from matrix.results.selection import Selection
 from tests.matrix.synthetic import START, Cell
@@ -108,7 +108,7 @@ def test_every_step_and_run_is_in_the_files(large):
 
 
 def test_pictures_are_300_dpi(large):
-    for path in (large.curves, large.finals):
+    for path in large.pictures[:2]:
         data = path.read_bytes()
         at = data.index(b"pHYs") + 4
         x, y, unit = struct.unpack(">IIB", data[at : at + 9])
@@ -167,9 +167,11 @@ def test_arms_are_told_apart():
 
 
 def test_curves_are_averaged_where_all_seeds_were_evaluated():
-    low, mean, high = common.band([{0: 5.0, 10: 3.0, 20: 2.0}, {0: 6.0, 10: 4.0}])
+    low, mean, high = learning_curves.band(
+        [{0: 5.0, 10: 3.0, 20: 2.0}, {0: 6.0, 10: 4.0}]
+    )
     assert (low, mean, high) == ({0: 5, 10: 3}, {0: 5.5, 10: 3.5}, {0: 6, 10: 4})
-    assert common.subtract({0: 5.0, 10: 3.0}, {10: 2.5, 20: 1.0}) == {10: 0.5}
+    assert learning_curves.subtract({0: 5.0, 10: 3.0}, {10: 2.5, 20: 1.0}) == {10: 0.5}
 
 
 def test_both_writers_show_all_blocks():

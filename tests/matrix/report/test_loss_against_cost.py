@@ -116,7 +116,7 @@ def test_the_section_of_a_report(study):
     assert markdown_row(text, title, "02-small")[5] == "parameters"
     assert markdown_row(text, title, "03-bad")[5] == ""
     assert markdown_row(text, title, "01-aa")[5] == ""
-    names = [path.name for path in paths.others]
+    names = [path.name for path in paths.pictures]
     assert "loss-energy.png" not in names and "Energy was not measured" in text
     for name in ("loss-cache.png", "loss-step-time.png", "loss-parameters.png"):
         assert name in names and f"({name})" in text
@@ -144,4 +144,4 @@ def test_what_is_drawn(study):
 
 def test_one_step_has_no_front(tmp_path):
     Cell("00-base", 1, (5, 3)).finish(tmp_path)
-    assert loss_against_cost.section(gather(tmp_path / "demo").rows, ()) == []
+    assert loss_against_cost.section(gather(tmp_path / "demo")) is None

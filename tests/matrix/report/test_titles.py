@@ -40,7 +40,7 @@ def test_the_titles_of_other_tables():
             tables.steps_table(ROWS),
             arm_tables.arms_table(ROWS),
             arm_tables.seeds_table(ROWS),
-            arm_tables.rates_table([line]),
+            learning_rates.table([line]),
             attention_statistics.table({"entropy": [panel], "kurtosis": [panel]}),
             loss_against_cost.table(ROWS, [cost]),
         )

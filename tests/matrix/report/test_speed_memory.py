@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from matrix.report.plots import common, speed_memory_sparsity
+from matrix.report.plots import common, sparsity, speed_memory
 from matrix.report.write import gather, write
 from tests.matrix.report.test_report import markdown_row
 from tests.matrix.synthetic import Cell
@@ -75,9 +75,7 @@ def test_speed_and_memory_of_every_run(tmp_path):
         fast = {"tokens_per_s": 1000.0 * seed, "peak_memory_bytes": seed * 2**29}
         Cell("00-base", seed, (5, 3), summary=fast).finish(tmp_path)
         Cell("01-ra", seed, (5, 3), summary={"tokens_per_s": None}).finish(tmp_path)
-    left, right = speed_memory_sparsity.speed_figure(
-        gather(tmp_path / "demo").rows
-    ).axes
+    left, right = speed_memory.figure(gather(tmp_path / "demo").rows).axes
     dots = [each.get_offsets()[:, 0].tolist() for each in left.collections]
     assert dots == [[1000.0, 2000.0]]
     assert left.lines[0].get_xdata()[0] == 1500.0 and left.get_xlim()[0] == 0
@@ -98,9 +96,9 @@ def test_only_changes_of_the_sparsity_are_kept(tmp_path):
     )
     (run,) = gather(tmp_path / "demo").counted
     assert run.sparsity == ((0, 0.0), (20, 0.3), (40, 0.5), (60, 0.5))
-    assert [
-        speed_memory_sparsity.share_at(run.sparsity, s) for s in (0, 19, 20, 30, 60)
-    ] == ([0.0, 0.0, 0.3, 0.3, 0.5])
+    assert [sparsity.share_at(run.sparsity, s) for s in (0, 19, 20, 30, 60)] == (
+        [0.0, 0.0, 0.3, 0.3, 0.5]
+    )
 
 
 def test_sparsity_over_training(tmp_path):
@@ -110,8 +108,8 @@ def test_sparsity_over_training(tmp_path):
     paths = write(tmp_path / "demo")
     assert "(sparsity.png)" in paths.markdown.read_text()
     rows = paths.report.rows
-    assert speed_memory_sparsity.pruned(rows) == [1]
-    (axes,) = speed_memory_sparsity.sparsity_figure(rows, [1]).axes
+    assert sparsity.pruned(rows) == [1]
+    (axes,) = sparsity.figure(rows, [1]).axes
     low, high, middle = axes.lines
     assert list(middle.get_ydata()) == pytest.approx([0.0, 0.3, 0.5])
     assert list(low.get_ydata()) == [0.0, 0.2, 0.5]
