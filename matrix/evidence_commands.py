@@ -14,6 +14,7 @@ from matrix.plan.steps import step_at
 from matrix.report.verdict_text import explain, unregistered
 from matrix.results.run import ReportError
 from matrix.results.selection import SCREEN
+from records.text_table import aligned
 
 
 def prereg(plan: Plan, environment: Mapping[str, str]) -> int:
@@ -27,10 +28,12 @@ def prereg(plan: Plan, environment: Mapping[str, str]) -> int:
 def promote(plan: Plan, environment: Mapping[str, str]) -> int:
     """Record the best arms of a screening and the seeds that chose them."""
     record = promotion.promote(plan, gather(plan.study_dir, selected(plan)))
+    rows = []
     for place, arm in enumerate(record["ranking"], start=1):
         mark = "promoted" if arm["step"] in record["promoted"] else ""
         shown = "lost" if arm["lost"] else f"{arm['difference']:+.5f}"
-        print(f"{place:3d}  {arm['step']:40s} {shown:>12s}  {mark}".rstrip())
+        rows.append((str(place), arm["step"], shown, mark))
+    print("\n".join(aligned(rows, right=(0, 2))))
     print(f"{plan.study_dir / PROMOTION}\nsha256 {record['sha256']}")
     print("next: STAGE=confirm make prereg, then STAGE=confirm make")
     return 0

@@ -33,6 +33,7 @@ from records import pointer, private, provenance, refused
 from records.codehash import CodeError, snapshot
 from records.layout import RecordError
 from records.manifest import ManifestError, MissingDataset
+from records.text_table import aligned
 
 RUNS = ("run", "continue", "rerun")
 COMMANDS = (*RUNS, "plan", "estimate", "report", "prereg", "promote", "verdict")
@@ -194,16 +195,11 @@ def table(plan: Plan) -> str:
     rows = [("cell", "hash", "state", "reason")]
     for cell in plan.cells:
         rows.append((cell.name, cell.hash[:8], cell.state, cell.reason))
-    widths = [max(len(row[n]) for row in rows) for n in range(3)]
-    lines = [
-        "  ".join([*(text.ljust(w) for text, w in zip(row, widths)), row[3]])
-        for row in rows
-    ]
     count = len(plan.cells)
     states = [cell.state for cell in plan.cells]
     totals = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
     title = f"{plan.settings.label}: {count} cell{'s' * (count != 1)} ({totals})"
-    return "\n".join([*lines, "", title])
+    return "\n".join([*aligned(rows), "", title])
 
 
 def _run(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from records.text_table import aligned
+
 HEADINGS = (
     "step",
     "parameters",
@@ -47,23 +49,16 @@ class Verdict:
 def print_table(verdicts: list[Verdict]) -> None:
     """Aligned columns, a heading per study."""
     rows = [_row(verdict) for verdict in verdicts]
-    widths = [max(map(len, column)) for column in zip(HEADINGS, *rows)]
+    head, *lines = aligned([HEADINGS, *rows], right=range(1, len(HEADINGS)))
     study = None
-    for verdict, row in zip(verdicts, rows):
+    for verdict, line in zip(verdicts, lines):
         if verdict.study != study:
             study = verdict.study
-            print("\n".join([study, *verdict.sizes]))
-            print(f"  {_line(HEADINGS, widths)}")
-        print(f"  {_line(row, widths)}")
+            print("\n".join([study, *verdict.sizes, f"  {head}"]))
+        print(f"  {line}")
     shared = sum(verdict.network_of is not None for verdict in verdicts)
     if shared:
         print(f"{shared} steps share their network with an earlier one, proven there")
-
-
-def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-    first = cells[0].ljust(widths[0])
-    rest = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:])]
-    return "  ".join([first, *rest]).rstrip()
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:

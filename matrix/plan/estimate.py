@@ -21,6 +21,7 @@ from records import checkpoints, jsonl
 from records.cell import read_cell
 from records.fields import reading
 from records.layout import RecordError
+from records.text_table import aligned
 
 UNKNOWN = "no cell on such a device has finished on this host: run one first"
 
@@ -118,11 +119,7 @@ def text(plan: Plan, found: Sequence[Estimate]) -> str:
     for one in found:
         time, energy = units.duration(one.seconds), kilojoules(one.joules)
         rows.append((one.cell.name, time, energy, one.basis))
-    widths = [max(len(row[n]) for row in rows) for n in range(3)]
-    lines = [
-        "  ".join([*(part.ljust(w) for part, w in zip(row, widths)), row[3]])
-        for row in rows
-    ]
+    lines = aligned(rows)
     known = [one for one in found if one.seconds is not None]
     jobs = min(plan.jobs, len(found))
     total = sum(one.seconds for one in known) / jobs

@@ -7,6 +7,7 @@ from typing import Any, Sequence
 
 from matrix.results import inert_csv
 from matrix.units import DASH
+from records.text_table import aligned
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,7 @@ class Answer:
         """Aligned columns; numbers with six digits."""
         table = [list(self.columns)]
         table += [[_told(row.get(name)) for name in self.columns] for row in self.rows]
-        widths = [max(map(len, column)) for column in zip(*table)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-            for row in table
-        ]
-        return "\n".join([self.title, "", *lines, *_apart(self.notes)])
+        return "\n".join([self.title, "", *aligned(table), *_apart(self.notes)])
 
     def json(self) -> str:
         """One object; numbers in full, null for what is not a finite number."""

@@ -10,7 +10,7 @@ between studies is not one declared step.
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Sequence
+from typing import Sequence
 
 from kconf.bind import format_value
 from matrix import units
@@ -20,6 +20,7 @@ from matrix.results.rows import deviation
 from matrix.results.run import DAMAGED, DONE, ReportError, Run
 from matrix.results.study import Study, load
 from records.files import shown
+from records.text_table import aligned
 
 FACTS = (
     ("parameters", "parameters"),
@@ -145,25 +146,24 @@ def _fairness(left: Side, right: Side) -> list[str]:
 
 def _two_runs(one: Run, other: Run, last_evals: int) -> list[str]:
     """Facts and metrics of both, with the difference B − A of the metrics."""
-    lines = _columns([(title, one.value(n), other.value(n)) for title, n in FACTS])
+    rows = [
+        (title, *(_number(r.value(n)) for r in (one, other)), "") for title, n in FACTS
+    ]
     for metric in METRICS.values():
         a, b = (metric.of(run, last_evals) for run in (one, other))
         if a is not None and b is not None:
-            lines.append(f"{metric.name:28s} {a:>16.6g} {b:>16.6g} {b - a:+.6g}")
-    return lines
+            rows.append((metric.name, _number(a), _number(b), f"{b - a:+.6g}"))
+    return aligned(rows, right=(1, 2, 3))
 
 
-def _columns(rows: Sequence[tuple[str, Any, Any]]) -> list[str]:
-    shown = [
-        (n, *(units.DASH if v is None else f"{v:.6g}" for v in vs)) for n, *vs in rows
-    ]
-    return [f"{name:28s} {a:>16s} {b:>16s}" for name, a, b in shown]
+def _number(value: float | None) -> str:
+    return units.DASH if value is None else f"{value:.6g}"
 
 
 def _two_studies(one: Study, other: Study, last_evals: int) -> list[str]:
     """Per step: mean loss of both, and B − A over the seeds that both have."""
     metric: Metric = METRICS["val_loss"]
-    lines = [f"{'val_loss, nats/token':28s} {'A':>10s} {'B':>10s} {'B − A':>10s}"]
+    rows = [("val_loss, nats/token", "A", "B", "B − A", "")]
     for step in units.distinct([*one.steps, *other.steps]):
         a, b = (
             {seed: metric.of(run, last_evals) for seed, run in study.of(step).items()}
@@ -171,8 +171,8 @@ def _two_studies(one: Study, other: Study, last_evals: int) -> list[str]:
         )
         d = [b[seed] - a[seed] for seed in sorted(a.keys() & b.keys())]
         means = [units.loss(fmean(x.values()) if x else None) for x in (a, b)]
-        text = f"{step:28s} {means[0]:>10s} {means[1]:>10s}"
-        text += f" {units.signed(fmean(d) if d else None):>10s}"
+        difference = units.signed(fmean(d) if d else None)
         spread = f", SD {units.spread(deviation(d))}" if len(d) > 1 else ""
-        lines.append(f"{text}  {units.plural(len(d), 'shared seed')}{spread}")
-    return lines
+        seeds = f"{units.plural(len(d), 'shared seed')}{spread}"
+        rows.append((step, *means, difference, seeds))
+    return aligned(rows, right=(1, 2, 3))

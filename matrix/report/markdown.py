@@ -3,6 +3,7 @@
 import re
 
 from matrix.report.document import Block, Column, Document, Notice, Picture, Table, Text
+from records.text_table import padded
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 
@@ -48,19 +49,13 @@ def _table(table: Table) -> str:
     rows = [[escape(column.title) for column in table.columns]]
     for row in table.rows:
         rows.append([_cell(c, text) for c, text in zip(table.columns, row)])
-    widths = [max(3, *map(len, column)) for column in zip(*rows)]
-    aligned = [
-        [
-            text.rjust(width) if column.kind == "number" else text.ljust(width)
-            for text, width, column in zip(row, widths, table.columns)
-        ]
-        for row in rows
-    ]
+    numbers = {n for n, c in enumerate(table.columns) if c.kind == "number"}
+    head, *body = padded(rows, numbers, least=3)
     rule = [
-        "-" * (width - 1) + (":" if column.kind == "number" else "-")
-        for width, column in zip(widths, table.columns)
+        "-" * (len(title) - 1) + (":" if number in numbers else "-")
+        for number, title in enumerate(head)
     ]
-    lines = [f"| {' | '.join(row)} |" for row in [aligned[0], rule, *aligned[1:]]]
+    lines = [f"| {' | '.join(row)} |" for row in [head, rule, *body]]
     caption = [escape(table.caption), ""] if table.caption else []
     return "\n".join([*caption, *lines])
 

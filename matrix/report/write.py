@@ -20,6 +20,7 @@ from matrix.results.study import open_cells
 from matrix.results.runs_csv import csv_text
 from matrix.results.selection import Selection
 from records import atomic
+from records.text_table import aligned
 
 __all__ = [
     "Report",
@@ -82,13 +83,11 @@ def render_terminal(report: Report) -> str:
         seeds = f"{len(row.losses)}/{len(report.study.seeds)}"
         cells = (_arm if arms else _step)(row, difference)
         table.append([row.step, seeds, units.loss(row.mean), *cells])
-    widths = [max(map(len, column)) for column in zip(*table)]
-    widths[0] = min(widths[0], TERMINAL - sum(widths[1:]) - 2 * (len(head) - 1))
+    numbers = range(1, len(head))
+    room = TERMINAL - sum(2 + max(len(row[n]) for row in table) for n in numbers)
+    table = [[units.shortened(name, room), *cells] for name, *cells in table]
     lines = [f"{report.study.name}: validation loss in nats/token", ""]
-    for name, *cells in table:
-        name = units.shortened(name, widths[0]).ljust(widths[0])
-        numbers = [cell.rjust(width) for cell, width in zip(cells, widths[1:])]
-        lines.append("  ".join([name, *numbers]).rstrip())
+    lines += aligned(table, right=numbers)
     wrapper = textwrap.TextWrapper(
         TERMINAL, subsequent_indent="  ", break_on_hyphens=False
     )
