@@ -6,8 +6,9 @@ Every function maps None to "–", so a table never shows an invented zero.
 from datetime import datetime, timezone
 from typing import Any, Iterable
 
+from records import durations
+
 DASH = "–"
-MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 def loss(value: float | None) -> str:
@@ -69,20 +70,7 @@ def energy(joules: float | None) -> str:
 
 def duration(seconds: float | None) -> str:
     """Seconds as 4.2s, 1m 12s, 2h 03m or 1d 04h."""
-    if seconds is None:
-        return DASH
-    if seconds < 9.95:
-        return f"{seconds:.1f}s"
-    whole = round(seconds)
-    if whole < MINUTE:
-        return f"{whole}s"
-    if whole < HOUR:
-        return f"{whole // MINUTE}m {whole % MINUTE:02d}s"
-    minutes = round(seconds / MINUTE)
-    if minutes < DAY // MINUTE:
-        return f"{minutes // 60}h {minutes % 60:02d}m"
-    hours = round(seconds / HOUR)
-    return f"{hours // 24}d {hours % 24:02d}h"
+    return DASH if seconds is None else durations.duration(seconds)
 
 
 def moment(unix: float) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 from gpt2.data.tokenization.tokenizers import TokenizerError
 from gpt2.evaluation.errors import EvaluationError
-from gpt2.evaluation.progress import Countdown
 from gpt2.evaluation.text import evaluate_text, read, resolve_stride, sha256
 from gpt2.generation.generate import GenerateError, Trained, load
 from gpt2.training.checkpoint import CheckpointError
@@ -21,6 +20,7 @@ from records import read as records
 from records.cell import read_status
 from records.extras import installing
 from records.layout import CellDir, RecordError
+from records.progress_line import Counted
 
 LOWER, DONE = "lower", "done"
 # What a user can cause and mend.
@@ -134,7 +134,7 @@ class Evaluator:
         path, wanted = self.wanted.text, self.wanted
         if path is None:
             return
-        progress = Countdown(path.name, 0, "tokens")
+        progress = Counted(path.name, 0, scale=1, unit="tokens")
         found = evaluate_text(trained, path, wanted.stride, wanted.batch, progress)
         progress.close()
         yield {
@@ -151,7 +151,7 @@ class Evaluator:
         if self.tasks is None:
             return
         wanted = self.wanted
-        progress = Countdown("tasks", 0, "requests")
+        progress = Counted("tasks", 0, scale=1, unit="requests")
         adapter = self.tasks.Adapter(trained, wanted.batch, wanted.seed, progress)
         for found in self.tasks.answer(adapter, self.asked, wanted.limit, wanted.shots):
             yield {

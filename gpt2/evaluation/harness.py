@@ -18,12 +18,12 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 
 from gpt2.data.tokenization.tokenizers import TokenizerError
 from gpt2.evaluation.errors import EvaluationError
-from gpt2.evaluation.progress import Countdown
 from gpt2.evaluation.scoring import Scored, Window, pair, score
 from gpt2.evaluation.text import windows
 from gpt2.generation.generate import Reader, Request, Trained, sample
 from gpt2.generation.sampling import Sampling
 from gpt2.generation.text_stream import TextStream
+from records.progress_line import Counted
 
 GENERATED = 256
 """Tokens to generate where a task does not say, as in lm-eval."""
@@ -46,11 +46,11 @@ class Adapter(LM):
         trained: Trained,
         batch: int,
         seed: int = 1,
-        progress: Countdown | None = None,
+        progress: Counted | None = None,
     ):
         super().__init__()
         self.trained, self.batch, self.seed = trained, batch, seed
-        self.progress = progress or Countdown("tasks", 0, "requests")
+        self.progress = progress or Counted("tasks", 0, scale=1, unit="requests")
         self.truncated = 0
 
     @property

@@ -23,9 +23,9 @@ import numpy as np
 from gpt2.data.sources.files import CorpusError, unmarked
 from gpt2.data.tokenization.tokenizers import TokenizerError, encode
 from gpt2.evaluation.errors import EvaluationError
-from gpt2.evaluation.progress import Countdown
 from gpt2.evaluation.scoring import Window, score
 from gpt2.generation.generate import Trained
+from records.progress_line import Counted
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def evaluate_text(
     path: Path,
     stride: int | None = None,
     batch: int = 8,
-    progress: Countdown | None = None,
+    progress: Counted | None = None,
 ) -> TextScore:
     """Score the file at `path`; `progress` counts its tokens.
 
@@ -130,7 +130,7 @@ def evaluate_text(
     except TokenizerError as error:
         raise EvaluationError(str(error)) from error
     whole = np.concatenate([np.array([tokenizer.eot], tokens.dtype), tokens])
-    total, progress = 0.0, progress or Countdown(path.name, 0, "tokens")
+    total, progress = 0.0, progress or Counted(path.name, 0, scale=1, unit="tokens")
     progress.total += len(tokens)
     cut = list(windows(whole, trained.context, stride))
     for window, scored in zip(cut, score(trained, cut, batch)):

@@ -8,8 +8,8 @@ from gpt2.data.loading.corpus import Corpus
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import weights_sha256
 from gpt2.training import device
-from gpt2.training.progress import duration
 from gpt2.training.trainer import Run, Trainer
+from records.durations import duration
 
 
 def first_lines(

@@ -30,9 +30,9 @@ from gpt2.training import checkpoint, device
 from gpt2.training.checkpoint import Progress
 from gpt2.training.clock import Clock
 from gpt2.training.divergence import Diverged, DivergenceWatch, generators
-from gpt2.training.progress import Display
 from gpt2.training.step import Step
 from gpt2.training.validation import evaluate
+from records.progress_line import Steps
 
 
 class Stopped(Exception):
@@ -94,7 +94,7 @@ class Trainer:
         )
         self.total = run.settings.train.max_iters
         self.tokens_per_step = run.batch.effective * run.settings.model.block_size
-        self.display = Display(self.total, progress.step, not run.ranks.main)
+        self.display = Steps(self.total, progress.step, quiet=not run.ranks.main)
         self.warm_until = progress.step + run.settings.train.timing_warmup
         self.last_eval: dict[str, Any] | None = None
         self.time_to_first_step: float | None = None
@@ -211,7 +211,7 @@ class Trainer:
         if self.run.pruner is not None:
             row["sparsity"] = self.run.pruner.sparsity()
         self.run.record(row)
-        self.display.train(row)
+        self.display.step(step + 1, _step_line(row))
 
     def _utilisation(self, rate: float | None) -> float | None:
         """MFU: FLOP/s of the tokens that all ranks train in a second, over the peak of
@@ -251,7 +251,7 @@ class Trainer:
             why = f"evaluation loss {result.loss} at step {progress.step}"
             raise Diverged(why, max(progress.step - 1, 0))
         run.record(row)
-        self.display.evaluation(row)
+        self.display.note(_evaluation_line(row))
         self.last_eval = row
         if run.settings.train.attention_stats:
             with run.distribution.whole() as model:
@@ -303,3 +303,21 @@ class Trainer:
         """Training time runs from here on, unless the next step still warms up."""
         if self.progress.step >= self.warm_until:
             self.clock.start()
+
+
+def _step_line(row: dict[str, Any]) -> str:
+    """What the log says of a training step."""
+    parts = [f"loss {row['loss']:.4f}", f"lr {row['lr']:.2e}"]
+    if row["tokens_per_s"] is not None:
+        parts.append(f"{row['tokens_per_s']:,.0f} tok/s")
+    if row["mfu"] is not None:
+        parts.append(f"MFU {100 * row['mfu']:.1f}%")
+    return "  ".join(parts)
+
+
+def _evaluation_line(row: dict[str, Any]) -> str:
+    """What the log says of an evaluation."""
+    return (
+        f"eval at step {row['step']}: loss {row['loss']:.4f} nats/token, "
+        f"perplexity {row['perplexity']:.2f}, {row['bits_per_byte']:.4f} bits/byte"
+    )

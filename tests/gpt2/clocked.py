@@ -87,9 +87,11 @@ def attempts(directory: Path) -> list[tuple]:
 
 
 def clocked(seconds: float) -> str:
-    """3m05s, 12s."""
+    """3m 05s, 12s, 7.0s."""
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
 
 
 def killed(script: Script, directory: Path, name: str, count: int) -> Path:

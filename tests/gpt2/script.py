@@ -17,12 +17,12 @@ import pytest
 from gpt2.data.loading.corpus import Corpus
 from gpt2.distributed.ddp import DataParallel
 from gpt2.pruning import Pruner
-from gpt2.training import cell, checkpoint, clock, device, progress, trainer
-from gpt2.training.progress import Display
+from gpt2.training import cell, checkpoint, clock, device, trainer
 from gpt2.training.stop_signals import StopSignals
 from gpt2.training.update import OnePass, Update
-from records import heartbeat
+from records import heartbeat, progress_line
 from records.lease import Lease
+from records.progress_line import Steps
 
 COST = {
     "settings": 20001,  # what comes before the model
@@ -89,7 +89,7 @@ class Script:
 
 def install(script: Script, patch: pytest.MonkeyPatch) -> None:
     """Have everything that a run does take the script's time."""
-    for module in (clock, trainer, cell, progress, heartbeat):
+    for module in (clock, trainer, cell, progress_line, heartbeat):
         patch.setattr(module, "time", script.clocks)
     patch.setattr(device, "synchronize", script.synchronize)
 
@@ -120,17 +120,17 @@ def install(script: Script, patch: pytest.MonkeyPatch) -> None:
     around(trainer, "attention_stats", "look")
     around(StopSignals, "requested", "ask")
     around(Lease, "beat", "beat")
-    between, show = trainer.Trainer._between_windows, Display.train
+    between, show = trainer.Trainer._between_windows, Steps.step
     batches = Corpus.batches
 
     def window(self: trainer.Trainer) -> None:
         script.take("window")
         between(self)
 
-    def shown(self: Display, row: dict[str, Any]) -> None:
+    def shown(self: Steps, done: int, text: str) -> None:
         script.shown.append(script.now)
         script.take("show")
-        show(self, row)
+        show(self, done, text)
 
     def fed(self: Corpus, *arguments: Any) -> Any:
         for step in batches(self, *arguments):
@@ -138,5 +138,5 @@ def install(script: Script, patch: pytest.MonkeyPatch) -> None:
             yield step
 
     patch.setattr(trainer.Trainer, "_between_windows", window)
-    patch.setattr(Display, "train", shown)
+    patch.setattr(Steps, "step", shown)
     patch.setattr(Corpus, "batches", fed)

@@ -375,7 +375,7 @@ COUNTERS = [
     Mutant(
         "eta-since-step-0",
         "a resumed run's steps are as fast as if none had come before",
-        "training.progress:Display.train",
+        "progress_line:Steps.step",
         "max(done - self.start, 1)",
         "max(done, 1)",
         KILLED,
@@ -383,9 +383,9 @@ COUNTERS = [
     Mutant(
         "bar-of-the-step-before",
         "the bar shows the step before",
-        "training.progress:Display.train",
-        "round(20 * done / self.total)",
-        'round(20 * row["step"] / self.total)',
+        "progress_line:Steps.step",
+        "round(MARKS * done / self.total)",
+        "round(MARKS * (done - 1) / self.total)",
         BAR,
     ),
 ]

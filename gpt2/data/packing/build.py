@@ -31,7 +31,7 @@ from gpt2.data.tokenization.tokenizers import Tokenizer, TokenizerError, as_text
 from gpt2.settings.run import DataSettings
 from records import atomic
 from records.manifest import SPLITS, Manifest, Split, streams_sha256, write_manifest
-from records.progress_line import Meter
+from records.progress_line import Counted
 
 RECIPE = "recipe.json"
 Say = Callable[[str], None]
@@ -144,7 +144,7 @@ def train_tokenizer(
     limit = settings.bpe_train_mb * 1_000_000 or math.inf
     wanted = settings.bpe_vocab_size
     say(f"training a BPE of {wanted:,} tokens on the training split")
-    meter = Meter("reading", origin.source.bytes)
+    meter = Counted("reading", origin.source.bytes)
     last = left = None
 
     def sample() -> Iterator[str]:
@@ -200,7 +200,7 @@ def _pack(
     finished = {name: writer.finished_documents for name, writer in writers.items()}
     position, seen = journal.last(finished)
     skip = {name: count - seen[name] for name, count in finished.items()}
-    meter = Meter("packing", ahead.text_bytes)
+    meter = Counted("packing", ahead.text_bytes)
     with closing(Packer(tokenizer, writers, skip, settings.tokens)) as packer:
         for block, position in origin.blocks(position):
             for piece in pieces(settings, iter(block), origin.source):

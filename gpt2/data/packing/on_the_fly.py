@@ -28,7 +28,7 @@ from gpt2.data.tokenization.tokenizers import Tokenizer, encode
 from gpt2.settings.run import DataSettings
 from records import atomic
 from records.manifest import Manifest, Split, streams_sha256, write_manifest
-from records.progress_line import Meter
+from records.progress_line import Counted
 
 if TYPE_CHECKING:
     from gpt2.data.sources.hub import Stream
@@ -152,7 +152,7 @@ def _pack_val(
     settings: DataSettings, stream: "Stream", tokenizer: Tokenizer, writer: ShardWriter
 ) -> None:
     """Validation documents from the start of the stream, up to the budget."""
-    meter = Meter("reading", None)
+    meter = Counted("reading", None)
     for block, _ in stream.blocks(None):
         for split, text, _, name in pieces(settings, iter(block), stream.source):
             meter.advance(len(text))

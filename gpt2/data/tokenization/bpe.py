@@ -32,7 +32,7 @@ from gpt2.data.tokenization.tokenizers import (
     text_tokens,
 )
 from gpt2.settings.run import DataSettings
-from records.progress_line import Meter
+from records.progress_line import Counted
 
 TOKENIZER = "tokenizer.json"
 EOT = "<|endoftext|>"
@@ -201,7 +201,7 @@ def train(
     longest = max(map(len, counts), default=0)
     say(f"{len(counts):,} different words, the longest of {longest:,} bytes")
     tokens, wanted = list(ALPHABET), vocab_size - len(ALPHABET) - 1
-    meter = Meter("merging", wanted, scale=1e3, unit="thousand tokens")
+    meter = Counted("merging", wanted, scale=1e3, unit="thousand tokens")
     pairs = []
     for a, b in merges(counts, wanted):
         pairs.append((tokens[a], tokens[b]))

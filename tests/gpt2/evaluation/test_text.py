@@ -14,12 +14,12 @@ from gpt2.data.tokenization import bpe
 from gpt2.data.tokenization.tokenizers import ByteTokenizer
 from gpt2.evaluation.command import Wanted, evaluate_run, evaluate_study
 from gpt2.evaluation.errors import EvaluationError
-from gpt2.evaluation.progress import Countdown
 from gpt2.evaluation.scoring import Window, pair, score
 from gpt2.evaluation.text import evaluate_text, windows
 from gpt2.generation.generate import Trained
 from records import evaluations, pointer
 from records.layout import CellDir, RecordError
+from records.progress_line import Counted
 from scripts import eval as script
 from tests.gpt2.model.test_decode import ALL, randomised
 
@@ -207,14 +207,16 @@ def test_a_mark_is_no_part_of_a_text(small, text, tmp_path):
 
 def test_the_countdown():
     stream = io.StringIO()
-    progress = Countdown("held.txt", 0, "tokens", stream)
+    progress = Counted("held.txt", 0, stream, scale=1, unit="tokens")
     progress.total += 400
     progress.advance(100)
     assert stream.getvalue() == ""  # too soon
     progress._last -= 60
-    progress._start -= 60
+    progress.began -= 60
     progress.advance(100)
-    assert stream.getvalue() == "held.txt: 50% of 400 tokens, 60 s left\n"
+    assert stream.getvalue() == (
+        "held.txt: 50% of 400 tokens, 3.3 tokens/s, 1m 00s left\n"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,14 @@
-"""A clock by itself, a duration in words, and the bar of a terminal."""
+"""A clock by itself, and the bar of a terminal."""
 
 import io
 import sys
 
 import pytest
 
-from gpt2.training import clock, progress
-from gpt2.training.progress import duration
-from tests.gpt2.script import Script, seconds
+from gpt2.training import clock
+from gpt2.training.trainer import _step_line
+from records import progress_line
+from tests.gpt2.script import Script
 
 
 def test_a_clock_by_itself():
@@ -39,15 +40,6 @@ def test_a_clock_by_itself():
     patch.undo()
 
 
-@pytest.mark.parametrize(
-    "seconds, said",
-    {0: "0s", 59.4: "59s", 59.6: "1m00s", 185: "3m05s", 3600: "1h00m"}.items(),
-)
-def test_durations(seconds, said):
-    assert duration(seconds) == said
-    assert duration(2 * 3600 + 34 * 60 + 56) == "2h34m"
-
-
 class Terminal(io.StringIO):
     """A stream that is one."""
 
@@ -58,14 +50,14 @@ class Terminal(io.StringIO):
 def test_a_bar_on_a_terminal(monkeypatch):
     """A quarter done in 10 s since step 2: 30 s to go, five of twenty marks."""
     script, stream = Script(), Terminal()
-    monkeypatch.setattr(progress, "time", script.clocks)
+    monkeypatch.setattr(progress_line, "time", script.clocks)
     monkeypatch.setattr(sys, "stdout", stream)
-    shown = progress.Display(42, 2)
+    shown = progress_line.Steps(42, 2)
     script.now += 10
     row = {"step": 11, "loss": 2.5, "lr": 3e-4, "tokens_per_s": 1234.5, "mfu": 0.1234}
-    shown.train(row)
+    shown.step(12, _step_line(row))
     line = "step 12/42  loss 2.5000  lr 3.00e-04  1,234 tok/s  MFU 12.3%  ETA 30s"
     bar = f"[{'#' * 6}{'.' * 14}] {line}"
-    assert stream.getvalue() == f"\r{bar}"
+    assert stream.getvalue() == f"\r\033[K{bar}"
     shown.note("said")
-    assert stream.getvalue() == f"\r{bar}\r{' ' * len(bar)}\rsaid\n"
+    assert stream.getvalue() == f"\r\033[K{bar}\r\033[Ksaid\n"

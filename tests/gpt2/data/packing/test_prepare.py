@@ -22,7 +22,7 @@ from gpt2.data.sources import corpora
 from gpt2.data.sources.corpora import CorpusError
 from gpt2.settings.run import DataSettings
 from records.manifest import read_manifest
-from records.progress_line import Meter
+from records.progress_line import Counted
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -379,9 +379,9 @@ def test_the_meter_shows_share_rate_and_time_left(
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     stream = Terminal(terminal)
-    meter = Meter("packing", 4_000_000, stream)
+    meter = Counted("packing", 4_000_000, stream)
     meter.advance(500_000)
     now[0] = 20.0
     meter.advance(500_000)
-    line = f"{start}packing  25% of 4.0 MB, 0.1 MB/s, 60 s left"
+    line = f"{start}packing: 25% of 4.0 MB, 0.1 MB/s, 1m 00s left"
     assert stream.text == line + ("" if terminal else "\n")
