@@ -1,4 +1,6 @@
-"""Reading what a GPU does: one way per vendor, named by PCI address.
+"""What the drivers say of GPUs: one reader per means, GPUs named by PCI address.
+
+The vendors' libraries are optional; one that is not installed is an ImportError.
 
 A reading is {quantity: value} of one GPU, with only what the driver gives:
 compute_util and memory_util (% of the last interval, the latter of the memory's
@@ -21,6 +23,19 @@ Reading = dict[str, float]
 
 class ReadError(RuntimeError):
     """The GPUs could not be read."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a library says a GPU is: `memory` in bytes, `users` the processes on it.
+
+    None where it does not tell, or tells something else than what names the GPU.
+    """
+
+    name: str
+    memory: int
+    uuid: str | None
+    users: tuple[int, ...] | None
 
 
 class Reader(Protocol):
@@ -96,7 +111,7 @@ class Nvml:
 
     source = "NVML"
 
-    def __init__(self, names: Sequence[str]):
+    def __init__(self, names: Sequence[str] = ()):
         """Raises ImportError without nvidia-ml-py, ReadError without a driver."""
         import pynvml
 
@@ -108,6 +123,32 @@ class Nvml:
             ]
         except pynvml.NVMLError as error:
             raise ReadError(f"NVML: {error}") from error
+
+    def close(self) -> None:
+        """Let the driver go."""
+        self._nvml.nvmlShutdown()
+
+    def cards(self) -> dict[str, Card]:
+        """Every GPU of the driver by its address. Raises ReadError."""
+        nvml = self._nvml
+        try:
+            count = nvml.nvmlDeviceGetCount()
+            return dict(
+                map(self._card, map(nvml.nvmlDeviceGetHandleByIndex, range(count)))
+            )
+        except nvml.NVMLError as error:
+            raise ReadError(f"NVML: {error}") from error
+
+    def _card(self, gpu: Any) -> tuple[str, Card]:
+        nvml = self._nvml
+        processes = nvml.nvmlDeviceGetComputeRunningProcesses(gpu)
+        card = Card(
+            _str(nvml.nvmlDeviceGetName(gpu)),
+            nvml.nvmlDeviceGetMemoryInfo(gpu).total,
+            _str(nvml.nvmlDeviceGetUUID(gpu)),
+            tuple(sorted(process.pid for process in processes)),
+        )
+        return address(_str(nvml.nvmlDeviceGetPciInfo(gpu).busId)), card
 
     def read(self) -> list[Reading]:
         """A reading of every GPU."""
@@ -146,6 +187,43 @@ class Nvml:
         return reading
 
 
+class AmdSmi:
+    """AMD: the library beside ROCm, which knows the names of its boards."""
+
+    def __init__(self) -> None:
+        """Raises ImportError without amdsmi or ROCm, ReadError without a driver."""
+        try:
+            import amdsmi
+        except (OSError, KeyError) as error:  # installed, but not what it loads
+            raise ImportError(f"amdsmi: {error}") from error
+        self._smi = amdsmi
+        try:
+            amdsmi.amdsmi_init()
+        except amdsmi.AmdSmiException as error:
+            raise ReadError(f"amdsmi: {error}") from error
+
+    def close(self) -> None:
+        """Let the driver go."""
+        self._smi.amdsmi_shut_down()
+
+    def cards(self) -> dict[str, Card]:
+        """Every GPU of the driver by its address. Raises ReadError."""
+        try:
+            return dict(map(self._card, self._smi.amdsmi_get_processor_handles()))
+        except self._smi.AmdSmiException as error:
+            raise ReadError(f"amdsmi: {error}") from error
+
+    def _card(self, gpu: Any) -> tuple[str, Card]:
+        smi = self._smi
+        card = Card(
+            smi.amdsmi_get_gpu_asic_info(gpu)["market_name"],
+            smi.amdsmi_get_gpu_memory_total(gpu, smi.AmdSmiMemoryType.VRAM),
+            None,  # its UUID is not the one that ROCr masks by
+            None,  # KFD's list of processes is sysfs
+        )
+        return address(smi.amdsmi_get_gpu_device_bdf(gpu)), card
+
+
 @dataclass
 class Smi:
     """NVIDIA without nvidia-ml-py: the nvidia-smi program, once per sample."""
@@ -181,12 +259,21 @@ class Smi:
         return [found[name] for name in self.names]
 
     def _parse(self, line: str) -> tuple[str, Reading]:
-        """The GPU's address, whose domain nvidia-smi writes in eight digits."""
-        address, *texts = line.split(", ")
+        bus, *texts = line.split(", ")
         reading = {}
         for (quantity, (_, unit)), text in zip(self.QUERY.items(), texts):
             try:
                 reading[quantity] = float(text) * unit
             except ValueError:  # [N/A]
                 continue
-        return address.lower()[-12:], reading
+        return address(bus), reading
+
+
+def address(bus: str) -> str:
+    """00000000:1B:00.0 → 0000:1b:00.0, as sysfs writes it."""
+    domain, rest = bus.lower().split(":", 1)
+    return f"{int(domain, 16):04x}:{rest}"
+
+
+def _str(text: str | bytes) -> str:
+    return text.decode() if isinstance(text, bytes) else text

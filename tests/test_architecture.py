@@ -35,8 +35,8 @@ EXCEPTIONS = {
     "gpt2/data/sources/columns.py": {"datasets", "pandas", "pyarrow"},
     "gpt2/data/sources/rows.py": {"pyarrow"},
     "gpt2/data/sources/expand.py": {"zstandard"},
-    # NVIDIA's counters, an optional extra
-    "records/gpu_readers.py": {"pynvml"},
+    # the drivers' libraries, both optional
+    "records/gpu_readers.py": {"pynvml", "amdsmi"},
     "gpt2/data/tokenization/bpe.py": {"tiktoken", "tiktoken_ext", "tokenizers"},
     "gpt2/data/tokenization/merges.py": {"tokenizers"},
     # a tracker is imported where its sink is made, in the mirror's own process

@@ -12,7 +12,7 @@ from typing import Any, Callable, Mapping
 from matrix import units
 from matrix.fleet import visible_devices
 from matrix.fleet.topology import Gpu, Group, Topology, discrete, groups, process_name
-from matrix.fleet.vendors import Find, read
+from matrix.fleet.vendors import read
 from matrix.plan import device
 
 Build = Callable[[], Mapping[str, Any]]
@@ -38,7 +38,6 @@ def survey(
     most: int,
     build: Build,
     root: Path = Path("/"),
-    find: Find | None = None,
 ) -> Machine:
     """The machine below `root` under the masks of `environment`.
 
@@ -48,7 +47,7 @@ def survey(
     those that it counts, and nothing is bound to a node. Raises MaskError and
     DeviceError.
     """
-    topology = read(root, find)
+    topology = read(root)
     gpus, notes = list(topology.gpus), list(topology.notes)
     if len({gpu.vendor for gpu in gpus}) > 1:
         vendor = build()["vendor"]

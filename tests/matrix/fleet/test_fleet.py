@@ -64,7 +64,7 @@ class Node:
     def __init__(self, checkout, path):
         self.checkout = checkout
         root = trees.amd8(path / "machine")
-        self.machine = survey({}, 4, dict, root, lambda name: None)
+        self.machine = survey({}, 4, dict, root)
         self.leases = HostLeases(path / "leases")
         for number in range(STEPS):
             rate = f'CONFIG_LEARNING_RATE="{number + 2}e-3"\n'
@@ -203,7 +203,7 @@ def test_a_cell_on_a_bound_node_keeps_its_leases_through_numactl(node, tmp_path)
     """numactl itself, where this machine has it: it hands the leases on."""
     if not numactl_works(0):
         pytest.skip("numactl is not there, or may not bind here")
-    node.machine = survey({}, 4, dict, trees.w7900(tmp_path / "one"), lambda name: None)
+    node.machine = survey({}, 4, dict, trees.w7900(tmp_path / "one"))
     node.checkout.stub(steps=40, sleep=0.05)
     plan = node.plan(jobs=1, STEPS="20", SEEDS="1", CONFIG_GPUS_PER_RUN="1")
     local = Local(plan, sys.executable, {"time": 0.0}, node.pool(numactl_works))

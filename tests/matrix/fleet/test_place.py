@@ -27,9 +27,7 @@ class Fleet:
     def __init__(self, path, tree=trees.amd8, parts=1, bind=False, environment=None):
         self.root = tree(path / "root")
         self.users, self.said = {}, []
-        self.machine = survey(
-            environment or {}, 4, lambda: UNBOUND, self.root, lambda name: None
-        )
+        self.machine = survey(environment or {}, 4, lambda: UNBOUND, self.root)
         self.leases = HostLeases(path / "leases")
         self.cache = path / "cache"
         self.pool = self.another(parts, bind)
@@ -146,7 +144,7 @@ def test_the_command_the_mask_and_the_record(fleet):
     slot = fleet.take(ranks=2)
     argv = slot.command("py", ["/code/train.py", "--run-dir", "d"])
     assert argv == [
-        *("py", "/code/torchrun.py", "--nnodes", "1"),
+        *("py", "/code/distributed/torchrun.py", "--nnodes", "1"),
         *("--nproc-per-node", "2", "--master-addr", "127.0.0.1"),
         *("--master-port", str(slot.port), "/code/train.py", "--run-dir", "d"),
     ]

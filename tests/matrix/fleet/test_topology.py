@@ -7,20 +7,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from matrix.fleet import machine, vendors, visible_devices
+from matrix.fleet import machine, visible_devices
 from matrix.fleet.machine import page, ranges, survey
 from matrix.fleet.topology import cpu_list, group_name, groups, process_name, read_sysfs
+from records.gpu_readers import AmdSmi
 from tests.matrix import trees
 
 NONE = {"vendor": "nvidia", "gpus": []}
 
 
-def no_library(name):
-    return None
-
-
-def looked(root, environment=None, most=4, torch=NONE, find=no_library):
-    return survey(environment or {}, most, lambda: torch, root, find)
+def looked(root, environment=None, most=4, torch=NONE):
+    return survey(environment or {}, most, lambda: torch, root)
 
 
 def indices(machine):
@@ -205,9 +202,10 @@ class FakeNvml:
         return [SimpleNamespace(pid=pid) for pid in pids]
 
 
-def test_nvml_adds_memory_and_users_and_counts(tmp_path):
+def test_nvml_adds_memory_and_users_and_counts(tmp_path, library):
     nvml = FakeNvml()
-    machine = looked(trees.a10g4(tmp_path), find={"pynvml": nvml}.get)
+    library("pynvml", nvml)
+    machine = looked(trees.a10g4(tmp_path))
     assert [gpu.bus[8:10] for gpu in machine.gpus] == ["1c", "1d", "1e"]
     assert [gpu.index for gpu in machine.gpus] == [0, 1, 2]
     assert {gpu.memory for gpu in machine.gpus} == {23 * 2**30}
@@ -216,19 +214,23 @@ def test_nvml_adds_memory_and_users_and_counts(tmp_path):
     assert not any("not seen" in note for note in machine.notes)
 
 
-def test_nvml_alone_and_nvml_broken(tmp_path):
-    machine = looked(tmp_path, find={"pynvml": FakeNvml()}.get)
+def test_nvml_alone_and_nvml_broken(tmp_path, library):
+    library("pynvml", FakeNvml())
+    machine = looked(tmp_path)
     assert [gpu.bus for gpu in machine.gpus][0] == "0000:00:1c.0"
     root = trees.a10g4(tmp_path / "broken")
-    machine = looked(root, find={"pynvml": FakeNvml(broken=True)}.get)
+    library("pynvml", FakeNvml(broken=True))
+    machine = looked(root)
     assert len(machine.gpus) == 4
-    assert "pynvml says nothing: Driver/library version mismatch" in machine.notes
+    assert (
+        "nothing is known from NVML: Driver/library version mismatch" in machine.notes
+    )
     assert any("not seen" in note for note in machine.notes)
-    machine = looked(tmp_path / "none", find={"pynvml": FakeNvml(broken=True)}.get)
+    machine = looked(tmp_path / "none")
     assert machine.notes == (), "no driver where there is no GPU of its kind"
 
 
-def test_amdsmi_adds_names(tmp_path):
+def test_amdsmi_adds_names(tmp_path, library):
     fake = SimpleNamespace(
         AmdSmiException=ValueError,
         AmdSmiMemoryType=SimpleNamespace(VRAM=0),
@@ -239,17 +241,20 @@ def test_amdsmi_adds_names(tmp_path):
         amdsmi_get_gpu_asic_info=lambda gpu: {"market_name": "Radeon PRO W7900"},
         amdsmi_get_gpu_memory_total=lambda gpu, kind: 45 * 2**30,
     )
-    machine = looked(trees.w7900(tmp_path), find={"amdsmi": fake}.get)
+    library("amdsmi", fake)
+    machine = looked(trees.w7900(tmp_path))
     (gpu,) = machine.gpus
     assert (gpu.name, gpu.memory) == ("Radeon PRO W7900", 45 * 2**30)
     assert gpu.users == () and gpu.uuid == "GPU-5a", "sysfs knows these"
 
 
 def test_a_library_that_cannot_be_loaded_is_not_installed(tmp_path, monkeypatch):
-    (tmp_path / "halflib.py").write_text("raise KeyError('ROCM_HOME')\n")
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    assert vendors.installed("halflib") is None
-    assert vendors.installed("no_such_library_anywhere") is None
+    (tmp_path / "amdsmi.py").write_text("raise KeyError('ROCM_HOME')\n")
+    monkeypatch.delitem(sys.modules, "amdsmi")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match="ROCM_HOME"):
+        AmdSmi()
+    assert looked(trees.w7900(tmp_path / "machine")).notes == ()
 
 
 def test_the_page(tmp_path):
