@@ -17,12 +17,13 @@ from kconf.axes import read_axes
 from kconf.bind import SettingsError, format_value
 from kconf.config_py import Value
 from kconf.derived import sizes
-from kconf.files import shown, write_atomic
+from kconf.files import shown
 from kconf.oldconfig import ask_new
 from kconf.presets import list_defconfigs, preset_files
 from kconf.strict import DotConfig, Overrides, Resolved, Tree
 from kconf.study import Fragment, difference, find_step, list_steps, resolve_step
 from kconf.syntax import ConfigError, Finding, assignments, parse_file
+from records import atomic
 
 OVERLAYS = "STUDY_OVERLAYS"
 Check = Callable[[Mapping[str, Value]], object]
@@ -153,7 +154,7 @@ def savedefconfig(session: Session) -> None:
     title = f"# Help: saved from {shown(session.config)}\n"
     rows = [f"{line}\n" for line in lines if line.symbol != OVERLAYS]
     path = session.config.with_name("defconfig")
-    write_atomic(path, (title + "".join(rows)).encode())
+    atomic.write_bytes(path, (title + "".join(rows)).encode())
     print(f"wrote {shown(path)} ({len(rows)} lines)")
 
 

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable, Mapping
 
-from kconf.files import read_regular, shown, write_atomic
+from kconf.files import read_regular, shown
 from kconf.syntax import ConfigError, Finding
+from records import atomic
 
 SCHEMA = 1
 Value = bool | int | str | None
@@ -77,7 +78,7 @@ def write(
     as_before: Iterable[str] = (),
 ) -> None:
     """Write a config.py, atomically."""
-    write_atomic(path, render(values, operational, as_before).encode())
+    atomic.write_bytes(path, render(values, operational, as_before).encode())
 
 
 def read(path: Path) -> Config:

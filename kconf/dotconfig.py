@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Mapping
 
 from kconf import config_py
-from kconf.files import write_atomic
 from kconf.strict import Merge, Resolved, Tree
 from kconf.syntax import ConfigError, Line, render_line
+from records import atomic
 
 _HEADER = "# Written by the configuration targets of make; see make help.\n"
 
@@ -51,8 +51,8 @@ def write(path: Path, tree: Tree, resolved: Resolved) -> None:
         before = path.read_bytes()
         if before == text:
             return
-        write_atomic(path.with_name(path.name + ".old"), before)
-    write_atomic(path, text)
+        atomic.write_bytes(path.with_name(path.name + ".old"), before)
+    atomic.write_bytes(path, text)
 
 
 def write_python(path: Path, tree: Tree, resolved: Resolved) -> None:

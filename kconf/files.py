@@ -1,31 +1,11 @@
-"""Writing a file so that no reader ever sees half of it, reading and naming one."""
+"""Reading a file that a person wrote, and naming one."""
 
 import errno
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 MOST = 1 << 24
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace the content of `path`: a temporary file beside it, then a rename.
-
-    Raises OSError; the old file is then untouched.
-    """
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def read_regular(path: Path) -> bytes:

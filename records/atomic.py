@@ -3,7 +3,8 @@
 Every record that is not append-only is written through this module: a
 temporary file in the same directory, flushed to the disk, renamed over the
 target, and the rename itself flushed. A crash at any moment leaves the old
-file (or none) and at worst a `.NAME.HEX.tmp` beside it.
+file (or none) and at worst a `.NAME.HEX.tmp` beside it. What is written often and
+means nothing after a power cut, a beat, is not flushed (`durable`).
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Any, BinaryIO
 
 
 @contextmanager
-def replacing(path: Path | str) -> Iterator[BinaryIO]:
+def replacing(path: Path | str, durable: bool = True) -> Iterator[BinaryIO]:
     """A binary file that becomes `path` when the block ends without an error.
 
     Raises OSError (disk full, read-only) with the target untouched.
@@ -28,17 +29,19 @@ def replacing(path: Path | str) -> Iterator[BinaryIO]:
         with open(fd, "wb") as file:
             yield file
             file.flush()
-            os.fsync(fd)
+            if durable:
+                os.fsync(fd)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    if durable:
+        sync_directory(path.parent)
 
 
-def write_bytes(path: Path | str, data: bytes) -> None:
+def write_bytes(path: Path | str, data: bytes, durable: bool = True) -> None:
     """Replace the file at `path` by `data`."""
-    with replacing(path) as file:
+    with replacing(path, durable) as file:
         file.write(data)
 
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Callable
 
+from records import atomic
 from records.fields import PROGRESS
 from records.files import RecordError, open_record, reading
 from records.jsonl import Appender, Row
@@ -100,6 +101,4 @@ def _cut(path: Path, keep: int) -> None:
     except FileNotFoundError:
         return
     if len(lines) > keep:
-        short = path.with_name(f".{path.name}.tmp")
-        short.write_bytes(b"".join(lines[-keep:]))
-        os.replace(short, path)
+        atomic.write_bytes(path, b"".join(lines[-keep:]), durable=False)

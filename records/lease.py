@@ -13,7 +13,6 @@ processes lock two different files of one name).
 import fcntl
 import json
 import os
-import secrets
 import socket
 import sys
 import threading
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping
 
+from records import atomic
 from records.fields import LEASE
 from records.files import open_record, read_bytes
 from records.layout import read_json
@@ -139,15 +139,8 @@ class Lease:
         with self._mutex:
             if self._fd < 0:
                 return
-            target = _beat_path(self.path)
-            temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-            record = {**_myself(), "step": self._step}
-            try:
-                temporary.write_text(json.dumps(record), encoding="utf-8")
-                os.replace(temporary, target)
-            except OSError:
-                temporary.unlink(missing_ok=True)
-                raise
+            beat = json.dumps({**_myself(), "step": self._step}).encode()
+            atomic.write_bytes(_beat_path(self.path), beat, durable=False)
             self._written = time.monotonic()
 
     def _forget(self) -> None:

@@ -55,3 +55,9 @@ def test_an_error_leaves_the_old_file_and_no_temporary(tmp_path: Path, monkeypat
         atomic.write_text(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_beat_is_not_flushed(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", None)
+    atomic.write_bytes(tmp_path / "a", b"x", durable=False)
+    assert (tmp_path / "a").read_bytes() == b"x"
