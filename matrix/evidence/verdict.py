@@ -2,14 +2,8 @@
 
 Arms are paired with the control by seed. The family is every contrast that was
 announced; one that is invalid, missing or cannot be compared stays in it with
-p = 1, so that losing an arm never makes the others look better.
-
-    SUPPORTED      n ≥ 6, Holm p ≤ α and exact sign-flip p ≤ α
-    LIMITED        3 ≤ n < 6, Holm p ≤ α
-    NEUTRAL        otherwise, the 90 % t-interval within ± the smallest effect
-    UNRESOLVED     otherwise
-    NON_DIAGNOSTIC the arms cannot be compared, or n ≤ 2
-    INVALID        a run failed, diverged or is missing, or a check failed
+p = 1, so that losing an arm never makes the others look better. RULE says which
+verdict is given when.
 
 Where α is below 1/32, six seeds cannot flip to it: `Rule.fewest` is the number that
 can, and takes the place of 6. docs/evidence.md says why. The control again with other initial values (A/A) is
@@ -29,6 +23,16 @@ FEWEST, FEWEST_SUPPORTED = 3, 6
 """Seeds below which nothing is said, and below which nothing is SUPPORTED."""
 EQUIVALENCE = 0.90
 """Confidence of the interval that must lie within ± the smallest effect."""
+RULE = (
+    f"SUPPORTED: at least {FEWEST_SUPPORTED} seeds, Holm-adjusted p of the paired t-test "
+    "and exact sign-flip p at most the level. LIMITED: "
+    f"{FEWEST} to {FEWEST_SUPPORTED - 1} seeds, Holm p. NEUTRAL: the "
+    f"{100 * EQUIVALENCE:.0f} % interval lies within the smallest effect of interest. "
+    "UNRESOLVED: these runs cannot tell. NON_DIAGNOSTIC: the arms cannot be compared. "
+    "INVALID: a run failed, diverged or is missing. Intervals have the level at which "
+    "Holm's procedure held the arm. docs/evidence.md says why."
+)
+"""The rule as reports print it."""
 
 
 @dataclass(frozen=True)

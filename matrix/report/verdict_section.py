@@ -2,21 +2,13 @@
 
 from matrix import units
 from matrix.evidence.gather import Report
-from matrix.evidence.verdict import INVALID
+from matrix.evidence.verdict import INVALID, RULE
 from matrix.evidence.weigh import Evidence, ranking
 from matrix.report import verdict_text
 from matrix.report.document import Block, Column, Notice, Section, Table, Text
 from matrix.report.plots import forest
 from matrix.results.selection import CONFIRM, SCREEN
 
-RULE = (
-    "SUPPORTED: at least 6 seeds, Holm-adjusted p of the paired t-test and exact "
-    "sign-flip p at most the level. LIMITED: 3 to 5 seeds, Holm p. NEUTRAL: the 90 % "
-    "interval lies within the smallest effect of interest. UNRESOLVED: these runs "
-    "cannot tell. NON_DIAGNOSTIC: the arms cannot be compared. INVALID: a run failed, "
-    "diverged or is missing. Intervals have the level at which Holm's procedure held "
-    "the arm. docs/evidence.md says why."
-)
 SCREENING = (
     "A screening: this ranks the arms by their mean difference and claims nothing "
     "about any of them. `make promote` records the best few; STAGE=confirm judges "

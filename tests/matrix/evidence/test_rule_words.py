@@ -13,7 +13,7 @@ from matplotlib.markers import MarkerStyle
 from matrix.evidence import promotion, stats
 from matrix.evidence.gather import Report
 from matrix.evidence.preregistration import Registration
-from matrix.evidence.verdict import Rule
+from matrix.evidence.verdict import RULE, Rule
 from matrix.evidence.weigh import ranking
 from matrix.plan.checks import PlanError
 from matrix.report import verdict_section, verdict_text
@@ -351,7 +351,7 @@ def test_what_stands_around_the_tables(asked):
     told = [block.text for block in section.blocks if isinstance(block, Text)]
     assert told[0] == verdict_text.NOT_REGISTERED and told[3:] == [
         "Differences seed by seed; * marks an outlier, which is kept:",
-        verdict_section.RULE,
+        RULE,
     ]
     assert told[1] == (
         "Metric: val_loss in nats/token, the last evaluation. Control: 04-control. "
