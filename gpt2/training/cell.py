@@ -41,8 +41,7 @@ from gpt2.training.trainer import Run, Stopped, Trainer
 from kconf import config_py
 from kconf.bind import SettingsError
 from records import atomic, completion, read
-from records.attempts import spent
-from records.cell import read_status
+from records.cell import read_status, spent_seconds
 from records.heartbeat import Heartbeat
 from records.jsonl import Appender, Row, open_append
 from records.layout import SCHEMA, CellDir, RecordError
@@ -273,7 +272,7 @@ def _train(
         "wall_time": wall,
         "keep_checkpoints": settings.train.keep_checkpoints,
         "time_to_first_step": trainer.time_to_first_step,
-        "total_time_all_attempts": wall + spent(_attempt_rows(cell)),
+        "total_time_all_attempts": wall + spent_seconds(_attempt_rows(cell)),
         **trained,
         "facts": facts_row,
         **machine,

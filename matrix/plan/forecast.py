@@ -19,7 +19,7 @@ from matrix.plan.cells import Cell, Plan
 from matrix.plan.model_facts import Facts
 from matrix.results import whole_run
 from records import read
-from records.attempts import spent
+from records.cell import spent_seconds
 from records.jsonl import Row
 from records.layout import CellDir, RecordError
 
@@ -180,7 +180,7 @@ def _measured(cell: CellDir, attempts: Sequence[Row]) -> Measured:
             summary["device"]["kind"],
             summary["threads"],
             summary["facts"]["ranks"],
-            spent(attempts),
+            spent_seconds(attempts),
             float(summary["tokens"] * summary["facts"]["flops_per_token"]),
             cell.path,
         )

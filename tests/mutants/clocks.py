@@ -352,7 +352,7 @@ COUNTERS = [
         "attempts-forgotten",
         "the time of all attempts is that of the last",
         "training.cell:_train",
-        "wall + spent(_attempt_rows(cell))",
+        "wall + spent_seconds(_attempt_rows(cell))",
         "wall",
         STOPPED,
     ),

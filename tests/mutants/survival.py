@@ -72,7 +72,7 @@ SURVIVAL = [
     Mutant(
         "attempt-by-wall-clock",
         "an attempt's seconds follow the clock that was set back",
-        "attempts:spent",
+        "records.cell:spent_seconds",
         'total += row["seconds"]',
         'total += row["time"] - starts[row["attempt"]]',
         Test(

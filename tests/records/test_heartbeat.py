@@ -3,7 +3,7 @@
 import json
 
 from records import heartbeat
-from records.attempts import spent
+from records.cell import spent_seconds
 from records.heartbeat import Heartbeat, newest
 from records.jsonl import read_rows
 
@@ -56,4 +56,4 @@ def test_time_is_what_a_clock_that_nobody_sets_says():
         {"event": "start", "attempt": 3, "time": 9000.0},
         {"event": "end", "attempt": 3, "time": 100.0, "seconds": 5.0},
     ]
-    assert spent(rows) == 65.0
+    assert spent_seconds(rows) == 65.0
