@@ -7,7 +7,6 @@ Where no cell has finished, nothing is guessed.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Mapping, Sequence
 
 from kconf.budget import tokens_per_step
@@ -16,10 +15,9 @@ from matrix.plan import forecast
 from matrix.plan.cells import Cell, Plan
 from matrix.plan.forecast import Measured
 from matrix.plan.model_facts import Facts
-from matrix.results.energy import POWER
-from records import checkpoints, jsonl
+from matrix.results.energy import mean_power
+from records import checkpoints
 from records.cell import read_cell
-from records.fields import reading
 from records.layout import RecordError
 from records.text_table import aligned
 
@@ -70,7 +68,11 @@ def _estimate(
     seconds = tokens * per_token * spent / flops
     if cell.values["BUDGET_TIME"]:
         seconds = min(seconds, cell.values["GPT2_MAX_TIME"])
-    watts = [w for w in (mean_power(record.path) for record in alike) if w is not None]
+    watts = [
+        w
+        for w in (mean_power(record.path / "gpu.jsonl") for record in alike)
+        if w is not None
+    ]
     joules = seconds * sum(watts) / len(watts) if watts else None
     return Estimate(
         cell, seconds, joules, f"{units.plural(len(alike), 'finished cell')} {words}"
@@ -92,23 +94,6 @@ def _reached(cell: Cell) -> int:
         return read_cell(cell.dir.path).step
     except RecordError:  # a row was damaged since the plan was made
         return 0
-
-
-def mean_power(run_dir: Path) -> float | None:
-    """Watts of all of a run's GPUs together, the mean of the samples that hold every
-    one's; None without any, and where one of them is damaged.
-    """
-    try:
-        rows = [
-            {key: value for key, value in row.items() if POWER.fullmatch(key)}
-            for row in jsonl.rows(run_dir / "gpu.jsonl", reading)
-        ]
-    except (FileNotFoundError, RecordError):  # the report says what is wrong with it
-        return None
-    names = {key for row in rows for key in row}
-    whole = [row for row in rows if all(row.get(name) is not None for name in names)]
-    sums = [sum(row[name] for name in names) for row in whole if names]
-    return sum(sums) / len(sums) if sums else None
 
 
 def text(plan: Plan, found: Sequence[Estimate]) -> str:

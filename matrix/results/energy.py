@@ -115,3 +115,17 @@ def read(path: Path, attempts: Iterable[int], tokens: int | None) -> dict[str, A
         "per_token": found.joules / tokens if tokens else None,
         "remark": found.remark,
     }
+
+
+def mean_power(path: Path) -> float | None:
+    """Watts of all of a run's GPUs together, the mean of the samples that hold every
+    one's; None without any, and where one of them is damaged.
+    """
+    every = _Samples()
+    try:
+        for row in samples(path):
+            every.add(row)
+    except (FileNotFoundError, RecordError):  # the report says what is wrong with it
+        return None
+    watts = [watts for _, watts in every.whole()]
+    return sum(watts) / len(watts) if watts else None

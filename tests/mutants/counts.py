@@ -81,9 +81,9 @@ DEVICES = [
     Mutant(
         "power-of-one-gpu",
         "an estimate takes the mean of the GPUs' power for their sum",
-        "estimate:mean_power",
-        "sum(row[name] for name in names) for",
-        "sum(row[name] for name in names) / len(names) for",
+        "results.energy:_Samples.add",
+        "self._watts.append(sum(watts))",
+        "self._watts.append(sum(watts) / max(1, len(watts)))",
         Test("tests/matrix/plan/test_rerun.py::test_estimates_say_what_they_go_by"),
     ),
 ]

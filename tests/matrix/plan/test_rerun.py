@@ -98,9 +98,10 @@ def finished(checkout, directory, seconds: float, watts: float | None = None) ->
     if watts is not None:
         with open_append(directory / "gpu.jsonl") as file:
             for power in (watts - 50, watts + 50):
-                row = {"attempt": 1, "gpu/0/power_w": power, "gpu/1/power_w": 100.0}
-                file.append(row)
-            file.append({"attempt": 1, "gpu/0/power_w": 1.0})  # the other was asleep
+                row = {"attempt": 1, "time": power, "gpu/0/power_w": power}
+                file.append({**row, "gpu/1/power_w": 100.0})
+            alone = {"attempt": 1, "time": 9.0, "gpu/0/power_w": 1.0}
+            file.append(alone)  # the other was asleep
 
 
 def test_estimates_say_what_they_go_by(checkout):
