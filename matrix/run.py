@@ -76,7 +76,7 @@ def main(
         dry = arguments.dry_run or _switch(environment, "DRY_RUN")
         if arguments.command == "report":
             plan = make_plan(root, environment, device.probe_once(python), validate)
-            _point(plan)
+            _leave_pointers(plan)
             return 0 if _report(plan) else 1
         if arguments.command not in (*RUNS, "plan", "estimate"):
             from matrix import (
@@ -85,7 +85,7 @@ def main(
 
             plan = make_plan(root, environment, device.probe_once(python), validate)
             if arguments.command != "prereg":  # which comes before any run
-                _point(plan)
+                _leave_pointers(plan)
             return evidence_commands.perform(arguments.command, plan, environment)
         _refuse_singular(environment)
         choose = _choice(arguments.command)
@@ -101,8 +101,8 @@ def main(
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        told = refused.told(error, "or choose another OUTPUT= for results")
-        print(f"error: {told}", file=sys.stderr)
+        why = refused.explanation(error, "or choose another OUTPUT= for results")
+        print(f"error: {why}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # before or after the cells run
         print("interrupted", file=sys.stderr)
@@ -132,12 +132,12 @@ def _planned(
     probe = device.probe_once(python)
     plan = choose(make_plan(root, environment, probe, validate, code_root))
     if plan.settings.launch.slurm:
-        plan, pool = slurm.roomy(plan, python), None
+        plan, pool = slurm.all_at_once(plan, python), None
     else:
         if any(cell.device == "cuda" for cell in plan.pending):
             device.require_gpu(probe)
         plan, pool = pooled(plan, environment, python)
-    known = _facts(plan, python, code_root)
+    known = _model_facts(plan, python, code_root)
     disk = forecast.disk(plan, known)
     time = forecast.duration(plan, known)
     print(table(plan))
@@ -162,7 +162,9 @@ def _planned(
     return plan, pool
 
 
-def _facts(plan: Plan, python: str, code_root: Path) -> dict[str, model_facts.Facts]:
+def _model_facts(
+    plan: Plan, python: str, code_root: Path
+) -> dict[str, model_facts.Facts]:
     """What the pending cells' models cost, by forecast.facts_key."""
     return model_facts.gather(
         {forecast.facts_key(cell): cell.values for cell in plan.pending},
@@ -186,7 +188,7 @@ def _estimate(
 ) -> None:
     """Print what the pending cells will take."""
     plan = make_plan(root, environment, device.probe_once(python), validate)
-    found = estimate.estimates(plan, _facts(plan, python, root))
+    found = estimate.estimates(plan, _model_facts(plan, python, root))
     print(estimate.text(plan, found))
 
 
@@ -212,7 +214,7 @@ def _run(
     """Snapshot, plan, train, say where the results are."""
     code_root = snapshot(root, private.cache("code"))
     plan, pool = _planned(root, environment, python, validate, code_root, choose)
-    _point(plan)
+    _leave_pointers(plan)
     shown = mirrored(plan, display(plan, _switch(environment, "V")))
     origin = provenance.gather(root)
     if pool is None:
@@ -229,11 +231,11 @@ def _run(
     return status
 
 
-def _point(plan: Plan) -> None:
+def _leave_pointers(plan: Plan) -> None:
     """Leave a pointer for every run of another study that the plan reuses."""
     for cell in [*plan.reference, *plan.cells]:
         if cell.reused:
-            pointer.point(cell.own, cell.dir, cell.changes)
+            pointer.write(cell.own, cell.dir, cell.changes)
 
 
 def _report(plan: Plan) -> bool:

@@ -56,11 +56,11 @@ class Watch:
     def _line(self, path: Path) -> tuple[str, ...]:
         name = shown(f"{path.parts[-3]} {path.parts[-2]} {path.name}")
         try:
-            return (name, *self._told(CellDir(path)))
+            return (name, *self._columns_of(CellDir(path)))
         except RecordError as error:
             return (name, "damaged", *[units.DASH] * 6, str(error))
 
-    def _told(self, own: CellDir) -> tuple[str, ...]:
+    def _columns_of(self, own: CellDir) -> tuple[str, ...]:
         """What stands behind the cell's name. Raises RecordError.
 
         A run that has ended is read as a whole once: it does not change any more.

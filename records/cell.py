@@ -46,7 +46,7 @@ class CellRecord:
     facts: Row | None
     train: Series
     evals: Series
-    heads: tuple[Row, ...]
+    attention: tuple[Row, ...]
     summary: dict[str, Any] | None
     failure: dict[str, Any] | None
     holder: Holder | None
@@ -75,7 +75,7 @@ def read_cell(path: Path | str) -> CellRecord:
     run = _optional(cell.run_json, read.trained)
     summary = _optional(cell.summary, read.summary)
     last = None if summary is None else summary["step"]
-    facts, train, evals, heads = _metrics(cell, last)
+    facts, train, evals, attention = _metrics(cell, last)
     return CellRecord(
         dir=cell,
         run=run,
@@ -83,7 +83,7 @@ def read_cell(path: Path | str) -> CellRecord:
         facts=facts,
         train=train,
         evals=evals,
-        heads=heads,
+        attention=attention,
         summary=summary,
         failure=status.failure,
         holder=status.holder,
@@ -95,23 +95,23 @@ def read_cell(path: Path | str) -> CellRecord:
 def _metrics(
     cell: CellDir, last: int | None
 ) -> tuple[Row | None, Series, Series, tuple[Row, ...]]:
-    """The newest facts, and training, evaluations and heads up to the step `last`."""
+    """The newest facts, and training, evaluations and attention up to the step `last`."""
     facts, train, evals = None, Series("train", TRAIN), Series("eval", EVAL)
-    heads: dict[int, Row] = {}
+    attention: dict[int, Row] = {}
     for row in _each(cell.metrics, read.metrics):
         if row["kind"] == "train":
             train.add(row)
         elif row["kind"] == "eval":
             evals.add(row)
         elif row["kind"] == "attention":
-            heads[row["step"]] = row
+            attention[row["step"]] = row
         else:
             facts = row
     return (
         facts,
         train.settle(lambda step: last is None or step < last),
         evals.settle(lambda step: last is None or step <= last),
-        tuple(heads[k] for k in sorted(heads) if last is None or k <= last),
+        tuple(attention[k] for k in sorted(attention) if last is None or k <= last),
     )
 
 
@@ -182,7 +182,7 @@ def _resumption(cell: CellDir) -> str:
     path = checkpoints.newest_intact(cell.checkpoint_dir)
     if path is not None:
         return f"goes on from the checkpoint of step {checkpoints.step_of(path)}"
-    damaged = checkpoints.found(cell.checkpoint_dir)
+    damaged = checkpoints.existing(cell.checkpoint_dir)
     return f"begins anew: no checkpoint{' is intact' if damaged else ''}"
 
 

@@ -14,7 +14,7 @@ DAMAGED = (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError)
 """What zipfile raises for a file that is cut or overwritten."""
 
 
-def found(directory: Path) -> list[Path]:
+def existing(directory: Path) -> list[Path]:
     """The checkpoints, by step; what is no file of such a name is none."""
     named = [p for p in directory.glob("step-*.pt") if NAME.fullmatch(p.name)]
     return sorted(filter(Path.is_file, named))
@@ -47,7 +47,7 @@ def newest_intact(directory: Path) -> Path | None:
 
     Each file is read once per process, as long as it stays what it is.
     """
-    for path in reversed(found(directory)):
+    for path in reversed(existing(directory)):
         info = path.stat()
         if _intact(path, info.st_ino, info.st_size, info.st_mtime_ns):
             return path

@@ -99,7 +99,7 @@ def _dropped(cell: CellDir, summary: Mapping[str, Any]) -> list[Path]:
     """The resume checkpoints that the run did not ask to keep."""
     if summary.get("keep_checkpoints") is not False:  # older versions do not say
         return []
-    return checkpoints.found(cell.checkpoint_dir)
+    return checkpoints.existing(cell.checkpoint_dir)
 
 
 def _half_written(cell: CellDir) -> list[Path]:

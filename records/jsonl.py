@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping
 
 from records.files import CHUNK, LONGEST, lines, open_record, reading
-from records.kinds import Kind, Unfit, integer, sound, told
+from records.kinds import Kind, Unfit, abbreviated, integer, sound
 from records.layout import RecordError, parsed
 
 Row = dict[str, Any]
@@ -100,7 +100,7 @@ class Reader:
             return None
         try:
             if type(row) is not dict:
-                raise Unfit(f"is {told(row)}, expected an object")
+                raise Unfit(f"is {abbreviated(row)}, expected an object")
             self._kind(row)
             attempt = row.get("attempt", 0)
             NUMBER(attempt)

@@ -31,7 +31,7 @@ class Unfit(ValueError):
         return Unfit(self.why, f"{name}{'' if rest[:1] in ('', '[') else '.'}{rest}")
 
 
-def told(value: Any) -> str:
+def abbreviated(value: Any) -> str:
     """A value of JSON in a message, in a few characters."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
@@ -42,7 +42,7 @@ def told(value: Any) -> str:
 
 
 def _unfit(value: Any, expected: str) -> Unfit:
-    return Unfit(f"is {told(value)}, expected {expected}")
+    return Unfit(f"is {abbreviated(value)}, expected {expected}")
 
 
 def integer(low: int, high: int = LARGEST) -> Kind:

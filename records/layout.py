@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from records.files import RecordError, read_bytes
-from records.kinds import Kind, Unfit, sound, told
+from records.kinds import Kind, Unfit, abbreviated, sound
 
 SCHEMA = 1
 """Version of run.json and summary.json, and with them of the whole directory."""
@@ -149,11 +149,11 @@ def read_record(path: Path | str, kind: Kind = sound) -> dict[str, Any]:
     record = _object(path)
     schema = record.get("schema")
     if type(schema) is not int or schema < 1:
-        raise RecordError(path, f"has no schema version (schema={told(schema)})")
+        raise RecordError(path, f"has no schema version (schema={abbreviated(schema)})")
     if schema > SCHEMA:
         raise RecordError(
             path,
-            f"has schema {told(schema)}, this code reads up to {SCHEMA}: it was written "
+            f"has schema {abbreviated(schema)}, this code reads up to {SCHEMA}: it was written "
             "by a newer version; update this checkout",
         )
     return _of_kind(path, record, kind)

@@ -55,7 +55,7 @@ def follow(own: CellDir) -> Place:
     return Place(there, tuple(pointer["changes"]))
 
 
-def point(own: CellDir, run: CellDir, changes: Iterable[str]) -> None:
+def write(own: CellDir, run: CellDir, changes: Iterable[str]) -> None:
     """Write the pointer of a cell, unless it has one."""
     path = own.path / NAME
     if path.exists():

@@ -19,7 +19,7 @@ class NotPrivate(OSError):
     """Somebody else could put code into a folder; the message says what to do."""
 
 
-def home() -> Path:
+def cache_home() -> Path:
     """The user's cache; nothing need exist. A relative $XDG_CACHE_HOME does not count."""
     named = os.environ.get("XDG_CACHE_HOME", "")
     base = named if os.path.isabs(named) else os.path.expanduser("~/.cache")
@@ -30,13 +30,13 @@ def home() -> Path:
 
 def cache(*names: str) -> Path:
     """A folder of the user's cache, made where it is missing. Raises NotPrivate."""
-    folder = own(home(), "XDG_CACHE_HOME")
+    folder = private_folder(cache_home(), "XDG_CACHE_HOME")
     for name in names:
-        folder = own(folder / name, "XDG_CACHE_HOME")
+        folder = private_folder(folder / name, "XDG_CACHE_HOME")
     return folder
 
 
-def own(path: Path | str, variable: str = "") -> Path:
+def private_folder(path: Path | str, variable: str = "") -> Path:
     """The folder `path`, absolute, made with mode 700 where it is missing.
 
     Nobody but this user can change what is in it: it is no link, it is the user's, and
@@ -89,10 +89,10 @@ def compile_caches(environment: Mapping[str, str]) -> dict[str, str]:
     temporary = Path(environment.get("TMPDIR") or "/tmp")
     if temporary.name != shared_name():
         temporary /= shared_name()
-    found = {"TMPDIR": str(own(temporary, "TMPDIR"))}
+    found = {"TMPDIR": str(private_folder(temporary, "TMPDIR"))}
     for variable, name in CACHES.items():
         given = environment.get(variable)
-        found[variable] = str(own(given, variable) if given else cache(name))
+        found[variable] = str(private_folder(given, variable) if given else cache(name))
     return found
 
 

@@ -27,14 +27,14 @@ ELSEWHERE = (errno.ENOSPC, errno.EDQUOT, *CLOSED)
 """Reasons that another folder need not have."""
 
 
-def told(error: OSError, elsewhere: str) -> str:
+def explanation(error: OSError, elsewhere: str) -> str:
     """The file, the system's reason, and what helps if that is known; for a folder
     that is full or closed, `elsewhere` too.
     """
     if error.strerror is None:
         return str(error)
-    said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if error.errno not in HELP:
-        return said
+        return text
     other = f", {elsewhere}" if error.errno in ELSEWHERE else ""
-    return f"{said}: {HELP[error.errno]}{other}"
+    return f"{text}: {HELP[error.errno]}{other}"

@@ -69,7 +69,7 @@ def save(
         "rng": generators,
     }
     write(path, state)
-    present = checkpoints.found(directory)
+    present = checkpoints.existing(directory)
     # Those of later steps are what `resume` could not read.
     later = [p for p in present if p > path]
     for old in later + [p for p in present if p <= path][:-KEEP]:
@@ -93,7 +93,7 @@ def write(path: Path, state: dict[str, Any]) -> None:
 
 def newest(directory: Path, step: int) -> Path | None:
     """The newest checkpoint of at most `step` completed updates, if there is one."""
-    present = checkpoints.found(directory)
+    present = checkpoints.existing(directory)
     return max((p for p in present if checkpoints.step_of(p) <= step), default=None)
 
 
@@ -139,7 +139,7 @@ def _load_newest(
 ) -> tuple[Progress, list[str]]:
     """`resume` of one rank."""
     complaints = []
-    for path in reversed(checkpoints.found(directory)):
+    for path in reversed(checkpoints.existing(directory)):
         try:
             state = _load(path)
         except UNREADABLE as error:

@@ -49,9 +49,9 @@ def gather(study_dir: Path, selection: Selection = Selection()) -> Report:
         raise ReportError(str(error)) from error
     weighed = weigh.weigh(study, rows, terms)
     warnings += fairness.other_ends(counted)
-    warnings += fairness.mixed(counted)
-    warnings += fairness.shared(counted)
-    warnings += evaluations.mixed(counted)
+    warnings += fairness.resumed_elsewhere(counted)
+    warnings += fairness.shared_gpus(counted)
+    warnings += evaluations.different_protocols(counted)
     for run in counted:
         warnings += weigh.disagreement(run)
     opened = {cell.run_dir for cell in study.open}

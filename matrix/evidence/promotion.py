@@ -45,7 +45,7 @@ def promote(plan: Plan, report: Report) -> dict[str, Any]:
         )
     evidence = report.evidence
     ranked = ranking(evidence)
-    sound = [verdict for verdict in ranked if verdict.word != INVALID]
+    sound = [verdict for verdict in ranked if verdict.outcome != INVALID]
     if not sound:
         raise PlanError("no arm of the screening finished all its runs")
     record = {
@@ -72,6 +72,6 @@ def _ranked(report: Report, verdict: Verdict) -> dict[str, Any]:
         "step": verdict.step,
         "difference": sum(d) / len(d) if d else None,
         "differences": {str(seed): x for seed, x in verdict.differences.items()},
-        "lost": list(verdict.reasons) if verdict.word == INVALID else [],
+        "lost": list(verdict.reasons) if verdict.outcome == INVALID else [],
         "runs": [run.run_dir for run in row.runs.values()] if row else [],
     }

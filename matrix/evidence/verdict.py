@@ -116,7 +116,7 @@ class Verdict:
     """
 
     step: str
-    word: str
+    outcome: str
     direction: str
     reasons: tuple[str, ...]
     differences: Mapping[int, float]
@@ -125,9 +125,9 @@ class Verdict:
     measured: Measured | None
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """SUPPORTED better, UNRESOLVED …"""
-        return f"{self.word} {self.direction}".rstrip()
+        return f"{self.outcome} {self.direction}".rstrip()
 
 
 def decide(contrasts: Sequence[Contrast], rule: Rule) -> tuple[Verdict, ...]:
@@ -142,14 +142,14 @@ def decide(contrasts: Sequence[Contrast], rule: Rule) -> tuple[Verdict, ...]:
         alone = stats.Holm(p[number], rule.alpha)  # an A/A arm, outside the family
         measured = None
         if obstacle is None:
-            held = levels.get(number, alone)
-            measured = _measure(values[number], held, rule)
+            holm = levels.get(number, alone)
+            measured = _measure(values[number], holm, rule)
         verdicts.append(_judge(contrast, obstacle, measured, rule))
     return tuple(verdicts)
 
 
 def _obstacle(contrast: Contrast) -> tuple[str, tuple[str, ...]] | None:
-    """Why a contrast cannot be tested: (word, reasons); None when it can."""
+    """Why a contrast cannot be tested: (outcome, reasons); None when it can."""
     both = {**contrast.control, **contrast.arm}
     unpaired = sorted(set(both) - set(contrast.seeds))
     wild = [k for k, d in contrast.differences.items() if not math.isfinite(d)]
@@ -190,23 +190,23 @@ def _without_spread(contrast: Contrast) -> tuple[str, tuple[str, ...]] | None:
     return None
 
 
-def _measure(d: Sequence[float], held: stats.Holm, rule: Rule) -> Measured:
+def _measure(d: Sequence[float], holm: stats.Holm, rule: Rule) -> Measured:
     test = stats.paired_t(d)
     needed = None
     if rule.smallest is not None:
-        needed = stats.seeds_needed(test.sd, rule.smallest, held.level, rule.alpha)
+        needed = stats.seeds_needed(test.sd, rule.smallest, holm.level, rule.alpha)
     flip = rule.alpha if test.n >= rule.fewest else None
     return Measured(
         difference=test.mean,
         sd=test.sd,
         t=test.t,
         p=test.p,
-        adjusted=held.adjusted,
-        level=held.level,
+        adjusted=holm.adjusted,
+        level=holm.level,
         flip=stats.sign_flip(d),
-        interval=stats.interval(d, 1 - held.level),
+        interval=stats.interval(d, 1 - holm.level),
         narrow=stats.interval(d, EQUIVALENCE),
-        visible=stats.visible(test.n, test.sd, held.level, flip),
+        visible=stats.visible(test.n, test.sd, holm.level, flip),
         needed=None if needed is None else max(needed, rule.fewest),
         bca=stats.bca(d),
     )
@@ -218,12 +218,12 @@ def _judge(
     measured: Measured | None,
     rule: Rule,
 ) -> Verdict:
-    word, direction, reasons = AA, "", ()
+    outcome, direction, reasons = AA, "", ()
     if obstacle is not None:
-        word, reasons = obstacle
+        outcome, reasons = obstacle
     elif not contrast.aa:
-        word = _word(measured, len(contrast.seeds), rule)
-    if word in (SUPPORTED, LIMITED):
+        outcome = _outcome(measured, len(contrast.seeds), rule)
+    if outcome in (SUPPORTED, LIMITED):
         lower = measured.difference < 0
         direction = "better" if lower == rule.lower_is_better else "worse"
     finite = all(map(math.isfinite, contrast.differences.values()))
@@ -231,7 +231,7 @@ def _judge(
     pairs = contrast.seeds if finite else ()
     return Verdict(
         step=contrast.step,
-        word=word,
+        outcome=outcome,
         direction=direction,
         reasons=reasons,
         differences=contrast.differences,
@@ -243,7 +243,7 @@ def _judge(
     )
 
 
-def _word(measured: Measured, n: int, rule: Rule) -> str:
+def _outcome(measured: Measured, n: int, rule: Rule) -> str:
     if measured.adjusted <= rule.alpha:
         if n < rule.fewest:
             return LIMITED

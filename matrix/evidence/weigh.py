@@ -38,7 +38,7 @@ class Evidence:
     @property
     def about(self) -> str:
         """The metric, as a reader sees it."""
-        return self.terms.metric.told(self.terms.last_evals)
+        return self.terms.metric.description(self.terms.last_evals)
 
     @property
     def rule(self) -> Rule:
@@ -141,9 +141,9 @@ def _unfair(control: Row, row: Row, terms: Terms) -> list[str]:
     """Why an arm and its control cannot be compared; one line per property."""
     runs = [*control.runs.values(), *row.runs.values()]
     lines = [f"different {line}" for line in fairness.differences(runs)]
-    lines += fairness.mixed(runs)
+    lines += fairness.resumed_elsewhere(runs)
     if terms.metric.timed:
-        lines += fairness.shared(runs)
+        lines += fairness.shared_gpus(runs)
     lines += config_differences.unexplained([control, row])
     lines += evaluations.incomparable(runs, terms.metric)
     return lines + reused(runs, terms)
@@ -184,7 +184,7 @@ def ranking(evidence: Evidence) -> list[Verdict]:
 
     def key(verdict: Verdict) -> tuple[bool, float]:
         d = list(verdict.differences.values())
-        lost = verdict.word == INVALID or not d
+        lost = verdict.outcome == INVALID or not d
         return lost, 0.0 if lost else sign * sum(d) / len(d)
 
     return sorted((v for v in evidence.verdicts if v.step not in evidence.aa), key=key)

@@ -74,7 +74,7 @@ class HostLeases:
 
     def _require_directory(self) -> None:
         try:
-            private.own(self.directory)
+            private.private_folder(self.directory)
         except private.NotPrivate as error:
             raise LeaseDirectoryError(
                 f"{error}; the leases of GPUs and ports lie there"

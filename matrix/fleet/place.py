@@ -148,7 +148,7 @@ class Pool:
         self._triton, self._inductor = cache / "triton", cache / "inductor"
         self._ran: Counter[tuple[str, str]] = Counter()
         self._busy: dict[str, float] = {}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def capacity(self, ranks: int) -> int:
         """Cells of this many GPUs at a time; PlaceError when it is none."""
@@ -190,9 +190,9 @@ class Pool:
             return slot
         for part in range(self.parts if ranks == 1 else 1):
             for group, gpus in self._chunks(ranks):
-                held = self._lease(gpus, part, say)
-                if held is not None:
-                    return self._slot(ranks, group, gpus, part, held)
+                descriptors = self._lease(gpus, part, say)
+                if descriptors is not None:
+                    return self._slot(ranks, group, gpus, part, descriptors)
         return None
 
     def choose(self, queue: deque[Cell], slot: Slot) -> Cell:
@@ -224,14 +224,16 @@ class Pool:
         group: Group,
         gpus: tuple[Gpu, ...],
         part: int,
-        held: list[int],
+        descriptors: list[int],
     ) -> Slot:
         port, more = self._leases.port()
         bound = group.node is not None and self._bind(group.node)
         names = "+".join(gpu.bus.replace(":", "-") for gpu in gpus)
         cache = self._triton / (f"{names}-{part}" if self.parts > 1 else names)
         caches = cache, self._inductor
-        return Slot(ranks, group, gpus, part, bound, port, *caches, [*held, *more])
+        return Slot(
+            ranks, group, gpus, part, bound, port, *caches, [*descriptors, *more]
+        )
 
     def _chunks(self, ranks: int) -> list[tuple[Group, tuple[Gpu, ...]]]:
         """Neighbours that a cell of `ranks` GPUs can have, the groups in turn."""
@@ -249,20 +251,20 @@ class Pool:
         self, gpus: Sequence[Gpu], part: int, say: Callable[[str], None]
     ) -> list[int] | None:
         """Descriptors for all of the GPUs, or None."""
-        held: list[int] = []
+        descriptors: list[int] = []
         for gpu in gpus:
             mine = self._leases.whole(gpu.bus)
             if mine is not None and not self._free(gpu, say):
-                host_leases.close([*held, *mine])
+                host_leases.close([*descriptors, *mine])
                 return None
             if self.parts > 1 and len(gpus) == 1:
                 host_leases.close(mine or [])
                 mine = self._leases.part(gpu.bus, part)
             if mine is None:
-                host_leases.close(held)
+                host_leases.close(descriptors)
                 return None
-            held += mine
-        return held
+            descriptors += mine
+        return descriptors
 
     def _free(self, gpu: Gpu, say: Callable[[str], None]) -> bool:
         """Whether nobody else computes on a GPU that no cell of ours holds.
@@ -277,8 +279,8 @@ class Pool:
         if not users:
             self._busy.pop(gpu.bus, None)
             return True
-        if last and gpu.bus not in self._told:
-            self._told.add(gpu.bus)
+        if last and gpu.bus not in self._reported:
+            self._reported.add(gpu.bus)
             names = ", ".join(process_name(pid) for pid in users)
             say(
                 f"GPU {gpu.index} ({gpu.bus}) is left alone: in use by {names} "

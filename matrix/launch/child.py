@@ -19,7 +19,7 @@ from records import atomic
 from records.cell import DAMAGED, status_of
 from records.layout import SCHEMA, CellDir
 
-HELD = 75
+LEASE_HELD = 75
 STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
 STOP_SIGNALS = {-signal.SIGINT, -signal.SIGTERM}
 
@@ -69,7 +69,7 @@ class Child:
             return Outcome("done")
         if status.state == DAMAGED:
             return Outcome(DAMAGED, status.reason)
-        if code == HELD:
+        if code == LEASE_HELD:
             return Outcome("held", str(status.holder or "another process"))
         if code in STOPPED or code in STOP_SIGNALS or (stopping and code < 0):
             return Outcome("stopped", status.reason)

@@ -166,7 +166,7 @@ def _command(
     free = f"MASTER_PORT=$({shlex.join([python, '-c', PORT])})\nexport MASTER_PORT"
     if settings.nodes == 1:
         argv = torchrun.local(python, per_node, "$MASTER_PORT", script)
-        return _words(argv), free
+        return _shell_command(argv), free
     meet = (
         'RDZV_ENDPOINT="$(hostname):$MASTER_PORT"\n'
         'RDZV_ID="$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}"'
@@ -174,7 +174,7 @@ def _command(
     n = settings.nodes
     srun = ["srun", f"--nodes={n}", f"--ntasks={n}", "--ntasks-per-node=1"]
     argv = [*srun, python, *torchrun.rendezvous(n, per_node, script)]
-    return _words(argv), f"{free}\n{meet}"
+    return _shell_command(argv), f"{free}\n{meet}"
 
 
 def _forward(settings: SlurmSettings) -> str:
@@ -183,7 +183,7 @@ def _forward(settings: SlurmSettings) -> str:
     return 'scancel --signal=TERM "$SLURM_JOB_ID"  # the steps, not this script'
 
 
-def _words(argv: Sequence[str]) -> str:
+def _shell_command(argv: Sequence[str]) -> str:
     """A command of the shell in which $NAME stands for its value."""
     name = re.compile(r"\$[A-Z_]+")
     return " ".join(f'"{w}"' if name.fullmatch(w) else shlex.quote(w) for w in argv)

@@ -120,7 +120,7 @@ def pooled(
 
     gpu_cells = [cell for cell in plan.pending if cell.device != "cpu"]
     if not gpu_cells:
-        return plan, Pool((), leases, dict, numactl_works, private.home())
+        return plan, Pool((), leases, dict, numactl_works, private.cache_home())
     machine = survey(environment, launch.most_gpus, ask)
 
     def users() -> dict[str, tuple[int, ...] | None]:
@@ -132,7 +132,7 @@ def pooled(
         leases,
         dict if launch.share_busy else users,
         numactl_works,
-        private.home(),
+        private.cache_home(),
         launch.runs_per_gpu,
     )
     room = {n: pool.capacity(n) for n in {c.values["GPUS_PER_RUN"] for c in gpu_cells}}

@@ -160,7 +160,7 @@ class Runner:
             if outcome.kind == "held":
                 self._wait(child.cell, outcome.why)
             elif outcome.kind == "hung":
-                self._again(child.cell, outcome.why)
+                self._restart(child.cell, outcome.why)
             else:
                 self._ended(child.cell, outcome, time.monotonic() - child.began)
 
@@ -170,11 +170,11 @@ class Runner:
             if child.hung or not child.moving:
                 self._watchdog.forget(child.cell.dir)
                 continue
-            seconds = self._watchdog.still(child.cell.dir)
+            seconds = self._watchdog.stalled_for(child.cell.dir)
             if seconds:
                 child.hang(watchdog.describe(child.cell.dir, seconds))
 
-    def _again(self, cell: Cell, why: str) -> None:
+    def _restart(self, cell: Cell, why: str) -> None:
         """A cell that hung gets another attempt, or fails for good; one that hung
         behind its summary is done.
         """
@@ -208,12 +208,12 @@ class Runner:
             if time.monotonic() < due:
                 continue
             holder = status_of(cell.dir, cell.hash).holder
-            seconds = self._watchdog.still(cell.dir) if holder else None
+            seconds = self._watchdog.stalled_for(cell.dir) if holder else None
             why = watchdog.describe(cell.dir, seconds) if seconds else ""
             killed = watchdog.kill_elsewhere(cell.dir, holder, why) if why else ""
             if killed:
                 del self._waiting[cell.hash]
-                self._again(cell, killed)
+                self._restart(cell, killed)
             elif holder:
                 self._wait(cell, str(holder))
             else:

@@ -18,7 +18,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 from matrix.fleet.place import PlaceError, Slot
 from matrix.launch import jobscript, prepare, watchdog
-from matrix.launch.child import HELD, Outcome, write_failure
+from matrix.launch.child import LEASE_HELD, Outcome, write_failure
 from matrix.plan.cells import Cell, Plan
 from records import atomic, read
 from records.cell import DAMAGED, CellStatus, status_of
@@ -30,7 +30,7 @@ PER_JOB = 0.1
 """Seconds that each further job adds: ten questions a second at most."""
 SETTLE = 60.0
 """Seconds that another host's new files may take to be seen here (NFS)."""
-AGAIN = 60.0
+CANCEL_AGAIN = 60.0
 """Seconds until a job that hangs is cancelled again: Slurm may not have answered."""
 RUNNING = "RUNNING"
 ENDED = {"COMPLETED", "FAILED", "OUT_OF_MEMORY", "CANCELLED", "REVOKED"}
@@ -45,7 +45,7 @@ class SubmitError(OSError):
 
 
 @dataclass(frozen=True)
-class Look:
+class JobState:
     """What scontrol says of a job: its state, None when Slurm forgot it."""
 
     state: str | None
@@ -80,9 +80,9 @@ class Job:
             return None
         self._due = time.monotonic() + self.launcher.interval
         if time.monotonic() >= self._end:  # its stacks are written, or never will be
-            self._end = time.monotonic() + AGAIN
+            self._end = time.monotonic() + CANCEL_AGAIN
             self.terminate()
-        seen = self.launcher.look(self.id)
+        seen = self.launcher.job_state(self.id)
         self._state = seen.state if seen is not None else None
         status = status_of(self.cell.dir, self.cell.hash)
         if status.state == "done":
@@ -94,14 +94,14 @@ class Job:
         self._over = min(self._over, time.monotonic())
         return self._judge(seen, status)
 
-    def _judge(self, seen: Look, status: CellStatus) -> Outcome | None:
+    def _judge(self, seen: JobState, status: CellStatus) -> Outcome | None:
         """What became of a job that is over; None while its files may be on the way."""
         what = f"job {self.id}: {seen.state or 'forgotten by Slurm'}"
         if self.hung:
             return Outcome("hung", self.hung)
         if seen.state == "CANCELLED":
             return Outcome("cancelled", f"job {self.id} was cancelled")
-        if seen.code == HELD or status.holder is not None:
+        if seen.code == LEASE_HELD or status.holder is not None:
             return Outcome("held", str(status.holder or "another process"))
         if _failure_time(status) != self._failed and status.failure is not None:
             kind = "diverged" if status.state == "diverged" else "failed"
@@ -168,7 +168,7 @@ class Slurm:
             id_ = read.job(path)["job"]
         except FileNotFoundError:
             return None
-        seen = self.look(id_)
+        seen = self.job_state(id_)
         if seen is None:
             raise PlaceError(f"{path}: job {id_} may run, and Slurm does not answer")
         if seen.over or seen.name != jobscript.name(cell):
@@ -226,11 +226,11 @@ class Slurm:
         """Seconds between two questions about one job."""
         return max(INTERVAL, PER_JOB * self._followed)
 
-    def look(self, id_: str) -> Look | None:
+    def job_state(self, id_: str) -> JobState | None:
         """How the job stands; None, said once, while Slurm does not answer."""
         done = _ask(["scontrol", "show", "job", "--oneliner", id_])
         if done.returncode and UNKNOWN in done.stderr:
-            return Look(None)
+            return JobState(None)
         if done.returncode:
             if not self._silent:
                 self.say(f"Slurm does not answer, trying on: {done.stderr.strip()}")
@@ -239,14 +239,14 @@ class Slurm:
         self._silent = False
         facts = dict(re.findall(r"\b(JobState|JobName|ExitCode)=(\S+)", done.stdout))
         code, _, number = facts["ExitCode"].partition(":")
-        return Look(facts["JobState"], facts["JobName"], int(code) or -int(number))
+        return JobState(facts["JobState"], facts["JobName"], int(code) or -int(number))
 
     def _follow(self, cell: Cell, id_: str) -> Job:
         self._followed += 1
         return Job(cell, id_, self)
 
 
-def roomy(plan: Plan, python: str) -> Plan:
+def all_at_once(plan: Plan, python: str) -> Plan:
     """The plan with every pending cell submitted at once, unless JOBS says less.
 
     Raises PlaceError for cells that cannot be jobs.

@@ -25,7 +25,7 @@ class Watchdog:
         self.limit = limit
         self._seen: dict[Path, tuple[object, float]] = {}
 
-    def still(self, cell: CellDir) -> float | None:
+    def stalled_for(self, cell: CellDir) -> float | None:
         """Seconds since the heartbeat moved, once they exceed the limit.
 
         They count from the first call for this cell at the earliest. After an

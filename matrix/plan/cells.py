@@ -301,7 +301,7 @@ def _cell(
     hash_ = identity_hash(identity)
     own = CellDir(cell_path(shared.output, shared.label, step.id, seed, hash_[:8]))
     subject = Subject(own, values, operational, identity, code_files)
-    place, status = whole_run.standing(own, hash_)
+    place, status = whole_run.place_and_status(own, hash_)
     settled = ("done", "running", DAMAGED)
     if shared.baseline and step.control and status.state not in settled:
         place = reused_controls.find(shared.baseline, step.id, subject, hash_) or own

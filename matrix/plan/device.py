@@ -33,7 +33,7 @@ def probe(python: str) -> str:
 
     Raises DeviceError when torch cannot be asked.
     """
-    answer, said = _asked(python, QUESTION)
+    answer, said = _run_python(python, QUESTION)
     if answer not in ("cpu", "cuda"):
         raise DeviceError(
             f"{python} cannot ask torch for a GPU: {said}; install torch there, or "
@@ -47,13 +47,13 @@ def build(python: str) -> dict[str, Any]:
 
     Raises DeviceError when torch cannot be asked.
     """
-    answer, said = _asked(python, BUILD)
+    answer, said = _run_python(python, BUILD)
     if not answer.startswith("{"):
         raise DeviceError(f"{python} cannot ask torch for its GPUs: {said}")
     return json.loads(answer)
 
 
-def _asked(python: str, question: str) -> tuple[str, str]:
+def _run_python(python: str, question: str) -> tuple[str, str]:
     """The answer, "" after an error; and the last line that was said."""
     done = subprocess.run(
         [python, "-P", "-c", question], capture_output=True, text=True, check=False

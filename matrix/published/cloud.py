@@ -27,13 +27,13 @@ def fetch(query: Query) -> list[PublishedRun]:
             f"{entity}/{query.project}", filters=filters, include_sweeps=False
         )
         runs = {run.id: run for run in found}
-        chosen = choose(query, [_head(run) for run in runs.values()])
-        return [_whole(head, runs[head.id]) for head in chosen]
+        chosen = choose(query, [_listed(run) for run in runs.values()])
+        return [_whole(listed, runs[listed.id]) for listed in chosen]
     except ERRORS as error:
         raise PublishedError(f"W&B, {query.project}: {error}") from error
 
 
-def _head(run: "wandb.apis.public.Run") -> PublishedRun:
+def _listed(run: "wandb.apis.public.Run") -> PublishedRun:
     """What the list of runs says."""
     return PublishedRun(
         id=run.id,
@@ -46,20 +46,20 @@ def _head(run: "wandb.apis.public.Run") -> PublishedRun:
     )
 
 
-def _whole(head: PublishedRun, run: "wandb.apis.public.Run") -> PublishedRun:
+def _whole(listed: PublishedRun, run: "wandb.apis.public.Run") -> PublishedRun:
     """The same with its configuration, every row, and its machine's samples."""
     run.load_full_data()
     rows = sorted(run.scan_history(), key=lambda row: row["_step"])
     items = run.history(samples=EVENTS, pandas=False, stream="system")
     samples = [events.monitored(item, item["_timestamp"]) for item in items]
     return PublishedRun(
-        id=head.id,
-        name=head.name,
-        group=head.group,
-        step=head.step,
-        where=head.where,
+        id=listed.id,
+        name=listed.name,
+        group=listed.group,
+        step=listed.step,
+        where=listed.where,
         config={k: v for k, v in run.config.items() if not k.startswith("_")},
-        tags=head.tags,
+        tags=listed.tags,
         history=[logged(row) for row in rows],
         events=[row for row in samples if len(row) > 1],
     )

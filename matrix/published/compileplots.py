@@ -15,7 +15,7 @@ from records import atomic
 DPI = 300
 SIZE = (6.4, 4.0)  # inches
 EAGER, COMPILED = "eager", "compiled"
-LOOKS = {EAGER: ("#0072B2", "--", "o"), COMPILED: ("#D55E00", "-", "s")}
+STYLES = {EAGER: ("#0072B2", "--", "o"), COMPILED: ("#D55E00", "-", "s")}
 LOADS = {"compute": "gpu/compute_util_avg", "memory": "gpu/memory_util_avg"}
 Groups = Mapping[str, Sequence[PublishedRun]]
 
@@ -82,7 +82,7 @@ def _lines(
 ) -> None:
     """A line per run, a colour and a dash per group, named once."""
     for word, found in groups.items():
-        colour, dash, _ = LOOKS[word]
+        colour, dash, _ = STYLES[word]
         for number, run in enumerate(found):
             x, y = xy(run)
             label = f"{word} (n = {len(found)})" if number == 0 else None
@@ -102,7 +102,7 @@ def _throughput(axes: Axes, groups: Groups) -> None:
 
 def _step_time(axes: Axes, groups: Groups) -> None:
     for place, (word, found) in enumerate(groups.items()):
-        colour, _, marker = LOOKS[word]
+        colour, _, marker = STYLES[word]
         times = [1000 * run.last("final/average_step_time") for run in found]
         axes.bar(place, fmean(times), width=0.5, color=colour, alpha=0.35)
         axes.plot([place] * len(times), times, marker, color=colour)
@@ -125,7 +125,7 @@ def _gpu(axes: Axes, groups: Groups) -> None:
                 drawn = True
                 x = spot + (place - 0.5) * width
                 label = word if spot == 0 else None
-                axes.bar(x, fmean(values), width, color=LOOKS[word][0], label=label)
+                axes.bar(x, fmean(values), width, color=STYLES[word][0], label=label)
     axes.set_xticks(range(len(LOADS)), list(LOADS))
     axes.set(ylabel="% of the time busy", title="GPU load", ylim=(0, 100))
     if drawn:

@@ -64,7 +64,7 @@ def local(path: Path) -> PublishedRun | None:
 
     Raises RecordError for a run that a report would leave out.
     """
-    cell, status = whole_run.standing(CellDir(path))
+    cell, status = whole_run.place_and_status(CellDir(path))
     if status.state == DAMAGED:
         raise RecordError(cell.path, status.reason)
     path = cell.path

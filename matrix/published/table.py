@@ -24,7 +24,9 @@ class Answer:
     def text(self) -> str:
         """Aligned columns; numbers with six digits."""
         table = [list(self.columns)]
-        table += [[_told(row.get(name)) for name in self.columns] for row in self.rows]
+        table += [
+            [_cell_text(row.get(name)) for name in self.columns] for row in self.rows
+        ]
         return "\n".join([self.title, "", *aligned(table), *_apart(self.notes)])
 
     def json(self) -> str:
@@ -39,7 +41,7 @@ class Answer:
         return inert_csv.text([self.columns, *rows]).rstrip("\n")
 
 
-def _told(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if value is None:
         return DASH
     if isinstance(value, float):

@@ -22,7 +22,7 @@ from matrix.results.study import Study, load
 from records.files import shown
 from records.text_table import aligned
 
-FACTS = (
+PROPERTIES = (
     ("parameters", "parameters"),
     ("without embeddings", "parameters_no_embedding"),
     ("FLOPs per token", "flops_per_token"),
@@ -79,16 +79,16 @@ def compare(a: Path, b: Path, last_evals: int = 1) -> str:
         raise ReportError(f"{a} and {b}: one is a run, the other a study")
     lines = [f"A {shown(left.path)}", f"B {shown(right.path)}", ""]
     lines += _damaged(left, right)
-    lines += _head("Configuration", _configuration(left, right))
-    lines += _head("Fairness", _fairness(left, right))
+    lines += _titled("Configuration", _configuration(left, right))
+    lines += _titled("Fairness", _fairness(left, right))
     if left.run and right.run:
-        lines += _head("Numbers", _two_runs(left.run, right.run, last_evals))
+        lines += _titled("Numbers", _two_runs(left.run, right.run, last_evals))
     else:
-        lines += _head("Steps", _two_studies(left.study, right.study, last_evals))
+        lines += _titled("Steps", _two_studies(left.study, right.study, last_evals))
     return "\n".join([*lines, DESCRIPTIVE]) + "\n"
 
 
-def _head(title: str, lines: Sequence[str]) -> list[str]:
+def _titled(title: str, lines: Sequence[str]) -> list[str]:
     return [title, *(f"  {line}" for line in lines or ["the same"]), ""]
 
 
@@ -102,7 +102,7 @@ def _damaged(left: Side, right: Side) -> list[str]:
         for run in side.study.runs
         if run.state == DAMAGED
     ]
-    return _head("Damaged, left out", lines) if lines else []
+    return _titled("Damaged, left out", lines) if lines else []
 
 
 def _configuration(left: Side, right: Side) -> list[str]:
@@ -141,13 +141,14 @@ def _fairness(left: Side, right: Side) -> list[str]:
         ]
         if values[0] != values[1]:
             lines.append(f"{title}: {values[0]} | {values[1]}")
-    return lines + fairness.mixed([*left.runs, *right.runs])
+    return lines + fairness.resumed_elsewhere([*left.runs, *right.runs])
 
 
 def _two_runs(one: Run, other: Run, last_evals: int) -> list[str]:
     """Facts and metrics of both, with the difference B − A of the metrics."""
     rows = [
-        (title, *(_number(r.value(n)) for r in (one, other)), "") for title, n in FACTS
+        (title, *(_number(r.value(n)) for r in (one, other)), "")
+        for title, n in PROPERTIES
     ]
     for metric in METRICS.values():
         a, b = (metric.of(run, last_evals) for run in (one, other))

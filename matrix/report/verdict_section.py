@@ -28,7 +28,7 @@ def section(report: Report) -> Section | None:
         Text(
             f"Metric: {evidence.about}. Control: {evidence.control}. {_terms(evidence)}"
         ),
-        Text(verdict_text.allowed(evidence)),
+        Text(verdict_text.what_is_possible(evidence)),
         verdict_table(evidence),
         *([picture] if picture else []),
         Text("Differences seed by seed; * marks an outlier, which is kept:"),
@@ -38,7 +38,7 @@ def section(report: Report) -> Section | None:
     notices = verdict_text.floor_warning(evidence)
     if notices:
         blocks.insert(3, Notice("Noise floor", tuple(notices)))
-    registration = verdict_text.unregistered(report.registration)
+    registration = verdict_text.registration_lines(report.registration)
     if len(registration) > 1:
         blocks.insert(
             0, Notice("Deviations from the preregistration", tuple(registration))
@@ -52,7 +52,9 @@ def _terms(evidence: Evidence) -> str:
     terms = evidence.terms
     smallest = "none named"
     if terms.smallest is not None:
-        smallest = f"{verdict_text.size(evidence, terms.smallest)} {terms.metric.unit}"
+        smallest = (
+            f"{verdict_text.magnitude(evidence, terms.smallest)} {terms.metric.unit}"
+        )
     better = "lower" if terms.metric.lower_is_better else "higher"
     text = f"Better is {better}. Smallest effect of interest: {smallest}. "
     text += f"Level: {terms.alpha:g}, Holm over {len(evidence.family)}."
@@ -85,31 +87,31 @@ def verdict_table(evidence: Evidence) -> Table:
         numbers = [units.DASH] * 7
         if found is not None:
             numbers = [
-                verdict_text.number(evidence, found.difference),
-                verdict_text.span(evidence, found.interval),
+                verdict_text.difference(evidence, found.difference),
+                verdict_text.interval(evidence, found.interval),
                 f"{100 * (1 - found.level):.4g} %",
-                verdict_text.span(evidence, found.narrow),
-                verdict_text.chance(found.p),
+                verdict_text.interval(evidence, found.narrow),
+                verdict_text.p_value(found.p),
                 (
                     units.DASH
                     if verdict.step in evidence.aa
-                    else verdict_text.chance(found.adjusted)
+                    else verdict_text.p_value(found.adjusted)
                 ),
-                verdict_text.chance(found.flip),
+                verdict_text.p_value(found.flip),
             ]
         remarks = [verdict_text.cause(evidence, verdict)]
-        remarks += [verdict_text.outlying(verdict)] if verdict.outliers else []
+        remarks += [verdict_text.outlier_note(verdict)] if verdict.outliers else []
         if found is not None and found.bca is not None:
             remarks.append(
-                f"BCa 95 %, description: {verdict_text.span(evidence, found.bca)}"
+                f"BCa 95 %, description: {verdict_text.interval(evidence, found.bca)}"
             )
         lines.append(
             (
                 verdict.step,
-                verdict.told,
+                verdict.label,
                 str(len(verdict.differences)),
                 *numbers,
-                verdict_text.correlated(verdict),
+                verdict_text.correlation(verdict),
                 "; ".join(filter(None, remarks)),
                 evidence.refs.get(verdict.step, ""),
             )
@@ -128,7 +130,7 @@ def seeds_table(evidence: Evidence) -> Table:
     for verdict in evidence.verdicts:
         marks = {seed: "*" for seed in verdict.outliers}
         cells = [
-            verdict_text.number(evidence, verdict.differences.get(seed))
+            verdict_text.difference(evidence, verdict.differences.get(seed))
             + marks.get(seed, "")
             for seed in evidence.seeds
         ]
@@ -149,14 +151,14 @@ def ranking_table(evidence: Evidence) -> Table:
     )
     lines = []
     for place, verdict in enumerate(ranking(evidence), start=1):
-        lost = verdict.word == INVALID
+        lost = verdict.outcome == INVALID
         d = list(verdict.differences.values())
         mean = sum(d) / len(d) if d and not lost else None
         lines.append(
             (
                 units.DASH if lost else str(place),
                 verdict.step,
-                verdict_text.number(evidence, mean),
+                verdict_text.difference(evidence, mean),
                 verdict_text.by_seed(evidence, verdict),
                 "; ".join(verdict.reasons) if lost else "",
                 evidence.refs.get(verdict.step, ""),

@@ -17,24 +17,24 @@ NOT_REGISTERED = (
 )
 
 
-def number(evidence: Evidence, value: float | None) -> str:
+def difference(evidence: Evidence, value: float | None) -> str:
     """A difference with its sign: five decimals of a loss, four digits of the rest."""
     if value is None or not evidence.terms.metric.evaluated:
         return units.DASH if value is None else f"{value:+.4g}"
     return units.signed(value)
 
 
-def size(evidence: Evidence, value: float) -> str:
+def magnitude(evidence: Evidence, value: float) -> str:
     """The same without a sign."""
-    return number(evidence, value).lstrip("+")
+    return difference(evidence, value).lstrip("+")
 
 
-def span(evidence: Evidence, ends: tuple[float, float]) -> str:
+def interval(evidence: Evidence, ends: tuple[float, float]) -> str:
     """[low, high]."""
-    return f"[{number(evidence, ends[0])}, {number(evidence, ends[1])}]"
+    return f"[{difference(evidence, ends[0])}, {difference(evidence, ends[1])}]"
 
 
-def chance(p: float) -> str:
+def p_value(p: float) -> str:
     """A p value with two digits."""
     return f"{p:.2g}"
 
@@ -42,7 +42,7 @@ def chance(p: float) -> str:
 def by_seed(evidence: Evidence, verdict: Verdict) -> str:
     """Every seed's difference; an asterisk marks an outlier."""
     return ", ".join(
-        f"{seed}: {number(evidence, d)}{'*' if seed in verdict.outliers else ''}"
+        f"{seed}: {difference(evidence, d)}{'*' if seed in verdict.outliers else ''}"
         for seed, d in verdict.differences.items()
     )
 
@@ -50,17 +50,17 @@ def by_seed(evidence: Evidence, verdict: Verdict) -> str:
 def cause(evidence: Evidence, verdict: Verdict) -> str:
     """Why a verdict is not a claim: its reasons, or what the runs could have seen."""
     found = verdict.measured
-    if verdict.word == AA:
+    if verdict.outcome == AA:
         return "the control again: noise floor, no claim"
-    if verdict.word != UNRESOLVED or found is None:
+    if verdict.outcome != UNRESOLVED or found is None:
         return "; ".join(verdict.reasons)
-    text = f"could have seen {size(evidence, found.visible)} (80 % power)"
+    text = f"could have seen {magnitude(evidence, found.visible)} (80 % power)"
     if evidence.terms.smallest is None:
         return text + "; no smallest effect of interest was named"
     needed = (
         f"{found.needed} seeds" if found.needed else f"over {stats.MOST_SEEDS:,} seeds"
     )
-    return f"{text}; {size(evidence, evidence.terms.smallest)} takes {needed}"
+    return f"{text}; {magnitude(evidence, evidence.terms.smallest)} takes {needed}"
 
 
 def explain(report: Report, steps: Sequence[str]) -> list[str]:
@@ -69,20 +69,20 @@ def explain(report: Report, steps: Sequence[str]) -> list[str]:
     paragraphs = []
     for step in steps:
         verdict = evidence.of(step)
-        lines = [f"{step} against {evidence.control}: {verdict.told}"]
+        lines = [f"{step} against {evidence.control}: {verdict.label}"]
         why = cause(evidence, verdict)
         lines += [why] if why else []
         lines += _numbers(evidence, verdict)
         if verdict.differences:
             lines.append(f"by seed {by_seed(evidence, verdict)}")
         if verdict.outliers:
-            lines.append(outlying(verdict))
+            lines.append(outlier_note(verdict))
         for row in report.rows:
             if row.step in (step, evidence.control):
                 dirs = " ".join(run.run_dir for run in row.runs.values())
                 lines.append(f"runs {dirs or units.DASH}")
         paragraphs.append("\n  ".join(lines))
-    paragraphs.append(f"{evidence.about}\n{allowed(evidence)}")
+    paragraphs.append(f"{evidence.about}\n{what_is_possible(evidence)}")
     return paragraphs
 
 
@@ -93,24 +93,26 @@ def _numbers(evidence: Evidence, verdict: Verdict) -> list[str]:
         return []
     n = len(verdict.differences)
     lines = [
-        f"difference {number(evidence, found.difference)}, "
-        f"{100 * (1 - found.level):.4g} % interval {span(evidence, found.interval)}, "
-        f"90 % {span(evidence, found.narrow)}",
-        f"p {chance(found.p)} (paired t, {n - 1} degrees of freedom), "
-        f"Holm {chance(found.adjusted)}, sign flip {chance(found.flip)}, "
-        f"SD {size(evidence, found.sd)}, r {correlated(verdict)}",
+        f"difference {difference(evidence, found.difference)}, "
+        f"{100 * (1 - found.level):.4g} % interval {interval(evidence, found.interval)}, "
+        f"90 % {interval(evidence, found.narrow)}",
+        f"p {p_value(found.p)} (paired t, {n - 1} degrees of freedom), "
+        f"Holm {p_value(found.adjusted)}, sign flip {p_value(found.flip)}, "
+        f"SD {magnitude(evidence, found.sd)}, r {correlation(verdict)}",
     ]
     if found.bca is not None:
-        lines.append(f"BCa bootstrap 95 % (description) {span(evidence, found.bca)}")
+        lines.append(
+            f"BCa bootstrap 95 % (description) {interval(evidence, found.bca)}"
+        )
     return lines
 
 
-def correlated(verdict: Verdict) -> str:
+def correlation(verdict: Verdict) -> str:
     """The measured correlation of the pair."""
     return units.DASH if verdict.r is None else f"{verdict.r:+.2f}"
 
 
-def outlying(verdict: Verdict) -> str:
+def outlier_note(verdict: Verdict) -> str:
     """Which seeds stand apart."""
     return (
         f"outlier: seed {units.numbers_in(verdict.outliers)} does not fit the others; "
@@ -118,7 +120,7 @@ def outlying(verdict: Verdict) -> str:
     )
 
 
-def allowed(evidence: Evidence) -> str:
+def what_is_possible(evidence: Evidence) -> str:
     """What the number of seeds and of arms allows, at the noise that was measured."""
     n, m = len(evidence.seeds), max(1, len(evidence.family))
     rule, most = evidence.rule, "nothing can be said"
@@ -132,8 +134,8 @@ def allowed(evidence: Evidence) -> str:
     flip = rule.alpha if n >= rule.fewest else None
     seen = stats.visible(n, median(found), level, flip)
     text += (
-        f". At the median SD of the differences, {size(evidence, median(found))}, the "
-        f"first true one is seen with 80 % power from {size(evidence, seen)} on"
+        f". At the median SD of the differences, {magnitude(evidence, median(found))}, the "
+        f"first true one is seen with 80 % power from {magnitude(evidence, seen)} on"
     )
     smallest = evidence.terms.smallest
     if smallest is None:
@@ -142,21 +144,21 @@ def allowed(evidence: Evidence) -> str:
     count = f"over {stats.MOST_SEEDS:,}"
     if needed is not None:
         count = str(max(needed, rule.fewest))
-    return f"{text}; {size(evidence, smallest)} would take {count} seeds."
+    return f"{text}; {magnitude(evidence, smallest)} would take {count} seeds."
 
 
 def floor_warning(evidence: Evidence) -> list[str]:
     """A/A arms whose 1 − α interval excludes 0: more than chance differs, or bad luck."""
     return [
         f"the A/A arm {verdict.step} differs from its control (p "
-        f"{chance(verdict.measured.p)}): expected of a share of {evidence.terms.alpha:g}, "
+        f"{p_value(verdict.measured.p)}): expected of a share of {evidence.terms.alpha:g}, "
         "otherwise a sign that something beside the salt differs"
         for verdict in evidence.verdicts
-        if verdict.word == AA and verdict.measured.p <= evidence.terms.alpha
+        if verdict.outcome == AA and verdict.measured.p <= evidence.terms.alpha
     ]
 
 
-def unregistered(registration: Registration | None) -> list[str]:
+def registration_lines(registration: Registration | None) -> list[str]:
     """What there is to say about the preregistration, a line per deviation."""
     if registration is None:
         return [NOT_REGISTERED]
@@ -178,10 +180,10 @@ def summary(report: Report) -> list[str]:
         return ["One step: there is nothing that a verdict could be about."]
     if evidence.terms.stage == SCREEN:
         return ["A screening: it ranks the arms and claims nothing about any of them."]
-    told = [verdict.told for verdict in evidence.verdicts if verdict.word != AA]
+    told = [verdict.label for verdict in evidence.verdicts if verdict.outcome != AA]
     counts = [f"{told.count(each)} {each}" for each in units.distinct(told)]
     text = f"Verdicts: {', '.join(counts) or 'none, every arm is an A/A'}. "
-    return [text + allowed(evidence)]
+    return [text + what_is_possible(evidence)]
 
 
 def one_line(evidence: Evidence) -> list[str]:
@@ -191,9 +193,9 @@ def one_line(evidence: Evidence) -> list[str]:
     lines = []
     for verdict in evidence.verdicts:
         found, why = verdict.measured, cause(evidence, verdict)
-        parts = [f"{verdict.step}: {verdict.told}"]
+        parts = [f"{verdict.step}: {verdict.label}"]
         if found is not None:
-            ends = span(evidence, found.interval)
-            parts.append(f"{number(evidence, found.difference)} {ends}")
+            ends = interval(evidence, found.interval)
+            parts.append(f"{difference(evidence, found.difference)} {ends}")
         lines.append(", ".join([*parts, *([why] if why else [])]))
     return lines

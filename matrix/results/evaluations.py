@@ -38,7 +38,7 @@ def names(runs: Sequence[Run]) -> list[tuple[str, str]]:
     return sorted(units.distinct(found), key=lambda pair: pair[0])
 
 
-def mixed(runs: Sequence[Run], only: str | None = None) -> list[str]:
+def different_protocols(runs: Sequence[Run], only: str | None = None) -> list[str]:
     """A line per setting in which evaluations of one name differ between runs."""
     lines = []
     for name in units.distinct(name for name, _ in names(runs)):
@@ -52,7 +52,7 @@ def mixed(runs: Sequence[Run], only: str | None = None) -> list[str]:
                 for run, each in zip(here, protocols)
             }
             if len(set(values.values())) > 1:
-                who = fairness.who(here, values)
+                who = fairness.rarer_values(here, values)
                 lines.append(f"evaluations of {name} differ in {key}: {who}")
     return lines
 
@@ -61,7 +61,7 @@ def incomparable(runs: Sequence[Run], metric: Metric) -> list[str]:
     """Why an evaluation cannot be compared between these runs; () for other metrics."""
     if metric.evaluation is None:
         return []
-    lines = mixed(runs, metric.evaluation)
+    lines = different_protocols(runs, metric.evaluation)
     wanted = "lower" if metric.lower_is_better else "higher"
     for run in runs:
         row = run.evaluations.get(metric.evaluation, {})

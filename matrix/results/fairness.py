@@ -56,7 +56,7 @@ def differences(runs: Sequence[Run]) -> list[str]:
     for title, name, having in ledger(runs):
         values = {run.run_dir: value for run, value in having}
         if name not in skipped and len(set(values.values())) > 1:
-            lines.append(f"{title}: {who([run for run, _ in having], values)}")
+            lines.append(f"{title}: {rarer_values([run for run, _ in having], values)}")
     return lines
 
 
@@ -87,7 +87,7 @@ def _by_files(runs: Sequence[Run]) -> bool:
     return len(rules) == 1 and all(run.value("code_files") for run in runs)
 
 
-def mixed(runs: Sequence[Run]) -> list[str]:
+def resumed_elsewhere(runs: Sequence[Run]) -> list[str]:
     """One line per run that was resumed under another torch, Python or device."""
     lines = []
     for run in runs:
@@ -117,7 +117,7 @@ def other_ends(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
-def shared(runs: Sequence[Run]) -> list[str]:
+def shared_gpus(runs: Sequence[Run]) -> list[str]:
     """A line where cells ran side by side on a GPU: their speeds are none."""
     counts = [run.value("runs_per_gpu") for run in runs]
     sharing = [count for count in counts if count and count > 1]
@@ -139,7 +139,7 @@ def shown(value: object) -> str:
     return text[:SHORT] if digest else text
 
 
-def who(runs: Sequence[Run], values: dict[str, str]) -> str:
+def rarer_values(runs: Sequence[Run], values: dict[str, str]) -> str:
     """The rarer values with their steps and seeds, the usual one "elsewhere"."""
     usual = Counter(values.values()).most_common(1)[0][0]
     parts = []

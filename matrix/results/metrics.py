@@ -39,7 +39,7 @@ class Metric:
             return row.get("metrics", {}).get(self.key)
         return run.value(self.key)
 
-    def told(self, last_evals: int) -> str:
+    def description(self, last_evals: int) -> str:
         """val_loss in nats/token, mean of the last 3 evaluations."""
         text = f"{self.name} in {self.unit}"
         if not self.evaluated:

@@ -33,7 +33,7 @@ class Run:
     holds run (run.json), summary, config (config.py's values, completed by those of
     younger symbols), operational
     (its symbols that are no part of the identity), attempts (under what each
-    ran), energy (matrix/results/energy.py) and evaluations (name -> row). `heads`
+    ran), energy (matrix/results/energy.py) and evaluations (name -> row). `attention`
     are the rows of attention statistics, `sparsity` the (update, pruned share) at
     which the share changed.
     A `reused` run is another study's, read where it lies (records/pointer.py).
@@ -49,7 +49,7 @@ class Run:
     time: float
     documents: Mapping[str, Any]
     evals: Sequence[Mapping[str, Any]]
-    heads: tuple[Mapping[str, Any], ...] = ()
+    attention: tuple[Mapping[str, Any], ...] = ()
     sparsity: tuple[tuple[int, float], ...] = ()
     reused: bool = False
 
@@ -165,7 +165,7 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
             "evaluations": found.evaluated,
         },
         evals=cell.evals,
-        heads=cell.heads,
+        attention=cell.attention,
         sparsity=_sparsity(cell),
     )
 

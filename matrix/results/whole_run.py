@@ -50,7 +50,9 @@ def read(own: CellDir) -> Whole:
     return Whole(place, cell, run, found, _evaluated(cell))
 
 
-def standing(own: CellDir, hash_: str | None = None) -> tuple[CellDir, CellStatus]:
+def place_and_status(
+    own: CellDir, hash_: str | None = None
+) -> tuple[CellDir, CellStatus]:
     """Where a cell's run lies and how it stands: `damaged` where the report could not
     count it. Of a cell that runs or never ran only the state's own records are read.
     """

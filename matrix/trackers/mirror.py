@@ -31,10 +31,10 @@ class Mirror:
     def __init__(
         self,
         target: Target,
-        told: Callable[[Path, str], None],
+        failed: Callable[[Path, str], None],
         begin: Callable[[Path, Target], Session] = Session,
     ):
-        self.target, self._told, self._begin = target, told, begin
+        self.target, self._failed, self._begin = target, failed, begin
         self.sessions: dict[Path, Session] = {}
 
     def run(self, commands: "queue.Queue[str | None]") -> None:
@@ -81,7 +81,7 @@ class Mirror:
             act()
         except TrackerError as error:
             self.sessions.pop(path, None)
-            self._told(path, str(error))
+            self._failed(path, str(error))
 
 
 def listen(source: IO[str]) -> "queue.Queue[str | None]":
@@ -103,13 +103,13 @@ def main(argv: list[str]) -> int:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a tracker prints is no answer
 
-    def told(path: Path, error: str) -> None:
+    def report_failure(path: Path, error: str) -> None:
         try:
             print(json.dumps({"failed": str(path), "error": error}), file=answers)
         except BrokenPipeError:  # the runner is gone; the state file says it
             return
 
-    Mirror(Target(**json.loads(argv[0])), told).run(listen(sys.stdin))
+    Mirror(Target(**json.loads(argv[0])), report_failure).run(listen(sys.stdin))
     return 0
 
 

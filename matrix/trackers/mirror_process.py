@@ -29,12 +29,12 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "matrix.trackers.mirror")
 PATIENCE = 3.0
 """Seconds of waiting that need no explanation."""
-KEPT = ("id", "url", "rows", "tags")
+NOTED = ("id", "url", "rows", "tags")
 """What stays in a note when a mirror dies."""
-LATER = "`make sync` uploads what is missing"
+HOW_TO_SEND = "`make sync` uploads what is missing"
 
 
-class Beside:
+class MirrorProcess:
     """One mirror process, its commands and its answers."""
 
     def __init__(self, target: Target, command: Sequence[str] = COMMAND):
@@ -78,18 +78,18 @@ class Beside:
 
     def news(self) -> list[str]:
         """What a person must hear: the first failure of a cell, the mirror's death."""
-        said = []
+        lines = []
         while (answer := self._next()) is not None:
             path = Path(answer["failed"])
             self._open.discard(path)
             self.failed.append(path)
             if len(self.failed) == 1:
-                said.append(self._sentence(f"{answer['error']} ({path})"))
+                lines.append(self._sentence(f"{answer['error']} ({path})"))
         code = self.process.poll()
         if code and not self._over:
             self._over = True
-            said.append(self._lost(f"the mirror ended with status {code}"))
-        return said
+            lines.append(self._lost(f"the mirror ended with status {code}"))
+        return lines
 
     def close(self) -> None:
         """No more cells: the mirror finishes what is open and ends."""
@@ -111,13 +111,13 @@ class Beside:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self._over = True
-            said = self.news()
-            return [*said, self._lost("the upload did not end in CONFIG_TRACKER_WAIT")]
-        said = self.news()
+            lines = self.news()
+            return [*lines, self._lost("the upload did not end in CONFIG_TRACKER_WAIT")]
+        lines = self.news()
         if len(self.failed) > 1:
             count = units.plural(len(self.failed), "cell")
-            said.append(f"{self.target.tracker}: {count} not mirrored: {LATER}")
-        return said + self._mirrored()
+            lines.append(f"{self.target.tracker}: {count} not mirrored: {HOW_TO_SEND}")
+        return lines + self._mirrored()
 
     def _mirrored(self) -> list[str]:
         """How many cells the tracker has of this `make`, and where."""
@@ -131,14 +131,14 @@ class Beside:
         return [f"{self.target.tracker}: {count} mirrored ({where})"]
 
     def _sentence(self, why: str) -> str:
-        return f"{self.target.tracker}: {why}; the runs go on, {LATER}"
+        return f"{self.target.tracker}: {why}; the runs go on, {HOW_TO_SEND}"
 
     def _lost(self, why: str) -> str:
         for path in sorted(self._open):
             known = self._state(path)
             if known.get("state") != CURRENT:
-                kept = {key: known[key] for key in KEPT if key in known}
-                note(path, self.target, **kept, state=FAILED, error=why)
+                noted = {key: known[key] for key in NOTED if key in known}
+                note(path, self.target, **noted, state=FAILED, error=why)
         return self._sentence(why)
 
     def _state(self, path: Path) -> dict:
@@ -169,12 +169,12 @@ class Beside:
             self._answers.put(json.loads(line))
 
 
-class Mirrored:
+class MirroredDisplay:
     """A Display whose cells are mirrored; everything is shown by the one it wraps."""
 
     def __init__(self, shown: Display, targets: Sequence[Target], wait: float):
         self._shown, self._wait = shown, wait
-        self._mirrors = [Beside(target) for target in targets]
+        self._mirrors = [MirrorProcess(target) for target in targets]
         self._started: set[str] = set()
 
     def __getattr__(self, name: str):
@@ -235,6 +235,6 @@ def mirrored(plan: Plan, shown: Display) -> Display:
     wanted = targets(plan.settings)
     if not wanted:
         return shown
-    found = Mirrored(shown, wanted, plan.settings.tracker_wait)
+    found = MirroredDisplay(shown, wanted, plan.settings.tracker_wait)
     found.finish(plan)
     return found

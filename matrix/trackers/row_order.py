@@ -45,7 +45,7 @@ class Lines:
                 yield numbers
 
 
-class Feed:
+class NumberedRows:
     """The numbered rows of one cell for one tracker."""
 
     def __init__(self, cell: CellDir, tracker: str):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Callable, Sequence
 
 from matrix.trackers.content import describe
-from matrix.trackers.row_order import FOLDER, Feed
+from matrix.trackers.row_order import FOLDER, NumberedRows
 from matrix.trackers.sink import make_sink, scrub
 from matrix.trackers.target import Sink, Target, TrackerError
 from records import atomic
@@ -75,16 +75,16 @@ class Session:
         self._make = make
         self._cell = CellDir(path)
         self._lock = -1
-        self._feed: Feed | None = None
+        self._numbered: NumberedRows | None = None
         self._sink: Sink | None = None
         self._id: str | None = None
-        self._held = 0
+        self._known = 0
         self._noted = 0.0
 
     @property
     def rows(self) -> int:
         """Rows that the tracker was given, in this session or before."""
-        return max(self._feed.taken if self._feed else 0, self._held)
+        return max(self._numbered.taken if self._numbered else 0, self._known)
 
     def poll(self) -> None:
         """Open the run once the cell has begun, then send the new rows."""
@@ -105,7 +105,7 @@ class Session:
     def _send(self, ended: bool = False) -> None:
         if self._sink is None and not self._open():
             return
-        rows = [row for row in self._feed.poll(ended) if row[0] >= self._held]
+        rows = [row for row in self._numbered.poll(ended) if row[0] >= self._known]
         if rows:
             self._sink.put(rows)
         if time.monotonic() - self._noted > EVERY:
@@ -115,10 +115,10 @@ class Session:
         about = describe(self.path)
         if about is None or not self._locked():
             return False
-        self._feed = Feed(self._cell, self.target.tracker)
+        self._numbered = NumberedRows(self._cell, self.target.tracker)
         self._id, sink = about.id, self._make(self.target)
         directory = self.path / FOLDER
-        self._held = sink.open(about, self.tags, directory, self.live)
+        self._known = sink.open(about, self.tags, directory, self.live)
         self._sink = sink
         return True
 
@@ -155,7 +155,7 @@ class Session:
         if describe(self.path) is not None:
             raise TrackerError("another process mirrors this cell")
 
-    def _note(self, word: str, error: str | None = None) -> None:
+    def _note(self, state: str, error: str | None = None) -> None:
         self._noted = time.monotonic()
         url = self._sink.url if self._sink else None
         note(
@@ -163,7 +163,7 @@ class Session:
             self.target,
             id=self._id,
             url=url,
-            state=word,
+            state=state,
             rows=self.rows,
             tags=list(self.tags),
             error=error,

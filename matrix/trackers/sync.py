@@ -94,6 +94,6 @@ def verdict_tags(study_dir: Path, defaults: Mapping[str, Any]) -> dict[str, list
         verdict = report.evidence.of(row.step)
         if verdict is None and row.step != report.evidence.control:
             continue
-        word = verdict.word if verdict else CONTROL
+        word = verdict.outcome if verdict else CONTROL
         found |= {run.run_dir: [word] for run in row.runs.values()}
     return found

@@ -25,7 +25,7 @@ class TrackioSink:
         self.target = target
         self._about: Description | None = None
         self._config: dict[str, Any] = {}
-        self._held = 0
+        self._known = 0
 
     def open(
         self, about: Description, tags: Sequence[str], directory: Path, live: bool
@@ -37,12 +37,12 @@ class TrackioSink:
         self._config["_Created"] = created.isoformat()
         try:
             SQLiteStorage.validate_project_name(self.target.project)
-            self._held = SQLiteStorage.get_log_count(
+            self._known = SQLiteStorage.get_log_count(
                 self.target.project, run_id=about.id
             )
         except ERRORS as error:
             raise TrackerError(f"trackio: {error}") from error
-        return self._held
+        return self._known
 
     def put(self, rows: Sequence[tuple[int, Numbers]]) -> None:
         """See Sink."""
@@ -62,7 +62,7 @@ class TrackioSink:
 
     def close(self, done: bool) -> None:
         """See Sink. A configuration that no row took along goes with row 0, again."""
-        if self._config and self._held:
+        if self._config and self._known:
             self.put([(0, {"step": 0})])
 
     @property

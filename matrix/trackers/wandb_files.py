@@ -31,7 +31,7 @@ def records(path: Path) -> Iterator[Record]:
         yield json.loads(line)
 
 
-def rows_held(directory: Path, run_id: str) -> int:
+def row_count(directory: Path, run_id: str) -> int:
     """Rows of a run that its offline files hold."""
     numbers = [
         record["history"]["step"]["num"]

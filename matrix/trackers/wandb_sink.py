@@ -13,7 +13,7 @@ import wandb
 
 from matrix.trackers.content import Description, Numbers
 from matrix.trackers.target import Target, TrackerError
-from matrix.trackers.wandb_files import rows_held
+from matrix.trackers.wandb_files import row_count
 
 TIMEOUT = 60.0
 """Seconds until a server that does not answer is an error."""
@@ -49,7 +49,7 @@ class WandbSink:
         """See Sink."""
         held = 0
         if self.target.mode == "offline":
-            held = rows_held(directory, about.id)
+            held = row_count(directory, about.id)
         watched = live and about.pid is not None
         settings = wandb.Settings(
             mode=self.target.mode, x_disable_stats=not watched, **QUIET

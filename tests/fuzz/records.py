@@ -164,7 +164,7 @@ class Fuzz:
                 row.step: (row.losses, row.differences, row.bits) for row in found.rows
             },
             "verdicts": {
-                verdict.step: (verdict.word, verdict.differences, verdict.measured)
+                verdict.step: (verdict.outcome, verdict.differences, verdict.measured)
                 for verdict in found.evidence.verdicts
             },
             "words": words + made[0].markdown.read_text() + made[0].html.read_text(),

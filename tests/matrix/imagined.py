@@ -91,7 +91,7 @@ def verdict(step: str, word: str, d: Mapping[int, float], **more: Any) -> Verdic
     numbers = more.pop("measured", None)
     whole = None if numbers is None else replace(MEASURED, **numbers)
     base = dict(direction="", reasons=(), r=None, outliers=(), measured=whole)
-    return Verdict(step=step, word=word, differences=d, **{**base, **more})
+    return Verdict(step=step, outcome=word, differences=d, **{**base, **more})
 
 
 MEASURED = Measured(
@@ -117,8 +117,8 @@ def evidence(
     base = dict(
         control="04-control",
         seeds=(2, 5, 9),
-        family=tuple(v.step for v in verdicts if v.word != "A/A"),
-        aa=tuple(v.step for v in verdicts if v.word == "A/A"),
+        family=tuple(v.step for v in verdicts if v.outcome != "A/A"),
+        aa=tuple(v.step for v in verdicts if v.outcome == "A/A"),
         refs={v.step: f"R{n}" for n, v in enumerate(verdicts, 2)},
     )
     return Evidence(terms=terms, verdicts=tuple(verdicts), **{**base, **more})

@@ -394,7 +394,7 @@ def test_statistics_by_layer_and_step():
             for n in at
         )
 
-    found = attention_statistics.panels(make_rows(made(heads=statistics)[0]))
+    found = attention_statistics.panels(make_rows(made(attention=statistics)[0]))
     assert list(found) == ["entropy", "kurtosis"]
     wide, hot = found["entropy"]
     assert (wide.step, wide.ref, hot.step, hot.ref) == (WIDE, "R2", HOT, "R3")
@@ -430,7 +430,7 @@ def test_loss_against_cost(monkeypatch):
     monkeypatch.setattr(common, "svg_text", lambda figure, name: "")
     for cost in loss_against_cost.COSTS:
         found = loss_against_cost.points(ROWS, cost, (WIDE,))
-        assert [(p.step, p.number, p.again) for p in found] == [
+        assert [(p.step, p.number, p.aa) for p in found] == [
             *((CONTROL, 0, False), (WIDE, 1, True), (HOT, 2, False))
         ]
         for point in found:
@@ -529,7 +529,7 @@ def test_evaluations_by_seed_and_name():
     )
     assert lines["a", "acc", HOT] == ("1", "0.81", "–", "-1.08", "–", "1", "R3")
     counted = list(whole.counted.values())
-    assert evaluations.mixed(counted, "b") == [
+    assert evaluations.different_protocols(counted, "b") == [
         f"evaluations of b differ in shots: 1 in {WIDE} (seed 9); 0 elsewhere"
     ]
 

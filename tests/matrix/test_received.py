@@ -184,7 +184,7 @@ def test_the_cell_of_a_received_study_runs_on(checkout, own):
     shutil.rmtree(own)
     status, output = checkout.run()
     assert status == 0 and "3 done, 3 new" in output, output
-    assert private.home() == own and (own / "code").is_dir()
+    assert private.cache_home() == own and (own / "code").is_dir()
 
 
 def test_what_lies_where_the_terminal_is_is_not_run(tmp_path, monkeypatch):
@@ -193,7 +193,9 @@ def test_what_lies_where_the_terminal_is_is_not_run(tmp_path, monkeypatch):
     (tmp_path / "json.py").write_text(harm("json", tmp_path))
     (tmp_path / "wandb").mkdir()
     (tmp_path / "wandb" / "__main__.py").write_text(harm("wandb", tmp_path))
-    answer, said = device._asked(sys.executable, "import json; print(json.__name__)")
+    answer, said = device._run_python(
+        sys.executable, "import json; print(json.__name__)"
+    )
     assert (answer, (tmp_path / "ran").exists()) == ("json", False), said
     monkeypatch.setattr(wandb_files, "require_extra", lambda name: None)
     with pytest.raises(TrackerError):

@@ -474,8 +474,8 @@ BEYOND = [
     Mutant(
         "disk-to-blame",
         "help for a disk is printed for every error",
-        "records.refused:told",
-        "        return said\n",
+        "records.refused:explanation",
+        "        return text\n",
         '        return f"{said}: free space there"\n',
         Test("tests/records/test_refused.py::test_what_no_disk_causes"),
     ),

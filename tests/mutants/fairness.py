@@ -98,7 +98,7 @@ LINES = [
     Mutant(
         "ledger-rarest-elsewhere",
         "the rarest value is the usual one",
-        "fairness:who",
+        "fairness:rarer_values",
         "most_common(1)[0][0]",
         "most_common()[-1][0]",
         Test(f"{TESTS}::test_who_has_which_value"),
@@ -114,7 +114,7 @@ LINES = [
     Mutant(
         "ledger-two-resumptions",
         "one resumption under another torch is let pass",
-        "fairness:mixed",
+        "fairness:resumed_elsewhere",
         "len(values) > 1",
         "len(values) > 2",
         Test(
@@ -125,7 +125,7 @@ LINES = [
     Mutant(
         "ledger-shares-with-itself",
         "a cell counts among those that it shared a GPU with",
-        "fairness:shared",
+        "fairness:shared_gpus",
         "max(sharing) - 1",
         "max(sharing)",
         Test(f"{TESTS}::test_runs_that_shared_a_gpu"),

@@ -55,7 +55,7 @@ RESULTS = [
         "inductor-among-results",
         "compiled graphs are read from the results",
         "launcher:pooled",
-        "numactl_works, private.home())",
+        "numactl_works, private.cache_home())",
         'numactl_works, plan.output / ".cache")',
         Test(f"{OF_RUN}::test_cells_share_what_was_compiled"),
     ),
@@ -72,7 +72,7 @@ FOLDERS = [
     Mutant(
         "cache-of-a-group",
         "a cache that the group may write is used",
-        "private:own",
+        "private:private_folder",
         "{os.getuid()}, 0o022)",
         "{os.getuid()}, 0o002)",
         Test(f"{OF_FOLDERS}::test_a_folder_that_others_may_write_is_refused"),
@@ -88,7 +88,7 @@ FOLDERS = [
     Mutant(
         "cache-below-anybody",
         "a cache in a folder that everybody may write is used",
-        "private:own",
+        "private:private_folder",
         "_fault(above, trusted, 0o002, stat.S_ISVTX)",
         "_fault(above, trusted, 0)",
         Test(f"{OF_FOLDERS}::test_everything_above_it_counts"),

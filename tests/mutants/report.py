@@ -44,7 +44,7 @@ NUMBERS = [
         "front-of-the-control-again",
         "an A/A arm can be on a front",
         "loss_against_cost:front",
-        "[point for point in found if not point.again]",
+        "[point for point in found if not point.aa]",
         "list(found)",
         Test(f"{COSTS_TESTS}::test_the_control_again_is_on_no_front"),
     ),
@@ -99,7 +99,7 @@ COMPARABLE = [
     Mutant(
         "resumed-under-anything",
         "a run may change its torch halfway",
-        "fairness:mixed",
+        "fairness:resumed_elsewhere",
         "            if len(values) > 1:\n                order",
         "            if False:\n                order",
         Test(f"{TRAPS}::test_a_run_resumed_under_another_torch"),

@@ -66,7 +66,7 @@ TEXT = [
     Mutant(
         "job-late-refusal",
         "a path is refused when the jobs before it are submitted",
-        "launch.slurm:roomy",
+        "launch.slurm:all_at_once",
         "        jobscript.text(plan.root, cell, python, script, plan.settings.slurm)\n",
         "",
         Test(f"{JOBS}::test_a_path_of_several_lines_is_refused"),
@@ -82,7 +82,7 @@ TEXT = [
     Mutant(
         "job-dollar-word",
         "a word that begins with $ is the shell's to expand",
-        "jobscript:_words",
+        "jobscript:_shell_command",
         "name.fullmatch(w)",
         'w.startswith("$")',
         Test(f"{JOBS}::test_sbatch_and_the_shell_read_what_was_meant"),

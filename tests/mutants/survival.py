@@ -83,7 +83,7 @@ SURVIVAL = [
     Mutant(
         "watchdog-asleep",
         "a heartbeat that stops is never seen",
-        "watchdog:Watchdog.still",
+        "watchdog:Watchdog.stalled_for",
         "if not self.limit or now - since < self.limit:",
         "if True:",
         Test(f"{DOG}::test_a_heartbeat_that_stops_is_seen_once_per_limit"),

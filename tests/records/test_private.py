@@ -47,10 +47,10 @@ def test_where_the_cache_is(monkeypatch):
     monkeypatch.setenv("HOME", "/h")
     for ignored in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", ignored)
-        assert private.home() == Path("/h/.cache/kablate")
+        assert private.cache_home() == Path("/h/.cache/kablate")
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # nobody's home
     with pytest.raises(private.NotPrivate, match="no home directory: set XDG_"):
-        private.home()
+        private.cache_home()
 
 
 @pytest.mark.parametrize("bits", [0o720, 0o702, 0o777, 0o1777])
@@ -85,7 +85,7 @@ def test_a_folder_of_somebody_else_is_refused(mine, monkeypatch):
     folder, uid = private.cache("code"), os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: uid + 4711)
     with pytest.raises(private.NotPrivate, match=f"{folder} belongs to uid {uid}: "):
-        private.own(folder)
+        private.private_folder(folder)
 
 
 def test_a_folder_in_that_of_somebody_else_is_refused(mine, monkeypatch, tmp_path):
@@ -99,7 +99,7 @@ def test_a_folder_in_that_of_somebody_else_is_refused(mine, monkeypatch, tmp_pat
 
     monkeypatch.setattr(Path, "lstat", foreign)
     with pytest.raises(private.NotPrivate, match=f"{tmp_path} belongs to uid"):
-        private.own(folder)
+        private.private_folder(folder)
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "file"])

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from records.refused import told
+from records.refused import explanation
 
 OTHER = "or choose another OUTPUT="
 
@@ -27,7 +27,7 @@ def refusal(number: int, name: str | None = "/data/run.json") -> OSError:
     ],
 )
 def test_what_a_disk_causes(number, help_):
-    said = told(refusal(number), OTHER)
+    said = explanation(refusal(number), OTHER)
     assert said == f"/data/run.json: {os.strerror(number)}: {help_}"
 
 
@@ -36,11 +36,13 @@ def test_what_a_disk_causes(number, help_):
     [errno.ECONNREFUSED, errno.ENOENT, errno.EPIPE, errno.ENOMEM, errno.ECHILD],
 )
 def test_what_no_disk_causes(number):
-    assert told(refusal(number), OTHER) == f"/data/run.json: {os.strerror(number)}"
-    assert told(refusal(number, None), OTHER) == os.strerror(number)
+    assert (
+        explanation(refusal(number), OTHER) == f"/data/run.json: {os.strerror(number)}"
+    )
+    assert explanation(refusal(number, None), OTHER) == os.strerror(number)
 
 
 def test_an_error_without_a_number():
-    assert told(OSError("sbatch: no such partition"), OTHER) == (
+    assert explanation(OSError("sbatch: no such partition"), OTHER) == (
         "sbatch: no such partition"
     )

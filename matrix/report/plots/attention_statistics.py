@@ -64,7 +64,7 @@ def panels(rows: Sequence[Row]) -> dict[str, list[Panel]]:
     """
     found: dict[str, list[Panel]] = {}
     for row in rows:
-        runs = [run.heads for run in row.runs.values() if run.heads]
+        runs = [run.attention for run in row.runs.values() if run.attention]
         names = dict.fromkeys(
             name
             for heads in runs
@@ -176,7 +176,7 @@ def banded(layers: int) -> list[int]:
     return units.distinct(spread)
 
 
-def look(layer: int, layers: int) -> dict[str, Any]:
+def line_style(layer: int, layers: int) -> dict[str, Any]:
     """Colour and dashes of a layer: brightness and density both follow the depth."""
     depth = layer / max(1, layers - 1)
     tone = to_hex(matplotlib.colormaps["viridis"](0.85 * depth))
@@ -216,7 +216,7 @@ def _panel(axes: Axes, panel: Panel, count: int) -> None:
         if not layer:
             continue
         middle, low, high = zip(*layer.values())
-        style = look(number, count)
+        style = line_style(number, count)
         if number in banded(count) and low != high:
             axes.fill_between(
                 list(layer), low, high, color=style["color"], alpha=0.13, linewidth=0

@@ -61,7 +61,9 @@ def figure(evidence: Evidence) -> Figure | None:
         axes.axvline(0.0, color=PALETTE[0], linewidth=1.0, zorder=1)
         for y, verdict in enumerate(verdicts):
             _line(axes, verdict, y)
-        axes.set_yticks(range(len(verdicts)), [f"{v.step}\n{v.told}" for v in verdicts])
+        axes.set_yticks(
+            range(len(verdicts)), [f"{v.step}\n{v.label}" for v in verdicts]
+        )
         axes.tick_params(axis="y", length=0, labelsize=7.5)
         axes.set_ylim(len(verdicts) - 0.4, -0.6)
         axes.grid(False, axis="y")
@@ -91,7 +93,7 @@ def _line(axes: Axes, verdict: Verdict, y: int) -> None:
         axes.plot(verdict.measured.interval, (y, y), color=tone, linewidth=1.1)
         axes.plot(verdict.measured.narrow, (y, y), color=tone, linewidth=3.0, alpha=0.6)
     face = tone if verdict.direction else "white"
-    mark = MARKS.get(verdict.word, "o")
+    mark = MARKS.get(verdict.outcome, "o")
     axes.scatter(
         [sum(d) / len(d)],
         [y],

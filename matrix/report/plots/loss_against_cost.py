@@ -65,14 +65,14 @@ COSTS = (
 class Point:
     """A step's cost and loss over its runs; `number` is its place among the rows.
 
-    `again` marks an A/A arm: the control once more, no candidate for the front.
+    `aa` marks an A/A arm: the control once more, no candidate for the front.
     """
 
     step: str
     number: int
     costs: tuple[float, ...]
     losses: tuple[float, ...]
-    again: bool = False
+    aa: bool = False
 
     @property
     def at(self) -> tuple[float, float]:
@@ -98,7 +98,7 @@ def front(found: Iterable[Point]) -> list[Point]:
     One dominates another when its mean cost and mean loss are both as low and one
     of them is lower. Equal points are on the front together.
     """
-    candidates = [point for point in found if not point.again]
+    candidates = [point for point in found if not point.aa]
     kept = [
         one
         for one in candidates
@@ -165,7 +165,7 @@ def _picture(cost: Cost, found: list[Point]) -> Picture:
         "are the Pareto front: lower loss takes more cost. Hollow: another step is as "
         "good in both."
     )
-    if any(point.again for point in found):
+    if any(point.aa for point in found):
         caption += " Small and grey: A/A, the control again, not on any front."
     name = f"loss-{cost.name}"
     alt = f"Final loss of every step against {cost.title.lower()}"
@@ -210,7 +210,7 @@ def figure(cost: Cost, found: Sequence[Point]) -> Figure:
 
 def _mark(axes: Axes, point: Point, filled: bool) -> None:
     """One step: its spread over the seeds, and its mean."""
-    tone = GREY if point.again else colour(point.number)
+    tone = GREY if point.aa else colour(point.number)
     cost, loss = point.at
     spread = dict(color=tone, linewidth=0.9, zorder=2.5)
     axes.plot([cost, cost], [min(point.losses), max(point.losses)], **spread)
@@ -220,9 +220,9 @@ def _mark(axes: Axes, point: Point, filled: bool) -> None:
         [loss],
         linestyle="none",
         marker=marker(point.number),
-        markersize=5 if point.again else 7.5,
+        markersize=5 if point.aa else 7.5,
         markerfacecolor=tone if filled else "white",
-        markeredgecolor=SOFT if point.again else tone,
+        markeredgecolor=SOFT if point.aa else tone,
         markeredgewidth=1.3,
         label=point.step,
         zorder=3,

@@ -329,7 +329,7 @@ def test_a_control_of_another_study_is_evaluated_where_it_lies(copied, text, tmp
     study = tmp_path / "other"
     for seed in (1, 2):
         own = CellDir(study / "00-base" / f"seed-{seed}" / f"0000000{seed}")
-        pointer.point(own, CellDir(run_of(copied, seed)), [])
+        pointer.write(own, CellDir(run_of(copied, seed)), [])
     shutil.copytree(run_of(copied), study / "01-wide" / "seed-1" / "00000003")
     lines = []
     assert evaluate_study(Wanted(text), study, lines.append) == 0

@@ -68,7 +68,7 @@ def false_neutrals(studies: int, n: int, r: float, kind: str = "normal") -> floa
     for _ in range(studies):
         drawn = losses(random, n, 1, r, kind)
         drawn[1] += RULE.smallest
-        found += verdicts(drawn)[0].word == "NEUTRAL"
+        found += verdicts(drawn)[0].outcome == "NEUTRAL"
     return found / studies
 
 

@@ -85,7 +85,7 @@ def test_random_studies(asked, alpha, lower):
         calls = iter(list(asked))
         for (one, sound), verdict in zip(arms, found):
             check(one, sound, verdict, rule, held.get(one.step), calls)
-            told[verdict.told.replace("better", "x").replace("worse", "x")] += 1
+            told[verdict.label.replace("better", "x").replace("worse", "x")] += 1
         assert next(calls, None) is None
     words = {"A/A", "INVALID", "NON_DIAGNOSTIC", "UNRESOLVED", "NEUTRAL"}
     assert set(told) == {*words, "LIMITED x", "SUPPORTED x"}
@@ -99,7 +99,7 @@ def check(one, sound, verdict, rule, held, calls) -> None:
     assert verdict.outliers == byhand.outliers(d)
     if not sound:
         lost = "INVALID" if one.invalid else "NON_DIAGNOSTIC"
-        assert (verdict.told, verdict.measured) == (lost, None)
+        assert (verdict.label, verdict.measured) == (lost, None)
         few = f"n = {len(d)}: fewer than 3 seeds say nothing"
         assert verdict.reasons == (one.invalid or one.unfair or (few,))
         return
@@ -112,7 +112,7 @@ def check(one, sound, verdict, rule, held, calls) -> None:
     if expected in ("LIMITED", "SUPPORTED"):
         good = (sum(values) < 0) is rule.lower_is_better
         expected += " better" if good else " worse"
-    assert (verdict.told, verdict.reasons) == (expected, ())
+    assert (verdict.label, verdict.reasons) == (expected, ())
     found, n, sd = verdict.measured, len(d), byhand.deviation(values)
     assert found.difference == close(math.fsum(values) / n)
     assert (found.sd, found.p) == (close(sd), close(p, 1e-9))
@@ -154,7 +154,7 @@ SEVEN = [UNIT * x for x in (30, 31, 29, 32, 28, 33, -1)]
 def told(d, alpha=0.05, smallest=None, arms=(), lower=True) -> str:
     """The verdict on d in a family with `arms`."""
     rule = Rule(alpha, smallest, lower)
-    return decide([contrast(d), *arms], rule)[0].told
+    return decide([contrast(d), *arms], rule)[0].label
 
 
 @pytest.mark.parametrize("m", [1, 2, 5])
@@ -227,7 +227,7 @@ def test_an_aa_arm_and_the_family(asked):
         arms.insert(place, contrast([-x for x in SEVEN], "again", aa=True))
         found = {verdict.step: verdict for verdict in decide(arms, Rule(0.05))}
         again = found["again"].measured
-        assert (found["again"].told, again.level) == ("A/A", 0.05)
+        assert (found["again"].label, again.level) == ("A/A", 0.05)
         assert again.adjusted == again.p == close(byhand.p_value(SEVEN), 1e-9)
         p = [byhand.p_value(d) for d in (SIX, FIVE)]
         for step, (adjusted, level) in zip(("one", "two"), byhand.step_down(p, 0.05)):
@@ -263,7 +263,7 @@ def test_what_is_no_p(bad):
 
 def obstacle(arm, control, **changes):
     (verdict,) = decide([Contrast("a", arm, control, **changes)], Rule())
-    return verdict.told, verdict.reasons, list(verdict.differences)
+    return verdict.label, verdict.reasons, list(verdict.differences)
 
 
 FULL = {k: 3 + UNIT * k for k in (2, 5, 9)}

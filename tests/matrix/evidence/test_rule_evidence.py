@@ -56,7 +56,7 @@ def test_pairs_are_by_seed():
     assert list(one.differences) == [2, 5, 9, 30] == list(found.seeds)
     assert (found.control, found.family, found.aa) == ("04-control", ("03-arm",), ())
     assert found.refs == {"04-control": "R1", "03-arm": "R2"}
-    assert found.of("04-control") is None and one.told == "LIMITED better"
+    assert found.of("04-control") is None and one.label == "LIMITED better"
     assert found.about == "val_loss in nats/token, the last evaluation"
     again = judged(made, Terms(last_evals=2))
     assert again.about == "val_loss in nats/token, mean of the last 2 evaluations"
@@ -94,7 +94,9 @@ def test_the_metric_of_an_evaluation():
     every = {"evaluations": rows}
     made = study(arms(d3=0.0), every=every)
     found = judged(made, Terms(metric, smallest=None)).of("03-arm")
-    assert set(found.differences.values()) == {0.0} and found.word == "NON_DIAGNOSTIC"
+    assert (
+        set(found.differences.values()) == {0.0} and found.outcome == "NON_DIAGNOSTIC"
+    )
     lacking = study(arms(d3=0.0))
     reasons = judged(lacking, Terms(metric, smallest=None)).of("03-arm").reasons
     assert reasons == tuple(
@@ -167,10 +169,10 @@ def test_a_disagreement_is_invalid_on_either_side():
     final = {"step": 12, "loss": 9.0}
     table = arms(d3=0.0, d8=0.0)
     arm = study(table, **{"03_arm": {"summary": {"final_eval": final}}})
-    assert judged(arm).of("03-arm").word == "INVALID"
-    assert judged(arm).of("08-arm").word == "LIMITED"
+    assert judged(arm).of("03-arm").outcome == "INVALID"
+    assert judged(arm).of("08-arm").outcome == "LIMITED"
     control = study(table, **{"04_control": {"summary": {"final_eval": final}}})
-    assert [v.word for v in judged(control).verdicts] == ["INVALID"] * 2
+    assert [v.outcome for v in judged(control).verdicts] == ["INVALID"] * 2
 
 
 # -- the family and the A/A arms

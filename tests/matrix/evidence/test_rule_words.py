@@ -67,32 +67,38 @@ def asked(monkeypatch):
 
 def test_how_a_number_is_written():
     loss, speed = evidence(ALL), evidence(ALL, SPEED)
-    assert verdict_text.number(loss, 0.0123456) == "+0.01235"
+    assert verdict_text.difference(loss, 0.0123456) == "+0.01235"
     assert (
-        verdict_text.number(loss, -2.0) == "-2.00000"
-        and verdict_text.number(loss, None) == "–"
+        verdict_text.difference(loss, -2.0) == "-2.00000"
+        and verdict_text.difference(loss, None) == "–"
     )
     assert (
-        verdict_text.number(speed, 1234.56) == "+1235"
-        and verdict_text.number(speed, None) == "–"
+        verdict_text.difference(speed, 1234.56) == "+1235"
+        and verdict_text.difference(speed, None) == "–"
     )
-    assert verdict_text.number(speed, -0.123456) == "-0.1235"
-    assert (verdict_text.size(loss, 0.002), verdict_text.size(loss, -1.0)) == (
+    assert verdict_text.difference(speed, -0.123456) == "-0.1235"
+    assert (
+        verdict_text.magnitude(loss, 0.002),
+        verdict_text.magnitude(loss, -1.0),
+    ) == (
         "0.00200",
         "-1.00000",
     )
-    assert verdict_text.size(speed, 50.0) == "50"
-    assert verdict_text.span(loss, (-1.0, 2.0)) == "[-1.00000, +2.00000]"
-    assert (verdict_text.chance(0.00123), verdict_text.chance(0.5)) == ("0.0012", "0.5")
-    assert (
-        verdict_text.correlated(good()) == "+0.99"
-        and verdict_text.correlated(OPEN) == "-0.50"
+    assert verdict_text.magnitude(speed, 50.0) == "50"
+    assert verdict_text.interval(loss, (-1.0, 2.0)) == "[-1.00000, +2.00000]"
+    assert (verdict_text.p_value(0.00123), verdict_text.p_value(0.5)) == (
+        "0.0012",
+        "0.5",
     )
-    assert verdict_text.correlated(LOST) == "–"
+    assert (
+        verdict_text.correlation(good()) == "+0.99"
+        and verdict_text.correlation(OPEN) == "-0.50"
+    )
+    assert verdict_text.correlation(LOST) == "–"
     assert (
         verdict_text.by_seed(loss, good()) == "2: -0.01000, 5: -0.02000*, 9: -0.01230"
     )
-    assert verdict_text.outlying(replace(good(), outliers=(2, 9))) == (
+    assert verdict_text.outlier_note(replace(good(), outliers=(2, 9))) == (
         "outlier: seed 2, 9 does not fit the others; it is kept, look at its run"
     )
 
@@ -167,7 +173,7 @@ def test_what_n_and_m_allow(asked, n, alpha, most, flip):
     found = [verdict(f"{k}", "UNRESOLVED", D, measured={"sd": k}) for k in sizes]
     terms = Terms(smallest=0.003, alpha=alpha)
     seeds = tuple(range(2, 2 + 2 * n, 2))
-    text = verdict_text.allowed(evidence([*found, LOST], terms, seeds=seeds))
+    text = verdict_text.what_is_possible(evidence([*found, LOST], terms, seeds=seeds))
     level = alpha / 4
     assert asked == [
         ("visible", n, 0.002, level, flip),
@@ -183,19 +189,19 @@ def test_what_n_and_m_allow(asked, n, alpha, most, flip):
 def test_what_is_left_out_of_what_is_allowed(asked, monkeypatch):
     six = (2, 4, 6, 8, 10, 12)
     one = evidence([OPEN], Terms(smallest=None), seeds=six)
-    assert verdict_text.allowed(one).endswith("from 0.00440 on.")
-    assert verdict_text.allowed(evidence([LOST], seeds=six)) == (
+    assert verdict_text.what_is_possible(one).endswith("from 0.00440 on.")
+    assert verdict_text.what_is_possible(evidence([LOST], seeds=six)) == (
         "6 seeds, 1 arm in the family: SUPPORTED is possible."
     )
-    assert verdict_text.allowed(evidence([AGAIN], seeds=(5,))) == (
+    assert verdict_text.what_is_possible(evidence([AGAIN], seeds=(5,))) == (
         "1 seed, 1 arm in the family: nothing can be said."
     )
     monkeypatch.setattr(stats, "seeds_needed", lambda *a: 4)
-    assert verdict_text.allowed(evidence([OPEN], seeds=six)).endswith(
+    assert verdict_text.what_is_possible(evidence([OPEN], seeds=six)).endswith(
         "would take 6 seeds."
     )
     monkeypatch.setattr(stats, "seeds_needed", lambda *a: None)
-    text = verdict_text.allowed(evidence([OPEN], seeds=six))
+    text = verdict_text.what_is_possible(evidence([OPEN], seeds=six))
     assert text.endswith("would take over 10,000 seeds.")
 
 
@@ -220,10 +226,10 @@ def test_the_floor_is_the_hull_of_the_aa_arms_and_zero():
 
 @pytest.mark.parametrize("alpha", [0.05, 0.01])
 def test_the_edge_of_a_wild_aa_arm(alpha):
-    def told(p, word="A/A"):
+    def told(p, outcome="A/A"):
         return verdict_text.floor_warning(
             evidence(
-                [verdict("07-again", word, D, measured={"p": p})], Terms(alpha=alpha)
+                [verdict("07-again", outcome, D, measured={"p": p})], Terms(alpha=alpha)
             )
         )
 
@@ -240,14 +246,14 @@ def test_the_edge_of_a_wild_aa_arm(alpha):
 
 def test_what_the_preregistration_adds(tmp_path):
     path = tmp_path / "p.json"
-    assert verdict_text.unregistered(None) == [verdict_text.NOT_REGISTERED]
+    assert verdict_text.registration_lines(None) == [verdict_text.NOT_REGISTERED]
     damaged = Registration(path, None, (), ("broken",))
-    assert verdict_text.unregistered(damaged) == ["deviation: broken"]
+    assert verdict_text.registration_lines(damaged) == ["deviation: broken"]
     kept = Registration(path, "5e", ("a",), ())
-    assert verdict_text.unregistered(kept) == [
+    assert verdict_text.registration_lines(kept) == [
         "Preregistered: p.json, sha256 5e; no deviation."
     ]
-    assert verdict_text.unregistered(replace(kept, deviations=("x", "y"))) == [
+    assert verdict_text.registration_lines(replace(kept, deviations=("x", "y"))) == [
         "Preregistered: p.json, sha256 5e; deviations:",
         "deviation: x",
         "deviation: y",
@@ -512,7 +518,7 @@ def test_what_the_forest_shows():
     """Seeds, mean, Holm's interval (thin), the 90 % one (thick), claim by mark and
     colour; the arms from above in their order.
     """
-    worse = replace(good(), step="09-w", word="LIMITED", direction="worse")
+    worse = replace(good(), step="09-w", outcome="LIMITED", direction="worse")
     wild = verdict("10-nan", "INVALID", {2: math.nan})
     aa = replace(AGAIN, measured=replace(MEASURED, interval=(0.001, 0.004)))
     found = evidence([good(), wild, worse, aa, UNFAIR])

@@ -80,7 +80,7 @@ def caught(directory: Path, reason: str) -> None:
     shown = " ".join(render_terminal(paths.report).split())
     assert f"{TRAP}: NON_DIAGNOSTIC" in shown and reason in shown
     honest = paths.report.evidence.of(HONEST)
-    assert honest.told == "SUPPORTED better"
+    assert honest.label == "SUPPORTED better"
     assert honest.measured.adjusted == pytest.approx(2 * honest.measured.p)
     rows = list(csv.DictReader(io.StringIO(paths.csv.read_text())))
     assert len(rows) == 3 * len(SEEDS), "nothing is left out of runs.csv"
@@ -88,7 +88,7 @@ def caught(directory: Path, reason: str) -> None:
 
 def test_the_arm_is_convincing_without_a_trap(tmp_path):
     found = write(study(tmp_path, {})).report.evidence
-    assert [v.told for v in found.verdicts] == ["SUPPORTED better"] * 2
+    assert [v.label for v in found.verdicts] == ["SUPPORTED better"] * 2
 
 
 @pytest.mark.parametrize("name", TRAPS)
@@ -129,7 +129,7 @@ def test_the_control_can_be_the_trap(tmp_path):
         runs(tmp_path, step, -0.01)
     found = write(tmp_path / "demo").report.evidence
     for verdict in found.verdicts:
-        assert verdict.told == "NON_DIAGNOSTIC"
+        assert verdict.label == "NON_DIAGNOSTIC"
         assert verdict.reasons[0].startswith("different dtype: bf16 in 00-control (se")
 
 

@@ -50,13 +50,13 @@ def one(d, rule: Rule = RULE, **changes):
 def test_the_words(n, shift, told):
     sd = SD if n > 1 else 0.0
     d = noise(n, sd) + shift if n > 1 else [shift]
-    assert one(d).told == told
+    assert one(d).label == told
 
 
 def test_a_real_improvement_with_its_numbers():
     d = noise(6) - 0.01
     verdict = one(d)
-    assert verdict.told == "SUPPORTED better" and verdict.reasons == ()
+    assert verdict.label == "SUPPORTED better" and verdict.reasons == ()
     found = verdict.measured
     assert found.difference == pytest.approx(-0.01) and found.sd == pytest.approx(SD)
     assert found.p == pytest.approx(stats.paired_t(d).p, rel=1e-6)
@@ -70,8 +70,8 @@ def test_a_real_improvement_with_its_numbers():
 
 def test_the_direction_of_a_metric():
     d = noise(6) - 0.01
-    assert one(d, Rule(lower_is_better=False)).told == "SUPPORTED worse"
-    assert one(-d, Rule(lower_is_better=False)).told == "SUPPORTED better"
+    assert one(d, Rule(lower_is_better=False)).label == "SUPPORTED worse"
+    assert one(-d, Rule(lower_is_better=False)).label == "SUPPORTED better"
 
 
 def test_a_sign_flip_can_stop_what_the_t_test_lets_pass():
@@ -79,8 +79,8 @@ def test_a_sign_flip_can_stop_what_the_t_test_lets_pass():
     d = np.array([0.0100, 0.0101, 0.0099, 0.0102, 0.0098, -0.0012])
     verdict = one(d)
     assert verdict.measured.adjusted <= 0.05 < verdict.measured.flip
-    assert verdict.told == "UNRESOLVED"
-    assert one(d[:5]).told == "LIMITED worse"
+    assert verdict.label == "UNRESOLVED"
+    assert one(d[:5]).label == "LIMITED worse"
 
 
 @pytest.mark.parametrize("m, told", [(1, "SUPPORTED better"), (18, "UNRESOLVED")])
@@ -92,13 +92,13 @@ def test_the_family_is_paid_for(m, told):
     verdict = decide([*flat, contrast(d)], RULE)[-1]
     assert verdict.measured.p == pytest.approx(0.01)
     assert verdict.measured.adjusted == pytest.approx(m * verdict.measured.p)
-    assert verdict.told == told
+    assert verdict.label == told
 
 
 def test_eighteen_arms_of_which_two_are_true():
     arms = [contrast(noise(6), f"flat{k}") for k in range(16)]
     arms += [contrast(noise(6) - 0.02, "good"), contrast(noise(6) + 0.02, "bad")]
-    told = [verdict.told for verdict in decide(arms, RULE)]
+    told = [verdict.label for verdict in decide(arms, RULE)]
     assert told == ["NEUTRAL"] * 16 + ["SUPPORTED better", "SUPPORTED worse"]
 
 
@@ -112,7 +112,7 @@ def test_lost_arms_stay_in_the_family():
     ]
     family = decide([contrast(d), *lost], RULE)
     assert family[0].measured.adjusted == pytest.approx(4 * alone.measured.p)
-    assert [v.word for v in family[1:]] == ["INVALID", *["NON_DIAGNOSTIC"] * 2]
+    assert [v.outcome for v in family[1:]] == ["INVALID", *["NON_DIAGNOSTIC"] * 2]
     assert [v.measured for v in family[1:]] == [None] * 3
     assert family[1].reasons == ("seed 2 failed",)
     assert family[2].reasons == ("dtype differs",)
@@ -122,11 +122,11 @@ def test_an_aa_arm_is_measured_outside_the_family():
     d = noise(6) - 0.01
     good, floor = decide([contrast(d), contrast(noise(6), "aa", aa=True)], RULE)
     assert good.measured.adjusted == one(d).measured.adjusted
-    assert (floor.told, floor.measured.level) == ("A/A", 0.05)
+    assert (floor.label, floor.measured.level) == ("A/A", 0.05)
     (wild,) = decide([contrast(noise(6) - 0.01, "aa", aa=True)], RULE)
-    assert wild.told == "A/A" and wild.measured.adjusted < 0.05
+    assert wild.label == "A/A" and wild.measured.adjusted < 0.05
     (lost,) = decide([contrast(noise(6), aa=True, invalid=("x",))], RULE)
-    assert lost.told == "INVALID"
+    assert lost.label == "INVALID"
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -134,7 +134,7 @@ def test_numbers_that_are_none(bad):
     d = noise(6)
     d[2] = bad
     verdict = one(d)
-    assert verdict.told == "INVALID"
+    assert verdict.label == "INVALID"
     assert verdict.reasons == ("not a finite number in seed 3",)
     assert verdict.r is None and verdict.outliers == ()
 
@@ -143,31 +143,31 @@ def test_a_missing_seed_and_none_in_common():
     whole = contrast(noise(6) - 0.01)
     short = {k: v for k, v in whole.arm.items() if k != 4}
     (verdict,) = decide([Contrast("a", short, whole.control)], RULE)
-    assert (verdict.told, verdict.reasons) == ("INVALID", ("without a pair: seed 4",))
+    assert (verdict.label, verdict.reasons) == ("INVALID", ("without a pair: seed 4",))
     assert len(verdict.differences) == 5
     moved = {k + 10: v for k, v in whole.arm.items()}
     (verdict,) = decide([Contrast("a", moved, whole.control)], RULE)
-    assert verdict.told == "INVALID" and verdict.differences == {}
+    assert verdict.label == "INVALID" and verdict.differences == {}
     (verdict,) = decide([Contrast("a", {}, {})], RULE)
     assert verdict.reasons == ("no run has the metric",)
 
 
 def test_bit_identical_arms_say_nothing():
     verdict = one([0.0] * 6)
-    assert verdict.told == "NON_DIAGNOSTIC"
+    assert verdict.label == "NON_DIAGNOSTIC"
     assert verdict.reasons[0].startswith("bit-identical to the control in all 6 seeds")
     assert verdict.r == pytest.approx(1.0)
 
 
 def test_differences_without_spread():
     verdict = one([0.0100000] * 6)  # equal but for the rounding of 3.3 + 0.01
-    assert verdict.told == "NON_DIAGNOSTIC"
+    assert verdict.label == "NON_DIAGNOSTIC"
     assert "all 6 differences are +0.01" in verdict.reasons[0]
 
 
 def test_neutral_needs_a_smallest_effect_and_a_narrow_interval():
-    assert one(noise(6), Rule(smallest=None)).told == "UNRESOLVED"
-    assert one(noise(6), Rule(smallest=0.0005)).told == "UNRESOLVED"
+    assert one(noise(6), Rule(smallest=None)).label == "UNRESOLVED"
+    assert one(noise(6), Rule(smallest=0.0005)).label == "UNRESOLVED"
     low, high = one(noise(6)).measured.narrow
     assert -0.002 < low < 0 < high < 0.002
 
@@ -188,18 +188,18 @@ def test_unresolved_says_what_could_be_seen():
 def test_a_small_alpha_takes_seeds_that_can_flip_to_it():
     strict = Rule(alpha=0.01)
     assert (strict.fewest, Rule().fewest, Rule(alpha=0.2).fewest) == (8, 6, 6)
-    assert one(noise(7, 0.0001) - 1.0, strict).told == "LIMITED better"
-    assert one(noise(8, 0.0001) - 1.0, strict).told == "SUPPORTED better"
+    assert one(noise(7, 0.0001) - 1.0, strict).label == "LIMITED better"
+    assert one(noise(8, 0.0001) - 1.0, strict).label == "SUPPORTED better"
     assert one(noise(7), strict).measured.needed >= 8
 
 
 def test_more_seeds_than_can_be_enumerated():
-    assert one(noise(46, 0.001) - 0.01).told == "SUPPORTED better"
-    assert one(noise(46, 0.001)).told == "NEUTRAL"
+    assert one(noise(46, 0.001) - 0.01).label == "SUPPORTED better"
+    assert one(noise(46, 0.001)).label == "NEUTRAL"
 
 
 def test_a_significant_but_tiny_effect_is_supported():
-    assert one(noise(10, 0.00001) - 0.0001).told == "SUPPORTED better"
+    assert one(noise(10, 0.00001) - 0.0001).label == "SUPPORTED better"
 
 
 def test_outliers_are_marked_and_kept():
@@ -208,7 +208,7 @@ def test_outliers_are_marked_and_kept():
     verdict = one(d)
     assert verdict.outliers == (5,)
     assert verdict.differences[5] == pytest.approx(0.2)
-    assert verdict.told == "UNRESOLVED"
+    assert verdict.label == "UNRESOLVED"
 
 
 def test_the_bootstrap_describes_from_20_seeds_on():

@@ -8,7 +8,7 @@ import pytest
 from matrix.evidence.weigh import ranking, weigh
 from matrix.report.plots import common
 from matrix.report.plots import forest
-from matrix.report.verdict_text import allowed
+from matrix.report.verdict_text import what_is_possible
 from matrix.report.write import render_terminal, write
 from matrix.results.metrics import METRICS
 from matrix.results.rows import make_rows
@@ -57,7 +57,7 @@ def test_a_true_improvement_is_supported(base):
     runs(base, "01-good", -0.01)
     runs(base, "02-bad", +0.01)
     found = evidence(base)
-    assert [v.told for v in found.verdicts] == ["SUPPORTED better", "SUPPORTED worse"]
+    assert [v.label for v in found.verdicts] == ["SUPPORTED better", "SUPPORTED worse"]
     assert found.family == ("01-good", "02-bad") and found.aa == ()
     assert found.verdicts[0].measured.difference == pytest.approx(-0.01)
     assert found.about == "val_loss in nats/token, the last evaluation"
@@ -67,8 +67,8 @@ def test_an_aa_arm_is_no_claim_and_the_noise_floor(base):
     runs(base, "01-a-a", **AA)
     runs(base, "02-flat")
     found = evidence(base)
-    assert [v.told for v in found.verdicts] == ["A/A", found.verdicts[1].told]
-    assert found.verdicts[1].word in ("NEUTRAL", "UNRESOLVED")
+    assert [v.label for v in found.verdicts] == ["A/A", found.verdicts[1].label]
+    assert found.verdicts[1].outcome in ("NEUTRAL", "UNRESOLVED")
     assert (found.aa, found.family) == (("01-a-a",), ("02-flat",))
     assert found.floor == pytest.approx(found.of("01-a-a").measured.interval)
     assert found.floor[0] < 0 < found.floor[1]
@@ -87,7 +87,7 @@ def test_failed_diverged_and_missing_runs_are_invalid(base):
     Cell("02-diverged", 6, (5.5, float("nan"))).finish(base)
     runs(base, "04-good", -0.01)
     found = evidence(base)
-    assert [v.told for v in found.verdicts] == ["INVALID"] * 3 + ["SUPPORTED better"]
+    assert [v.label for v in found.verdicts] == ["INVALID"] * 3 + ["SUPPORTED better"]
     reasons = [verdict.reasons[0] for verdict in found.verdicts[:3]]
     assert reasons[0].startswith("01-failed seed 6 failed: CUDA out of memory (01-f")
     assert reasons[1].startswith("02-diverged seed 6 diverged: evaluation losses end")
@@ -107,7 +107,7 @@ def test_a_check_that_failed_since(base):
     told = {"loss": 3.0, "perplexity": 20.0, "bits_per_byte": 4.3, "step": 100}
     runs(base, "01-good", -0.01, seed3={"summary": {"final_eval": told}})
     (verdict,) = evidence(base).verdicts
-    assert verdict.told == "INVALID" and "ends at step 100" in verdict.reasons[0]
+    assert verdict.label == "INVALID" and "ends at step 100" in verdict.reasons[0]
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,9 @@ def test_arms_that_cannot_be_compared(base, change, reason):
     runs(base, "01-arm", -0.01, **change)
     runs(base, "02-good", -0.01)
     unfair, good = evidence(base).verdicts
-    assert unfair.told == "NON_DIAGNOSTIC" and unfair.measured is None
+    assert unfair.label == "NON_DIAGNOSTIC" and unfair.measured is None
     assert any(line.startswith(reason) for line in unfair.reasons), unfair.reasons
-    assert good.told == "SUPPORTED better"
+    assert good.label == "SUPPORTED better"
     assert good.measured.adjusted == pytest.approx(2 * good.measured.p)
 
 
@@ -159,7 +159,7 @@ def test_a_run_resumed_under_another_torch(base):
             row = {"event": "start", "attempt": number, "time": START, "torch": torch}
             attempts.append(row)
     (verdict,) = evidence(base).verdicts
-    assert verdict.told == "NON_DIAGNOSTIC"
+    assert verdict.label == "NON_DIAGNOSTIC"
     assert verdict.reasons[0].startswith(
         "01-arm seed 2 was resumed under another torch: 2.13.0, then 2.11.0 (01-arm/"
     )
@@ -171,14 +171,14 @@ def test_a_time_budget_lets_tokens_differ(tmp_path):
         summary = {"tokens": tokens, "stopped_by": "time"}
         runs(tmp_path, step, shift, summary=summary, **timed)
     (verdict,) = evidence(tmp_path).verdicts
-    assert verdict.told == "SUPPORTED better"
+    assert verdict.label == "SUPPORTED better"
 
 
 @pytest.mark.parametrize("n, told", [(2, "NON_DIAGNOSTIC"), (3, "LIMITED better")])
 def test_few_seeds(tmp_path, n, told):
     for step, shift in (("00-base", 0.0), ("01-good", -0.03)):
         runs(tmp_path, step, shift, seeds=range(1, n + 1))
-    assert evidence(tmp_path).verdicts[0].told == told
+    assert evidence(tmp_path).verdicts[0].label == told
 
 
 def test_a_metric_that_is_better_when_higher(tmp_path):
@@ -189,14 +189,14 @@ def test_a_metric_that_is_better_when_higher(tmp_path):
         }
         runs(tmp_path, step, **special)
     terms = Terms(METRICS["tokens_per_s"], smallest=None)
-    assert evidence(tmp_path, terms).verdicts[0].told == "SUPPORTED better"
+    assert evidence(tmp_path, terms).verdicts[0].label == "SUPPORTED better"
 
 
 def test_a_metric_that_was_not_recorded(base):
     runs(base, "01-arm", seed4={"summary": {"tokens_per_s": None}})
     terms = Terms(METRICS["tokens_per_s"], smallest=None)
     (verdict,) = evidence(base, terms).verdicts
-    assert verdict.told == "INVALID"
+    assert verdict.label == "INVALID"
     assert verdict.reasons == ("01-arm seed 4 records no tokens_per_s",)
 
 
@@ -231,7 +231,7 @@ def test_screening_seeds_say_nothing_more(base):
     runs(base, "01-good", -0.01)
     terms = Terms(stage=CONFIRM, screened=frozenset({1, 2, 3}), family=("01-good",))
     (verdict,) = evidence(base, terms).verdicts
-    assert verdict.told == "NON_DIAGNOSTIC"
+    assert verdict.label == "NON_DIAGNOSTIC"
     assert verdict.reasons[0].startswith("screening seeds re-used: 1-3;")
     assert evidence(base, Terms(screened=frozenset({7}))).verdicts[0].measured
 
@@ -375,4 +375,4 @@ def test_nothing_to_draw(base):
 def test_what_n_and_m_allow(tmp_path, seeds, words):
     for step in ("00-base", "01-arm"):
         runs(tmp_path, step, seeds=range(1, seeds + 1))
-    assert allowed(evidence(tmp_path)).startswith(words)
+    assert what_is_possible(evidence(tmp_path)).startswith(words)

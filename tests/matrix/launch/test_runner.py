@@ -65,7 +65,9 @@ def test_a_study_from_nothing_to_done(checkout):
         assert [row["event"] for row in record.attempts] == ["start", "end"]
         text = (record.dir.path / "train.log").read_text()
         assert text == "attempt 1 from step 0\n"
-        assert Path(record.run["command"][1]).is_relative_to(private.home() / "code")
+        assert Path(record.run["command"][1]).is_relative_to(
+            private.cache_home() / "code"
+        )
     there = {path.name for path in (checkout.root / "results").iterdir()}
     assert there == {".cache", "toy"}
     assert re.search(r"done    02-wide seed-2  loss 3.0000  .*\[5/6\]", output)
@@ -102,7 +104,7 @@ def test_cells_share_what_was_compiled(checkout, monkeypatch):
 
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     assert checkout.run(SEEDS="1-2")[0] == 0
-    assert seen() == {str(private.home() / "inductor")}
+    assert seen() == {str(private.cache_home() / "inductor")}
     mine = str(checkout.root / "mine")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", mine)
     assert checkout.run("rerun", SEEDS="1-2")[0] == 0

@@ -19,7 +19,7 @@ from matrix.fleet.place import PlaceError, Slot
 from matrix.launch import jobscript, slurm
 from matrix.launch.display import Plain
 from matrix.launch.local import Runner
-from matrix.launch.slurm import Look, Slurm, SubmitError, roomy
+from matrix.launch.slurm import JobState, Slurm, SubmitError, all_at_once
 from matrix.settings import SlurmSettings
 from records import atomic
 from records.cell import read_status
@@ -168,7 +168,7 @@ def test_a_job_that_slurm_forgot_is_judged_by_its_records(site):
     job = started(site)
     attempt(site, status="stopped", error=None, step=7)
     (site.root / "job").unlink()
-    assert site.launcher.look("41") == Look(None)
+    assert site.launcher.job_state("41") == JobState(None)
     outcome = job.outcome(False)
     assert outcome.kind == "stopped" and "forgotten by Slurm" in outcome.why
 
@@ -293,14 +293,14 @@ def test_a_refusal_is_an_error_of_one_cell(site):
 
 
 def test_what_cannot_be_a_job(site, monkeypatch):
-    assert roomy(site.plan, sys.executable).jobs == 1
+    assert all_at_once(site.plan, sys.executable).jobs == 1
     spread = replace(site.plan.settings.slurm, nodes=2)
     settings = replace(site.plan.settings, slurm=spread)
     with pytest.raises(PlaceError, match="each node takes the same number"):
-        roomy(replace(site.plan, settings=settings), sys.executable)
+        all_at_once(replace(site.plan, settings=settings), sys.executable)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(PlaceError, match="no sbatch here"):
-        roomy(site.plan, sys.executable)
+        all_at_once(site.plan, sys.executable)
 
 
 def on_gpus(site, ranks):
@@ -355,8 +355,8 @@ def test_the_script_of_two_nodes(site):
     text = script(site, 8, nodes=2)
     assert "#SBATCH --nodes=2\n" in text and "#SBATCH --gres=gpu:4\n" in text
     assert (
-        "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 py torchrun.py "
-        "--nnodes 2 --nproc-per-node 4 --rdzv-backend c10d "
+        "srun --nodes=2 --ntasks=2 --ntasks-per-node=1 py "
+        "distributed/torchrun.py --nnodes 2 --nproc-per-node 4 --rdzv-backend c10d "
         '--rdzv-endpoint "$RDZV_ENDPOINT" --rdzv-id "$RDZV_ID" train.py'
     ) in text
     assert 'scancel --signal=TERM "$SLURM_JOB_ID"' in text
@@ -420,7 +420,7 @@ def test_a_path_of_several_lines_is_refused(site):
             assert said.startswith(f"{what}: ") and f"holds {odd!r}" in said
             assert said.isprintable()
         with pytest.raises(PlaceError, match="CONFIG_OUTPUT_DIR"):
-            roomy(replace(site.plan, cells=(elsewhere,)), sys.executable)
+            all_at_once(replace(site.plan, cells=(elsewhere,)), sys.executable)
     assert not (site.root / "submitted").exists()
 
 

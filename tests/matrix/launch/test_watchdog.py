@@ -32,30 +32,30 @@ def clock(monkeypatch):
 
 def test_a_heartbeat_that_stops_is_seen_once_per_limit(tmp_path, clock):
     cell, dog = CellDir(tmp_path), Watchdog(10)
-    assert dog.still(cell) is None, "the clock starts at the first look"
+    assert dog.stalled_for(cell) is None, "the clock starts at the first look"
     clock[0] += 9.9
-    assert dog.still(cell) is None
+    assert dog.stalled_for(cell) is None
     cell.progress().write_text("{}\n")
     clock[0] += 1
-    assert dog.still(cell) is None, "the first beat came"
+    assert dog.stalled_for(cell) is None, "the first beat came"
     os.utime(cell.progress(), ns=(1, 1))  # a clock that went back: still a beat
     clock[0] += 9.5
-    assert dog.still(cell) is None
+    assert dog.stalled_for(cell) is None
     clock[0] += 10.5
-    assert dog.still(cell) == 10.5
-    assert dog.still(cell) is None, "an answer counts once"
+    assert dog.stalled_for(cell) == 10.5
+    assert dog.stalled_for(cell) is None, "an answer counts once"
     clock[0] += 9
     dog.forget(cell)
-    assert dog.still(cell) is None
+    assert dog.stalled_for(cell) is None
     clock[0] += 9
-    assert dog.still(cell) is None
+    assert dog.stalled_for(cell) is None
 
 
 def test_without_a_limit_nothing_is_still(tmp_path, clock):
     dog = Watchdog(0)
-    dog.still(CellDir(tmp_path))
+    dog.stalled_for(CellDir(tmp_path))
     clock[0] += 1e9
-    assert dog.still(CellDir(tmp_path)) is None
+    assert dog.stalled_for(CellDir(tmp_path)) is None
 
 
 def test_a_hung_cell_is_killed_and_started_again(checkout):
@@ -207,7 +207,7 @@ def test_what_happens_behind_a_summary_is_no_failure(checkout):
     seen = []
     show = SimpleNamespace(ended=lambda cell, outcome, seconds: seen.append(outcome))
     runner = local.Runner(plan, SimpleNamespace(order=list), show)
-    runner._again(cell, "nothing for 9 s")
+    runner._restart(cell, "nothing for 9 s")
     assert [outcome.kind for outcome in seen] == ["done"]
     assert write_failure(cell.dir, -9, "killed by SIGKILL") == ""
     assert not cell.dir.failure.exists()

@@ -166,7 +166,7 @@ def test_a_study_to_its_end(study, capsys):
     assert evidence.family == ("07-wide", "12-hot") and evidence.aa == ("20-again",)
     for verdict in evidence.verdicts:
         assert verdict.differences == pytest.approx(d(verdict.step))
-    told = {verdict.step: verdict.told for verdict in evidence.verdicts}
+    told = {verdict.step: verdict.label for verdict in evidence.verdicts}
     assert (told["07-wide"], told["12-hot"]) == ("LIMITED worse", "LIMITED better")
     paths = write.write(plan.study_dir, Selection(tuple(STEPS)))
     for line in csv.DictReader(io.StringIO(paths.csv.read_text())):

@@ -59,9 +59,9 @@ def test_the_same_cells_are_reused_where_they_lie(other):
 
 def test_a_report_names_their_directories(other):
     plan = run(other, **BASELINE, **SIX)
-    runner._point(plan)
+    runner._leave_pointers(plan)
     found = verdicts(plan)
-    assert found.evidence.of("02-wide").told == "SUPPORTED better"
+    assert found.evidence.of("02-wide").label == "SUPPORTED better"
     assert found.warnings == ()
     paths = write.write(plan.study_dir, Selection((plan.cells[0].step,)))
     text = paths.markdown.read_text()
@@ -82,7 +82,7 @@ def test_a_report_names_their_directories(other):
 
 
 def test_the_pointer_outlives_the_variable(other):
-    runner._point(other.plan(**BASELINE, **SIX))
+    runner._leave_pointers(other.plan(**BASELINE, **SIX))
     plan = other.plan(**SIX)
     assert all(cell.reused and cell.state == "done" for cell in controls(plan))
     moved = other.root / "results/elsewhere"
@@ -181,7 +181,7 @@ def test_a_control_that_knows_other_symbols_hides_no_difference(other):
         record["cell"]["changes"] = ["LEARNING_RATE", "MLP_DIM"]
         atomic.write_json(cell.dir.run_json, record)
     plan = run(other, **BASELINE, **SIX)
-    runner._point(plan)
+    runner._leave_pointers(plan)
     for cell in plan.cells:
         if cell.step == "02-wide":
             record = json.loads(cell.dir.run_json.read_text())
@@ -195,7 +195,7 @@ def test_a_control_that_knows_other_symbols_hides_no_difference(other):
 def test_a_registration_says_that_the_control_was_known(other):
     assert evidence_commands.perform("prereg", other.plan(**BASELINE, **SIX), {}) == 0
     plan = run(other, **BASELINE, **SIX)
-    runner._point(plan)
+    runner._leave_pointers(plan)
     (line,) = verdicts(plan).registration.deviations
     assert line.startswith("started before the registration: ../other/00-control/")
 
@@ -206,7 +206,7 @@ def test_a_screening_of_another_study_stays_one(checkout):
     )
     run(checkout, STEPS="0", STAGE="screen", **OTHER, **SIX)
     plan = run(checkout, **BASELINE, **SIX)
-    runner._point(plan)
+    runner._leave_pointers(plan)
     reason, *_ = verdicts(plan).evidence.of("02-wide").reasons
     assert reason.startswith("screening seeds re-used: 1-6;")
 
@@ -227,7 +227,7 @@ def test_a_rerun_leaves_the_other_study_alone(other):
 def test_what_else_reads_a_study_follows_the_pointer(other):
     """watch shows the run's state, sync leaves it to the other study's mirror."""
     plan = run(other, STEPS="2", **BASELINE, **SIX)
-    runner._point(other.plan(**BASELINE, **SIX))
+    runner._leave_pointers(other.plan(**BASELINE, **SIX))
     line, *_ = (Watch(plan.study_dir)._line(cell.own.path) for cell in controls(plan))
     assert line[:2] == (f"00-control seed-1 {controls(plan)[0].hash[:8]}", "done")
     said = []

@@ -51,7 +51,7 @@ def run(checkout, shifts=BETTER, **environment):
 def told(plan) -> dict[str, str]:
     """{step: verdict} of a plan's report."""
     found = reported(plan).evidence.verdicts
-    return {verdict.step: verdict.told for verdict in found}
+    return {verdict.step: verdict.label for verdict in found}
 
 
 def reported(plan: Plan) -> Report:

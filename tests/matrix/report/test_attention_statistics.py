@@ -125,7 +125,7 @@ def test_what_is_drawn():
 
 def test_layers_are_told_apart_without_colours():
     """From dark to light, and no two with the same dashes."""
-    looks = [attention_statistics.look(n, 12) for n in range(12)]
+    looks = [attention_statistics.line_style(n, 12) for n in range(12)]
     red_green_blue = [
         [int(x["color"][k : k + 2], 16) for k in (1, 3, 5)] for x in looks
     ]

@@ -61,7 +61,7 @@ def test_fronts_are_made_of_means():
 
 
 def test_the_control_again_is_on_no_front():
-    aa = point("aa", 1, 2.9, again=True)
+    aa = point("aa", 1, 2.9, aa=True)
     assert steps(front([aa, point("base", 1, 3.0)])) == ["base"]
 
 

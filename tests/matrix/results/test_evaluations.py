@@ -102,8 +102,8 @@ def test_a_verdict_on_an_evaluation(study):
     fill(place)
     found = verdict(root)
     assert found.differences == pytest.approx({1: 0.04, 2: 0.03, 3: 0.055})
-    assert found.told == "LIMITED better"
-    assert verdict(root, "eval:quiz/acc:higher").told == "LIMITED better"
+    assert found.label == "LIMITED better"
+    assert verdict(root, "eval:quiz/acc:higher").label == "LIMITED better"
 
 
 def test_of_two_rows_the_last_counts(study):
@@ -125,7 +125,7 @@ def test_other_settings_are_named_and_never_mixed(study, change, why):
     root, place = study
     fill(place, **{"01-ra/2": change})
     found = verdict(root)
-    assert found.word == "NON_DIAGNOSTIC"
+    assert found.outcome == "NON_DIAGNOSTIC"
     assert any(why in reason for reason in found.reasons)
     [line] = row_of(root, "01-ra")
     assert line[3:6] == ["3", "–", "–"] and line[8] == "2"
@@ -139,7 +139,7 @@ def test_other_settings_of_a_step_leave_no_difference(study):
     fill(place, **{f"01-ra/{seed}": other for seed in (1, 2, 3)})
     [line] = row_of(root, "01-ra")
     assert line[4] != "–" and line[6:9] == ["–", "–", "0"]
-    assert verdict(root).word == "NON_DIAGNOSTIC"
+    assert verdict(root).outcome == "NON_DIAGNOSTIC"
 
 
 def test_a_run_that_was_not_evaluated_makes_the_verdict_invalid(study):
@@ -147,7 +147,7 @@ def test_a_run_that_was_not_evaluated_makes_the_verdict_invalid(study):
     fill(place)
     (place["01-ra", 3][1] / "evaluations.jsonl").unlink()
     found = verdict(root)
-    assert found.word == "INVALID"
+    assert found.outcome == "INVALID"
     assert "01-ra seed 3 records no eval:quiz/acc (make eval)" in found.reasons
 
 
@@ -155,7 +155,7 @@ def test_a_direction_that_the_task_denies_is_not_compared(study):
     root, place = study
     fill(place)
     found = verdict(root, "eval:quiz/acc:lower")
-    assert found.word == "NON_DIAGNOSTIC"
+    assert found.outcome == "NON_DIAGNOSTIC"
     assert "taken for lower is better" in found.reasons[0]
 
 
@@ -207,4 +207,4 @@ def test_names_that_are_no_metric(name, why):
 def test_a_number_that_is_not_finite_makes_the_verdict_invalid(study):
     root, place = study
     fill(place, **{"01-ra/2": {"metrics": {"acc": math.inf}}})
-    assert verdict(root).word == "INVALID"
+    assert verdict(root).outcome == "INVALID"

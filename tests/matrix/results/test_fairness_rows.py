@@ -148,7 +148,7 @@ def test_the_copy_is_whole():
 
 
 def test_where_nothing_differs_nothing_is_said(output, equal):
-    assert differences(equal) == fairness.mixed(equal.runs) == []
+    assert differences(equal) == fairness.resumed_elsewhere(equal.runs) == []
     (reason,) = judged(equal).reasons
     assert "without spread" in reason
     assert gather(output / "demo").warnings == ()
@@ -171,7 +171,7 @@ def test_a_row(equal, row):
     ]:
         study = changed(equal, {where: value}, seeds)
         assert differences(study) == [line]
-        assert judged(study).told == "NON_DIAGNOSTIC"
+        assert judged(study).label == "NON_DIAGNOSTIC"
         found = [r for r in judged(study).reasons if "not a line of the step" not in r]
         assert [r for r in found if "its runs differ" not in r] == [f"different {line}"]
     assert differences(changed(equal, {}, both={where: other})) == []
@@ -401,7 +401,7 @@ def test_a_run_that_was_resumed_under_the_same(output, tmp_path, name, value):
     """Or under what was not recorded."""
     text = value if name == "device" or value is None else "2.13.0"
     place = resumed(output, tmp_path, **{name: (text, text)})
-    assert fairness.mixed(load(place).runs) == []
+    assert fairness.resumed_elsewhere(load(place).runs) == []
 
 
 # -- how runs ended
@@ -431,12 +431,12 @@ def test_runs_that_ended_otherwise(tmp_path):
 
 def test_runs_that_shared_a_gpu():
     made = [run("a", k, config={"RUNS_PER_GPU": n}) for k, n in enumerate([1, 2, 4])]
-    assert fairness.shared([*made, run("a", 3, config={})]) == [
+    assert fairness.shared_gpus([*made, run("a", 3, config={})]) == [
         "2 runs shared a GPU with up to 3 other cells (CONFIG_RUNS_PER_GPU): speeds "
         "and step times are no evidence, and energy counts the power of all of them"
     ]
-    assert fairness.shared(made[:1]) == []
-    (line,) = fairness.shared(made[:2])
+    assert fairness.shared_gpus(made[:1]) == []
+    (line,) = fairness.shared_gpus(made[:2])
     assert line.startswith("1 run shared a GPU with up to 1 other cell (")
 
 

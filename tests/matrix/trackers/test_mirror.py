@@ -15,8 +15,8 @@ import pytest
 from kconf.strict import Tree
 from matrix.trackers.content import describe, flatten, flatten_gpu, run_name
 from matrix.trackers.mirror import Mirror
-from matrix.trackers.mirror_process import Beside
-from matrix.trackers.row_order import Feed
+from matrix.trackers.mirror_process import MirrorProcess
+from matrix.trackers.row_order import NumberedRows
 from matrix.trackers.session import CURRENT, FAILED, OPEN, Session, note, state
 from matrix.trackers.sink import scrub
 from matrix.trackers.sync import sync, verdict_tags
@@ -190,11 +190,11 @@ class TestContent:
         assert describe(Cell("00-a", 1, (4.0,)).start(tmp_path).path) is None
 
 
-class TestFeed:
+class TestNumberedRows:
     def test_the_order_is_kept_by_a_second_mirror(self, tmp_path):
         cell = begun(tmp_path)
         add(cell, train_rows(0, 1))
-        first = Feed(cell, "wandb")
+        first = NumberedRows(cell, "wandb")
         seen = first.poll()
         add(cell, gpu_rows(0), "gpu.jsonl")
         seen += first.poll()
@@ -202,19 +202,21 @@ class TestFeed:
         seen += first.poll()
         add(cell, gpu_rows(2), "gpu.jsonl")
         add(cell, train_rows(3))
-        again = Feed(cell, "wandb").poll()
+        again = NumberedRows(cell, "wandb").poll()
         assert again[:4] == seen and [n for n, _ in again] == list(range(6))
         assert [("train/loss" in row) for _, row in seen] == [True, True, False, True]
 
     def test_trackers_have_orders_of_their_own(self, tmp_path):
         cell = begun(tmp_path)
         add(cell, train_rows(0))
-        assert Feed(cell, "wandb").poll() == Feed(cell, "trackio").poll()
+        assert (
+            NumberedRows(cell, "wandb").poll() == NumberedRows(cell, "trackio").poll()
+        )
 
     def test_a_line_counts_once_it_is_complete(self, tmp_path):
         cell, row = begun(tmp_path), json.dumps(train_rows(0)[0]) + "\n"
         again = json.dumps(train_rows(0, attempt=2)[0]) + "\n"
-        feed = Feed(cell, "wandb")
+        feed = NumberedRows(cell, "wandb")
         for part, rows in ((row[:20], 0), (row[20:], 1), ('{"torn\n', 0), (again, 1)):
             with open(cell.metrics, "a", encoding="utf-8") as file:
                 file.write(part)
@@ -222,7 +224,7 @@ class TestFeed:
 
     def test_the_summary_is_the_last_row(self, tmp_path):
         path = Cell("00-a", 1, (4.0, 3.0)).finish(tmp_path)
-        feed = Feed(CellDir(path), "wandb")
+        feed = NumberedRows(CellDir(path), "wandb")
         assert [row for _, row in feed.poll()][-1]["eval/loss"] == 3.0
         [(number, last)] = feed.poll(ended=True)
         assert number == 2 and last["final/loss"] == 3.0
@@ -232,10 +234,10 @@ class TestFeed:
     def test_rows_that_are_gone_are_an_error(self, tmp_path):
         cell = begun(tmp_path)
         add(cell, train_rows(0, 1))
-        Feed(cell, "wandb").poll()
+        NumberedRows(cell, "wandb").poll()
         cell.metrics.write_text("")
         with pytest.raises(RecordError, match="names 2 rows, the files hold 0"):
-            Feed(cell, "wandb").poll(ended=True)
+            NumberedRows(cell, "wandb").poll(ended=True)
 
 
 class TestSession:
@@ -370,17 +372,17 @@ class TestMirror:
         assert state(path, "wandb")["state"] == CURRENT and mirror.sessions == {}
 
 
-class TestBeside:
+class TestMirrorProcess:
     """The process, with programs that misbehave."""
 
-    def beside(self, program: str) -> Beside:
-        return Beside(TARGET, (sys.executable, "-c", program))
+    def process(self, program: str) -> MirrorProcess:
+        return MirrorProcess(TARGET, (sys.executable, "-c", program))
 
     def test_a_failure_is_said_once_and_counted_at_the_end(self, tmp_path):
         program = "import json, sys\n"
         program += "for line in sys.stdin: print(json.dumps({'failed': "
         program += "json.loads(line)['start'], 'error': 'no server'}), flush=True)"
-        beside = self.beside(program)
+        beside = self.process(program)
         for name in "abc":
             beside.start(tmp_path / name)
         beside.close()
@@ -400,7 +402,7 @@ class TestBeside:
         ],
     )
     def test_the_end_says_where_the_runs_are(self, tmp_path, url, where):
-        beside = self.beside("import sys; sys.stdin.read()")
+        beside = self.process("import sys; sys.stdin.read()")
         for name in "ab":
             (tmp_path / name).mkdir()
             note(tmp_path / name, TARGET, state=CURRENT, url=url)
@@ -410,7 +412,7 @@ class TestBeside:
 
     def test_a_mirror_that_dies_is_said_and_recorded(self, tmp_path):
         cell = begun(tmp_path)
-        beside = self.beside("import sys; sys.stdin.readline(); sys.exit(3)")
+        beside = self.process("import sys; sys.stdin.readline(); sys.exit(3)")
         beside.start(cell.path)
         beside.process.wait()
         [line] = beside.news()
@@ -421,7 +423,7 @@ class TestBeside:
 
     def test_a_mirror_that_hangs_is_ended(self, tmp_path):
         cell = begun(tmp_path)
-        beside = self.beside("import time; time.sleep(3600)")
+        beside = self.process("import time; time.sleep(3600)")
         for _ in range(3000):  # more than a pipe holds
             beside.start(cell.path)
         beside.close()
@@ -434,7 +436,7 @@ class TestBeside:
         program = "import sys; open(sys.argv[1], 'w').write(sys.stdin.read())"
         heard = tmp_path / "heard"
         command = (sys.executable, "-c", program, str(heard))
-        beside = Beside(TARGET, command)
+        beside = MirrorProcess(TARGET, command)
         for name, word in (("a", OPEN), ("b", CURRENT), ("c", FAILED)):
             (tmp_path / name).mkdir()
             note(tmp_path / name, TARGET, state=word, url=None)
@@ -452,7 +454,7 @@ class TestBeside:
     def test_a_cell_that_was_sent_stays_sent(self, tmp_path, begin):
         path = Cell("00-a", 1, (4.0, 3.0)).finish(tmp_path)
         begin(path).end()
-        beside = self.beside("import sys; sys.stdin.readline(); sys.exit(3)")
+        beside = self.process("import sys; sys.stdin.readline(); sys.exit(3)")
         beside.start(path)
         beside.process.wait()
         beside.news()
