@@ -60,6 +60,7 @@ FACTS = {
     "cache_constant_layer": nullable(COUNT),
     "cache_per_token": COUNT,
     "cache_constant": COUNT,
+    "cache_fp32": COUNT,
     "mixers": name,
     "tokens_per_step": POSITIVE,
     "effective_batch": POSITIVE,

@@ -55,6 +55,7 @@ class Facts:
     cache_constant_layer: int | None
     cache_per_token: int
     cache_constant: int
+    cache_fp32: int
     layers: int
     mixers: str
     width: int
@@ -122,6 +123,7 @@ def count(model: GPT) -> Facts:
         cache_constant_layer=typical.get("cache_constant"),
         cache_per_token=sum(layer["cache_per_token"] for layer in layers),
         cache_constant=sum(layer["cache_constant"] for layer in layers),
+        cache_fp32=sum(block.cache_size(FAR).fp32 for block in model.h),
         layers=len(model.h),
         mixers=_runs(layer["mixer"] for layer in layers),
         width=model.wte.weight.shape[1],

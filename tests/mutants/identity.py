@@ -105,7 +105,7 @@ IDENTITY = [
         "files-of-one-step-only",
         "a file counts only where every run ran it",
         "fairness:ledger",
-        "sorted({name for each in files for name in each})",
+        "sorted({path for each in files for path in each})",
         "sorted(set.intersection(*map(set, files)))",
         Test(f"{ROWS}::test_a_file_that_two_runs_of_an_arm_do_not_share"),
     ),

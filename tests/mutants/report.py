@@ -52,7 +52,7 @@ NUMBERS = [
         "cache-that-only-grows",
         "the bytes of the cache leave out what does not grow",
         "cache_size:cache_bytes",
-        "return (context * grows + constant) * size",
+        'return (context * grows + constant - wide) * size + wide * BYTES["fp32"]',
         "return context * grows * size",
         Test(f"{COSTS_TESTS}::test_the_cache_in_bytes"),
     ),

@@ -8,6 +8,8 @@ import pytest
 from matrix.report.plots import common, loss_against_cost
 from matrix.report.plots.loss_against_cost import COSTS, Point, front, points
 from matrix.report.write import gather, write
+from matrix.results.cache_size import cache_bytes, cached_values
+from matrix.results.study import load
 from tests.matrix.report.test_report import markdown_row
 from tests.matrix.synthetic import Cell
 
@@ -145,3 +147,20 @@ def test_what_is_drawn(study):
 def test_one_step_has_no_front(tmp_path):
     Cell("00-base", 1, (5, 3)).finish(tmp_path)
     assert loss_against_cost.section(gather(tmp_path / "demo")) is None
+
+
+def test_the_cache_of_layers_that_differ(tmp_path):
+    """Sums over the layers, what is fp32 apart; a layer has none of its own."""
+    facts = {
+        "cache_per_token_layer": None,
+        "cache_constant_layer": None,
+        "cache_per_token": 512,
+        "cache_constant": 9000,
+        "cache_fp32": 8000,
+        "dtype": "bf16",
+    }
+    Cell("01-hybrid", 1, (5.0, 3.0), facts=facts).finish(tmp_path)
+    (run,) = load(tmp_path).runs
+    assert cached_values(run) == (512, 9000) and cached_values(run, 1) is None
+    context = run.value("context")
+    assert cache_bytes(run) == 2 * (512 * context + 1000) + 4 * 8000

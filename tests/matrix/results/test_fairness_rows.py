@@ -243,7 +243,7 @@ def test_a_file_that_two_runs_of_an_arm_do_not_share(equal):
     study = changed(study, {"run.code_files": other}, (5,))
     line = f"code, gpt2/own.py: {'e' * 12} in {ARM} (seed 5); {'d' * 12} elsewhere"
     assert differences(study) == [line]
-    assert judged(study).told == "NON_DIAGNOSTIC"
+    assert judged(study).label == "NON_DIAGNOSTIC"
 
 
 def test_code_of_two_rules_is_compared_by_its_hash(equal):
