@@ -148,14 +148,14 @@ def test_the_report_begins_with_the_control(matrix, checkout, monkeypatch):
     """Also when another arm is there for the comparison only."""
     told = []
     monkeypatch.setattr(run, "_report", REPORT)
-    monkeypatch.setattr(write, "write", lambda _, k, order, **more: told.append(order))
+    monkeypatch.setattr(write, "write", lambda _, one: told.append(one.steps))
     monkeypatch.setattr(write, "render_terminal", lambda report: "")
     lists = dict(OPTIMIZERS="adamw,adamwspam", PRUNING="none,magnitude")
     plan = matrix(**lists, environment={"ARMS": "adamw,adamwspam-magnitude"})
     assert [cell.step for cell in plan.reference] == ["adamwspam"]
     with pytest.raises(AttributeError):  # nothing was written
         run._report(plan)
-    assert told == [["adamw", "adamwspam", "adamwspam-magnitude"]]
+    assert told == [("adamw", "adamwspam", "adamwspam-magnitude")]
 
 
 @pytest.mark.parametrize(
