@@ -160,7 +160,7 @@ def test_the_cache_of_layers_that_differ(tmp_path):
         "dtype": "bf16",
     }
     Cell("01-hybrid", 1, (5.0, 3.0), facts=facts).finish(tmp_path)
-    (run,) = load(tmp_path).runs
+    (run,) = load(tmp_path / "demo").runs
     assert cached_values(run) == (512, 9000) and cached_values(run, 1) is None
     context = run.value("context")
     assert cache_bytes(run) == 2 * (512 * context + 1000) + 4 * 8000
