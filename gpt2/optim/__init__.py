@@ -1,6 +1,6 @@
 """Optimizers and learning-rate schedules."""
 
-from gpt2.optim.build import build, facts, kinds, resolve_update
+from gpt2.optim.build import build, facts, kinds, resolve_update, state_bytes
 from gpt2.optim.optimizer import decayed_names
 from gpt2.optim.schedule import learning_rate
 
@@ -11,4 +11,5 @@ __all__ = [
     "kinds",
     "learning_rate",
     "resolve_update",
+    "state_bytes",
 ]

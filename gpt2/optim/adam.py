@@ -5,10 +5,12 @@ import torch
 from gpt2.optim.optimizer import MOMENTS, Groups, OptimizerFacts, moment_arguments
 from gpt2.settings.run import OptimSettings
 
+FACTS = OptimizerFacts(MOMENTS, MOMENTS)
+
 
 def facts(settings: OptimSettings) -> OptimizerFacts:
     """Two moments."""
-    return OptimizerFacts(MOMENTS, MOMENTS)
+    return FACTS
 
 
 def build(

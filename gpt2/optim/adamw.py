@@ -6,10 +6,12 @@ from gpt2.optim.adamwspam import AdamWSPAM
 from gpt2.optim.optimizer import MOMENTS, Groups, OptimizerFacts, moment_arguments
 from gpt2.settings.run import OptimSettings
 
+FACTS = OptimizerFacts(MOMENTS, MOMENTS, one_pass=True)
+
 
 def facts(settings: OptimSettings) -> OptimizerFacts:
     """Two moments; in one pass where that is asked for."""
-    return OptimizerFacts(MOMENTS, MOMENTS, one_pass=True)
+    return FACTS
 
 
 def build(

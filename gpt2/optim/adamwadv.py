@@ -5,11 +5,13 @@ import torch
 from gpt2.optim.optimizer import MOMENTS, Groups, OptimizerFacts, moment_arguments
 from gpt2.settings.run import OptimSettings
 
+AMSGRAD = (*MOMENTS, "max_exp_avg_sq")
+FACTS = OptimizerFacts(AMSGRAD, AMSGRAD)
+
 
 def facts(settings: OptimSettings) -> OptimizerFacts:
     """Two moments and the largest second one so far."""
-    kept = (*MOMENTS, "max_exp_avg_sq")
-    return OptimizerFacts(kept, kept)
+    return FACTS
 
 
 def build(

@@ -25,9 +25,12 @@ UNCLIPPED = 20
 DIP = 0.99
 
 
+FACTS = OptimizerFacts(MOMENTS, MOMENTS, one_pass=True)
+
+
 def facts(settings: OptimSettings) -> OptimizerFacts:
-    """Two moments, in one pass where that is asked for."""
-    return OptimizerFacts(MOMENTS, MOMENTS, one_pass=True)
+    """Two moments; in one pass where that is asked for."""
+    return FACTS
 
 
 def build(

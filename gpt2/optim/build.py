@@ -26,14 +26,19 @@ def kinds() -> tuple[str, ...]:
     return tuple(module.rpartition(".")[2] for module in CHOSEN)
 
 
-def _module(settings: OptimSettings) -> ModuleType:
-    """The configured optimizer's (gpt2/optim/optimizer.py)."""
-    return importlib.import_module(f"gpt2.optim.{settings.kind}")
+def _module(kind: str) -> ModuleType:
+    """An optimizer's file (gpt2/optim/optimizer.py)."""
+    return importlib.import_module(f"gpt2.optim.{kind}")
 
 
 def facts(settings: OptimSettings) -> OptimizerFacts:
     """Those of the configured optimizer."""
-    return _module(settings).facts(settings)
+    return _module(settings.kind).facts(settings)
+
+
+def state_bytes(model: nn.Module) -> dict[str, int]:
+    """Of every optimizer by its name: bytes that it keeps of a model, at most."""
+    return {kind: _module(kind).FACTS.state_bytes(model) for kind in kinds()}
 
 
 def build(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
@@ -52,7 +57,7 @@ def build(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
         {"params": [p for n, p in named if n not in decayed], "weight_decay": 0.0},
     ]
     update = resolve_update(settings, named[0][1].device.type)
-    return _module(settings).build(groups, settings, one_pass=update == "one_pass")
+    return _module(settings.kind).build(groups, settings, one_pass=update == "one_pass")
 
 
 def resolve_update(settings: OptimSettings, kind: str) -> str:

@@ -8,12 +8,14 @@ from gpt2.optim import adamw
 from gpt2.optim.optimizer import MOMENTS, MOMENTUM, Groups, OptimizerFacts
 from gpt2.settings.run import OptimSettings
 
+FACTS = OptimizerFacts(MOMENTUM, MOMENTS, elementwise=False)
+
 
 def facts(settings: OptimSettings) -> OptimizerFacts:
     """A running mean of a matrix's gradients, two moments of the rest. A step moves
     all weights of a matrix.
     """
-    return OptimizerFacts(MOMENTUM, MOMENTS, elementwise=False)
+    return FACTS
 
 
 def build(

@@ -2,11 +2,13 @@
 
 gpt2/optim/KIND.py, KIND as in OPTIMIZER_KIND, in lower case:
 
+    FACTS: OptimizerFacts
     facts(settings) -> OptimizerFacts
     build(groups, settings, one_pass) -> torch.optim.Optimizer
 
-build: over two groups, of which the first decays (gpt2/optim/build.py); one_pass: its
-steps will be taken by kernels/adamw, asked of those alone whose facts have it.
+FACTS: under whatever settings, at most; facts: under these. build: over two groups, of
+which the first decays (gpt2/optim/build.py); one_pass: its steps will be taken by
+kernels/adamw, asked of those alone whose facts have it.
 """
 
 from dataclasses import dataclass

@@ -5,11 +5,12 @@ import torch
 from gpt2.optim.optimizer import MOMENTUM, Groups, OptimizerFacts
 from gpt2.settings.run import OptimSettings
 
+FACTS = OptimizerFacts(MOMENTUM, MOMENTUM)
+
 
 def facts(settings: OptimSettings) -> OptimizerFacts:
     """A running sum of gradients; none with a momentum of 0."""
-    kept = MOMENTUM if settings.sgd_momentum else ()
-    return OptimizerFacts(kept, kept)
+    return FACTS if settings.sgd_momentum else OptimizerFacts()
 
 
 def build(

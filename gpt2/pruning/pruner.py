@@ -35,12 +35,11 @@ def build(
     return Pruner(model, optimizer, settings, optim)
 
 
-def state_bytes(model: nn.Module, settings: PruningSettings) -> int:
-    """Bytes of the masks and scores over a model's parameters, on any device."""
-    if settings.kind == "none":
-        return 0
-    each = MASK + (SCORE if settings.kind == "movement" else 0)
-    return each * sum(weight.numel() for weight in covered(model).values())
+def state_bytes(model: nn.Module) -> dict[str, int]:
+    """Of every kind of pruning: bytes of its masks and scores, on any device."""
+    weights = sum(weight.numel() for weight in covered(model).values())
+    mask, score = MASK * weights, SCORE * weights
+    return {"none": 0, "magnitude": mask, "movement": mask + score, "state": mask}
 
 
 class Pruner:

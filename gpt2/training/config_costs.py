@@ -3,18 +3,19 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+from gpt2 import optim, pruning
 from gpt2.model.costs import count, meta_model
-from gpt2.settings.run import RunSettings, run_settings
-from gpt2.training.memory import checkpoint_bytes
+from gpt2.settings.run import ModelSettings, run_settings
 from kconf import config_py
 from kconf.bind import SettingsError
 from kconf.syntax import ConfigError
 
 
 def print_costs(paths: list[Path]) -> int:
-    """Print a JSON line for each config.py, in the order given: the counts of its
-    network (gpt2/model/costs.py) and `checkpoint_bytes`; 1 if one is no configuration.
+    """Print a JSON line for each config.py, in the order given: `costs` of its
+    network; 1 if one is no configuration.
 
     A model that cannot be counted is an error of the code: it is raised, with a note
     that names the file.
@@ -26,7 +27,7 @@ def print_costs(paths: list[Path]) -> int:
             print(f"{path}: {error}", file=sys.stderr)
             return 1
         try:
-            print(json.dumps(_costs(settings)))
+            print(json.dumps(costs(settings.model)))
         except Exception as error:
             error.add_note(f"{path}: the model cannot be counted")
             error.add_note("`make check` names the step")
@@ -34,7 +35,13 @@ def print_costs(paths: list[Path]) -> int:
     return 0
 
 
-def _costs(settings: RunSettings) -> dict[str, int | float | str | None]:
-    net = meta_model(settings.model)
-    counts = count(net).as_dict()
-    return {**counts, "checkpoint_bytes": checkpoint_bytes(settings, net)}
+def costs(model: ModelSettings) -> dict[str, Any]:
+    """The counts of a network (gpt2/model/costs.py), and the bytes that each optimizer
+    and each kind of pruning keeps of it at most: they are asked once per network.
+    """
+    net = meta_model(model)
+    return {
+        **count(net).as_dict(),
+        "optimizer_bytes": optim.state_bytes(net),
+        "pruning_bytes": pruning.state_bytes(net),
+    }

@@ -1,4 +1,4 @@
-"""Bytes of a training run, from its settings: in memory, and in a checkpoint."""
+"""Bytes of a training run in memory, from its settings."""
 
 from torch import nn
 
@@ -18,7 +18,7 @@ def training_bytes(settings: RunSettings, net: nn.Module) -> TrainingBytes:
         weights=weights,
         gradients=weights,
         optimizer=optim.facts(settings.optim).state_bytes(net),
-        pruning=pruning.state_bytes(net, settings.pruning),
+        pruning=pruning.state_bytes(net)[settings.pruning.kind],
     )
 
 
@@ -31,9 +31,3 @@ def memory_estimate(settings: RunSettings, micro_batch: int) -> int:
     held = training_bytes(settings, meta_model(settings.model))
     share = chosen(settings).bytes_per_rank(held, settings.train.ranks)
     return share + activation_bytes(settings, micro_batch)
-
-
-def checkpoint_bytes(settings: RunSettings, net: nn.Module) -> int:
-    """Of the tensors of a resume checkpoint, which holds no gradients."""
-    held = training_bytes(settings, net)
-    return held.weights + held.optimizer + held.pruning

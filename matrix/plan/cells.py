@@ -34,8 +34,8 @@ from records.codehash import IDENTITY_ROOMS, RULE, Code, combined, hash_rooms
 from records.layout import CellDir, cell_path
 from records.manifest import dataset_dir
 
-COSTING = {("Model",), ("Optimizer",), ("Pruning",)}
-"""The menus whose symbols decide parameters, FLOPs, and the size of a checkpoint."""
+NETWORK = "Model"
+"""The menu whose symbols shape the network, and with it parameters and FLOPs."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Cell:
     `threads` is None on a GPU; `dataset` is the packed corpus' directory;
     `changes` are the identity symbols in which the step differs from the base,
     `fragment` the text that makes the difference, `arm` as in matrix.plan.steps.Step;
-    `model` is the hash of the symbols that decide what a model costs. `dir` is where the run
+    `model` is the hash of the symbols that shape the network. `dir` is where the run
     lies: `own`, the cell's own directory, or that of a control run of another study
     (records/pointer.py).
     """
@@ -273,10 +273,10 @@ class _Shared:
         return self.root / self.settings.baseline if self.settings.baseline else None
 
     @cached_property
-    def costing(self) -> list[str]:
-        """The symbols that decide what a model costs."""
+    def network(self) -> list[str]:
+        """The symbols that shape the network."""
         tree = self.tree
-        return [s for s in tree.symbols if tree.menus(s)[:1] in COSTING]
+        return [s for s in tree.symbols if tree.menus(s)[:1] == (NETWORK,)]
 
 
 def _cell(
@@ -328,7 +328,7 @@ def _cell(
         code_files=code_files,
         rooms=shared.rooms,
         hash=hash_,
-        model=config_py.identity({n: values[n] for n in shared.costing}, ()),
+        model=config_py.identity({n: values[n] for n in shared.network}, ()),
         changes=tuple(changes),
         fragment=step.fragment,
         arm=step.arm,

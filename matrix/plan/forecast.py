@@ -11,7 +11,7 @@ import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 from kconf.budget import tokens_per_step
 from matrix import units
@@ -60,9 +60,8 @@ class Disk:
 
 
 def facts_key(cell: Cell) -> str:
-    """The key of a cell's facts: what is trained, by what, and all code: what counts
-    them is no part of a run.
-    """
+    """The key of a cell's facts: the network's configuration and all code: what counts
+    them is no part of a run."""
     return f"{cell.model}-{cell.rooms}"
 
 
@@ -72,13 +71,23 @@ def disk(plan: Plan, facts: Mapping[str, Facts]) -> Disk:
     for cell in plan.pending:
         known = facts[facts_key(cell)]
         weights = known["parameters"] * FLOAT
-        checkpoint = known["checkpoint_bytes"] + BESIDES
+        checkpoint = checkpoint_bytes(cell.values, known)
         peaks.append(max(AT_ONCE * checkpoint - present_bytes(cell), checkpoint))
         kept += weights if cell.values["SAVE_MODEL"] else 0
         if cell.values["KEEP_CHECKPOINTS"]:
             kept += KEPT * checkpoint
     largest = sorted(peaks, reverse=True)[: plan.jobs]
     return Disk(sum(largest), kept, free_bytes(plan.output))
+
+
+def checkpoint_bytes(values: Mapping[str, Any], known: Facts) -> int:
+    """A resume checkpoint, at most: weights, what the optimizer and pruning keep."""
+    total = known["parameters"] * FLOAT + BESIDES
+    for what in ("optimizer", "pruning"):
+        of_kinds = known[f"{what}_bytes"].items()
+        (kept,) = (n for kind, n in of_kinds if values[f"{what}_{kind}".upper()])
+        total += kept
+    return total
 
 
 def present_bytes(cell: Cell) -> int:

@@ -20,8 +20,11 @@ from records.layout import RecordError, read_json
 
 Facts = Mapping[str, Any]
 Provider = Callable[[Sequence[Path]], list[dict[str, Any]]]
+BY_KIND = kinds.mapped(COUNT)
 NEEDED = kinds.fields(
-    {"parameters": COUNT, "flops_per_token": COUNT, "checkpoint_bytes": COUNT}, KNOWN
+    {"parameters": COUNT, "flops_per_token": COUNT}
+    | {"optimizer_bytes": BY_KIND, "pruning_bytes": BY_KIND},
+    KNOWN,
 )
 """What a plan reads of a model's facts."""
 ENTRY = "gpt2/train_ra_mla.py"

@@ -7,11 +7,10 @@ from collections import Counter
 import pytest
 
 from gpt2.settings.model import ModelSettings
-from gpt2.settings.optim import OptimSettings, PruningSettings
 from gpt2.settings.run import RunSettings, run_settings
 from kconf.bind import symbols_of
 from kconf.strict import ConfigError, Tree
-from matrix.plan.cells import COSTING
+from matrix.plan.cells import NETWORK
 from matrix.settings import StudySettings, study_settings
 
 FIELDS = {"run": symbols_of(RunSettings), "study": symbols_of(StudySettings)}
@@ -31,11 +30,10 @@ def test_the_symbols_of_a_room_are_read_in_that_room(real):
     assert all(name.startswith("gpt2/") for name in others)
 
 
-def test_what_a_model_costs_is_three_menus(real):
-    """The planner asks once for the facts of cells that agree in these menus."""
-    menus = {s for s in real.symbols if real.menus(s)[:1] in COSTING}
-    kinds = (ModelSettings, OptimSettings, PruningSettings)
-    assert menus == {symbol for kind in kinds for symbol in symbols_of(kind)}
+def test_the_network_is_one_menu(real):
+    """The planner asks once for the facts of cells that agree in this menu."""
+    menu = {s for s in real.symbols if real.menus(s)[:1] == (NETWORK,)}
+    assert menu == set(symbols_of(ModelSettings))
 
 
 def test_every_symbol_has_one_class_and_every_int_a_range(real):

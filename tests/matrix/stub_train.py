@@ -45,8 +45,11 @@ def main() -> int:
         parameters = behaviour().get("parameters", 1000)
         for path in options.facts:
             config_py.read(path)
-            costs = {"parameters": parameters, "checkpoint_bytes": 12 * parameters}
-            print(json.dumps({**costs, "flops_per_token": 6000}))
+            counts = {"parameters": parameters, "flops_per_token": 6000}
+            kept = {"adamw": 8 * parameters, "adamwspam": 8 * parameters}
+            masks = {"none": 0, "magnitude": parameters, "state": parameters}
+            costs = {"optimizer_bytes": kept, "pruning_bytes": masks}
+            print(json.dumps({**counts, **costs}))
         with open("facts-asked", "a", encoding="utf-8") as asked:
             asked.write(f"{len(options.facts)}\n")
         return 0

@@ -58,7 +58,7 @@ COUNTS = [
     Mutant(
         "memory-without-moments",
         "the memory estimate forgets the moments",
-        "optim.adamw:facts",
+        "optim.adamw",
         "OptimizerFacts(MOMENTS, MOMENTS,",
         "OptimizerFacts((), (),",
         Test(f"{MEMORY}::test_the_memory_estimate_counts_what_autograd_saves"),
@@ -67,8 +67,8 @@ COUNTS = [
         "memory-without-masks",
         "the memory estimate forgets masks and movement's scores",
         "pruner:state_bytes",
-        "each = MASK + (SCORE if",
-        "each = 0 * (SCORE if",
+        '"movement": mask + score,',
+        '"movement": 0,',
         Test(f"{MEMORY}::test_optimizer_state_and_masks_are_in_the_estimate[symbols4]"),
     ),
 ]

@@ -162,7 +162,7 @@ SLURM = [
     Mutant(
         "third-moment-uncounted",
         "the disk forecast takes AdamWAdv for AdamW",
-        "optim.adamwadv:facts",
+        "optim.adamwadv",
         '(*MOMENTS, "max_exp_avg_sq")',
         "MOMENTS",
         Test(

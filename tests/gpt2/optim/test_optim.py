@@ -230,6 +230,9 @@ def test_without_momentum_nothing_is_kept(small):
     trained(model, [optimizer], 1)
     kept = [v for s in optimizer.state.values() for v in s.values() if v is not None]
     assert kept == [] and optim.facts(settings).state_bytes(model) == 0
+    assert optim.state_bytes(model)["sgd"] == 4 * sum(
+        p.numel() for p in model.parameters()
+    )
 
 
 @pytest.mark.parametrize("kind", optim.kinds())

@@ -77,7 +77,7 @@ def test_rerun_runs_what_is_named_and_done(checkout):
     assert status == 2 and "none of these cells is done" in output
 
 
-FLOPS = {"parameters": 1000, "checkpoint_bytes": 12000, "flops_per_token": 6000.0}
+FLOPS = {"parameters": 1000, "flops_per_token": 6000.0}
 
 
 def told(plan) -> dict:
