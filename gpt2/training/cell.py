@@ -1,6 +1,6 @@
 """One cell, from its directory to its summary.
 
-`execute` reads config.py and run.json of the run directory, takes the lease,
+`execute` reads run.json and config.py of the run directory, takes the lease,
 trains, and writes what happened: rows to attempts.jsonl and metrics.jsonl,
 summary.json last. It returns the exit status of the process.
 """
@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 import traceback
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from gpt2.training.stop_signals import Deadline, StopSignals
 from gpt2.training.trainer import Run, Stopped, Trainer
 from kconf import config_py
 from kconf.bind import SettingsError
+from kconf.syntax import ConfigError
 from records import atomic, completion, read
 from records.cell import read_status, spent_seconds
 from records.heartbeat import Heartbeat
@@ -70,33 +72,51 @@ EXPECTED = (
 )
 
 
-def execute(directory: Path, data_dir: Path, ranks: Ranks = ALONE) -> int:
+@dataclass(frozen=True)
+class _Task:
+    """What there is to train."""
+
+    cell: CellDir
+    data_dir: Path
+    settings: RunSettings
+
+
+def execute(
+    directory: Path,
+    data_dir: Path,
+    ranks: Ranks = ALONE,
+    settings: RunSettings | None = None,
+) -> int:
     """Train the cell in `directory`; 0 done, 1 failed, 75 held, 128+n stopped.
 
     A cell that another process has finished in the meantime is left as it is.
-    Every rank calls this, and all return the same in the end.
+    Every rank calls this, and all return the same in the end. settings: those of the
+    cell's config.py, where the caller has read it.
     """
     cell = CellDir(directory)
     try:
+        if settings is None:
+            settings = run_settings(config_py.read(cell.config_py).values)
+        task = _Task(cell, data_dir, settings)
         with ranks.explained():
             if not ranks.main:
-                return _as_other_rank(cell, data_dir, ranks)
+                return _as_other_rank(task, ranks)
             with Lease(cell.lease).acquire() as lease, StopSignals(ranks) as stop:
                 identity = read.trained(cell.run_json)["cell"]["hash"]
                 if read_status(cell, identity).state == "done":
                     print(f"{directory}: done already")
                     return int(ranks.broadcast(DONE))
                 ranks.broadcast(TRAIN)
-                return _attempt(cell, data_dir, lease, stop)
+                return _attempt(task, lease, stop)
     except LeaseHeld as error:
         print(error, file=sys.stderr)
         return int(ranks.broadcast(HELD))
-    except (RecordError, RanksError, OSError) as error:
+    except (ConfigError, SettingsError, RecordError, RanksError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
 
 
-def _as_other_rank(cell: CellDir, data_dir: Path, ranks: Ranks) -> int:
+def _as_other_rank(task: _Task, ranks: Ranks) -> int:
     """The cell as a rank other than 0: what goes wrong is left for 0 to record."""
     verdict = int(ranks.broadcast(TRAIN))
     if verdict != TRAIN:
@@ -105,7 +125,7 @@ def _as_other_rank(cell: CellDir, data_dir: Path, ranks: Ranks) -> int:
     with StopSignals(ranks) as stop:
         try:
             with ranks.explained():
-                _train(cell, data_dir, none, stop, 0, none, none, {})
+                _train(task, none, stop, 0, none, none, {})
         except Stopped:
             return 128 + stop.number
         except BaseException as error:
@@ -116,8 +136,9 @@ def _as_other_rank(cell: CellDir, data_dir: Path, ranks: Ranks) -> int:
     return DONE
 
 
-def _attempt(cell: CellDir, data_dir: Path, lease: Lease, stop: StopSignals) -> int:
+def _attempt(task: _Task, lease: Lease, stop: StopSignals) -> int:
     """One attempt under the lease, with its start and end on record."""
+    cell = task.cell
     earlier = _attempt_rows(cell)
     attempt = 1 + sum(row["event"] == "start" for row in earlier)
     cell.failure.unlink(missing_ok=True)
@@ -142,7 +163,7 @@ def _attempt(cell: CellDir, data_dir: Path, lease: Lease, stop: StopSignals) -> 
                 Deadline(out_of_time),
                 stop.ranks.explained(),
             ):
-                _train(cell, data_dir, lease, stop, attempt, attempts, metrics, end)
+                _train(task, lease, stop, attempt, attempts, metrics, end)
             status = DONE
         except Stopped as stopped:
             print(f"stopped by {signal.Signals(stop.number).name} {stopped}")
@@ -200,8 +221,7 @@ def _write_failure(cell: CellDir, end: dict[str, Any]) -> None:
 
 
 def _train(
-    cell: CellDir,
-    data_dir: Path,
+    task: _Task,
     lease: Lease | Unrecorded,
     stop: StopSignals,
     attempt: int,
@@ -211,13 +231,14 @@ def _train(
 ) -> None:
     """Build the run, train it, write the summary; `end["step"]` follows it."""
     began, ranks = time.monotonic(), stop.ranks
+    cell, settings = task.cell, task.settings
     identity = read.trained(cell.run_json)["cell"]["hash"]
-    settings, info, machine = _prepare(cell, attempt, attempts, ranks)
+    info, machine = _prepare(settings, attempt, attempts, ranks)
 
     def record(row: dict[str, Any]) -> None:
         metrics.append({"attempt": attempt, **row})
 
-    corpus = Corpus(settings, data_dir)
+    corpus = Corpus(settings, task.data_dir)
     _require_planned(cell, corpus, machine["threads"])
     run, facts_row = _build(cell, settings, info, identity, corpus, ranks)
     run.record, run.stop_requested, run.began = record, stop.requested, began
@@ -316,9 +337,12 @@ def _write_diverged(cell: CellDir, run: Run, error: Diverged) -> None:
 
 
 def _prepare(
-    cell: CellDir, attempt: int, attempts: Appender | Unrecorded, ranks: Ranks
-) -> tuple[RunSettings, device.DeviceInfo, dict[str, Any]]:
-    """Settings, device, and what the records say of this machine.
+    settings: RunSettings,
+    attempt: int,
+    attempts: Appender | Unrecorded,
+    ranks: Ranks,
+) -> tuple[device.DeviceInfo, dict[str, Any]]:
+    """The device, set up, and what the records say of this machine.
 
     The attempt's start is recorded whatever happens here, so that attempts are
     counted right when there is no device.
@@ -330,7 +354,6 @@ def _prepare(
         "threads": None,
     }
     try:
-        settings = run_settings(config_py.read(cell.config_py).values)
         ranks.require(settings.train.ranks)
         kind = device.resolve(settings.system.device)
         device.configure(settings.system, kind, ranks.local_rank)
@@ -342,7 +365,7 @@ def _prepare(
         where = {"pid": os.getpid(), "host": socket.gethostname()}
         where |= {"placement": placement(), "caches": caches()}
         attempts.append({**start, **where, **machine})
-    return settings, info, machine
+    return info, machine
 
 
 def _require_planned(cell: CellDir, corpus: Corpus, threads: int | None) -> None:

@@ -20,13 +20,13 @@ def train(run_dir: Path, data_dir: Path) -> int:
 
     try:
         stack_dump.on_request(run_dir / "stacks.txt")
-        values = config_py.read(run_dir / "config.py").values
-        system = run_settings(values).system
+        settings = run_settings(config_py.read(run_dir / "config.py").values)
     except (OSError, ConfigError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     private.claim()
     as_rank()
+    system = settings.system
     if system.expandable_segments:
         os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
     from gpt2.distributed.ranks import RanksError, from_environment, interface, joined
@@ -37,7 +37,7 @@ def train(run_dir: Path, data_dir: Path) -> int:
         os.environ.update(interface(os.environ))
         patience = system.rank_timeout
         with joined(ranks, system.device, patience) as ranks:
-            return execute(run_dir.resolve(), data_dir.resolve(), ranks)
+            return execute(run_dir.resolve(), data_dir.resolve(), ranks, settings)
     except RanksError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -34,7 +34,7 @@ TAIL = seconds(beat=1, ask=1)
 EVAL = seconds(eval=1, window=2, beat=2, ask=2)
 """8 windows, 4 at a time."""
 SAVE = seconds(save=1, beat=1)
-BEFORE = seconds(settings=1, build=1, beat=1, resume=1)
+BEFORE = seconds(setup=1, build=1, beat=1, resume=1)
 AFTER = seconds(weights=1)
 
 

@@ -25,7 +25,7 @@ from records.lease import Lease
 from records.progress_line import Steps
 
 COST = {
-    "settings": 20001,  # what comes before the model
+    "setup": 20001,  # of the device, before the model
     "build": 70001,  # the model, the optimizer, the working copy
     "resume": 40001,
     "feed": 7,  # waiting for a step's batches
@@ -106,7 +106,7 @@ def install(script: Script, patch: pytest.MonkeyPatch) -> None:
 
         patch.setattr(owner, name, timed)
 
-    around(cell, "run_settings", "settings")
+    around(device, "configure", "setup")
     around(cell, "_build", "build")
     around(checkpoint, "resume", "resume")
     around(checkpoint, "save", "save")

@@ -77,7 +77,7 @@ def test_a_run_that_nobody_disturbs(cell, train, script):
         ("end", 1, "done", 8, whole),
     ]
     start, last = read_rows(directory / "attempts.jsonl")
-    assert start["time"] == 1e6 - seconds(settings=1)
+    assert start["time"] == 1e6 - seconds(setup=1)
     assert last["time"] == 1e6 - whole
     _shown_as_it_was(said, script, began=BEFORE, total=8, start=0)
     assert f"first step after {BEFORE + FEED + EVAL + WORK:.1f} s" in said
