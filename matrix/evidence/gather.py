@@ -5,9 +5,9 @@ from pathlib import Path
 
 from matrix import units
 from matrix.evidence import preregistration, weigh
-from matrix.plan import stage
 from matrix.evidence.preregistration import Registration
 from matrix.evidence.weigh import Evidence
+from matrix.plan import stage
 from matrix.results import config_differences, evaluations, fairness
 from matrix.results.rows import Row, make_rows
 from matrix.results.run import DAMAGED, ReportError, Run

@@ -28,8 +28,8 @@ from matrix.plan.reasons import Subject, explain_new
 from matrix.plan.steps import Step, plan_steps
 from matrix.results import whole_run
 from matrix.settings import StudySettings, study_settings
-from records.cell import DAMAGED, read_status
 from records import history
+from records.cell import DAMAGED, read_status
 from records.codehash import IDENTITY_ROOMS, RULE, Code, combined, hash_rooms
 from records.layout import CellDir, cell_path
 from records.manifest import dataset_dir

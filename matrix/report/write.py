@@ -16,9 +16,9 @@ from matrix.report.markdown import markdown
 from matrix.report.sections import document_of
 from matrix.results.rows import Row
 from matrix.results.run import ReportError
-from matrix.results.study import open_cells
 from matrix.results.runs_csv import csv_text
 from matrix.results.selection import Selection
+from matrix.results.study import open_cells
 from records import atomic
 from records.text_table import aligned
 

@@ -11,9 +11,9 @@ from typing import Any, Mapping, Sequence
 from matrix.evidence.gather import Report
 from matrix.evidence.verdict import Measured, Verdict
 from matrix.evidence.weigh import Evidence
-from matrix.results.selection import Selection, Terms
 from matrix.results.rows import make_rows
 from matrix.results.run import Run
+from matrix.results.selection import Selection, Terms
 from matrix.results.study import Open, Study
 
 STEPS = (0, 3, 7, 12)

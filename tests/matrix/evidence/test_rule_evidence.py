@@ -13,8 +13,8 @@ from matrix.report import equal_time
 from matrix.results.config_differences import only_salted, unexplained
 from matrix.results.metrics import METRICS, named
 from matrix.results.rows import make_rows
-from matrix.results.study import Open
 from matrix.results.selection import CONFIRM, ONE, SCREEN, Selection, Terms
+from matrix.results.study import Open
 from records import sealed_record
 from tests.matrix.imagined import evidence, run, study, verdict
 from tests.matrix.synthetic import Cell

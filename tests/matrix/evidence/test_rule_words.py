@@ -20,8 +20,8 @@ from matrix.report import verdict_section, verdict_text
 from matrix.report.document import Notice, Picture, Table, Text
 from matrix.report.plots import forest
 from matrix.results.metrics import METRICS, named
-from matrix.results.study import Open
 from matrix.results.selection import CONFIRM, SCREEN, Terms
+from matrix.results.study import Open
 from tests.matrix.imagined import MEASURED, evidence, report, run, study, verdict
 
 D = {2: -0.01, 5: -0.02, 9: -0.0123}

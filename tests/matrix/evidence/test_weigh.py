@@ -12,8 +12,8 @@ from matrix.report.verdict_text import what_is_possible
 from matrix.report.write import render_terminal, write
 from matrix.results.metrics import METRICS
 from matrix.results.rows import make_rows
-from matrix.results.study import load
 from matrix.results.selection import CONFIRM, SCREEN, Selection, Terms
+from matrix.results.study import load
 from records.jsonl import open_append
 from tests.matrix.synthetic import START, Cell
 

@@ -3,8 +3,8 @@
 import pytest
 
 from gpt2.data.loading import batch
-from gpt2.training.memory import memory_estimate
 from gpt2.settings.run import run_settings
+from gpt2.training.memory import memory_estimate
 from kconf.arms import generate
 from kconf.axes import read_axes
 from kconf.bind import SettingsError

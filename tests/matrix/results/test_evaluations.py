@@ -6,11 +6,11 @@ from statistics import fmean, stdev
 import pytest
 
 from matrix.evidence.weigh import weigh
-from matrix.results.selection import Terms
 from matrix.report.plots import common
 from matrix.report.write import write
 from matrix.results.metrics import named
 from matrix.results.rows import make_rows
+from matrix.results.selection import Terms
 from matrix.results.study import load
 from records import evaluations
 from records.layout import CellDir

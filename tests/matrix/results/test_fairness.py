@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from matrix.results.selection import Terms, Selection
 from matrix.report.plots import common
 from matrix.report.write import ReportError, gather, write
 from matrix.results.metrics import VAL_LOSS, named
+from matrix.results.selection import Terms, Selection
 from records import atomic
 from tests.matrix.synthetic import Cell
 

@@ -12,12 +12,12 @@ import pytest
 from matrix.evidence.gather import gather
 from matrix.evidence.verdict import Verdict
 from matrix.evidence.weigh import weigh
-from matrix.results.selection import Terms
 from matrix.report import compare
 from matrix.results import fairness
 from matrix.results.metrics import METRICS
 from matrix.results.rows import make_rows
 from matrix.results.run import Run
+from matrix.results.selection import Terms
 from matrix.results.study import Study, load
 from records import atomic, jsonl
 from tests.matrix.synthetic import START, Cell
