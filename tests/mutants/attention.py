@@ -271,9 +271,9 @@ GATED = [
     Mutant(
         "ct-starts-shut",
         "RA-CT's shift starts at 0",
-        "gates:CrossTokenGate.__init__",
-        "torch.full((settings.heads,), 2.0)",
-        "torch.full((settings.heads,), 0.0)",
+        "gates:CrossTokenGate.initial_laws",
+        "self.shift_H, 2.0",
+        "self.shift_H, 0.0",
         check("13", "initial values"),
     ),
     Mutant(

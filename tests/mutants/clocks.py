@@ -476,7 +476,7 @@ BEYOND = [
         "help for a disk is printed for every error",
         "records.refused:explanation",
         "        return text\n",
-        '        return f"{said}: free space there"\n',
+        '        return f"{text}: free space there"\n',
         Test("tests/records/test_refused.py::test_what_no_disk_causes"),
     ),
 ]

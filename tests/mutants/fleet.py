@@ -129,7 +129,7 @@ SLURM = [
         "a job is over when Slurm does not answer",
         "slurm:Job.outcome",
         "        if seen is None or not seen.over:\n            return None",
-        "        seen = seen or Look(None)\n        if not seen.over:\n            return None",
+        "        seen = seen or JobState(None)\n        if not seen.over:\n            return None",
         Test(f"{OF_JOBS}::test_a_controller_that_is_silent_is_waited_for"),
     ),
     Mutant(

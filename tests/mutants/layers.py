@@ -88,7 +88,7 @@ LAYER_MUTANTS = [
         "model.mixers.linear:LinearAttention.cache_size",
         "(self.head_width + 1)",
         "self.head_width",
-        check("1", "decoding", MIXERS),
+        check("1", "expectations", MIXERS),
     ),
     Mutant(
         "linear-costs-the-length",
@@ -136,7 +136,7 @@ LAYER_MUTANTS = [
         "architectures:_require_attention",
         "type(layer) is not AttentionSettings",
         "layer is None",
-        Test(f"{LAYERS}::test_an_exporter_refuses_mixers_it_does_not_know"),
+        Test(f"{LAYERS}::test_an_exporter_refuses_a_hybrid"),
     ),
 ]
 

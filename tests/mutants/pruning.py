@@ -231,7 +231,7 @@ MASKS = [
         "masks are kept but not applied to the weights",
         "pruner:Pruner._zeroed",
         "return [self._values(), *of_optimizer]",
-        "return kept",
+        "return of_optimizer",
         check("1", "expectations"),
     ),
     Mutant(

@@ -139,11 +139,18 @@ def test_the_memory_of_deep_models_is_that_of_all_their_layers(small, pattern, d
 
 
 @pytest.mark.parametrize("target", CARRIES)
-def test_an_exporter_refuses_mixers_it_does_not_know(small, target):
-    for symbols in ({"MIXER_LINEAR": "y"}, HYBRID):
-        settings = small(GPT2_LAYERS="4", **symbols).model
-        with pytest.raises(ExportError, match="layer 0 has the mixer linear"):
-            architecture(settings, target)
+def test_an_exporter_refuses_a_hybrid(small, target):
+    """Though its attention is what the architecture has."""
+    settings = small(GPT2_LAYERS="4", **HYBRID).model
+    with pytest.raises(ExportError, match="layer 0 has the mixer linear"):
+        architecture(settings, target)
+
+
+@pytest.mark.parametrize("target", CARRIES)
+def test_an_exporter_refuses_linear_attention(small, target):
+    settings = small(GPT2_LAYERS="4", MIXER_LINEAR="y").model
+    with pytest.raises(ExportError, match="layer 0 has the mixer linear"):
+        architecture(settings, target)
 
 
 def test_statistics_of_layers_that_have_none(small):

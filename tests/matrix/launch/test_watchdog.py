@@ -205,7 +205,9 @@ def test_what_happens_behind_a_summary_is_no_failure(checkout):
     plan = checkout.plan(STEPS="0", SEEDS="1", CONFIG_WATCHDOG_RETRIES="0")
     (cell,) = plan.cells
     seen = []
-    show = SimpleNamespace(ended=lambda cell, outcome, seconds: seen.append(outcome))
+    show = SimpleNamespace(
+        ended=lambda cell, outcome, seconds: seen.append(outcome), log=print
+    )
     runner = local.Runner(plan, SimpleNamespace(order=list), show)
     runner._restart(cell, "nothing for 9 s")
     assert [outcome.kind for outcome in seen] == ["done"]

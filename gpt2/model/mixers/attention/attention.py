@@ -225,7 +225,10 @@ class Attention(Mixer):
         spec: AttentionSpec,
     ) -> tuple[CoreOutput, AttentionCache]:
         """New tokens against everything cached."""
-        caches = tuple(cache.append(x_Bn) for cache, x_Bn in zip(cache.memory, new))
+        # What a mechanism adds may be wider than products under autocast.
+        caches = tuple(
+            c.append(x.to(c.tensor.dtype)) for c, x in zip(cache.memory, new)
+        )
         memory, queries = tuple(cache.tensor for cache in caches), cache.queries
         queries_BwHD = k_BnGD = None
         if queries is not None:
