@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Mapping
 
 from kconf import config_py
-from kconf.strict import Merge, Resolved, Tree
-from kconf.syntax import ConfigError, Line, render_line
+from kconf.config_py import Value
+from kconf.files import shown
+from kconf.strict import DotConfig, Merge, Resolved, Tree
+from kconf.syntax import ConfigError, Finding, Line, render_line
 from records import atomic
 
 _HEADER = "# Written by the configuration targets of make; see make help.\n"
@@ -58,6 +60,20 @@ def write(path: Path, tree: Tree, resolved: Resolved) -> None:
 def write_python(path: Path, tree: Tree, resolved: Resolved) -> None:
     """Write the config.py of a configuration."""
     config_py.write(path, resolved.values, tree.operational)
+
+
+def read_python(tree: Tree, config: Path, python: Path) -> dict[str, Value]:
+    """The values of a .config as its config.py has them.
+
+    Raises ConfigError where config.py is not there, or is that of another .config: what
+    a person's scripts read is what runs.
+    """
+    resolved = tree.resolve([DotConfig(config)])
+    values = config_py.read(python).values
+    if values != resolved.values:
+        cause = f"is not that of {shown(config)}: run make config.py"
+        raise ConfigError([Finding(shown(python), 0, None, cause)])
+    return values
 
 
 def minimal(tree: Tree, resolved: Resolved) -> list[Line]:

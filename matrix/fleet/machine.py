@@ -136,14 +136,13 @@ def _counted_by_torch(
 
 def main(root: Path, python: str) -> int:
     """Print the groups of this machine; 1 for a mask that cannot be followed."""
-    from kconf.dotconfig import config_paths
+    from kconf.dotconfig import config_paths, read_python
     from kconf.strict import Tree
-    from matrix.plan.cells import base_stages
     from matrix.settings import study_settings
 
-    tree = Tree(root)
-    there = config_paths(root, os.environ)[0].exists()
-    values = tree.resolve(base_stages(root, os.environ) if there else []).values
+    tree, paths = Tree(root), config_paths(root, os.environ)
+    there = paths[0].exists()
+    values = read_python(tree, *paths) if there else tree.resolve([]).values
     most = study_settings(values).launch.most_gpus
     try:
         machine = survey(os.environ, most, lambda: device.build(python))

@@ -18,7 +18,7 @@ from typing import Any, Callable, Mapping, Sequence
 from kconf import config_py
 from kconf.arms import Excluded
 from kconf.derived import sizes
-from kconf.dotconfig import config_paths, render
+from kconf.dotconfig import config_paths, read_python, render
 from kconf.overrides import Overrides, from_environment
 from kconf.strict import DotConfig, Resolved, Tree
 from matrix.plan import checks, reused_controls, stage
@@ -183,6 +183,7 @@ def make_plan(
         checks.refuse_seed(step, overrides)
         steps.append((step, step.resolve(overrides)))
     checks.require_settings(validate, steps, base[0].path)
+    configured = read_python(tree, *config_paths(root, environment))
     for step, resolved in steps:
         device = concrete(resolved.values)
         changes = checks.changed(unchanged, resolved, tree.operational)
@@ -210,20 +211,11 @@ def make_plan(
         jobs=jobs,
         operational=tree.operational,
         overrides=dict(overrides),
-        configured_metric=_configured_metric(tree, base, overrides, settings),
+        configured_metric=configured["METRIC"],
         code_root=code_root,
         notes=tuple(notes),
         excluded=tuple(found.excluded),
     )
-
-
-def _configured_metric(
-    tree: Tree, base: Sequence[Any], overrides: Overrides, settings: StudySettings
-) -> str:
-    if "METRIC" not in overrides:
-        return settings.metric
-    rest = {key: raw for key, raw in overrides.items() if key != "METRIC"}
-    return tree.resolve([*base, Overrides(rest)]).values["METRIC"]
 
 
 def base_stages(root: Path, environment: Mapping[str, str]) -> list[DotConfig]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gpt2.settings.run import run_settings
-from kconf.dotconfig import write
+from kconf.dotconfig import write, write_python
 from kconf.strict import Tree
 from matrix import run
 from matrix.plan.cells import Plan, make_plan
@@ -84,6 +84,7 @@ class Checkout:
         tree = Tree(self.root)
         resolved = tree.resolve([defconfig, extra])
         write(self.root / ".config", tree, resolved)
+        write_python(self.root / "config.py", tree, resolved)
         self.pack(resolved.values)
 
     def pack(self, values: dict, sha: str = "a" * 64, tokens: int = 9999) -> None:

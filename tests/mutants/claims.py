@@ -83,6 +83,14 @@ CONFIGURATION = [
         Test("tests/gpt2/model/test_costs.py::test_the_divisor_keeps_the_ratios"),
     ),
     Mutant(
+        "config-py-of-another",
+        "what runs is not what config.py says",
+        "kconf.dotconfig:read_python",
+        "if values != resolved.values:",
+        "if False:",
+        Test("tests/matrix/plan/test_cells.py::test_what_config_py_says_is_what_runs"),
+    ),
+    Mutant(
         "flag-of-another",
         "a setting reads another symbol",
         "settings.mixers.attention:AttentionSettings",

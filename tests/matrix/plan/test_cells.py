@@ -33,6 +33,27 @@ def finish(cell) -> None:
     atomic.write_json(cell.dir.summary, summary)
 
 
+# -- the file that people's scripts read
+
+
+def test_what_config_py_says_is_what_runs(checkout):
+    """A .config that was edited alone, or has no config.py, is not run."""
+    config, python = checkout.root / ".config", checkout.root / "config.py"
+    read = config_py.read(python).values
+    assert {cell.values["MLP_DIM"] for cell in checkout.plan(STEPS="0").cells} == {
+        read["MLP_DIM"]
+    }
+    text = config.read_text()
+    config.write_text(text.replace("CONFIG_LOG_INTERVAL=", "CONFIG_LOG_INTERVAL=9"))
+    with pytest.raises(ConfigError, match=r"config\.py.*not that of .*make config\.py"):
+        checkout.plan()
+    config.write_text(text)
+    checkout.plan()
+    python.unlink()
+    with pytest.raises(ConfigError, match="run make config.py"):
+        checkout.plan()
+
+
 # -- which cells, in what order
 
 
