@@ -19,19 +19,22 @@ def first_lines(
     info, sizes = run.info, run.batch
     threads = f", {torch.get_num_threads()} threads" if info.kind == "cpu" else ""
     each = f" for each of {sizes.ranks} ranks" if sizes.ranks > 1 else ""
+    ratio = facts_row["attn_mlp_ratio"] or facts_row["network_ratio"]
     lines = [
         f"device: {info.name} ({info.kind}{threads}), "
         f"{info.total_memory / 2**30:.1f} GiB{each}, {info.driver or 'no driver'}, "
         f"torch {torch.__version__}",
         f"model: {facts_row['parameters']:,} parameters, width {facts_row['width']}, MLP "
         f"{facts_row['mlp_dim']}, vocabulary {run.settings.model.vocab_size}, attn:MLP 1:"
-        f"{facts_row['attn_mlp_ratio']:.3f}, {facts_row['flops_per_token'] / 1e6:.1f} "
-        f"MFLOP/token, attention {facts_row['attention_impl']}",
+        f"{ratio:.3f}, {facts_row['flops_per_token'] / 1e6:.1f} MFLOP/token, "
+        f"attention {facts_row['attention_impl']}",
         f"batch: {sizes.micro} x {sizes.accumulation} accumulated x {sizes.ranks} "
         f"ranks = {sizes.effective} sequences, {facts_row['tokens_per_step']:,} tokens "
         "a step",
         f"data: {corpus.description}",
     ]
+    if facts_row["mixers"] != "attention":
+        lines.insert(2, f"layers: {facts_row['mixers']}")
     odd = device.misaligned(run.settings.model)
     if odd and info.kind == "cuda":
         lines.append(f"warning: not multiples of 64, slow on a GPU: {', '.join(odd)}")

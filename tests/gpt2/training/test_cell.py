@@ -346,3 +346,24 @@ def test_the_second_seed_finds_what_the_first_compiled(cell, command, tmp_path):
         start, _ = read_rows(directory / "attempts.jsonl")
         assert start["caches"]["TORCHINDUCTOR_CACHE_DIR"] == str(compiled)
     assert taken[1] < 0.6 * taken[0], taken
+
+
+@pytest.mark.parametrize(
+    "symbols, layers",
+    [
+        ({"MIXER_LINEAR": "y"}, "layers: linear"),
+        ({"MIXER_LAYERS": "linear attention"}, "layers: 1 linear, 1 attention"),
+    ],
+)
+def test_a_cell_of_other_mixers(make_cell, tmp_path, train, symbols, layers):
+    """Trained, evaluated, recorded, with the heads of the layers that have some."""
+    some = "attention" in layers
+    stats = {"LOG_ATTENTION_STATS": "y"} if some else {}
+    directory = make_cell(tmp_path / "run", GPT2_LAYERS="2", **symbols, **stats)
+    done = train(directory)
+    assert done.returncode == 0, done.stderr
+    assert layers in done.stdout
+    facts = json.loads((directory / "summary.json").read_text())["facts"]
+    assert facts["attention_impl"] == ("sdpa" if some else "none")
+    assert facts["mixers"] == layers.removeprefix("layers: ")
+    assert (facts["attn_mlp_ratio"] is None) == some
