@@ -21,6 +21,8 @@ from tests.conftest import ROOT
 SMALLER = Overrides(
     {"GPT2_LAYERS": "2", "GPT2_BLOCK_SIZE": "24", "GPT2_VOCAB_SIZE": "300"}
 )
+DEEPER = {"gpt2-hybrid-ablation": {"GPT2_LAYERS": "4"}}
+"""Studies whose pattern of mixers needs more."""
 BASES, OVERLAYS = presets(ROOT)
 STEPS = {
     name: {step.id: step for step in list_steps(ROOT, name)}
@@ -51,7 +53,8 @@ def values(name: str) -> dict[str, Any]:
     """
     name, *changes = name.split(" ")
     base, _, step = name.partition("/")
-    changed = Overrides({**SMALLER, **dict(change.split("=") for change in changes)})
+    written = dict(change.split("=") for change in changes)
+    changed = Overrides({**SMALLER, **DEEPER.get(base, {}), **written})
     tree, stages = _tree(), (BASES[base], OVERLAYS["tiny"], changed)
     if step:
         return resolve_step(tree, stages, STEPS[base][step]).values

@@ -21,6 +21,7 @@ SHAPES |= {"GPT2_DROPOUT", "LOSS_AUTO", "LOSS_PLAIN", "LOSS_CHUNKED", "WINDOW"}
 SHAPES |= {"DOCUMENTS_APART"}  # of batches: a text of one document is computed alike
 OPTIONS = ("RA_CT_", "RA_", "MLA_", "MLP_ATTN_GATE_", "MLP_CROSS_TOKEN_")
 OPTIONS += ("MLP_LATENT_", "SOFTPICK_", "GPT2_SIZE_", "ATTENTION_IMPL_")
+OPTIONS += ("MIXER_",)  # one that is not attention is refused as a whole
 
 
 def settings(name):
@@ -92,7 +93,14 @@ def test_every_symbol_of_the_network_is_decided():
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_feature_has_words(name):
-    assert set(features(settings(name))) <= set(WORDS)
+    """Of models of attention; one with another mixer is refused for that."""
+    model = settings(name)
+    if model.pattern == ("attention",):
+        assert set(features(model)) <= set(WORDS)
+        return
+    for target in CARRIES:
+        with pytest.raises(ExportError, match="has the mixer linear"):
+            architecture(model, target)
 
 
 def test_every_choice_is_named_as_its_symbol():
@@ -101,7 +109,6 @@ def test_every_choice_is_named_as_its_symbol():
         ("attention", "projection"): ("mha", "gqa", "mla"),
         ("attention", "normaliser"): ("softmax", "softpick"),
         ("attention", "pattern"): ("dense", "sliding"),
-        ("attention", "output_gate"): ("none", "elementwise", "headwise"),
         ("mlp", "kind"): ("gelu", "swiglu", "relu2"),
     }
     model = settings("gpt2-124m")
@@ -110,3 +117,6 @@ def test_every_choice_is_named_as_its_symbol():
             changed = dataclasses.replace(getattr(model, part), **{field: choice})
             found = features(dataclasses.replace(model, **{part: changed}))
             assert set(found) <= set(WORDS) & set(symbols_of(ModelSettings))
+    for choice in ("none", "elementwise", "headwise"):
+        found = features(dataclasses.replace(model, output_gate=choice))
+        assert set(found) <= set(WORDS) & set(symbols_of(ModelSettings))
