@@ -24,9 +24,9 @@ def summed(self, tokens_BT, targets_BT, starts_BT):
     return PLAIN[0](self, tokens_BT, targets_BT, starts_BT) * tokens_BT.numel()
 
 
-def coupled(self, tokens_BT, start, starts_BT):
+def coupled(self, tokens_BT, positions):
     """Every sequence hears the batch's mean embedding."""
-    x_BTE = PLAIN[1](self, tokens_BT, start, starts_BT)
+    x_BTE = PLAIN[1](self, tokens_BT, positions)
     return x_BTE - 0.5 * x_BTE.mean(dim=0, keepdim=True)
 
 

@@ -328,7 +328,7 @@ def test_shakespeare_is_cut_into_speeches(tmp_path, hub_settings) -> None:
 @pytest.fixture
 def hub(tmp_path: Path, texts):
     """Variables of a client whose hub serves tmp_path/hub as me/corpus."""
-    script = ROOT / "tests" / "data" / "hub_server.py"
+    script = ROOT / "tests" / "gpt2" / "data" / "hub_server.py"
     (tmp_path / "hub" / ".commit").write_text("a" * 40)
     with open(tmp_path / "requests.log", "wb") as log:
         server = subprocess.Popen(
