@@ -14,7 +14,7 @@ from gpt2.settings.run import ModelSettings
 # Standard errors that a measured deviation or mean may be away.
 ERRORS = 6
 # Layers of the models whose initial values are compared between steps.
-PAIRED_DEPTH = 8
+PAIRED_DEPTH = 5
 # Numbers that two matrices may not have in common.
 PREFIX = 16
 ONES = ("norm1.weight", "norm2.weight", "norm_f.weight", "scale_H", "read_H", "write_H")
