@@ -24,8 +24,12 @@ TABLE: dict[str, str | dict[str, tuple[str, str]]] = {
     "METRIC": "METRIC",
     "SMALLEST": "SMALLEST_EFFECT",
     "CONTROL": "CONTROL_STEP",
+    "DESIGN": {
+        "fixed": ("DESIGN_FIXED", "y"),
+        "screen-confirm": ("DESIGN_SCREEN_CONFIRM", "y"),
+        "sequential": ("DESIGN_SEQUENTIAL", "y"),
+    },
     "STAGE": {
-        "one": ("STAGE_ONE", "y"),
         "screen": ("STAGE_SCREEN", "y"),
         "confirm": ("STAGE_CONFIRM", "y"),
     },

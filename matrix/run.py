@@ -11,6 +11,7 @@ import argparse
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Mapping, Sequence
 
@@ -27,6 +28,8 @@ from matrix.plan import device, estimate, forecast, model_facts, rerun, selectio
 from matrix.plan import settle
 from matrix.plan.cells import Plan, PlanError, make_plan
 from matrix.plan.checks import Validate
+from matrix.results.run import ReportError
+from matrix.results.selection import CONFIRM, SCREEN, SEQUENTIAL
 from matrix.trackers.mirror_process import mirrored
 from matrix.trackers.target import TrackerError
 from records import pointer, private, provenance, refused
@@ -52,6 +55,7 @@ REFUSED = (
     visible_devices.MaskError,
     place.PlaceError,
     LeaseDirectoryError,
+    ReportError,
 )
 
 
@@ -130,7 +134,7 @@ def _planned(
     And the GPUs of this machine, which a plan for Slurm does not need.
     """
     probe = device.probe_once(python)
-    plan = choose(make_plan(root, environment, probe, validate, code_root))
+    plan = choose(_due(make_plan(root, environment, probe, validate, code_root)))
     if plan.settings.launch.slurm:
         plan, pool = slurm.all_at_once(plan, python), None
     else:
@@ -162,6 +166,16 @@ def _planned(
     return plan, pool
 
 
+def _due(plan: Plan) -> Plan:
+    """Of a sequential study what its next look needs, with where it stands said."""
+    if plan.settings.design != SEQUENTIAL:
+        return plan
+    from matrix.evidence import next_runs  # scipy, which other plans do without
+
+    notes = (*plan.notes, *next_runs.describe(plan))
+    return replace(next_runs.due(plan), notes=notes)
+
+
 def _model_facts(
     plan: Plan, python: str, code_root: Path
 ) -> dict[str, model_facts.Facts]:
@@ -187,7 +201,7 @@ def _estimate(
     root: Path, environment: Mapping[str, str], python: str, validate: Validate
 ) -> None:
     """Print what the pending cells will take."""
-    plan = make_plan(root, environment, device.probe_once(python), validate)
+    plan = _due(make_plan(root, environment, device.probe_once(python), validate))
     found = estimate.estimates(plan, _model_facts(plan, python, root))
     print(estimate.text(plan, found))
 
@@ -211,9 +225,56 @@ def _run(
     validate: Validate,
     choose: Callable[[Plan], Plan],
 ) -> int:
-    """Snapshot, plan, train, say where the results are."""
+    """Snapshot, plan, train, say where the results are; of a sequential study look
+    after look, until it is decided or LOOK=1 has had its one.
+    """
     code_root = snapshot(root, private.cache("code"))
-    plan, pool = _planned(root, environment, python, validate, code_root, choose)
+    one_look = _switch(environment, "LOOK")
+    while True:
+        plan, pool = _planned(root, environment, python, validate, code_root, choose)
+        sequential = plan.settings.design == SEQUENTIAL
+        if one_look and not sequential:
+            raise PlanError("LOOK=1: only a sequential study has looks (CONFIG_DESIGN)")
+        status = _train(plan, pool, root, environment, python)
+        if status not in (0, 1) or not sequential:
+            break
+        probe = device.probe_once(python)
+        tried, plan = plan, make_plan(root, environment, probe, validate, code_root)
+        if not _goes_on(plan, tried) or (one_look and tried.settings.stage == CONFIRM):
+            break
+        choose = _choice("run")
+    print(f"results: {plan.study_dir}")
+    if status in (0, 1):  # not when asked to stop
+        _report(plan)
+    return status
+
+
+def _goes_on(plan: Plan, tried: Plan) -> bool:
+    """Whether a sequential study has cells that the last round has not tried; promotes
+    what its screening chose.
+    """
+    from matrix.evidence import next_runs, promotion
+    from matrix.evidence.gather import gather
+
+    plan = next_runs.due(plan)
+    waiting = next_runs.unsettled(plan)
+    if plan.settings.stage == SCREEN and not waiting:
+        report = gather(plan.study_dir, selection.selected(plan))
+        record = promotion.promote(plan, report)
+        print(f"promoted: {', '.join(record['promoted'])}", flush=True)
+        return True
+    ran = {cell.hash for cell in tried.cells}
+    return any(cell.hash not in ran for cell in waiting)
+
+
+def _train(
+    plan: Plan,
+    pool: place.Pool | None,
+    root: Path,
+    environment: Mapping[str, str],
+    python: str,
+) -> int:
+    """Run the plan's pending cells; the runner's exit status."""
     _leave_pointers(plan)
     shown = mirrored(plan, display(plan, _switch(environment, "V")))
     origin = provenance.gather(root)
@@ -224,11 +285,7 @@ def _run(
         launcher = Local(plan, python, origin, pool)
     settle.settle(plan, print)
     rerun.make_room(plan, True, print)
-    status = Runner(plan, launcher, shown).run()
-    print(f"results: {plan.study_dir}")
-    if status in (0, 1):  # not when asked to stop
-        _report(plan)
-    return status
+    return Runner(plan, launcher, shown).run()
 
 
 def _leave_pointers(plan: Plan) -> None:

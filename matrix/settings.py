@@ -20,7 +20,9 @@ from kconf.bind import (
     text,
 )
 from matrix.results.metrics import named
-from matrix.results.selection import CONFIRM, ONE, SCREEN
+from matrix.results.selection import CONFIRM, EQUALITY, FIXED, GAIN, Looks, ONE
+from matrix.results.selection import SCREEN, SCREEN_CONFIRM, SEQUENTIAL, WORSE
+from matrix.results.selection import fewest_supported
 
 NO_TRACKER = "none"
 TRACKERS = (NO_TRACKER, "wandb", "trackio")
@@ -93,9 +95,27 @@ class StudySettings:
     smallest_effect: str = text("SMALLEST_EFFECT")
     alpha: float = real("ALPHA", above=0.0, below=0.5)
     control: str = text("CONTROL_STEP")
-    stage: str = one_of(STAGE_ONE=ONE, STAGE_SCREEN=SCREEN, STAGE_CONFIRM=CONFIRM)
+    design: str = one_of(
+        DESIGN_FIXED=FIXED,
+        DESIGN_SCREEN_CONFIRM=SCREEN_CONFIRM,
+        DESIGN_SEQUENTIAL=SEQUENTIAL,
+    )
+    stage: str | None = one_of(
+        optional=True, STAGE_SCREEN=SCREEN, STAGE_CONFIRM=CONFIRM
+    )
+    screen_seeds: str | None = text("SCREEN_SEEDS", optional=True)
     promote: int = integer("PROMOTE")
+    promote_named: str | None = text("PROMOTE_NAMED", optional=True)
     confirm_seeds: str = text("CONFIRM_SEEDS")
+    looks: str | None = text("LOOKS", optional=True)
+    pursue: str | None = one_of(
+        optional=True,
+        PURSUE_GAIN=GAIN,
+        PURSUE_EQUALITY=EQUALITY,
+        PURSUE_WORSE=WORSE,
+    )
+    assumed_sd: float = real("ASSUMED_SD", above=0.0)
+    assumed_r: float = real("ASSUMED_R", low=-1.0, below=1.0)
     output: str = text("OUTPUT_DIR")
     jobs: int = integer("JOBS")
     fail_fast: bool = flag("FAIL_FAST")
@@ -130,17 +150,45 @@ class StudySettings:
             raise SettingsError("METRIC", self.metric, str(error)) from None
         smallest_effect(self.smallest_effect)
         self._require_trackers()
-        screened = set(ranges("SEEDS", self.seeds))
-        again = screened & set(ranges("CONFIRM_SEEDS", self.confirm_seeds))
-        if again and self.stage != ONE:
+        if self.stage is None:
+            object.__setattr__(self, "stage", ONE)
+        self._require_fresh_seeds()
+        if self.design == SEQUENTIAL:
+            self._require_looks()
+        if self.steps is not None and self.steps != "all":
+            ranges("RA_MLA_ABLATION_STEPS", self.steps)
+
+    def _require_fresh_seeds(self) -> None:
+        """No seed of the confirmation is one of the screening's."""
+        symbol = "SCREEN_SEEDS" if self.design == SEQUENTIAL else "SEEDS"
+        again = set(self.screening) & set(ranges("CONFIRM_SEEDS", self.confirm_seeds))
+        if again and self.design != FIXED:
             raise SettingsError(
                 "CONFIRM_SEEDS",
                 self.confirm_seeds,
-                f"names {min(again)}, which CONFIG_SEEDS takes for screening: seeds "
+                f"names {min(again)}, which CONFIG_{symbol} takes for screening: seeds "
                 "that chose the arms cannot confirm them",
             )
-        if self.steps is not None and self.steps != "all":
-            ranges("RA_MLA_ABLATION_STEPS", self.steps)
+
+    def _require_looks(self) -> None:
+        """Looks that rise from enough seeds on, with a seed for each and a smallest
+        effect to stop by."""
+        at, fewest = ranges("LOOKS", self.looks), fewest_supported(self.alpha)
+        if list(at) != sorted(at):
+            raise SettingsError("LOOKS", self.looks, "does not rise")
+        if at[0] < fewest:
+            why = f"fewer than {fewest} seeds cannot carry a claim at this CONFIG_ALPHA"
+            raise SettingsError("LOOKS", self.looks, why)
+        seeds = len(ranges("CONFIRM_SEEDS", self.confirm_seeds))
+        if seeds < at[-1]:
+            why = f"names {seeds} seeds, the last of CONFIG_LOOKS takes {at[-1]}"
+            raise SettingsError("CONFIRM_SEEDS", self.confirm_seeds, why)
+        if self.smallest is None and self.pursue != WORSE:
+            why = (
+                "a sequential study stops by it: name one, or pursue losses as well "
+                "(CONFIG_PURSUE_WORSE)"
+            )
+            raise SettingsError("SMALLEST_EFFECT", self.smallest_effect, why)
 
     def _require_trackers(self) -> None:
         """Each tracker once, "none" alone, and a mode that W&B has."""
@@ -175,8 +223,38 @@ class StudySettings:
     def seed_list(self) -> tuple[int, ...]:
         """The seeds of the stage, in order, each once."""
         if self.stage == CONFIRM:
-            return ranges("CONFIRM_SEEDS", self.confirm_seeds)
-        return ranges("SEEDS", self.seeds)
+            return self.confirming
+        return self.screening if self.stage == SCREEN else ranges("SEEDS", self.seeds)
+
+    @property
+    def screening(self) -> tuple[int, ...]:
+        """The seeds of a screening; () where there is none."""
+        if self.design == SEQUENTIAL:
+            raw = self.screen_seeds
+            return ranges("SCREEN_SEEDS", raw) if raw else ()
+        return ranges("SEEDS", self.seeds) if self.design == SCREEN_CONFIRM else ()
+
+    @property
+    def confirming(self) -> tuple[int, ...]:
+        """The fresh seeds of a confirmation, in their order."""
+        if self.sequence is not None:
+            return self.sequence.seeds
+        return ranges("CONFIRM_SEEDS", self.confirm_seeds)
+
+    @property
+    def sequence(self) -> Looks | None:
+        """The looks of a sequential design."""
+        if self.design != SEQUENTIAL:
+            return None
+        at = ranges("LOOKS", self.looks)
+        seeds = ranges("CONFIRM_SEEDS", self.confirm_seeds)
+        return Looks(at, seeds[: at[-1]], self.pursue)
+
+    @property
+    def named_arms(self) -> tuple[str, ...]:
+        """What CONFIG_PROMOTE_NAMED names, as written."""
+        parts = (self.promote_named or "").split(",")
+        return tuple(part.strip() for part in parts if part.strip())
 
     @property
     def smallest(self) -> float | None:

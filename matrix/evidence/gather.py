@@ -44,10 +44,14 @@ def gather(study_dir: Path, selection: Selection = Selection()) -> Report:
     warnings = [f"different {line}" for line in fairness.differences(counted)]
     warnings += config_differences.unexplained(rows)
     try:
-        terms = _completed(selection.terms, study_dir)
+        terms = completed_terms(selection.terms, study_dir)
     except RecordError as error:
         raise ReportError(str(error)) from error
     weighed = weigh.weigh(study, rows, terms)
+    if weighed.progress is not None:
+        needed = weighed.progress.needed
+        still = [cell for cell in study.open if needed(cell.step, cell.seed)]
+        study = replace(study, open=tuple(still))
     warnings += fairness.other_ends(counted)
     warnings += fairness.resumed_elsewhere(counted)
     warnings += fairness.shared_gpus(counted)
@@ -73,8 +77,11 @@ def gather(study_dir: Path, selection: Selection = Selection()) -> Report:
     )
 
 
-def _completed(terms: Terms, study_dir: Path) -> Terms:
-    """The terms with what the study's own records announced and used up."""
+def completed_terms(terms: Terms, study_dir: Path) -> Terms:
+    """The terms with what the study's own records announced and used up.
+
+    Raises RecordError for an edited promotion.
+    """
     promotion = stage.read(study_dir)
     family = list(preregistration.announced(study_dir, terms.stage))
     if promotion and terms.stage == CONFIRM:

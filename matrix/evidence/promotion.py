@@ -7,6 +7,7 @@ from matrix import units
 from matrix.evidence.gather import Report
 from matrix.evidence.verdict import INVALID, Verdict
 from matrix.evidence.weigh import ranking
+from matrix.plan import stage
 from matrix.plan.cells import Plan
 from matrix.plan.checks import PlanError
 from matrix.plan.stage import PROMOTION, fresh_seeds
@@ -20,7 +21,8 @@ CLAIMS_NOTHING = (
 
 
 def promote(plan: Plan, report: Report) -> dict[str, Any]:
-    """Rank the arms and write promotion.json; returns it.
+    """Rank the arms and write promotion.json; returns it. Promoted are the best
+    CONFIG_PROMOTE and those of CONFIG_PROMOTE_NAMED.
 
     Arms with lost runs are ranked nowhere and listed. Raises PlanError outside of
     the screen stage, when cells are still to run, when there is nothing to promote
@@ -45,9 +47,10 @@ def promote(plan: Plan, report: Report) -> dict[str, Any]:
         )
     evidence = report.evidence
     ranked = ranking(evidence)
-    sound = [verdict for verdict in ranked if verdict.outcome != INVALID]
+    sound = [verdict.step for verdict in ranked if verdict.outcome != INVALID]
     if not sound:
         raise PlanError("no arm of the screening finished all its runs")
+    arms = stage.named(plan.settings.named_arms, evidence.family)
     record = {
         "study": report.study.name,
         "metric": evidence.terms.metric.name,
@@ -55,7 +58,8 @@ def promote(plan: Plan, report: Report) -> dict[str, Any]:
         "control": evidence.control,
         "seeds": sorted({run.seed for run in report.study.runs}),
         "ranking": [_ranked(report, verdict) for verdict in ranked],
-        "promoted": [verdict.step for verdict in sound[: settings.promote]],
+        "named": list(arms),
+        "promoted": units.distinct([*sound[: settings.promote], *arms]),
         "time": time.time(),
     }
     return {

@@ -18,6 +18,7 @@ import numpy as np
 from scipy import special
 
 from matrix.evidence import stats
+from matrix.results.selection import EQUALITY, GAIN, WORSE
 
 DRAWS = 400_000
 """Sequences of the simulated law: the nominal p values to 1 or 2 %."""
@@ -28,8 +29,6 @@ EQUIVALENCE = 0.05
 """Level of NEUTRAL: both one-sided repeated p values, Holm over the arms."""
 BOUND = 0.975
 """Confidence of the one-sided bound by which an arm is given up."""
-GAIN, EQUALITY, WORSE = "gain", "equality", "worse"
-"""What is pursued: until when an arm that shows nothing is run."""
 LIVE, CLAIM, EQUAL, GIVEN_UP, END, LOST, FLAT = range(7)
 """How an arm stands: live; stopped by a claim, as equal, without hope, at the last
 look; a run was lost; differences without spread."""
@@ -200,12 +199,12 @@ class _Standing:
         design, w = self.design, n / self.design.looks[-1]
         d = np.where(here[..., None], d_XAN[..., :n], 0.0)
         size = np.abs(d).max(-1) * stats.ROUNDING if flat_XA is None else flat_XA
+        mean, error = d.mean(-1), d.std(-1, ddof=1) / np.sqrt(n)
+        self.look[here], self.n[here], self.mean[here] = k, n, mean[here]
         flat = here & (np.ptp(d, -1) <= size)
         self.state[flat], self.q[flat] = FLAT, np.inf
         here = here & ~flat
-        mean, error = d.mean(-1), d.std(-1, ddof=1) / np.sqrt(n)
         error[~here] = 1.0
-        self.look[here], self.n[here], self.mean[here] = k, n, mean[here]
         p = 2 * special.stdtr(n - 1, -np.abs(mean / error))
         self.q = np.where(here, np.minimum(self.q, p / w), self.q)
         if design.smallest is not None:

@@ -103,14 +103,6 @@ def _sampled_flips(values: np.ndarray) -> float:
     return (1 + found) / (1 + FLIPS)
 
 
-def fewest_flips(alpha: float) -> int:
-    """The fewest differences whose sign-flip p can be as small as alpha: 2 / 2^n ≤ α."""
-    n = 1
-    while 2.0 ** (1 - n) > alpha:
-        n += 1
-    return n
-
-
 def _signed_sums(values: np.ndarray) -> np.ndarray:
     """±v₁ ± v₂ …: all 2^n of them."""
     sums = np.zeros(1)

@@ -11,16 +11,17 @@ no claim: it is measured, gets no verdict and is not in the family.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Mapping, Sequence
 
 from matrix.evidence import stats
+from matrix.results.selection import FEWEST_SUPPORTED, fewest_supported
 
 SUPPORTED, LIMITED, NEUTRAL = "SUPPORTED", "LIMITED", "NEUTRAL"
 UNRESOLVED, NON_DIAGNOSTIC, INVALID = "UNRESOLVED", "NON_DIAGNOSTIC", "INVALID"
 AA = "A/A"
-FEWEST, FEWEST_SUPPORTED = 3, 6
-"""Seeds below which nothing is said, and below which nothing is SUPPORTED."""
+FEWEST = 3
+"""Seeds below which nothing is said."""
 EQUIVALENCE = 0.90
 """Confidence of the interval that must lie within ± the smallest effect."""
 RULE = (
@@ -51,7 +52,7 @@ class Rule:
     @property
     def fewest(self) -> int:
         """Seeds below which nothing is SUPPORTED."""
-        return max(FEWEST_SUPPORTED, stats.fewest_flips(self.alpha))
+        return fewest_supported(self.alpha)
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Contrast:
 
     `arm` and `control` are the metric by seed. `invalid` says which runs failed
     or are missing, `unfair` why the two cannot be compared; `aa` marks the
-    control with other initial values.
+    control with other initial values. `lost` are the seeds of a sequential study whose
+    run, or whose control's, will never be there, and why.
     """
 
     step: str
@@ -69,6 +71,7 @@ class Contrast:
     invalid: tuple[str, ...] = ()
     unfair: tuple[str, ...] = ()
     aa: bool = False
+    lost: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -107,12 +110,32 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Look:
+    """The look of a sequential study at which an arm stands or stopped.
+
+    `number` of the looks `planned` (seeds at each), 0 before the first; `p` is the
+    repeated p. `stopped` says what ended its runs, "" while it goes on.
+    """
+
+    number: int
+    planned: tuple[int, ...]
+    p: float
+    stopped: str
+
+    @property
+    def early(self) -> bool:
+        """Whether it stopped before the last look."""
+        return bool(self.stopped) and 0 < self.number < len(self.planned)
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What is said about an arm, and what it stands on.
 
     `direction` is "better" or "worse" for SUPPORTED and LIMITED, else "".
     `measured` is None where nothing could be tested; `differences` are there all
-    the same. `outliers` are seeds, marked and never dropped.
+    the same. `outliers` are seeds, marked and never dropped. `look` is there in a
+    sequential study.
     """
 
     step: str
@@ -123,6 +146,7 @@ class Verdict:
     r: float | None
     outliers: tuple[int, ...]
     measured: Measured | None
+    look: Look | None = None
 
     @property
     def label(self) -> str:
@@ -132,7 +156,7 @@ class Verdict:
 
 def decide(contrasts: Sequence[Contrast], rule: Rule) -> tuple[Verdict, ...]:
     """A verdict per contrast, in their order; the family is all but the A/A arms."""
-    obstacles = [_obstacle(contrast) for contrast in contrasts]
+    obstacles = [obstacle_of(contrast) for contrast in contrasts]
     values = [list(contrast.differences.values()) for contrast in contrasts]
     p = [1.0 if found else stats.paired_t(d).p for found, d in zip(obstacles, values)]
     family = [k for k, contrast in enumerate(contrasts) if not contrast.aa]
@@ -148,7 +172,7 @@ def decide(contrasts: Sequence[Contrast], rule: Rule) -> tuple[Verdict, ...]:
     return tuple(verdicts)
 
 
-def _obstacle(contrast: Contrast) -> tuple[str, tuple[str, ...]] | None:
+def obstacle_of(contrast: Contrast) -> tuple[str, tuple[str, ...]] | None:
     """Why a contrast cannot be tested: (outcome, reasons); None when it can."""
     both = {**contrast.control, **contrast.arm}
     unpaired = sorted(set(both) - set(contrast.seeds))
@@ -218,11 +242,24 @@ def _judge(
     measured: Measured | None,
     rule: Rule,
 ) -> Verdict:
-    outcome, direction, reasons = AA, "", ()
+    outcome, reasons = AA, ()
     if obstacle is not None:
         outcome, reasons = obstacle
     elif not contrast.aa:
         outcome = _outcome(measured, len(contrast.seeds), rule)
+    return verdict_of(contrast, outcome, reasons, measured, rule)
+
+
+def verdict_of(
+    contrast: Contrast,
+    outcome: str,
+    reasons: tuple[str, ...],
+    measured: Measured | None,
+    rule: Rule,
+    look: Look | None = None,
+) -> Verdict:
+    """A verdict with what describes its differences: r, outliers, the direction."""
+    direction = ""
     if outcome in (SUPPORTED, LIMITED):
         lower = measured.difference < 0
         direction = "better" if lower == rule.lower_is_better else "worse"
@@ -240,6 +277,7 @@ def _judge(
         ),
         outliers=tuple(pairs[at] for at in stats.outliers(d)),
         measured=measured,
+        look=look,
     )
 
 

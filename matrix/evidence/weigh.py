@@ -7,11 +7,14 @@ invalid or unfair, and hands the rest to the rule (matrix/evidence/verdict.py).
 from dataclasses import dataclass, field
 from typing import Iterable, Mapping, Sequence
 
+from kconf.bind import ranges
 from matrix import units
+from matrix.evidence import looks
+from matrix.evidence.looks import Progress
 from matrix.evidence.verdict import Contrast, INVALID, Rule, Verdict, decide
 from matrix.results import config_differences, evaluations, fairness
 from matrix.results.rows import Row
-from matrix.results.run import Run
+from matrix.results.run import DIVERGED, Run
 from matrix.results.selection import CONFIRM, SCREEN, Terms
 from matrix.results.study import Study
 
@@ -24,7 +27,8 @@ class Evidence:
 
     `family` are the steps that Holm's correction counts, `aa` the arms that are
     the control again; `seeds` the seeds that every arm should have; `refs` name
-    the rows whose runs a step's numbers come from.
+    the rows whose runs a step's numbers come from. `progress` is where a sequential
+    study stands.
     """
 
     terms: Terms
@@ -34,6 +38,7 @@ class Evidence:
     aa: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
     refs: Mapping[str, str] = field(default_factory=dict)
+    progress: Progress | None = None
 
     @property
     def about(self) -> str:
@@ -64,13 +69,21 @@ def weigh(study: Study, rows: Sequence[Row], terms: Terms) -> Evidence:
     absent = _absent(study, rows, terms)
     contrasts = [_contrast(study, control, row, terms, row.step in aa) for row in arms]
     contrasts += [Contrast(step, {}, {}, invalid=(why,)) for step, why in absent]
+    verdicts, progress = (), None
+    if terms.looks is None:
+        verdicts = decide(contrasts, _rule(terms))
+    else:
+        verdicts, progress = looks.judge(
+            contrasts, control.step, _rule(terms), terms.looks
+        )
     return Evidence(
         terms=terms,
         control=control.step,
         seeds=study.seeds,
         family=tuple(c.step for c in contrasts if not c.aa),
         aa=aa,
-        verdicts=decide(contrasts, _rule(terms)),
+        verdicts=verdicts,
+        progress=progress,
         refs={row.step: row.ref for row in rows},
     )
 
@@ -88,7 +101,7 @@ def _absent(study: Study, rows: Sequence[Row], terms: Terms) -> list[tuple[str, 
     """
     present = {row.step for row in rows}
     found = [(s, "announced, never ran") for s in terms.family if s not in present]
-    if terms.stage == CONFIRM:
+    if terms.stage == CONFIRM and (terms.screened or terms.looks is None):
         return found
     named = present | {step for step, _ in found}
     for step in units.distinct(run.step for run in study.runs):
@@ -110,7 +123,8 @@ def _contrast(study: Study, control: Row, row: Row, terms: Terms, aa: bool) -> C
             where = f"{side.step} seed {units.numbers_in(lacking)}"
             hint = " (make eval)" if terms.metric.evaluation else ""
             invalid.append(f"{where} records no {terms.metric.name}{hint}")
-        invalid += _lost(study, side)
+        if terms.looks is None:
+            invalid += _lost(study, side)
         for run in side.runs.values():
             invalid += disagreement(run)
     return Contrast(
@@ -120,6 +134,7 @@ def _contrast(study: Study, control: Row, row: Row, terms: Terms, aa: bool) -> C
         invalid=tuple(invalid),
         unfair=tuple(_unfair(control, row, terms)),
         aa=aa,
+        lost={} if terms.looks is None else _lost_for_good(study, (control, row)),
     )
 
 
@@ -137,6 +152,18 @@ def _lost(study: Study, row: Row) -> list[str]:
     ]
 
 
+def _lost_for_good(study: Study, rows: Sequence[Row]) -> dict[int, str]:
+    """Why a seed of these steps has no run and will have none: it diverged."""
+    steps = {row.step: row for row in rows}
+    return {
+        cell.seed: f"{cell.step} seed {cell.seed} {cell.state}: {cell.why}"
+        for cell in study.open
+        if cell.step in steps
+        and cell.state == DIVERGED
+        and cell.seed not in steps[cell.step].runs
+    }
+
+
 def _unfair(control: Row, row: Row, terms: Terms) -> list[str]:
     """Why an arm and its control cannot be compared; one line per property."""
     runs = [*control.runs.values(), *row.runs.values()]
@@ -146,7 +173,22 @@ def _unfair(control: Row, row: Row, terms: Terms) -> list[str]:
         lines += fairness.shared_gpus(runs)
     lines += config_differences.unexplained([control, row])
     lines += evaluations.incomparable(runs, terms.metric)
+    lines += changed_looks(runs, terms)
     return lines + reused(runs, terms)
+
+
+def changed_looks(runs: Iterable[Run], terms: Terms) -> list[str]:
+    """Other looks than those under which a run started: their p values are none."""
+    if terms.looks is None:
+        return []
+    now = ",".join(map(str, terms.looks.at))
+    then = units.distinct(run.config.get("LOOKS") for run in runs)
+    return [
+        f"CONFIG_LOOKS was {each} when a run began and is {now}: p values of looks "
+        "that were not planned are none"
+        for each in then
+        if each is not None and ranges("LOOKS", each) != terms.looks.at
+    ]
 
 
 def reused(runs: Iterable[Run], terms: Terms) -> list[str]:

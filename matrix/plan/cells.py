@@ -143,13 +143,15 @@ def make_plan(
     validate: Validate,
     code_root: Path | None = None,
     cores: int | None = None,
+    everyone: bool = False,
 ) -> Plan:
     """The plan of ROOT/.config with the one-shot overrides of `environment`.
 
     `probe` resolves DEVICE=auto; `validate` builds the settings of a run from
     symbol values, or raises SettingsError; `code_root` is the code that would run (the
     checkout, or a snapshot of it); `cores` defaults to what the process may
-    use. Raises PlanError, SettingsError, DeviceError, kconf's ConfigError and
+    use. `everyone`: the confirmation of every arm, before it is known who is promoted
+    (what a preregistration seals). Raises PlanError, SettingsError, DeviceError, kconf's ConfigError and
     records.manifest.MissingDataset.
     """
     root, code_root = root.resolve(), (code_root or root).resolve()
@@ -160,6 +162,8 @@ def make_plan(
     unchanged = tree.resolve([*base, overrides])
     values = unchanged.values
     settings = study_settings(values)
+    output = _directory(root / settings.output)
+    settings = stage.phase(settings, output / settings.label, everyone)
     notes: list[str] = []
 
     def concrete(values: Mapping[str, Any]) -> str:
@@ -173,13 +177,13 @@ def make_plan(
 
     threads = values["CPU_THREADS"] * values["GPUS_PER_RUN"]
     jobs = devices.job_count(settings.jobs, threads, concrete(values), cores)
-    output = _directory(root / settings.output)
     rooms, _ = hash_rooms(code_root, IDENTITY_ROOMS)
     shared = _Shared(root, output, settings, tree, Code(code_root), rooms)
     by_step, reference, steps = [], [], []
     found = plan_steps(tree, root, base, overrides, settings)
     notes += [*found.notes, *sizes(unchanged.written)]
-    for step in stage.restrict(found.steps, settings, output, overrides):
+    chosen = stage.restrict(found.steps, settings, output, overrides, everyone)
+    for step in chosen:
         checks.refuse_seed(step, overrides)
         steps.append((step, step.resolve(overrides)))
     checks.require_settings(validate, steps, base[0].path)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from matrix.plan.cells import Plan
 from matrix.results.metrics import named
-from matrix.results.selection import Selection, Terms
+from matrix.results.selection import CONFIRM, Selection, Terms
 from matrix.settings import StudySettings
 
 
@@ -30,6 +30,7 @@ def terms_of(settings: StudySettings) -> Terms:
         settings.smallest,
         settings.alpha,
         settings.stage,
+        looks=settings.sequence if settings.stage == CONFIRM else None,
     )
 
 

@@ -14,9 +14,9 @@ from typing import Collection, Sequence
 
 from matrix import units
 from matrix.plan.checks import PlanError
-from matrix.plan.steps import Step
+from matrix.plan.steps import Step, step_at
 from matrix.results.config_differences import SALT
-from matrix.results.selection import CONFIRM
+from matrix.results.selection import CONFIRM, FIXED, SCREEN, SEQUENTIAL
 from matrix.settings import StudySettings
 from records import read as records
 from records import sealed_record
@@ -54,31 +54,62 @@ def read(study_dir: Path) -> Promotion | None:
     )
 
 
+def phase(
+    settings: StudySettings, study_dir: Path, everyone: bool = False
+) -> StudySettings:
+    """The settings with the stage that a sequential study is in: the screening, while
+    it has seeds and nothing is promoted, then the confirmation; `everyone`, the
+    confirmation of every design that has one.
+
+    Raises RecordError for an edited promotion.
+    """
+    if everyone and settings.design != FIXED:
+        return replace(settings, stage=CONFIRM)
+    if settings.design != SEQUENTIAL:
+        return settings
+    screens = bool(settings.screening) and read(study_dir) is None
+    return replace(settings, stage=SCREEN if screens else CONFIRM)
+
+
 def restrict(
     steps: Sequence[Step],
     settings: StudySettings,
     output: Path,
     overrides: Collection[str],
+    everyone: bool = False,
 ) -> list[Step]:
-    """The steps of the stage: all of them, or in the confirm stage the promoted ones,
-    the control and the A/A arms.
+    """The steps of the stage: all of them, or after a screening the promoted ones,
+    the control and the A/A arms; `everyone`, whoever may be promoted.
 
     overrides: the symbols set for this command only. Raises PlanError when the
     confirm stage has no promotion, another control or an arm that was not promoted,
-    or a seed that is not fresh; RecordError for an edited promotion.
+    or a seed that is not fresh, and for other seeds or looks than those of a sequential
+    study; RecordError for an edited promotion.
     """
-    if settings.stage != CONFIRM:
-        return list(steps)
     study_dir = output / settings.label
-    promotion = read(study_dir)
+    if settings.design == SEQUENTIAL and "SEEDS" in overrides:
+        raise PlanError(
+            "a sequential study takes CONFIG_SCREEN_SEEDS and CONFIG_CONFIRM_SEEDS, not "
+            "SEEDS="
+        )
+    if settings.stage == SCREEN and settings.steps in (None, "all"):
+        named(settings.named_arms, [s.id for s in steps if _competes(s)])
+    if settings.stage == SCREEN and settings.design == SEQUENTIAL:
+        return [step for step in steps if step.symbols != {SALT}]
+    if settings.stage != CONFIRM or everyone:
+        return list(steps)
     if "SEEDS" in overrides:
         raise PlanError("the confirm stage takes CONFIG_CONFIRM_SEEDS, not SEEDS=")
+    promotion = read(study_dir)
     if promotion is None:
-        raise PlanError(
-            f"{study_dir / PROMOTION} is not there: STAGE=screen make, then STAGE=screen "
-            "make promote; only what a screening promoted is confirmed"
-        )
-    require_fresh(settings, study_dir, promotion)
+        if settings.design != SEQUENTIAL:
+            raise PlanError(
+                f"{study_dir / PROMOTION} is not there: STAGE=screen make, then "
+                "STAGE=screen make promote; only what a screening promoted is confirmed"
+            )
+        require_fresh(settings, study_dir, frozenset())
+        return list(steps)
+    require_fresh(settings, study_dir, promotion.seeds)
     control = next(step.id for step in steps if step.control)
     if control != promotion.control:
         raise PlanError(
@@ -103,15 +134,28 @@ def restrict(
     ]
 
 
+def _competes(step: Step) -> bool:
+    """Whether a step is an arm that a screening may promote."""
+    return not step.control and step.symbols != {SALT}
+
+
+def named(names: Sequence[str], arms: Sequence[str]) -> tuple[str, ...]:
+    """The arms that CONFIG_PROMOTE_NAMED names by number or name, each once. Raises
+    SettingsError for one that is none of them.
+    """
+    found = [arms[step_at(arms, name, "PROMOTE_NAMED")] for name in names]
+    return tuple(units.distinct(found))
+
+
 def require_fresh(
-    settings: StudySettings, study_dir: Path, promotion: Promotion
+    settings: StudySettings, study_dir: Path, screened: Collection[int]
 ) -> None:
     """Raise PlanError for a seed of the confirm stage that was used before.
 
-    Used are the seeds of the promotion, and those of any run directory of this
+    Used are the seeds of the screening, and those of any run directory of this
     study that another stage left.
     """
-    used = set(promotion.seeds)
+    used = set(screened)
     for path in study_dir.glob("*/seed-*/*/run.json"):
         seed = re.fullmatch(r"seed-([0-9]+)", path.parts[-3])
         if seed and int(seed[1]) in fresh_seeds(settings):
@@ -135,4 +179,4 @@ def _confirms(run_json: Path) -> bool:
 
 def fresh_seeds(settings: StudySettings) -> set[int]:
     """The seeds of the confirm stage, whatever the stage is now."""
-    return set(replace(settings, stage=CONFIRM).seed_list)
+    return set(settings.confirming)

@@ -9,8 +9,39 @@ from typing import Mapping
 
 from matrix.results.metrics import Metric, VAL_LOSS
 
+FIXED, SCREEN_CONFIRM, SEQUENTIAL = "fixed", "screen-confirm", "sequential"
+"""The designs of a study: judged once; arms ranked first and then confirmed; ranked, if
+there are many, and judged at several looks."""
 ONE, SCREEN, CONFIRM = "one", "screen", "confirm"
 """The stages of a study: judged at once, or arms ranked first and then confirmed."""
+GAIN, EQUALITY, WORSE = "gain", "equality", "worse"
+"""What a sequential study pursues: until when an arm that shows nothing is run."""
+FEWEST_SUPPORTED = 6
+"""Seeds below which nothing is SUPPORTED."""
+
+
+def fewest_flips(alpha: float) -> int:
+    """The fewest differences whose sign-flip p can be as small as alpha: 2 / 2^n ≤ α."""
+    n = 1
+    while 2.0 ** (1 - n) > alpha:
+        n += 1
+    return n
+
+
+def fewest_supported(alpha: float) -> int:
+    """Seeds below which nothing is SUPPORTED at level alpha."""
+    return max(FEWEST_SUPPORTED, fewest_flips(alpha))
+
+
+@dataclass(frozen=True)
+class Looks:
+    """The looks of a sequential study: how many of the fresh `seeds`, taken in this
+    order, an arm has at each, and what is pursued (GAIN, EQUALITY or WORSE).
+    """
+
+    at: tuple[int, ...]
+    seeds: tuple[int, ...]
+    pursue: str = EQUALITY
 
 
 @dataclass(frozen=True)
@@ -20,7 +51,8 @@ class Terms:
     The metric of a run is the mean of its last `last_evals` evaluations. `smallest` is
     in the metric's unit, None where none was named for it. `screened` are the seeds
     that a screening has used and `family` the steps announced beside those with runs
-    (preregistered ones, promoted ones).
+    (preregistered ones, promoted ones). `looks` are those of a sequential study, None
+    of the other designs.
     """
 
     metric: Metric = VAL_LOSS
@@ -30,6 +62,7 @@ class Terms:
     stage: str = ONE
     screened: frozenset[int] = frozenset()
     family: tuple[str, ...] = ()
+    looks: Looks | None = None
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def test_registered_run_and_judged(checkout):
 
 @pytest.mark.slow
 def test_screen_then_confirm(checkout):
-    checkout.toy(PROMOTE="1", CONFIRM_SEEDS='"11-13"')
+    checkout.toy(DESIGN_SCREEN_CONFIRM="y", PROMOTE="1", CONFIRM_SEEDS='"11-13"')
     checkout.step("02-wide").write_text("# Help: wide\nCONFIG_MLP_DIM=192\n")
     checkout.make("data")
     early = checkout.make(STAGE="confirm")

@@ -45,15 +45,15 @@ EDGES = [
     Mutant(
         "rule-six-whatever-the-level",
         "six seeds are enough at every α",
-        "verdict:Rule.fewest",
-        "max(FEWEST_SUPPORTED, stats.fewest_flips(self.alpha))",
+        "results.selection:fewest_supported",
+        "max(FEWEST_SUPPORTED, fewest_flips(alpha))",
         "FEWEST_SUPPORTED",
         Test(f"{RULE}::test_how_many_seeds_a_claim_takes[0.03125-6]"),
     ),
     Mutant(
         "rule-four-to-say-anything",
         "three seeds say nothing",
-        "verdict:_obstacle",
+        "verdict:obstacle_of",
         "if n < FEWEST:",
         "if n <= FEWEST:",
         Test(f"{RULE}::test_how_many_seeds_a_claim_takes[0.05-6]"),
@@ -109,7 +109,7 @@ EDGES = [
     Mutant(
         "rule-direction-of-a-loss",
         "lower is better for every metric",
-        "verdict:_judge",
+        "verdict:verdict_of",
         "lower == rule.lower_is_better",
         "lower",
         Test(f"{RULE}::test_which_direction_is_better[True-False]"),
@@ -117,7 +117,7 @@ EDGES = [
     Mutant(
         "rule-unpaired-control",
         "a seed that only the control has is not missed",
-        "verdict:_obstacle",
+        "verdict:obstacle_of",
         "set(both) - set(contrast.seeds)",
         "set(contrast.arm) - set(contrast.seeds)",
         Test(f"{RULE}::test_invalid_arms[arm0-control0-changes0-reasons0]"),
@@ -208,7 +208,7 @@ NUMBERS = [
     Mutant(
         "stats-flips-to-less",
         "the least p of the flips must lie below α",
-        "stats:fewest_flips",
+        "results.selection:fewest_flips",
         "> alpha",
         ">= alpha",
         Test(f"{RULE}::test_how_many_seeds_a_claim_takes[0.03125-6]"),

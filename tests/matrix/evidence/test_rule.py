@@ -10,6 +10,7 @@ from scipy import stats as scipy_stats
 
 from matrix.evidence import stats
 from matrix.evidence.verdict import Contrast, Rule, decide
+from matrix.results import selection
 from tests.matrix import byhand
 
 UNIT = 1 / 4096
@@ -465,4 +466,4 @@ def test_the_fewest_seeds_that_both_tests_take():
 
 @pytest.mark.parametrize("alpha, n", [(1.0, 1), (0.5, 2), (0.499, 3), (0.25, 3)])
 def test_the_fewest_that_can_flip(alpha, n):
-    assert stats.fewest_flips(alpha) == n
+    assert selection.fewest_flips(alpha) == n

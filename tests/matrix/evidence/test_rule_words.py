@@ -441,11 +441,12 @@ class Settings:
 
     promote: int
     stage: str = SCREEN
-    confirm: tuple[int, ...] = (101, 102)
+    confirming: tuple[int, ...] = (101, 102)
+    named_arms: tuple[str, ...] = ()
 
     @property
     def seed_list(self) -> tuple[int, ...]:
-        return self.confirm if self.stage == CONFIRM else (2, 5, 9)
+        return self.confirming if self.stage == CONFIRM else (2, 5, 9)
 
 
 def promote(made: Report, settings: Settings, place: Path) -> dict:

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from matrix.evidence import stats
+from matrix.results import selection
 
 SD = 0.0013  # nats/token over the seeds, and of paired differences at r = 0.5
 
@@ -98,7 +99,7 @@ def test_sign_flips_of_more_than_can_be_enumerated(monkeypatch):
 
 @pytest.mark.parametrize("alpha, n", [(0.05, 6), (2**-5, 6), (0.03, 7), (0.01, 8)])
 def test_the_fewest_that_can_flip_to_a_level(alpha, n):
-    assert stats.fewest_flips(alpha) == n
+    assert selection.fewest_flips(alpha) == n
     assert stats.sign_flip(np.ones(n)) <= alpha < stats.sign_flip(np.ones(n - 1))
 
 

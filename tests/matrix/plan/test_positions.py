@@ -202,7 +202,7 @@ def test_a_study_to_its_end(study, capsys):
 
 def test_a_screening_and_its_confirmation(study, capsys):
     """The best by its loss; its seeds are used up, the fresh ones in their order."""
-    plan = train(study, STAGE="screen")
+    plan = train(study, DESIGN="screen-confirm", STAGE="screen")
     assert evidence_commands.perform("promote", plan, {}) == 0
     shown = capsys.readouterr().out.splitlines()
     ranked = sorted(("07-wide", "12-hot"), key=lambda step: average(d(step).values()))
@@ -212,7 +212,7 @@ def test_a_screening_and_its_confirmation(study, capsys):
         assert line.split() == [str(place), step, middle, *mark]
     record = json.loads((plan.study_dir / "promotion.json").read_text())
     assert record["promoted"] == ["12-hot"] and record["seeds"] == [2, 5, 9]
-    confirm = study.plan(STAGE="confirm")
+    confirm = study.plan(DESIGN="screen-confirm", STAGE="confirm")
     steps = ("03-base", "12-hot", "20-again")
     assert [cell.name for cell in confirm.cells] == [
         f"{step} seed-{seed}" for seed in (31, 17, 40) for step in steps
@@ -223,7 +223,7 @@ def test_a_screening_and_its_confirmation(study, capsys):
     assert (sealed["arms"], sealed["aa"]) == (["12-hot"], ["20-again"])
     assert (sealed["seeds"], sealed["control"]) == ([31, 17, 40], "03-base")
     assert sealed["cells"] == {f"{c.step}/seed-{c.seed}": c.hash for c in confirm.cells}
-    done = reported(train(study, STAGE="confirm"))
+    done = reported(train(study, DESIGN="screen-confirm", STAGE="confirm"))
     assert done.registration.deviations == () and done.evidence.seeds == (17, 31, 40)
     expected = {k: loss("12-hot", k) - loss("03-base", k) for k in (17, 31, 40)}
     assert done.evidence.of("12-hot").differences == pytest.approx(expected)

@@ -204,7 +204,7 @@ def test_a_screening_of_another_study_stays_one(checkout):
     shutil.copytree(
         checkout.root / "defconfigs/toy.d", checkout.root / "defconfigs/other.d"
     )
-    run(checkout, STEPS="0", STAGE="screen", **OTHER, **SIX)
+    run(checkout, STEPS="0", DESIGN="screen-confirm", STAGE="screen", **OTHER, **SIX)
     plan = run(checkout, **BASELINE, **SIX)
     runner._leave_pointers(plan)
     reason, *_ = verdicts(plan).evidence.of("02-wide").reasons

@@ -63,8 +63,8 @@ def study(checkout) -> Path:
     return checkout.root / "results" / "toy"
 
 
-SCREEN = {"STAGE": "screen"}
-CONFIRM = {"STAGE": "confirm"}
+SCREEN = {"DESIGN": "screen-confirm", "STAGE": "screen"}
+CONFIRM = {"DESIGN": "screen-confirm", "STAGE": "confirm"}
 
 
 @pytest.fixture
