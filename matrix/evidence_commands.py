@@ -1,11 +1,14 @@
 """`make prereg`, `make promote` and `make verdict`, on the plan of the configuration."""
 
 import sys
+from dataclasses import replace
 from typing import Callable, Mapping
 
-from matrix.evidence import preregistration, promotion
+from matrix import units
+from matrix.evidence import cost, preregistration, promotion
 from matrix.evidence.gather import gather
 from matrix.evidence.weigh import Evidence
+from matrix.plan import stage
 from matrix.plan.cells import Plan
 from matrix.plan.checks import PlanError
 from matrix.plan.selection import selected
@@ -17,9 +20,11 @@ from matrix.results.selection import SCREEN
 from records.text_table import aligned
 
 
-def prereg(plan: Plan, environment: Mapping[str, str]) -> int:
-    """Write the preregistration."""
-    path, seal = preregistration.register(plan)
+def prereg(plan: Plan, confirmation: Plan | None) -> int:
+    """Write the preregistration; `confirmation` is what follows a screening."""
+    for line in costs(plan, None):
+        print(line)
+    path, seal = preregistration.register(plan, confirmation)
     print(f"{path}\nsha256 {seal}")
     print("publish the hash; the report prints every deviation from this file")
     return 0
@@ -58,8 +63,26 @@ def _chosen(evidence: Evidence, name: str) -> list[str]:
     return [steps[step_at(steps, name, None)]] if name else steps
 
 
+def costs(plan: Plan, hours: float | None) -> list[str]:
+    """What a sequential study takes and finds, in words; `hours` of devices per run."""
+    settings = plan.settings
+    if settings.sequence is None:
+        return []
+    controls = {cell.step for cell in [*plan.reference, *plan.cells] if cell.control}
+    steps = units.distinct(cell.step for cell in plan.cells)
+    arms = [s for s in steps if s not in controls and s not in plan.salted]
+    if not arms:
+        return []
+    named = 0
+    if settings.stage == SCREEN:
+        named = len(stage.named(settings.named_arms, arms))
+    elif settings.screening:  # they were chosen: the look's cost alone is ahead
+        settings = replace(settings, screen_seeds="")
+    found = cost.cost(settings, len(arms), named, len(plan.salted))
+    return cost.lines(found, settings, hours)
+
+
 COMMANDS: dict[str, Callable[[Plan, Mapping[str, str]], int]] = {
-    "prereg": prereg,
     "promote": promote,
     "verdict": verdict,
 }

@@ -87,9 +87,14 @@ def main(
                 evidence_commands,
             )  # scipy, which `make plan` does without
 
-            plan = make_plan(root, environment, device.probe_once(python), validate)
-            if arguments.command != "prereg":  # which comes before any run
-                _leave_pointers(plan)
+            probe = device.probe_once(python)
+            plan = make_plan(root, environment, probe, validate)
+            if arguments.command == "prereg":  # which comes before any run
+                later = None
+                if plan.settings.stage == SCREEN:
+                    later = make_plan(root, environment, probe, validate, everyone=True)
+                return evidence_commands.prereg(plan, later)
+            _leave_pointers(plan)
             return evidence_commands.perform(arguments.command, plan, environment)
         _refuse_singular(environment)
         choose = _choice(arguments.command)
@@ -98,6 +103,7 @@ def main(
             return 0
         if arguments.command == "plan" or dry:
             plan, _ = _planned(root, environment, python, validate, root, choose)
+            _print_costs(plan, python)
             rerun.make_room(plan, False, print)
             return _check(root, python) if dry and arguments.command == "run" else 0
         return _run(root, environment, python, validate, choose)
@@ -164,6 +170,23 @@ def _planned(
     print(f"time: {shown} ({time.basis})", flush=True)
     disk.require()
     return plan, pool
+
+
+def _print_costs(plan: Plan, python: str) -> None:
+    """What a sequential study takes as a whole."""
+    if plan.settings.design != SEQUENTIAL:
+        return
+    from matrix import evidence_commands
+
+    time = forecast.duration(plan, _model_facts(plan, python, plan.root))
+    hours = None
+    if time.seconds:
+        started = [cell for cell in plan.pending if cell.state != "running"]
+        jobs = min(plan.jobs, len(started))
+        devices = plan.cells[0].values["GPUS_PER_RUN"]
+        hours = time.seconds * jobs / len(started) / 3600 * devices
+    for line in evidence_commands.costs(plan, hours):
+        print(line)
 
 
 def _due(plan: Plan) -> Plan:

@@ -115,7 +115,7 @@ class StudySettings:
         PURSUE_WORSE=WORSE,
     )
     assumed_sd: float = real("ASSUMED_SD", above=0.0)
-    assumed_r: float = real("ASSUMED_R", low=-1.0, below=1.0)
+    assumed_r: float = real("ASSUMED_R", low=0.0, below=1.0)
     output: str = text("OUTPUT_DIR")
     jobs: int = integer("JOBS")
     fail_fast: bool = flag("FAIL_FAST")

@@ -7,16 +7,19 @@ every deviation. It changes no verdict: a reader judges what a deviation means.
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
+from matrix import units
+from matrix.evidence import sequential
 from matrix.evidence.weigh import Evidence
+from matrix.plan import stage as stages
 from matrix.plan.cells import Plan
 from matrix.plan.checks import PlanError
 from matrix.plan.rerun import replaced
 from matrix.plan.selection import selected
-from matrix.results.config_differences import SALT
 from matrix.results.run import Run, SEED_DIR
-from matrix.results.selection import CONFIRM, SCREEN, Terms
+from matrix.results.selection import CONFIRM, SCREEN, SEQUENTIAL, Terms
+from matrix.settings import StudySettings
 from records import sealed_record
 from records.fields import MOMENT
 from records.files import shown
@@ -24,7 +27,17 @@ from records.kinds import digest, fields, integer, listed, mapped, name, nullabl
 from records.kinds import number
 from records.layout import RecordError
 
-NAMES = {"one": "preregistration.json", CONFIRM: "preregistration-confirm.json"}
+WHOLE, CONFIRMATION = "preregistration.json", "preregistration-confirm.json"
+"""Of a study with all that it does, and of a confirmation after its screening."""
+SCREENED = fields(
+    {
+        "arms": listed(name),
+        "seeds": listed(integer(0)),
+        "promote": integer(1),
+        "named": listed(name),
+        "learning_rates": mapped(number()),
+    }
+)
 REGISTERED = fields(
     {
         "metric": name,
@@ -39,12 +52,24 @@ REGISTERED = fields(
         "cells": mapped(digest),
         "time": MOMENT,
     },
-    {"code": digest, "codes": mapped(digest)},
+    {
+        "code": digest,
+        "codes": mapped(digest),
+        "design": name,
+        "looks": nullable(listed(integer(2))),
+        "pursue": nullable(name),
+        "screening": nullable(SCREENED),
+    },
 )
 """code: of every step, as older versions wrote it; codes: by step."""
 STOP = (
     "every run ends by its budget; no verdict before all seeds of all arms are run; "
     "no seed is added or left out; an invalid arm stays in the family with p = 1"
+)
+STOP_SEQUENTIAL = (
+    "every run ends by its budget; judged at the looks alone, when all their runs are "
+    "there; an arm stops as docs/evidence.md says for these looks, this level, smallest "
+    "effect and what is pursued; an invalid arm stays in the family with p = 1"
 )
 
 
@@ -61,25 +86,30 @@ class Registration:
     deviations: tuple[str, ...]
 
 
-def register(plan: Plan) -> tuple[Path, str]:
+def register(plan: Plan, confirmation: Plan | None = None) -> tuple[Path, str]:
     """Write the preregistration of a plan; returns where, and its seal.
 
-    Raises PlanError in a screening, which claims nothing, and when a run with one of
-    its seeds exists; RecordError when the study is registered already.
+    `confirmation` is what follows a plan that screens, of every arm that may be
+    promoted. Raises PlanError when a run with one of the seeds exists; RecordError when
+    the study is registered already.
     """
-    settings = plan.settings
-    if settings.stage == SCREEN:
-        raise PlanError("a screening claims nothing: preregister STAGE=confirm")
-    path = plan.study_dir / NAMES[settings.stage]
+    settings, later = plan.settings, confirmation or plan
+    whole = settings.stage != CONFIRM or settings.design == SEQUENTIAL
+    path = plan.study_dir / (WHOLE if whole else CONFIRMATION)
     if path.exists():
         raise RecordError(path, "is there already: a study is registered once")
-    found = _results(plan.study_dir, settings.seed_list)
+    seeds = {*settings.seed_list, *later.settings.seed_list}
+    found = _results(plan.study_dir, sorted(seeds))
     if found:
         raise PlanError(
             f"{shown(found[0])} exists: a study is registered before its first run; choose "
             "fresh seeds, or another CONFIG_STUDY"
         )
-    return path, sealed_record.write(path, _record(plan))
+    record = _record(later)
+    if confirmation is not None:
+        record |= {"screening": _screening(plan)}
+        record["cells"] |= _cells(plan)
+    return path, sealed_record.write(path, record)
 
 
 def _results(study_dir: Path, seeds: Sequence[int]) -> list[Path]:
@@ -93,23 +123,59 @@ def _results(study_dir: Path, seeds: Sequence[int]) -> list[Path]:
 
 
 def _record(plan: Plan) -> dict[str, Any]:
-    cells, chosen = [*plan.reference, *plan.cells], selected(plan)
+    settings, chosen = plan.settings, selected(plan)
+    cells = [*plan.reference, *plan.cells]
     first = next(cell for cell in cells if cell.control)
-    salted = {cell.step for cell in cells if list(cell.changes) == [SALT]}
     names = ("GPT2_MAX_ITERS", "GPT2_MAX_TIME", "BUDGET_TIME")
     return {
-        "study": plan.settings.label,
-        "stage": plan.settings.stage,
+        "study": settings.label,
+        "design": settings.design,
+        "stage": settings.stage,
         **_terms(chosen.terms, first.step),
-        "arms": [s for s in chosen.steps if s != first.step and s not in salted],
-        "aa": sorted(salted),
+        **_looks(settings),
+        "arms": [s for s in chosen.steps if s not in (first.step, *plan.salted)],
+        "aa": sorted(s for s in chosen.steps if s in plan.salted),
         "seeds": list(chosen.seeds),
-        "stop": STOP,
+        "stop": STOP if settings.sequence is None else STOP_SEQUENTIAL,
         "budget": {name: first.values[name] for name in names},
         "codes": {cell.step: cell.identity["code"] for cell in cells},
         "dataset": first.identity["dataset"],
-        "cells": {f"{cell.step}/seed-{cell.seed}": cell.hash for cell in cells},
+        "cells": _cells(plan),
         "time": time.time(),
+    }
+
+
+def _cells(plan: Plan) -> dict[str, str]:
+    cells = [*plan.reference, *plan.cells]
+    return {f"{cell.step}/seed-{cell.seed}": cell.hash for cell in cells}
+
+
+def _looks(settings: StudySettings) -> dict[str, Any]:
+    """The looks, with the law by which they are judged."""
+    looks = settings.sequence
+    if looks is None:
+        return {"looks": None, "pursue": None}
+    laws = sequential.laws(looks.at)
+    law = {"sequences": sequential.DRAWS, "generator_seed": sequential.SEED}
+    nominal = list(laws.nominal(settings.alpha))
+    return {
+        "looks": list(looks.at),
+        "pursue": looks.pursue,
+        "law": {**law, "nominal_p": nominal},
+    }
+
+
+def _screening(plan: Plan) -> dict[str, Any]:
+    """How the arms are chosen: arms, seeds, rates, how many and who by name."""
+    arms = [s for s in units.distinct(c.step for c in plan.cells if not c.control)]
+    arms = [step for step in arms if step not in plan.salted]
+    rates = {cell.step: float(cell.values["LEARNING_RATE"]) for cell in plan.cells}
+    return {
+        "arms": arms,
+        "seeds": list(plan.settings.seed_list),
+        "promote": plan.settings.promote,
+        "named": list(stages.named(plan.settings.named_arms, arms)),
+        "learning_rates": rates,
     }
 
 
@@ -124,21 +190,24 @@ def _terms(terms: Terms, control: str) -> dict[str, Any]:
 
 
 def announced(study_dir: Path, stage: str) -> tuple[str, ...]:
-    """The arms of the stage's preregistration; () when there is none to read."""
+    """The arms that the stage was registered to judge; () when there is none to read,
+    and where a screening chooses among them.
+    """
     try:
-        record = _read(study_dir, stage)
+        record, _ = _read(study_dir, stage)
     except RecordError:
         return ()
-    return tuple(record["arms"]) if record else ()
+    if record is None or record.get("screening"):
+        return ()
+    return tuple(record["arms"])
 
 
 def compare(
     study_dir: Path, evidence: Evidence, runs: Iterable[Run]
 ) -> Registration | None:
     """The stage's preregistration and every deviation from it; None without one."""
-    stage = evidence.terms.stage
     try:
-        record = _read(study_dir, stage)
+        record, path = _read(study_dir, evidence.terms.stage)
     except RecordError as error:
         return Registration(error.path, None, (), (str(error),))
     if record is None:
@@ -150,25 +219,85 @@ def compare(
         for name, value in now.items()
         if record[name] != value
     ]
-    lines += _sets("arms", record["arms"], evidence.family)
-    lines += _sets("A/A arms", record["aa"], evidence.aa)
-    lines += _sets("seeds", record["seeds"], evidence.seeds)
+    lines += _design(record, evidence.terms)
+    lines += _members(study_dir, record, evidence)
     lines += _runs(record, list(runs))
     former = [shown(path.relative_to(study_dir.parent)) for path in replaced(study_dir)]
     if former:
         lines.append(f"replaced by another run of the cell: {', '.join(former)}")
-    path = study_dir / NAMES[stage]
     return Registration(
         path, record[sealed_record.SEAL], tuple(record["arms"]), tuple(lines)
     )
 
 
-def _read(study_dir: Path, stage: str) -> dict[str, Any] | None:
-    return (
-        sealed_record.read(study_dir / NAMES[stage], REGISTERED)
-        if stage in NAMES
-        else None
-    )
+def _read(study_dir: Path, stage: str) -> tuple[dict[str, Any] | None, Path]:
+    """What speaks of the stage, and its path: a confirmation has its own record, or is
+    part of the whole study's."""
+    path = study_dir / CONFIRMATION
+    if stage != CONFIRM or not path.exists():
+        path = study_dir / WHOLE
+    record = sealed_record.read(path, REGISTERED)
+    if record is None or (stage == SCREEN and not record.get("screening")):
+        return None, path
+    return record, path
+
+
+def _design(record: Mapping[str, Any], terms: Terms) -> list[str]:
+    """Other looks, another order of their seeds, another pursuit."""
+    if terms.stage == SCREEN or "design" not in record:
+        return []
+    looks = terms.looks
+    found = (None, None) if looks is None else (list(looks.at), looks.pursue)
+    lines = [
+        f"{name}: registered {record.get(name)}, now {value}"
+        for name, value in zip(("looks", "pursue"), found)
+        if record.get(name) != value
+    ]
+    if looks is not None and sorted(looks.seeds) == sorted(record["seeds"]):
+        if list(looks.seeds) != record["seeds"]:
+            lines.append("seeds: taken in another order than registered")
+    return lines
+
+
+def _members(
+    study_dir: Path, record: Mapping[str, Any], evidence: Evidence
+) -> list[str]:
+    """Arms and seeds that were added or are gone."""
+    screening = record.get("screening")
+    seeds, aa = record["seeds"], record["aa"]
+    if not screening:
+        lines = _sets("arms", record["arms"], evidence.family)
+    elif evidence.terms.stage == SCREEN:
+        lines = _sets("arms", screening["arms"], evidence.family)
+        seeds, aa = screening["seeds"], ()
+    else:
+        lines = _promoted(stages.read(study_dir), screening, evidence.family)
+    return [
+        *lines,
+        *_sets("A/A arms", aa, evidence.aa),
+        *_sets("seeds", seeds, evidence.seeds),
+    ]
+
+
+def _promoted(
+    promotion: stages.Promotion | None,
+    screening: Mapping[str, Any],
+    family: Sequence[str],
+) -> list[str]:
+    """Where what is confirmed is not what the registered screening chose."""
+    if promotion is None:
+        return ["arms are judged without the registered screening"]
+    lines = _sets("seeds of the screening", screening["seeds"], promotion.seeds)
+    best = [step for step in promotion.promoted if step not in promotion.named]
+    most = screening["promote"]
+    if len(best) > most:
+        lines.append(f"promoted: registered the best {most}, promoted {len(best)}")
+    lines += _sets("arms promoted by name", screening["named"], promotion.named)
+    return lines + [
+        f"arms not registered: {step}"
+        for step in family
+        if step not in screening["arms"]
+    ]
 
 
 def _sets(name: str, registered: Sequence[Any], now: Sequence[Any]) -> list[str]:

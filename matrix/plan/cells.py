@@ -102,7 +102,7 @@ class Plan:
     `configured_metric` is CONFIG_METRIC without a METRIC= of the environment.
     `reference` holds the cells of steps that were not selected and that others are
     compared with: they are not run. `excluded` are the
-    combinations of axes that cannot be. Cells in a state of `skipped` are left alone;
+    combinations of axes that cannot be. `salted` are the study's A/A arms. Cells in a state of `skipped` are left alone;
     the runs of `aside` make room for new ones.
     """
 
@@ -118,6 +118,7 @@ class Plan:
     code_root: Path
     notes: tuple[str, ...]
     excluded: tuple[Excluded, ...]
+    salted: tuple[str, ...] = ()
     skipped: frozenset[str] = frozenset()
     aside: tuple[Cell, ...] = ()
 
@@ -219,6 +220,7 @@ def make_plan(
         code_root=code_root,
         notes=tuple(notes),
         excluded=tuple(found.excluded),
+        salted=tuple(step.id for step in found.steps if step.symbols == {stage.SALT}),
     )
 
 

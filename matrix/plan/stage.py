@@ -27,16 +27,20 @@ PROMOTION = "promotion.json"
 
 
 PROMOTED = fields(
-    {"control": name, "promoted": listed(name), "seeds": listed(integer(0))}
+    {"control": name, "promoted": listed(name), "seeds": listed(integer(0))},
+    {"named": listed(name)},
 )
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What a screening chose: the arms, and the seeds that have had their say."""
+    """What a screening chose: the arms, those of them that were named beforehand, and
+    the seeds that have had their say.
+    """
 
     control: str
     promoted: tuple[str, ...]
+    named: tuple[str, ...]
     seeds: frozenset[int]
     seal: str
 
@@ -49,6 +53,7 @@ def read(study_dir: Path) -> Promotion | None:
     return Promotion(
         record["control"],
         tuple(record["promoted"]),
+        tuple(record.get("named", ())),
         frozenset(record["seeds"]),
         record[sealed_record.SEAL],
     )

@@ -107,9 +107,16 @@ class Checkout:
         }
         (self.root / "stub.json").write_text(json.dumps(keys))
 
-    def plan(self, **environment: str) -> Plan:
+    def plan(self, everyone: bool = False, **environment: str) -> Plan:
         """The plan of the configuration on two cores."""
-        return make_plan(self.root, environment, lambda: "cpu", run_settings, cores=2)
+        return make_plan(
+            self.root,
+            environment,
+            lambda: "cpu",
+            run_settings,
+            cores=2,
+            everyone=everyone,
+        )
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
         """The runner, in a process of its own."""

@@ -217,7 +217,7 @@ def test_a_screening_and_its_confirmation(study, capsys):
     assert [cell.name for cell in confirm.cells] == [
         f"{step} seed-{seed}" for seed in (31, 17, 40) for step in steps
     ]
-    assert evidence_commands.perform("prereg", confirm, {}) == 0
+    assert evidence_commands.prereg(confirm, None) == 0
     path = plan.study_dir / "preregistration-confirm.json"
     sealed = json.loads(path.read_text())
     assert (sealed["arms"], sealed["aa"]) == (["12-hot"], ["20-again"])

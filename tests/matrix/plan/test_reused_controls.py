@@ -193,7 +193,7 @@ def test_a_control_that_knows_other_symbols_hides_no_difference(other):
 
 
 def test_a_registration_says_that_the_control_was_known(other):
-    assert evidence_commands.perform("prereg", other.plan(**BASELINE, **SIX), {}) == 0
+    assert evidence_commands.prereg(other.plan(**BASELINE, **SIX), None) == 0
     plan = run(other, **BASELINE, **SIX)
     runner._leave_pointers(plan)
     (line,) = verdicts(plan).registration.deviations

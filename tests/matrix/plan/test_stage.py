@@ -27,9 +27,10 @@ BETTER = {"02-wide": -0.02, "08-hot": +0.02}
 AA = '# Help: the control again\nCONFIG_INIT_SALT="aa"\n'
 
 
-def run(checkout, shifts=BETTER, **environment):
-    """As if the plan's cells had been trained, with these true differences."""
-    plan = checkout.plan(**environment)
+def run(checkout, shifts=BETTER, choose=lambda plan: plan, **environment):
+    """As if the chosen cells of the plan had been trained, with these true
+    differences."""
+    plan = choose(checkout.plan(**environment))
     for cell in plan.cells:
         if cell.state == "done":
             continue
@@ -204,7 +205,7 @@ SIX = {"SEEDS": "1-6"}
 def registered(checkout):
     """The study on six seeds, registered, then run."""
     plan = checkout.plan(**SIX)
-    assert evidence_commands.perform("prereg", plan, {}) == 0
+    assert evidence_commands.prereg(plan, None) == 0
     run(checkout, **SIX)
     return checkout
 
@@ -280,23 +281,21 @@ def test_runs_that_others_took_the_place_of(registered):
     for path in study(registered).glob("*/seed-*"):
         shutil.rmtree(path)
     with pytest.raises(PlanError, match=".replaced/.* exists: .* before its first run"):
-        evidence_commands.perform("prereg", registered.plan(**SIX), {})
+        evidence_commands.prereg(registered.plan(**SIX), None)
 
 
 def test_a_registration_comes_first_and_once(registered):
     plan = registered.plan(**SIX)
     with pytest.raises(RecordError, match="registered once"):
-        evidence_commands.perform("prereg", plan, {})
+        evidence_commands.prereg(plan, None)
     (study(registered) / "preregistration.json").unlink()
     with pytest.raises(PlanError, match="seed-1/.* exists: .* before its first run"):
-        evidence_commands.perform("prereg", plan, {})
+        evidence_commands.prereg(plan, None)
     assert reported(plan).registration is None
-    with pytest.raises(PlanError, match="preregister STAGE=confirm"):
-        evidence_commands.perform("prereg", registered.plan(STAGE="screen"), {})
 
 
 def test_a_confirmation_has_its_own_registration(promoted):
-    assert evidence_commands.perform("prereg", promoted.plan(**CONFIRM), {}) == 0
+    assert evidence_commands.prereg(promoted.plan(**CONFIRM), None) == 0
     plan = run(promoted, **CONFIRM)
     assert deviations(plan) == ()
     assert (study(promoted) / "preregistration-confirm.json").exists()
