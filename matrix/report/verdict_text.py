@@ -9,6 +9,7 @@ from matrix.evidence.gather import Report
 from matrix.evidence.preregistration import Registration
 from matrix.evidence.verdict import AA, FEWEST, UNRESOLVED, Verdict
 from matrix.evidence.weigh import Evidence
+from matrix.report import look_text
 from matrix.results.selection import SCREEN
 
 NOT_REGISTERED = (
@@ -52,6 +53,8 @@ def cause(evidence: Evidence, verdict: Verdict) -> str:
     found = verdict.measured
     if verdict.outcome == AA:
         return "the control again: noise floor, no claim"
+    if verdict.look is not None:
+        return look_text.cause(verdict)
     if verdict.outcome != UNRESOLVED or found is None:
         return "; ".join(verdict.reasons)
     text = f"could have seen {magnitude(evidence, found.visible)} (80 % power)"
@@ -92,7 +95,9 @@ def _numbers(evidence: Evidence, verdict: Verdict) -> list[str]:
     if found is None:
         return []
     n = len(verdict.differences)
+    at = [] if verdict.look is None else [_look(verdict)]
     lines = [
+        *at,
         f"difference {difference(evidence, found.difference)}, "
         f"{100 * (1 - found.level):.4g} % interval {interval(evidence, found.interval)}, "
         f"90 % {interval(evidence, found.narrow)}",
@@ -105,6 +110,14 @@ def _numbers(evidence: Evidence, verdict: Verdict) -> list[str]:
             f"BCa bootstrap 95 % (description) {interval(evidence, found.bca)}"
         )
     return lines
+
+
+def _look(verdict: Verdict) -> str:
+    """Where a sequential arm stands and its repeated p, which Holm adjusts."""
+    return (
+        f"{look_text.place(verdict)}, repeated p {p_value(verdict.look.p)}; the interval "
+        "below is the repeated one, p that of these seeds alone"
+    )
 
 
 def correlation(verdict: Verdict) -> str:
@@ -122,6 +135,8 @@ def outlier_note(verdict: Verdict) -> str:
 
 def what_is_possible(evidence: Evidence) -> str:
     """What the number of seeds and of arms allows, at the noise that was measured."""
+    if evidence.progress is not None:
+        return look_text.line(evidence)
     n, m = len(evidence.seeds), max(1, len(evidence.family))
     rule, most = evidence.rule, "nothing can be said"
     if n >= FEWEST:
