@@ -1,11 +1,15 @@
 """The selection that a plan makes: what every statement about its study is about."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, Mapping
 
+from matrix.plan import stage
 from matrix.plan.cells import Plan
 from matrix.results.metrics import named
 from matrix.results.selection import CONFIRM, Selection, Terms
-from matrix.settings import StudySettings
+from matrix.results.study import Study
+from matrix.settings import StudySettings, study_settings
 
 
 def selected(plan: Plan) -> Selection:
@@ -32,6 +36,16 @@ def terms_of(settings: StudySettings) -> Terms:
         settings.stage,
         looks=settings.sequence if settings.stage == CONFIRM else None,
     )
+
+
+def recorded_terms(study: Study, study_dir: Path, defaults: Mapping[str, Any]) -> Terms:
+    """The terms that the study's newest run recorded; `defaults` are the values of
+    symbols that it did not know. Raises RecordError for an edited promotion.
+    """
+    own = [run for run in study.counted.values() if not run.reused]
+    newest = max(own or study.counted.values(), key=lambda run: run.time)
+    settings = study_settings({**defaults, **newest.config})
+    return terms_of(stage.phase(settings, study_dir))
 
 
 def _terms(plan: Plan) -> Terms:

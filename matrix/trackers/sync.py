@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
 from matrix.evidence import gather
-from matrix.plan.selection import terms_of
+from matrix.plan.selection import recorded_terms
 from matrix.results import whole_run
 from matrix.results.run import HASH_DIR, ReportError
 from matrix.results.selection import Selection
 from matrix.results.study import load
-from matrix.settings import study_settings
 from matrix.trackers.session import CURRENT, Session, state
 from matrix.trackers.target import Target, TrackerError
 from records import pointer
@@ -82,9 +81,7 @@ def verdict_tags(study_dir: Path, defaults: Mapping[str, Any]) -> dict[str, list
     study = load(study_dir)
     if not study.counted:
         return {}
-    own = [run for run in study.counted.values() if not run.reused]
-    newest = max(own or study.counted.values(), key=lambda run: run.time)
-    terms = terms_of(study_settings({**defaults, **newest.config}))
+    terms = recorded_terms(study, study_dir, defaults)
     try:
         report = gather.gather(study_dir, Selection(terms=terms))
     except ReportError:  # too few evaluations: then there is no verdict either
