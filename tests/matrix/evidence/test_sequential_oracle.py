@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from matrix.evidence import sequential
+from matrix.evidence import sequential, stats
 from matrix.evidence.sequential import Design, replay
 from tests.oracles import sequential as oracle
 
@@ -19,7 +19,8 @@ LOOKS = [
     *((6, 8, 10, 12), (6, 8, 10, 12), (8, 10, 12), (6, 9, 12), (7, 12)),
     *((6,), (8,), (6, 7, 8, 9, 10), (3, 6, 9), (2, 10)),
 ]
-ALPHAS = (0.05, 0.01, 0.2)
+ALPHAS = (0.05, 0.01, 0.2, 2 / 2**6)
+"""The last is the least sign-flip p of six seeds."""
 PURSUITS = ("gain", "equality", "worse")
 NOISES = {
     "normal": lambda rng, shape: rng.standard_normal(shape),
@@ -36,7 +37,7 @@ STATES = {
     (sequential.FLAT): ("NON_DIAGNOSTIC", {"no spread"}),
 }
 """What the oracle calls a state, and the reasons for which an arm in it stopped."""
-RARE = 20
+RARE = 8
 """Every so many studies the intervals are compared too: they take most of the time."""
 
 
@@ -122,6 +123,7 @@ def replayed(study: Study) -> sequential.Replay:
 def compare(study: Study, intervals: bool) -> None:
     result, design = replayed(study), study.design
     step = 2 / (sequential.DRAWS + 1)  # one sequence more or less, by rounding
+    levels = [each.level for each in stats.holm(result.p_XA.tolist(), design.alpha)]
     for i, arm in enumerate(expected(study, intervals)):
         outcome, reasons = STATES[int(result.state_XA[i])]
         assert (arm.outcome, arm.reason in reasons) == (outcome, True), (i, arm, result)
@@ -139,9 +141,9 @@ def compare(study: Study, intervals: bool) -> None:
         if arm.outcome == "SUPPORTED":
             assert (result.mean_XA[i] < 0) == (arm.direction == "better")
         if intervals:
-            ends = sequential.repeated_interval(
-                arm.d, design.looks, int(result.look_XA[i]), arm.level
-            )
+            assert levels[i] == arm.level
+            last = int(result.look_XA[i])
+            ends = sequential.repeated_interval(arm.d, design.looks, last, levels[i])
             if arm.interval is None:
                 assert ends[0] >= ends[1]
             else:
