@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from matrix.evidence import sequential, stats
+from matrix.evidence.looks import judge
 from matrix.evidence.sequential import Design, replay
+from matrix.evidence.verdict import Contrast, Rule
+from matrix.results.selection import Looks
 from tests.oracles import sequential as oracle
 
 LOOKS = [
@@ -93,20 +96,26 @@ def laws(looks: tuple[int, ...]) -> oracle.Laws:
     return oracle.Laws(looks, *both)
 
 
-def expected(study: Study, intervals: bool) -> list[oracle.Arm]:
+def decided(
+    study: Study, intervals: bool, rows=None, lower_is_better: bool = True
+) -> oracle.Decision:
+    """The oracle's answer, to the study's differences or to these."""
     design = study.design
-    return list(
-        oracle.decide(
-            study.rows(),
-            design.looks,
-            design.alpha,
-            design.smallest,
-            design.pursue,
-            laws(design.looks),
-            until=study.until,
-            intervals=intervals,
-        ).arms.values()
+    return oracle.decide(
+        study.rows() if rows is None else rows,
+        design.looks,
+        design.alpha,
+        design.smallest,
+        design.pursue,
+        laws(design.looks),
+        lower_is_better,
+        study.until,
+        intervals,
     )
+
+
+def expected(study: Study, intervals: bool) -> list[oracle.Arm]:
+    return list(decided(study, intervals).arms.values())
 
 
 def replayed(study: Study) -> sequential.Replay:
@@ -182,3 +191,67 @@ def test_the_laws_are_those_of_the_oracle(looks):
     drawn = sequential.laws(looks, 20_000, 5)
     assert drawn.two_sided.q_N == pytest.approx(np.array(expected.two_sided), rel=1e-9)
     assert drawn.one_sided.q_N == pytest.approx(np.array(expected.one_sided), rel=1e-9)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Without the numbers that decide nothing and take most of the time."""
+    monkeypatch.setattr(stats, "visible", lambda n, sd, alpha, flip: 0.0)
+    monkeypatch.setattr(stats, "seeds_needed", lambda sd, difference, alpha, flip: 6)
+    monkeypatch.setattr(stats, "outliers", lambda d: ())
+
+
+def compare_verdicts(study: Study, rng: np.random.Generator, lower: bool) -> None:
+    """The same study as losses by seed, a loss as a lost run, the seeds in any order."""
+    design, last = study.design, study.design.looks[-1]
+    seeds = [int(seed) for seed in rng.permutation(np.arange(101, 101 + last))]
+    seen = seeds[: design.looks[study.until - 1]]
+    control = dict(zip(seeds, rng.normal(3.3, 0.0013, last)))
+    contrasts, rows = [], {}
+    for (step, row), d, ready in zip(study.rows().items(), study.d_AN, study.ready):
+        value = {seed: control[seed] + x for seed, x in zip(seeds, d)}
+        rows[step] = [value[seed] - control[seed] for seed in seeds]
+        rows[step][ready:] = [None] * (last - ready)
+        arm = {seed: value[seed] for seed in seen if seed not in seeds[ready:]}
+        lost = {seed: "diverged" for seed in seeds[ready:] if seed in seen}
+        ran = {seed: control[seed] for seed in seen}
+        contrasts.append(Contrast(step, arm, ran, lost=lost))
+    answer = decided(study, True, rows, lower)
+    rule = Rule(design.alpha, design.smallest, lower)
+    looks = Looks(design.looks, tuple(seeds), design.pursue)
+    verdicts, progress = judge(contrasts, "control", rule, looks)
+    assert progress.judged == answer.looks_used
+    for verdict, arm in zip(verdicts, answer.arms.values()):
+        assert (verdict.outcome, verdict.direction) == (
+            arm.outcome,
+            arm.direction or "",
+        )
+        if not arm.judged:
+            assert verdict.measured is None
+            continue
+        measured = verdict.measured
+        assert (verdict.look.number, len(verdict.differences)) == (arm.look, arm.n)
+        assert verdict.look.p == pytest.approx(arm.p, abs=1e-5)
+        assert measured.adjusted == pytest.approx(arm.holm, abs=1e-4)
+        assert (measured.level, measured.flip) == (arm.level, arm.flip)
+        if arm.interval is not None:
+            assert measured.interval == pytest.approx(arm.interval, abs=1e-9)
+    live = any(arm.reason == "live" for arm in answer.arms.values())
+    assert progress.over != live
+    if not live and all(arm.outcome != "INVALID" for arm in answer.arms.values()):
+        assert sum(progress.needs.values()) == answer.runs
+
+
+def compare_many_verdicts(seed: int, studies: int) -> None:
+    rng = np.random.default_rng(seed)
+    for _ in range(studies):
+        compare_verdicts(random_study(rng), rng, lower=bool(rng.integers(2)))
+
+
+def test_the_verdicts_are_the_oracles(quick):
+    compare_many_verdicts(21, 100)
+
+
+@pytest.mark.slow
+def test_the_verdicts_are_the_oracles_often(quick):
+    compare_many_verdicts(22, 5000)
