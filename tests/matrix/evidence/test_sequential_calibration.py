@@ -176,6 +176,14 @@ def test_the_table_of_designs_in_many_studies(plan, power, runs):
     check_row(plan, power, runs, 20_000)
 
 
+@pytest.mark.parametrize(
+    "plan, power", [(Plan(18, 2, 0.5, 2, 4), 0.53), (Plan(1, 1), 0.67)], ids=str
+)
+def test_one_look_at_six_seeds_is_poor(plan, power):
+    result = simulate(replace(plan, looks=(6,)), 4000)
+    assert result.power == pytest.approx(power, abs=0.03)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("plan", [NULLS["four"], NULLS["three huge"]], ids=name)
 def test_few_false_claims(plan, kind):
