@@ -22,6 +22,7 @@ from tests.mutants import (
     kernels,
     layers,
     live,
+    looks,
     mlp,
     optimizers,
     positions,
@@ -74,6 +75,7 @@ SECTIONS: dict[str, list[Mutant]] = {
     **exports.SECTIONS,
     **evaluation.SECTIONS,
     **live.SECTIONS,
+    **looks.SECTIONS,
     **shell.SECTIONS,
 }
 MUTANTS = [mutant for section in SECTIONS.values() for mutant in section]

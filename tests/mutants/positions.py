@@ -154,8 +154,8 @@ POSITIONS = [
         "position-of-seeds-sorted",
         "seeds are run in the order of their numbers",
         "matrix.settings:StudySettings.seed_list",
-        'return ranges("SEEDS", self.seeds)',
-        'return tuple(sorted(ranges("SEEDS", self.seeds)))',
+        'else ranges("SEEDS", self.seeds)',
+        'else tuple(sorted(ranges("SEEDS", self.seeds)))',
         Test(f"{PLAN}::test_the_cells_of_a_plan"),
     ),
     Mutant(

@@ -301,8 +301,8 @@ AROUND = [
         "screen-promotes-lost-arms",
         "the ranking is cut before the lost arms are left out",
         "promotion:promote",
-        "for verdict in sound[: settings.promote]",
-        "for verdict in ranked[: settings.promote]",
+        "[verdict.step for verdict in ranked if verdict.outcome != INVALID]",
+        "[verdict.step for verdict in ranked[: settings.promote]]",
         Test(f"{WORDS}::test_who_is_promoted[5-5]"),
     ),
     Mutant(
