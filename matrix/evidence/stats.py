@@ -70,6 +70,20 @@ def interval(d: Sequence[float], level: float) -> tuple[float, float]:
     return found.mean - half, found.mean + half
 
 
+def equivalence(d: Sequence[float], smallest: float) -> float:
+    """The p of "the true difference is outside ± smallest": two one-sided t-tests.
+
+    The larger of the p of mean ≤ −smallest and the p of mean ≥ smallest, n−1 degrees
+    of freedom (Schuirmann 1987). At most 0.05 exactly where the 90 % t-interval lies
+    within ± smallest.
+    """
+    found = paired_t(d)
+    error, df = found.sd / math.sqrt(found.n), found.n - 1
+    below = special.stdtr(df, -(found.mean + smallest) / error)
+    above = special.stdtr(df, (found.mean - smallest) / error)
+    return float(max(below, above))
+
+
 def sign_flip(d: Sequence[float]) -> float:
     """The exact two-sided sign-flip test of symmetry around 0.
 

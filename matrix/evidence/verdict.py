@@ -23,12 +23,14 @@ AA = "A/A"
 FEWEST = 3
 """Seeds below which nothing is said."""
 EQUIVALENCE = 0.90
-"""Confidence of the interval that must lie within ± the smallest effect."""
+"""Confidence of the printed interval that speaks of ± the smallest effect."""
+NEUTRAL_LEVEL = 0.05
+"""The chance that any arm of the family is NEUTRAL and is not within ± the smallest."""
 RULE = (
     f"SUPPORTED: at least {FEWEST_SUPPORTED} seeds, Holm-adjusted p of the paired t-test "
     "and exact sign-flip p at most the level. LIMITED: "
-    f"{FEWEST} to {FEWEST_SUPPORTED - 1} seeds, Holm p. NEUTRAL: the "
-    f"{100 * EQUIVALENCE:.0f} % interval lies within the smallest effect of interest. "
+    f"{FEWEST} to {FEWEST_SUPPORTED - 1} seeds, Holm p. NEUTRAL: within the smallest "
+    f"effect of interest by two one-sided t-tests at {NEUTRAL_LEVEL:g}, Holm-adjusted. "
     "UNRESOLVED: these runs cannot tell. NON_DIAGNOSTIC: the arms cannot be compared. "
     "INVALID: a run failed, diverged or is missing. Intervals have the level at which "
     "Holm's procedure held the arm. docs/evidence.md says why."
@@ -89,7 +91,9 @@ class Measured:
     """The numbers of a contrast that could be tested; intervals as (low, high).
 
     `interval` has confidence 1 − `level`, the level at which Holm held this arm;
-    `narrow` is the 90 % interval. `visible` is the true difference that these
+    `narrow` is the 90 % interval. `equivalence` is the Holm-adjusted p of a true
+    difference outside ± the smallest effect of interest (None: none was named, or an
+    A/A arm). `visible` is the true difference that these
     seeds detect with 80 % power at `level`, by both tests where they are enough for
     SUPPORTED; `needed` the seeds that so detect the smallest effect of interest (None:
     none was named, or too many).
@@ -104,6 +108,7 @@ class Measured:
     flip: float
     interval: tuple[float, float]
     narrow: tuple[float, float]
+    equivalence: float | None
     visible: float
     needed: int | None
     bca: tuple[float, float] | None
@@ -161,15 +166,27 @@ def decide(contrasts: Sequence[Contrast], rule: Rule) -> tuple[Verdict, ...]:
     p = [1.0 if found else stats.paired_t(d).p for found, d in zip(obstacles, values)]
     family = [k for k, contrast in enumerate(contrasts) if not contrast.aa]
     levels = dict(zip(family, stats.holm([p[k] for k in family], rule.alpha)))
+    outside = _equivalence([None if obstacles[k] else values[k] for k in family], rule)
+    equivalent = dict(zip(family, outside))
     verdicts = []
     for number, (contrast, obstacle) in enumerate(zip(contrasts, obstacles)):
         alone = stats.Holm(p[number], rule.alpha)  # an A/A arm, outside the family
         measured = None
         if obstacle is None:
             holm = levels.get(number, alone)
-            measured = _measure(values[number], holm, rule)
+            measured = _measure(values[number], holm, equivalent.get(number), rule)
         verdicts.append(_judge(contrast, obstacle, measured, rule))
     return tuple(verdicts)
+
+
+def _equivalence(
+    family: Sequence[Sequence[float] | None], rule: Rule
+) -> list[float | None]:
+    """Holm-adjusted equivalence p of a family's differences; None among them has p = 1."""
+    if rule.smallest is None:
+        return [None] * len(family)
+    p = [1.0 if d is None else stats.equivalence(d, rule.smallest) for d in family]
+    return [holm.adjusted for holm in stats.holm(p, NEUTRAL_LEVEL)]
 
 
 def obstacle_of(contrast: Contrast) -> tuple[str, tuple[str, ...]] | None:
@@ -214,7 +231,9 @@ def _without_spread(contrast: Contrast) -> tuple[str, tuple[str, ...]] | None:
     return None
 
 
-def _measure(d: Sequence[float], holm: stats.Holm, rule: Rule) -> Measured:
+def _measure(
+    d: Sequence[float], holm: stats.Holm, equivalence: float | None, rule: Rule
+) -> Measured:
     test = stats.paired_t(d)
     needed = None
     if rule.smallest is not None:
@@ -230,6 +249,7 @@ def _measure(d: Sequence[float], holm: stats.Holm, rule: Rule) -> Measured:
         flip=stats.sign_flip(d),
         interval=stats.interval(d, 1 - holm.level),
         narrow=stats.interval(d, EQUIVALENCE),
+        equivalence=equivalence,
         visible=stats.visible(test.n, test.sd, holm.level, flip),
         needed=None if needed is None else max(needed, rule.fewest),
         bca=stats.bca(d),
@@ -287,10 +307,8 @@ def _outcome(measured: Measured, n: int, rule: Rule) -> str:
             return LIMITED
         if measured.flip <= rule.alpha:
             return SUPPORTED
-    low, high = measured.narrow
-    if rule.smallest is not None and -rule.smallest < low and high < rule.smallest:
-        return NEUTRAL
-    return UNRESOLVED
+    outside = measured.equivalence
+    return NEUTRAL if outside is not None and outside <= NEUTRAL_LEVEL else UNRESOLVED
 
 
 def _seeds(seeds: Sequence[int]) -> str:

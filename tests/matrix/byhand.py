@@ -72,24 +72,23 @@ def fewest(alpha: float) -> int:
     return next(n for n in range(6, 99) if Fraction(2, 2**n) <= Fraction(alpha))
 
 
-def neutral(d: Sequence[float], smallest: float | None) -> bool:
-    """Two one-sided tests at 0.05 each: the mean is above −smallest and below it."""
-    if smallest is None:
-        return False
+def outside(d: Sequence[float], smallest: float) -> float:
+    """p of two one-sided tests: of a mean below −smallest, of one above it."""
     n, middle, error = moments(d)
     low, high = (middle + smallest) / error, (middle - smallest) / error
-    return bool(student.sf(low, n - 1) < 0.05 and student.cdf(high, n - 1) < 0.05)
+    return float(max(student.sf(low, n - 1), student.cdf(high, n - 1)))
 
 
 def word(
-    d: Sequence[float], adjusted: float, alpha: float, smallest: float | None
+    d: Sequence[float], adjusted: float, alpha: float, equivalence: float | None
 ) -> str:
     """What is said of an arm that can be tested."""
     if adjusted <= alpha and len(d) < fewest(alpha):
         return "LIMITED"
     if adjusted <= alpha and flip(d) <= alpha:
         return "SUPPORTED"
-    return "NEUTRAL" if neutral(d, smallest) else "UNRESOLVED"
+    same = equivalence is not None and equivalence <= 0.05
+    return "NEUTRAL" if same else "UNRESOLVED"
 
 
 def correlation(a: Sequence[float], b: Sequence[float]) -> float | None:

@@ -104,6 +104,7 @@ MEASURED = Measured(
     flip=0.03125,
     interval=(-0.019, -0.007),
     narrow=(-0.017, -0.009),
+    equivalence=0.9,
     visible=0.0052,
     needed=11,
     bca=None,

@@ -82,17 +82,27 @@ def test_random_studies(asked, alpha, lower):
             for one, sound in arms
             if not one.aa
         ]
-        held = dict(zip([one.step for one in whole], byhand.step_down(p, alpha)))
+        names = [one.step for one in whole]
+        held = dict(zip(names, byhand.step_down(p, alpha)))
+        same: dict[str, float] = {}
+        if smallest is not None:
+            p = [
+                byhand.outside(list(one.differences.values()), smallest) if sound else 1
+                for one, sound in arms
+                if not one.aa
+            ]
+            same = {k: a for k, (a, _) in zip(names, byhand.step_down(p, 0.05))}
         calls = iter(list(asked))
         for (one, sound), verdict in zip(arms, found):
-            check(one, sound, verdict, rule, held.get(one.step), calls)
+            numbers = held.get(one.step), same.get(one.step)
+            check(one, sound, verdict, rule, *numbers, calls)
             told[verdict.label.replace("better", "x").replace("worse", "x")] += 1
         assert next(calls, None) is None
     words = {"A/A", "INVALID", "NON_DIAGNOSTIC", "UNRESOLVED", "NEUTRAL"}
     assert set(told) == {*words, "LIMITED x", "SUPPORTED x"}
 
 
-def check(one, sound, verdict, rule, held, calls) -> None:
+def check(one, sound, verdict, rule, held, same, calls) -> None:
     """One verdict against the rule by hand."""
     d = {k: one.arm[k] - one.control[k] for k in sorted(one.arm)}
     assert list(verdict.differences.items()) == list(d.items())
@@ -109,7 +119,7 @@ def check(one, sound, verdict, rule, held, calls) -> None:
     adjusted, level = held or (p, alpha)
     expected = "A/A"
     if not one.aa:
-        expected = byhand.word(values, adjusted, alpha, rule.smallest)
+        expected = byhand.word(values, adjusted, alpha, same)
     if expected in ("LIMITED", "SUPPORTED"):
         good = (sum(values) < 0) is rule.lower_is_better
         expected += " better" if good else " worse"
@@ -122,6 +132,7 @@ def check(one, sound, verdict, rule, held, calls) -> None:
     assert found.flip == byhand.flip(values)
     assert found.interval == close(byhand.interval(values, 1 - level), 1e-9)
     assert found.narrow == close(byhand.interval(values, 0.9), 1e-9)
+    assert found.equivalence == close(same, 1e-9)
     enough = alpha if n >= byhand.fewest(alpha) else None
     if rule.smallest is not None:
         needed = ("needed", close(sd), rule.smallest, close(level), alpha)
@@ -194,14 +205,31 @@ def test_how_many_seeds_a_claim_takes(asked, alpha, fewest):
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("n", [3, 5, 6, 8])
 def test_the_edge_of_neutral(asked, sign, n):
-    """The 90 % interval lies inside ± the smallest effect; touching it is not inside."""
+    """Of one arm: the 90 % interval lies within ± the smallest effect."""
     d = [sign * UNIT * x for x in (3, -2, 4, 0, 2, -1, 3, 1)[:n]]
     edge = max(map(abs, stats.interval(d, 0.9)))
     assert edge == close(max(map(abs, byhand.interval(d, 0.9))), 1e-9)
-    assert told(d, smallest=edge) == "UNRESOLVED"
-    assert told(d, smallest=math.nextafter(edge, DOWN)) == "UNRESOLVED"
-    assert told(d, smallest=math.nextafter(edge, UP)) == "NEUTRAL"
+    assert stats.equivalence(d, edge) == close(0.05, 1e-9)
+    assert told(d, smallest=edge * (1 - 1e-9)) == "UNRESOLVED"
+    assert told(d, smallest=edge * (1 + 1e-9)) == "NEUTRAL"
     assert told(d, smallest=None) == "UNRESOLVED"
+
+
+@pytest.mark.parametrize("kind", [{"invalid": ("lost",)}, {"unfair": ("dtype",)}])
+def test_neutral_is_held_over_the_family(asked, kind):
+    """m times the p of one arm; lost and unfair arms are paid for, A/A arms are not."""
+    d = [UNIT * x for x in (3, -2, 4, 0, 2, -1)]
+    alone = stats.equivalence(d, smallest := 6 * UNIT)
+    assert alone == close(byhand.outside(d, smallest), 1e-9) and alone < 0.05
+    m = 1 + math.floor(0.05 / alone)
+    rest = [contrast(d, f"lost{k}", **kind) for k in range(m - 1)]
+    again = [contrast(d, "again", aa=True)]
+    rule = Rule(0.05, smallest)
+    for count, expected in [(m - 1, "NEUTRAL"), (m, "UNRESOLVED")]:
+        first, *_, last = decide([contrast(d), *rest[: count - 1], *again], rule)
+        assert first.label == expected
+        assert first.measured.equivalence == close(count * alone, 1e-9)
+        assert (last.label, last.measured.equivalence) == ("A/A", None)
 
 
 def test_a_claim_comes_before_neutral(asked):

@@ -98,8 +98,11 @@ def test_the_family_is_paid_for(m, told):
 def test_eighteen_arms_of_which_two_are_true():
     arms = [contrast(noise(6), f"flat{k}") for k in range(16)]
     arms += [contrast(noise(6) - 0.02, "good"), contrast(noise(6) + 0.02, "bad")]
+    claims = ["SUPPORTED better", "SUPPORTED worse"]
     told = [verdict.label for verdict in decide(arms, RULE)]
-    assert told == ["NEUTRAL"] * 16 + ["SUPPORTED better", "SUPPORTED worse"]
+    assert told == ["UNRESOLVED"] * 16 + claims, "each is within ± 0.002 by itself"
+    told = [verdict.label for verdict in decide(arms, Rule(smallest=0.0035))]
+    assert told == ["NEUTRAL"] * 16 + claims
 
 
 def test_lost_arms_stay_in_the_family():
