@@ -18,7 +18,11 @@ from records.layout import RecordError
 
 @dataclass(frozen=True)
 class Report:
-    """What was selected of a study, its rows, and what a reader must be warned of."""
+    """What was selected of a study, its rows, and what a reader must be warned of.
+
+    `deviations` are those that the records themselves show, preregistered or not;
+    those from a preregistration are its own.
+    """
 
     selection: Selection
     study: Study
@@ -27,6 +31,7 @@ class Report:
     notes: tuple[str, ...]
     evidence: Evidence
     registration: Registration | None
+    deviations: tuple[str, ...] = ()
 
     @property
     def counted(self) -> list[Run]:

@@ -4,7 +4,7 @@ from matrix import units
 from matrix.evidence.gather import Report
 from matrix.evidence.verdict import INVALID, RULE
 from matrix.evidence.weigh import Evidence, ranking
-from matrix.report import verdict_text
+from matrix.report import registration_text, verdict_text
 from matrix.report.document import Block, Column, Notice, Section, Table, Text
 from matrix.report.plots import forest
 from matrix.results.selection import CONFIRM, SCREEN
@@ -38,13 +38,11 @@ def section(report: Report) -> Section | None:
     notices = verdict_text.floor_warning(evidence)
     if notices:
         blocks.insert(3, Notice("Noise floor", tuple(notices)))
-    registration = verdict_text.registration_lines(report.registration)
-    if len(registration) > 1:
-        blocks.insert(
-            0, Notice("Deviations from the preregistration", tuple(registration))
-        )
+    standing = registration_text.lines(report)
+    if registration_text.deviations(report):
+        blocks.insert(0, Notice("Deviations from what was announced", tuple(standing)))
     else:
-        blocks.insert(0, Text(registration[0]))
+        blocks.insert(0, Text(standing[0]))
     return Section("Verdicts", tuple(blocks))
 
 

@@ -6,16 +6,10 @@ from typing import Sequence
 from matrix import units
 from matrix.evidence import stats
 from matrix.evidence.gather import Report
-from matrix.evidence.preregistration import Registration
 from matrix.evidence.verdict import AA, FEWEST, UNRESOLVED, Verdict
 from matrix.evidence.weigh import Evidence
-from matrix.report import look_text
+from matrix.report import look_text, registration_text
 from matrix.results.selection import SCREEN
-
-NOT_REGISTERED = (
-    "Not preregistered: that metric, arms and seeds were fixed before the first run "
-    "is not on record (make prereg)."
-)
 
 
 def difference(evidence: Evidence, value: float | None) -> str:
@@ -72,7 +66,7 @@ def explain(report: Report, steps: Sequence[str]) -> list[str]:
     paragraphs = []
     for step in steps:
         verdict = evidence.of(step)
-        lines = [f"{step} against {evidence.control}: {verdict.label}"]
+        lines = [f"{step} against {evidence.control}: {word(report, verdict)}"]
         why = cause(evidence, verdict)
         lines += [why] if why else []
         lines += _numbers(evidence, verdict)
@@ -173,21 +167,6 @@ def floor_warning(evidence: Evidence) -> list[str]:
     ]
 
 
-def registration_lines(registration: Registration | None) -> list[str]:
-    """What there is to say about the preregistration, a line per deviation."""
-    if registration is None:
-        return [NOT_REGISTERED]
-    if registration.seal is None:
-        return [f"deviation: {line}" for line in registration.deviations]
-    head = f"Preregistered: {registration.path.name}, sha256 {registration.seal}"
-    if not registration.deviations:
-        return [f"{head}; no deviation."]
-    return [
-        f"{head}; deviations:",
-        *(f"deviation: {d}" for d in registration.deviations),
-    ]
-
-
 def summary(report: Report) -> list[str]:
     """What kind of statement the report makes, in a paragraph or two."""
     evidence = report.evidence
@@ -201,16 +180,27 @@ def summary(report: Report) -> list[str]:
     return [text + what_is_possible(evidence)]
 
 
-def one_line(evidence: Evidence) -> list[str]:
-    """STEP: VERDICT, difference [interval]; for the end of a terminal table."""
+def word(report: Report, verdict: Verdict) -> str:
+    """The verdict and, beside it, whether it was announced and what deviates."""
+    if verdict.outcome == AA:
+        return verdict.label
+    return f"{verdict.label} ({registration_text.standing(report)})"
+
+
+def one_line(report: Report) -> list[str]:
+    """STEP: VERDICT (not preregistered), difference [interval]; then every deviation.
+
+    For the end of a terminal table.
+    """
+    evidence, lines = report.evidence, []
     if evidence.terms.stage == SCREEN:
         return []
-    lines = []
     for verdict in evidence.verdicts:
         found, why = verdict.measured, cause(evidence, verdict)
-        parts = [f"{verdict.step}: {verdict.label}"]
+        parts = [f"{verdict.step}: {word(report, verdict)}"]
         if found is not None:
             ends = interval(evidence, found.interval)
             parts.append(f"{difference(evidence, found.difference)} {ends}")
         lines.append(", ".join([*parts, *([why] if why else [])]))
-    return lines
+    against = registration_text.deviations(report) if lines else ()
+    return [*lines, *(f"deviation: {line}" for line in against)]

@@ -100,7 +100,7 @@ def render_terminal(report: Report) -> str:
     ]
     for text in [*paragraphs, *report.notes, *verdict_text.summary(report)]:
         lines += ["", *wrapper.wrap(text)]
-    verdicts = [wrapper.wrap(line) for line in verdict_text.one_line(report.evidence)]
+    verdicts = [wrapper.wrap(line) for line in verdict_text.one_line(report)]
     lines += [""] * bool(verdicts) + [line for each in verdicts for line in each]
     return "\n".join(lines) + "\n"
 

@@ -125,8 +125,10 @@ def evidence(
     return Evidence(terms=terms, verdicts=tuple(verdicts), **{**base, **more})
 
 
-def report(made: Study, found: Evidence, registration=None) -> Report:
+def report(
+    made: Study, found: Evidence, registration=None, deviations: Sequence[str] = ()
+) -> Report:
     """A report of a study and what is said of it."""
     selection = Selection(terms=found.terms)
     rows = make_rows(made, selection)
-    return Report(selection, made, rows, (), (), found, registration)
+    return Report(selection, made, rows, (), (), found, registration, tuple(deviations))

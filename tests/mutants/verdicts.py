@@ -7,6 +7,7 @@ RULE, WORDS = (
     "tests/matrix/evidence/test_rule_words.py",
 )
 EVIDENCE = "tests/matrix/evidence/test_rule_evidence.py"
+BESIDE = "tests/matrix/report/test_registration_text.py"
 RANDOM = Test(f"{RULE}::test_random_studies[True-0.05]")
 
 EDGES = [
@@ -328,6 +329,22 @@ AROUND = [
         "verdict.measured.p <= evidence.terms.alpha",
         "verdict.measured.p < evidence.terms.alpha",
         Test(f"{WORDS}::test_the_edge_of_a_wild_aa_arm[0.05]"),
+    ),
+    Mutant(
+        "words-registered-deviations-alone",
+        "what the records show stands beside no verdict",
+        "registration_text:deviations",
+        "[*registered, *report.deviations]",
+        "registered",
+        Test(f"{BESIDE}::test_what_stands_beside_a_verdict[unannounced]"),
+    ),
+    Mutant(
+        "words-nothing-beside",
+        "a verdict stands alone",
+        "verdict_text:word",
+        'return f"{verdict.label} ({registration_text.standing(report)})"',
+        "return verdict.label",
+        Test(f"{WORDS}::test_the_line_of_a_verdict"),
     ),
     Mutant(
         "words-one-arm",

@@ -16,7 +16,7 @@ from matrix.evidence.preregistration import Registration
 from matrix.evidence.verdict import RULE, Rule
 from matrix.evidence.weigh import ranking
 from matrix.plan.checks import PlanError
-from matrix.report import verdict_section, verdict_text
+from matrix.report import registration_text, verdict_section, verdict_text
 from matrix.report.document import Notice, Picture, Table, Text
 from matrix.report.plots import forest
 from matrix.results.metrics import METRICS, named
@@ -129,7 +129,7 @@ def test_a_verdict_with_its_numbers(asked):
         report(study(LOSSES), found), ["03-arm", "06-lost"]
     )
     assert arm.split("\n") == [
-        "03-arm against 04-control: SUPPORTED better",
+        "03-arm against 04-control: SUPPORTED better (not preregistered)",
         "  difference -0.01230, 98 % interval [-0.01900, -0.00700], "
         "90 % [-0.01700, -0.00900]",
         "  p 0.0012 (paired t, 2 degrees of freedom), Holm 0.0046, sign flip 0.031, "
@@ -141,7 +141,7 @@ def test_a_verdict_with_its_numbers(asked):
         "  runs 03-arm/seed-2/00000000 03-arm/seed-9/00000000",
     ]
     assert lost.split("\n") == [
-        "06-lost against 04-control: INVALID",
+        "06-lost against 04-control: INVALID (not preregistered)",
         "  seed 2 failed; seed 5 too",
         "  runs 04-control/seed-2/00000000 04-control/seed-9/00000000",
     ]
@@ -244,22 +244,6 @@ def test_the_edge_of_a_wild_aa_arm(alpha):
 # -- summaries
 
 
-def test_what_the_preregistration_adds(tmp_path):
-    path = tmp_path / "p.json"
-    assert verdict_text.registration_lines(None) == [verdict_text.NOT_REGISTERED]
-    damaged = Registration(path, None, (), ("broken",))
-    assert verdict_text.registration_lines(damaged) == ["deviation: broken"]
-    kept = Registration(path, "5e", ("a",), ())
-    assert verdict_text.registration_lines(kept) == [
-        "Preregistered: p.json, sha256 5e; no deviation."
-    ]
-    assert verdict_text.registration_lines(replace(kept, deviations=("x", "y"))) == [
-        "Preregistered: p.json, sha256 5e; deviations:",
-        "deviation: x",
-        "deviation: y",
-    ]
-
-
 def test_the_paragraph_of_a_report(asked):
     def summary(*verdicts, terms=Terms()):
         (text,) = verdict_text.summary(report(study(LOSSES), evidence(verdicts, terms)))
@@ -278,18 +262,17 @@ def test_the_paragraph_of_a_report(asked):
 
 
 def test_the_line_of_a_verdict():
-    assert verdict_text.one_line(evidence(ALL)) == [
-        "03-arm: SUPPORTED better, -0.01230 [-0.01900, -0.00700]",
+    made = report(study(LOSSES), evidence(ALL))
+    none = "(not preregistered)"
+    assert verdict_text.one_line(made) == [
+        f"03-arm: SUPPORTED better {none}, -0.01230 [-0.01900, -0.00700]",
         "07-again: A/A, -0.01230 [-0.01900, -0.00700], the control again: noise floor, "
         "no claim",
-        "11-open: UNRESOLVED, -0.01230 [-0.01900, -0.00700], could have seen 0.00520 "
-        "(80 % power); 0.00200 takes 11 seeds",
-        "06-lost: INVALID, seed 2 failed; seed 5 too",
-        "05-odd: NON_DIAGNOSTIC, dtype",
+        f"11-open: UNRESOLVED {none}, -0.01230 [-0.01900, -0.00700], could have seen "
+        "0.00520 (80 % power); 0.00200 takes 11 seeds",
+        f"06-lost: INVALID {none}, seed 2 failed; seed 5 too",
+        f"05-odd: NON_DIAGNOSTIC {none}, dtype",
     ]
-    assert verdict_text.one_line(evidence(ALL, Terms(stage=SCREEN))) == []
-    told = "03-arm: SUPPORTED better, -0.01230 [-0.01900, -0.00700]"
-    assert verdict_text.one_line(evidence((LOST, good())))[1] == told
 
 
 # -- tables
@@ -355,7 +338,7 @@ def test_what_stands_around_the_tables(asked):
     types = [type(block) for block in section.blocks]
     assert types == [Text, Text, Text, Table, Notice, Picture, Text, Table, Text]
     told = [block.text for block in section.blocks if isinstance(block, Text)]
-    assert told[0] == verdict_text.NOT_REGISTERED and told[3:] == [
+    assert told[0] == registration_text.NOT_REGISTERED and told[3:] == [
         "Differences seed by seed; * marks an outlier, which is kept:",
         RULE,
     ]
@@ -371,7 +354,7 @@ def test_what_stands_around_the_tables(asked):
     assert [type(block) for block in blocks] == [
         *(Notice, Text, Text, Table, Picture, Text, Table, Text)
     ]
-    assert blocks[0].title == "Deviations from the preregistration"
+    assert blocks[0].title == "Deviations from what was announced"
     assert blocks[0].lines[1:] == ("deviation: x",)
     assert "Better is higher. Smallest effect of interest: 50 tokens/s. Level" in (
         blocks[1].text

@@ -306,7 +306,7 @@ def test_the_verdicts_of_a_report(base, drawn):
     expected = [f"{d:+.5f}" for d in found.differences.values()]
     assert row(each, "02-good")[1:7] == expected
     shown = render_terminal(paths.report)
-    assert "\n02-good: SUPPORTED better, -0.01000 [" in shown
+    assert "\n02-good: SUPPORTED better (not preregistered), -0.01000 [" in shown
     assert max(map(len, shown.splitlines())) <= 100
 
 
