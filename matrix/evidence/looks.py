@@ -126,7 +126,9 @@ def _verdicts(
             outcome, reasons = obstacle_of(cut) or (outcome, ("without spread",))
         elif at:
             d = [cut.differences[seed] for seed in looks.seeds[:n]]
-            measured = _measure(d, at, held[number], rule, looks)
+            p_equal = float(found.equivalence_XA[number])
+            equivalence = None if rule.smallest is None else p_equal
+            measured = _measure(d, at, held[number], equivalence, looks)
         p = float(found.p_XA[number])
         look = Look(at, looks.at, p, "" if state == LIVE else reasons[0])
         verdicts[contrast.step] = verdict_of(
@@ -170,12 +172,15 @@ def _loss(contrast: Contrast, at: int, looks: Looks) -> tuple[str, tuple[str, ..
 
 
 def _measure(
-    d: Sequence[float], at: int, holm: stats.Holm, rule: Rule, looks: Looks
+    d: Sequence[float],
+    at: int,
+    holm: stats.Holm,
+    equivalence: float | None,
+    looks: Looks,
 ) -> Measured:
     """The numbers of an arm at its look; p is the plain one of these seeds, adjusted
     that of Holm over the repeated ones."""
     test = stats.paired_t(d)
-    laws = sequential.laws(looks.at)
     return Measured(
         difference=test.mean,
         sd=test.sd,
@@ -186,9 +191,7 @@ def _measure(
         flip=stats.sign_flip(d),
         interval=sequential.repeated_interval(d, looks.at, at, holm.level),
         narrow=stats.interval(d, EQUIVALENCE),
-        visible=stats.visible(
-            test.n, test.sd, laws.nominal(holm.level)[at - 1], rule.alpha
-        ),
-        needed=None,
+        equivalence=equivalence,
+        planning=None,
         bca=None,
     )

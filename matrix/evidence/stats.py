@@ -21,6 +21,8 @@ FLIPS = 999_999
 MOST_JOINT, DRAWS = 12, 4000
 """Most seeds for which the power of both tests together is found, by so many draws:
 its standard error at 80 % is 0.6 %. With more seeds the t-test decides alone."""
+FEWEST_CORRELATED = 4
+"""Pairs below which a correlation has no interval."""
 MOST_SEEDS = 10_000
 """Where the search for enough seeds ends."""
 FEWEST_BCA = 20
@@ -172,6 +174,16 @@ def correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
     return float(np.corrcoef(first, second)[0, 1])
 
 
+def correlation_interval(r: float, n: int) -> tuple[float, float] | None:
+    """The 95 % interval of a correlation of n pairs: tanh(artanh r ± 1.96 / √(n − 3))
+    (Fisher 1921). None below FEWEST_CORRELATED pairs and for |r| = 1.
+    """
+    if n < FEWEST_CORRELATED or abs(r) >= 1.0:
+        return None
+    half = float(special.ndtri(0.975)) / math.sqrt(n - 3)
+    return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
+
+
 def power(n: int, ratio: float, alpha: float) -> float:
     """Power of the two-sided paired t-test to claim the true direction.
 
@@ -180,9 +192,15 @@ def power(n: int, ratio: float, alpha: float) -> float:
     over s² ~ χ²/df (scipy's own tail is nan where it is small). ratio: true mean
     difference over the SD of the differences; n seeds.
     """
-    df, shift = n - 1, abs(ratio) * math.sqrt(n)
-    s = np.sqrt(special.gammaincinv(df / 2, NODES) * 2 / df)
-    return float(WEIGHTS @ special.ndtr(shift - _limit(alpha, df) * s))
+    shift = abs(ratio) * math.sqrt(n)
+    return float(WEIGHTS @ special.ndtr(shift - limits(alpha, n - 1)))
+
+
+def limits(alpha: float, df: int) -> np.ndarray:
+    """The limit of the t-test times s, s² ~ χ²/df at NODES: what a mean in units of its
+    true standard error has to pass.
+    """
+    return _limit(alpha, df) * np.sqrt(special.gammaincinv(df / 2, NODES) * 2 / df)
 
 
 def both_power(n: int, ratio: float, alpha: float, flip: float | None) -> float:

@@ -14,7 +14,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Mapping, Sequence
 
-from matrix.evidence import stats
+from matrix.evidence import planning, stats
+from matrix.evidence.planning import Planning, Spread
 from matrix.results.selection import FEWEST_SUPPORTED, fewest_supported
 
 SUPPORTED, LIMITED, NEUTRAL = "SUPPORTED", "LIMITED", "NEUTRAL"
@@ -93,10 +94,7 @@ class Measured:
     `interval` has confidence 1 − `level`, the level at which Holm held this arm;
     `narrow` is the 90 % interval. `equivalence` is the Holm-adjusted p of a true
     difference outside ± the smallest effect of interest (None: none was named, or an
-    A/A arm). `visible` is the true difference that these
-    seeds detect with 80 % power at `level`, by both tests where they are enough for
-    SUPPORTED; `needed` the seeds that so detect the smallest effect of interest (None:
-    none was named, or too many).
+    A/A arm). `planning` is what the seeds could have seen (None of an A/A arm).
     """
 
     difference: float
@@ -109,8 +107,7 @@ class Measured:
     interval: tuple[float, float]
     narrow: tuple[float, float]
     equivalence: float | None
-    visible: float
-    needed: int | None
+    planning: Planning | None
     bca: tuple[float, float] | None
 
 
@@ -168,13 +165,15 @@ def decide(contrasts: Sequence[Contrast], rule: Rule) -> tuple[Verdict, ...]:
     levels = dict(zip(family, stats.holm([p[k] for k in family], rule.alpha)))
     outside = _equivalence([None if obstacles[k] else values[k] for k in family], rule)
     equivalent = dict(zip(family, outside))
+    spread = _spread([contrasts[k] for k in family if obstacles[k] is None])
     verdicts = []
     for number, (contrast, obstacle) in enumerate(zip(contrasts, obstacles)):
-        alone = stats.Holm(p[number], rule.alpha)  # an A/A arm, outside the family
         measured = None
         if obstacle is None:
-            holm = levels.get(number, alone)
-            measured = _measure(values[number], holm, equivalent.get(number), rule)
+            alone = stats.Holm(p[number], rule.alpha)  # an A/A arm, outside the family
+            holm, d = levels.get(number, alone), values[number]
+            able = None if contrast.aa else _planning(len(d), spread, holm, rule)
+            measured = _measure(d, holm, equivalent.get(number), able)
         verdicts.append(_judge(contrast, obstacle, measured, rule))
     return tuple(verdicts)
 
@@ -231,14 +230,27 @@ def _without_spread(contrast: Contrast) -> tuple[str, tuple[str, ...]] | None:
     return None
 
 
+def _spread(contrasts: Sequence[Contrast]) -> Spread | None:
+    """The spread of a difference over all arms; arms on the same seeds share a table."""
+    tables: dict[tuple[tuple[int, float], ...], list[list[float]]] = {}
+    for contrast in contrasts:
+        control = {seed: contrast.control[seed] for seed in contrast.seeds}
+        rows = tables.setdefault(tuple(control.items()), [list(control.values())])
+        rows.append([contrast.arm[seed] for seed in contrast.seeds])
+    return planning.pooled(list(tables.values())) if tables else None
+
+
+def _planning(n: int, spread: Spread, holm: stats.Holm, rule: Rule) -> Planning:
+    return planning.plan(n, spread, holm.level, rule.alpha, rule.fewest, rule.smallest)
+
+
 def _measure(
-    d: Sequence[float], holm: stats.Holm, equivalence: float | None, rule: Rule
+    d: Sequence[float],
+    holm: stats.Holm,
+    equivalence: float | None,
+    able: Planning | None,
 ) -> Measured:
     test = stats.paired_t(d)
-    needed = None
-    if rule.smallest is not None:
-        needed = stats.seeds_needed(test.sd, rule.smallest, holm.level, rule.alpha)
-    flip = rule.alpha if test.n >= rule.fewest else None
     return Measured(
         difference=test.mean,
         sd=test.sd,
@@ -250,8 +262,7 @@ def _measure(
         interval=stats.interval(d, 1 - holm.level),
         narrow=stats.interval(d, EQUIVALENCE),
         equivalence=equivalence,
-        visible=stats.visible(test.n, test.sd, holm.level, flip),
-        needed=None if needed is None else max(needed, rule.fewest),
+        planning=able,
         bca=stats.bca(d),
     )
 

@@ -16,6 +16,7 @@ from matrix.results import config_differences, evaluations, fairness
 from matrix.results.rows import Row
 from matrix.results.run import DIVERGED, Run
 from matrix.results.selection import CONFIRM, SCREEN, Terms
+from matrix.results.step_changes import step_changes
 from matrix.results.study import Study
 
 TOLERANCE = 1e-9
@@ -27,8 +28,8 @@ class Evidence:
 
     `family` are the steps that Holm's correction counts, `aa` the arms that are
     the control again; `seeds` the seeds that every arm should have; `refs` name
-    the rows whose runs a step's numbers come from. `progress` is where a sequential
-    study stands.
+    the rows whose runs a step's numbers come from; `remarks` are what a reader must
+    know of a step beside its verdict. `progress` is where a sequential study stands.
     """
 
     terms: Terms
@@ -39,6 +40,7 @@ class Evidence:
     verdicts: tuple[Verdict, ...]
     refs: Mapping[str, str] = field(default_factory=dict)
     progress: Progress | None = None
+    remarks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def about(self) -> str:
@@ -53,13 +55,6 @@ class Evidence:
     def of(self, step: str) -> Verdict | None:
         """The verdict of a step."""
         return next((v for v in self.verdicts if v.step == step), None)
-
-    @property
-    def floor(self) -> tuple[float, float] | None:
-        """The noise floor: the hull of the 1 − α intervals of the A/A arms and 0."""
-        found = [v.measured for v in self.verdicts if v.step in self.aa and v.measured]
-        ends = [end for measured in found for end in measured.interval]
-        return (min(0.0, *ends), max(0.0, *ends)) if ends else None
 
 
 def weigh(study: Study, rows: Sequence[Row], terms: Terms) -> Evidence:
@@ -85,7 +80,12 @@ def weigh(study: Study, rows: Sequence[Row], terms: Terms) -> Evidence:
         verdicts=verdicts,
         progress=progress,
         refs={row.step: row.ref for row in rows},
+        remarks={row.step: _remarks(control, row) for row in arms},
     )
+
+
+def _remarks(control: Row, row: Row) -> tuple[str, ...]:
+    return tuple(filter(None, [step_changes(control, row).own_training]))
 
 
 def _rule(terms: Terms) -> Rule:

@@ -7,7 +7,8 @@ from string import Template
 from matrix.report.document import Block, Column, Document, Notice, Picture, Table, Text
 
 HERE = Path(__file__).parent
-LONG = 24  # characters of a text that gets a wide column
+LONG = {"text": 24, "code": 48}
+"""Characters from which a cell gets a wide column and its text more than one line."""
 
 
 def html(document: Document) -> str:
@@ -60,5 +61,5 @@ def _cell(column: Column, text: str) -> str:
         shown = f'<a href="#{name}">{shown}</a>'
     elif column.kind == "anchor" and text:
         shown = f'<span id="{name}">{shown}</span>'
-    long = " long" if column.kind == "text" and len(text) > LONG else ""
+    long = " long" if len(text) > LONG.get(column.kind, len(text)) else ""
     return f'<td class="{column.kind}{long}">{shown}</td>'

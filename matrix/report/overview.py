@@ -1,22 +1,25 @@
 """The head of a report: what was run, where, and what to know before reading on."""
 
 from pathlib import Path
-from typing import Any, Callable
 
 from matrix import units
 from matrix.evidence.gather import Report
-from matrix.report import tables, verdict_text
+from matrix.report import answers, registration_text, tables, verdict_text
 from matrix.report.document import Block, Column, Notice, Section, Table, Text
-from matrix.results import fairness
+from matrix.results import fairness, publication
 from matrix.results.run import Run
+from matrix.results.selection import SCREEN
 from records.manifest import ManifestError, MissingDataset, read_manifest
 
 
 def section(report: Report) -> Section:
-    """The report's first section, which has no title."""
-    columns = (Column("", "text"), Column("", "text"))
-    blocks: list[Block] = [Table(columns, tuple(_lines(report)))]
+    """The report's first section, which has no title: question, answers, facts."""
+    blocks: list[Block] = []
+    if report.evidence.verdicts:
+        blocks.append(Text(answers.question(report)))
     blocks += [Text(line) for line in verdict_text.summary(report)]
+    if report.evidence.verdicts and report.evidence.terms.stage != SCREEN:
+        blocks += [*_standing(report), answers.table(report)]
     if report.warnings:
         blocks.append(Notice("Before these numbers are compared", report.warnings))
     if report.study.open:
@@ -24,18 +27,23 @@ def section(report: Report) -> Section:
             Text("Cells that failed, are missing or are not finished:"),
             tables.open_table(report.study),
         ]
+    columns = (Column("", "text"), Column("", "text"))
+    blocks.append(Table(columns, tuple(_lines(report))))
     return Section("", tuple(blocks))
 
 
+def _standing(report: Report) -> list[Block]:
+    """Whether it was announced, and every deviation."""
+    lines = registration_text.lines(report)
+    if registration_text.deviations(report):
+        return [Notice("Deviations from what was announced", tuple(lines))]
+    return [Text(lines[0])]
+
+
 def _lines(report: Report) -> list[tuple[str, str]]:
-    """The head of the report: label and value."""
+    """How the numbers were made: label and value."""
     study, runs = report.study, report.counted
     cells = len(study.steps) * len(study.seeds)
-
-    def each(name: str, show: Callable[[Any], str] = fairness.shown) -> str:
-        found = units.distinct(run.value(name) for run in runs)
-        return ", ".join(show(value) for value in found)
-
     return [
         ("Newest run", f"finished {units.moment(max(run.time for run in runs))}"),
         (
@@ -45,18 +53,9 @@ def _lines(report: Report) -> list[tuple[str, str]]:
             f" ({units.numbers_in(study.seeds)})",
         ),
         ("Control", study.steps[0]),
-        ("Commit", ", ".join(units.distinct(_commit(run) for run in runs))),
-        ("Code hash", each("code_hash")),
+        *publication.facts(publication.of_runs(runs)),
         ("Dataset", "; ".join(units.distinct(_dataset(run) for run in runs))),
-        ("Device", each("device")),
-        ("Processor", each("processor")),
-        ("Software", f"torch {each('torch')}, Python {each('python')}"),
-        ("Threads", each("threads")),
-        ("Compute type", each("dtype")),
-        (
-            "Budget",
-            f"{each('budget')}, ended by {each('stopped_by')}",
-        ),
+        ("Commit", ", ".join(units.distinct(_commit(run) for run in runs))),
     ]
 
 
@@ -71,7 +70,10 @@ def _commit(run: Run) -> str:
 def _dataset(run: Run) -> str:
     """Name, hash and entropies, from the manifest while it is where it was."""
     sha256, where = run.value("dataset_sha256"), run.value("data_dir")
-    name, head = Path(where).name, f"sha256 {sha256[:fairness.SHORT]}"
+    head = f"sha256 {fairness.shown(sha256)}"
+    if where is None or sha256 is None:
+        return f"{head} (its folder is {fairness.ABSENT})"
+    name = Path(where).name
     try:
         manifest = read_manifest(where)
     except MissingDataset:

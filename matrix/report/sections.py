@@ -66,10 +66,14 @@ def time_and_memory(report: Report) -> Section:
 
 
 def steps(report: Report) -> Section | None:
-    """What each step is, where the plan says it."""
-    if not any(row.help for row in report.rows):
+    """What each step is and changes, by the plan or by the runs' own records."""
+    if len(report.rows) == 1 and not report.rows[0].help:
         return None
-    return Section("Steps", (tables.steps_table(report.rows),))
+    text = (
+        "Changes: the step's lines, with the control's value and its own. Implied: what "
+        "follows from them by itself."
+    )
+    return Section("Steps", (Text(text), tables.steps_table(report.rows)))
 
 
 def runs(report: Report) -> Section:
@@ -79,8 +83,8 @@ def runs(report: Report) -> Section:
 
 SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     overview.section,
-    losses,
     verdict_section.section,
+    losses,
     arm_tables.arms_section,
     arm_tables.seeds_section,
     learning_rates.section,

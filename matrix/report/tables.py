@@ -7,6 +7,7 @@ from matrix.report.document import Column, Table
 from matrix.results.cache_size import cached_values
 from matrix.results.rows import Row
 from matrix.results.run import Run
+from matrix.results.step_changes import step_changes
 from matrix.results.study import Study, open_cells
 
 
@@ -42,9 +43,23 @@ def loss_table(made: Sequence[Row], seeds: int) -> Table:
 
 
 def steps_table(made: Sequence[Row]) -> Table:
-    """What each step is, in its own words."""
-    columns = (Column("Step", "code"), Column("Description", "text"))
-    return Table(columns, tuple((row.step, row.help) for row in made))
+    """What each step is, in its own words and in symbols; the control changes nothing."""
+    columns = (
+        Column("Step", "code"),
+        Column("Description", "text"),
+        Column("Changes", "text"),
+        Column("Implied", "text"),
+    )
+    lines = []
+    for row in made:
+        found = step_changes(made[0], row)
+        changes = ", ".join(map(str, found.lines))
+        if changes and not found.recorded:
+            changes += " (which of these are lines of the step is not recorded)"
+        parts = filter(None, [changes, found.own_training])
+        implied = ", ".join(map(str, found.implied))
+        lines.append((row.step, row.help, "; ".join(parts), implied))
+    return Table(columns, tuple(lines))
 
 
 def size_table(made: Sequence[Row]) -> Table:

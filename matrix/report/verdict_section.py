@@ -1,14 +1,19 @@
 """The section of a report that decides: verdicts, every seed, the ranking."""
 
+from typing import Sequence
+
 from matrix import units
 from matrix.evidence.gather import Report
 from matrix.evidence.verdict import INVALID, RULE
 from matrix.evidence.weigh import Evidence, ranking
-from matrix.report import registration_text, verdict_text
+from matrix.report import planning_text, verdict_text
 from matrix.report.document import Block, Column, Notice, Section, Table, Text
+from matrix.report.numbers import by_seed, difference, interval, magnitude
 from matrix.report.plots import forest
 from matrix.results.selection import CONFIRM, SCREEN
 
+MOST_ABREAST = 8
+"""Most seeds beside each other: more do not fit a page of 1280 pixels."""
 SCREENING = (
     "A screening: this ranks the arms by their mean difference and claims nothing "
     "about any of them. `make promote` records the best few; STAGE=confirm judges "
@@ -24,25 +29,21 @@ def section(report: Report) -> Section | None:
     if evidence.terms.stage == SCREEN:
         return Section("Ranking", (Text(SCREENING), ranking_table(evidence)))
     picture = forest.picture(evidence)
+    aa = verdict_text.aa_warning(evidence)
     blocks: list[Block] = [
         Text(
             f"Metric: {evidence.about}. Control: {evidence.control}. {_terms(evidence)}"
         ),
-        Text(verdict_text.what_is_possible(evidence)),
+        Text(planning_text.what_is_possible(evidence)),
+        *([Notice("A/A", tuple(aa))] if aa else []),
         verdict_table(evidence),
         *([picture] if picture else []),
+        Text("The numbers behind the verdicts:"),
+        details_table(evidence),
         Text("Differences seed by seed; * marks an outlier, which is kept:"),
-        seeds_table(evidence),
+        *seeds_tables(evidence),
         Text(RULE),
     ]
-    notices = verdict_text.floor_warning(evidence)
-    if notices:
-        blocks.insert(3, Notice("Noise floor", tuple(notices)))
-    standing = registration_text.lines(report)
-    if registration_text.deviations(report):
-        blocks.insert(0, Notice("Deviations from what was announced", tuple(standing)))
-    else:
-        blocks.insert(0, Text(standing[0]))
     return Section("Verdicts", tuple(blocks))
 
 
@@ -50,9 +51,7 @@ def _terms(evidence: Evidence) -> str:
     terms = evidence.terms
     smallest = "none named"
     if terms.smallest is not None:
-        smallest = (
-            f"{verdict_text.magnitude(evidence, terms.smallest)} {terms.metric.unit}"
-        )
+        smallest = f"{magnitude(evidence, terms.smallest)} {terms.metric.unit}"
     better = "lower" if terms.metric.lower_is_better else "higher"
     text = f"Better is {better}. Smallest effect of interest: {smallest}. "
     text += f"Level: {terms.alpha:g}, Holm over {len(evidence.family)}."
@@ -63,74 +62,80 @@ def _terms(evidence: Evidence) -> str:
 
 
 def verdict_table(evidence: Evidence) -> Table:
-    """A row per arm: verdict, difference with interval, p values, r, and why."""
+    """A row per arm: verdict, difference with interval, seeds, Holm p, and why.
+
+    Five columns, so that a page shows it whole; details_table has the others.
+    """
     columns = (
         Column("Step", "code"),
         Column("Verdict", "text"),
+        Column("Difference and interval"),
         Column("Seeds"),
-        Column("Difference"),
-        Column("Interval"),
-        Column("Level"),
-        Column("90 % interval"),
-        Column("p"),
         Column("Holm p"),
-        Column("Sign-flip p"),
-        Column("r"),
         Column("Remarks", "text"),
-        Column("Runs", "ref"),
     )
     lines = []
     for verdict in evidence.verdicts:
-        found = verdict.measured
-        numbers = [units.DASH] * 7
+        found, numbers = verdict.measured, units.DASH
         if found is not None:
-            numbers = [
-                verdict_text.difference(evidence, found.difference),
-                verdict_text.interval(evidence, found.interval),
-                f"{100 * (1 - found.level):.4g} %",
-                verdict_text.interval(evidence, found.narrow),
-                verdict_text.p_value(found.p),
-                (
-                    units.DASH
-                    if verdict.step in evidence.aa
-                    else verdict_text.p_value(found.adjusted)
-                ),
-                verdict_text.p_value(found.flip),
-            ]
-        remarks = [verdict_text.cause(evidence, verdict)]
-        remarks += [verdict_text.outlier_note(verdict)] if verdict.outliers else []
-        if found is not None and found.bca is not None:
-            remarks.append(
-                f"BCa 95 %, description: {verdict_text.interval(evidence, found.bca)}"
-            )
-        lines.append(
-            (
-                verdict.step,
-                verdict.label,
-                str(len(verdict.differences)),
-                *numbers,
-                verdict_text.correlation(verdict),
-                "; ".join(filter(None, remarks)),
-                evidence.refs.get(verdict.step, ""),
-            )
+            ends = interval(evidence, found.interval)
+            numbers = f"{difference(evidence, found.difference)} {ends}"
+        line = (
+            verdict.step,
+            verdict.label,
+            numbers,
+            str(len(verdict.differences)),
+            verdict_text.holm_p(evidence, verdict) or units.DASH,
+            verdict_text.remarks(evidence, verdict),
         )
+        lines.append(line)
     return Table(columns, tuple(lines))
 
 
-def seeds_table(evidence: Evidence) -> Table:
-    """A row per arm, a column per seed."""
+def details_table(evidence: Evidence) -> Table:
+    """Level and DETAILS (matrix/report/verdict_text.py) of every arm that was tested;
+    a column that all leave empty is not there.
+    """
+    rows = [(v, verdict_text.details(evidence, v)) for v in evidence.verdicts]
+    shared = {"Holm p"}  # stands in verdict_table
+    titles = [
+        title
+        for title, _ in verdict_text.DETAILS
+        if title not in shared and any(row[title] for _, row in rows)
+    ]
+    columns = [Column("Step", "code"), Column("Level"), *map(Column, titles)]
+    lines = [
+        (
+            verdict.step,
+            verdict_text.level(verdict) if verdict.measured else units.DASH,
+            *(row[title] or units.DASH for title in titles),
+            evidence.refs.get(verdict.step, ""),
+        )
+        for verdict, row in rows
+    ]
+    return Table((*columns, Column("Runs", "ref")), tuple(lines))
+
+
+def seeds_tables(evidence: Evidence) -> list[Table]:
+    """A row per arm, a column per seed; a table for every MOST_ABREAST seeds."""
+    count = -(-len(evidence.seeds) // MOST_ABREAST) or 1
+    width = -(-len(evidence.seeds) // count) or 1
+    parts = [evidence.seeds[at : at + width] for at in range(0, count * width, width)]
+    return [_seeds_table(evidence, part) for part in parts]
+
+
+def _seeds_table(evidence: Evidence, seeds: Sequence[int]) -> Table:
     columns = (
         Column("Step", "code"),
-        *(Column(f"Seed {seed}") for seed in evidence.seeds),
+        *(Column(f"Seed {seed}") for seed in seeds),
         Column("Runs", "ref"),
     )
     lines = []
     for verdict in evidence.verdicts:
         marks = {seed: "*" for seed in verdict.outliers}
         cells = [
-            verdict_text.difference(evidence, verdict.differences.get(seed))
-            + marks.get(seed, "")
-            for seed in evidence.seeds
+            difference(evidence, verdict.differences.get(seed)) + marks.get(seed, "")
+            for seed in seeds
         ]
         ref = evidence.refs.get(verdict.step, "")
         lines.append((verdict.step, *cells, ref))
@@ -156,8 +161,8 @@ def ranking_table(evidence: Evidence) -> Table:
             (
                 units.DASH if lost else str(place),
                 verdict.step,
-                verdict_text.difference(evidence, mean),
-                verdict_text.by_seed(evidence, verdict),
+                difference(evidence, mean),
+                by_seed(evidence, verdict),
                 "; ".join(verdict.reasons) if lost else "",
                 evidence.refs.get(verdict.step, ""),
             )

@@ -1,63 +1,64 @@
-"""Verdicts in words and numbers, for the terminal and for the report's tables."""
+"""Verdicts in words and numbers, for the terminal and for the report's tables.
 
-from statistics import median
-from typing import Sequence
+REMARKS are what stands beside a verdict in words, DETAILS its further numbers; the
+terminal, the tables and `make verdict` all print both.
+"""
+
+from typing import Callable, Sequence
 
 from matrix import units
-from matrix.evidence import stats
 from matrix.evidence.gather import Report
-from matrix.evidence.verdict import AA, FEWEST, UNRESOLVED, Verdict
+from matrix.evidence.verdict import AA, Verdict
 from matrix.evidence.weigh import Evidence
-from matrix.report import look_text, registration_text
+from matrix.report import look_text, planning_text, registration_text
+from matrix.report.numbers import by_seed, correlation, difference, interval
+from matrix.report.numbers import magnitude, p_value
 from matrix.results.selection import SCREEN
 
 
-def difference(evidence: Evidence, value: float | None) -> str:
-    """A difference with its sign: five decimals of a loss, four digits of the rest."""
-    if value is None or not evidence.terms.metric.evaluated:
-        return units.DASH if value is None else f"{value:+.4g}"
-    return units.signed(value)
+def reasons(evidence: Evidence, verdict: Verdict) -> str:
+    """Why nothing was tested, or what an A/A arm is."""
+    if verdict.outcome == AA:
+        return "another initialisation, no claim"
+    return "; ".join(verdict.reasons)
 
 
-def magnitude(evidence: Evidence, value: float) -> str:
-    """The same without a sign."""
-    return difference(evidence, value).lstrip("+")
-
-
-def interval(evidence: Evidence, ends: tuple[float, float]) -> str:
-    """[low, high]."""
-    return f"[{difference(evidence, ends[0])}, {difference(evidence, ends[1])}]"
-
-
-def p_value(p: float) -> str:
-    """A p value with two digits."""
-    return f"{p:.2g}"
-
-
-def by_seed(evidence: Evidence, verdict: Verdict) -> str:
-    """Every seed's difference; an asterisk marks an outlier."""
-    return ", ".join(
-        f"{seed}: {difference(evidence, d)}{'*' if seed in verdict.outliers else ''}"
-        for seed, d in verdict.differences.items()
+def outliers(evidence: Evidence, verdict: Verdict) -> str:
+    """Which seeds stand apart."""
+    if not verdict.outliers:
+        return ""
+    return (
+        f"outlier: seed {units.numbers_in(verdict.outliers)} does not fit the others; "
+        "it is kept, look at its run"
     )
+
+
+def of_the_step(evidence: Evidence, verdict: Verdict) -> str:
+    """What a reader must know of the step itself."""
+    return "; ".join(evidence.remarks.get(verdict.step, ()))
+
+
+CAUSES: tuple[Callable[[Evidence, Verdict], str], ...] = (
+    reasons,
+    look_text.stopped_early,
+    planning_text.could_have_seen,
+    planning_text.limits_of_a_claim,
+    of_the_step,
+)
+"""What limits a verdict or explains it: each "" where it has nothing to say."""
+REMARKS = (*CAUSES, outliers)
 
 
 def cause(evidence: Evidence, verdict: Verdict) -> str:
-    """Why a verdict is not a claim: its reasons, or what the runs could have seen."""
-    found = verdict.measured
-    if verdict.outcome == AA:
-        return "the control again: noise floor, no claim"
-    if verdict.look is not None:
-        return look_text.cause(verdict)
-    if verdict.outcome != UNRESOLVED or found is None:
-        return "; ".join(verdict.reasons)
-    text = f"could have seen {magnitude(evidence, found.visible)} (80 % power)"
-    if evidence.terms.smallest is None:
-        return text + "; no smallest effect of interest was named"
-    needed = (
-        f"{found.needed} seeds" if found.needed else f"over {stats.MOST_SEEDS:,} seeds"
-    )
-    return f"{text}; {magnitude(evidence, evidence.terms.smallest)} takes {needed}"
+    """Everything that CAUSES say of a verdict."""
+    texts = [part(evidence, verdict) for part in CAUSES]
+    return "; ".join(filter(None, texts))
+
+
+def remarks(evidence: Evidence, verdict: Verdict) -> str:
+    """Everything that REMARKS say of a verdict."""
+    texts = [part(evidence, verdict) for part in REMARKS]
+    return "; ".join(filter(None, texts))
 
 
 def explain(report: Report, steps: Sequence[str]) -> list[str]:
@@ -67,13 +68,11 @@ def explain(report: Report, steps: Sequence[str]) -> list[str]:
     for step in steps:
         verdict = evidence.of(step)
         lines = [f"{step} against {evidence.control}: {word(report, verdict)}"]
-        why = cause(evidence, verdict)
+        why = remarks(evidence, verdict)
         lines += [why] if why else []
         lines += _numbers(evidence, verdict)
         if verdict.differences:
             lines.append(f"by seed {by_seed(evidence, verdict)}")
-        if verdict.outliers:
-            lines.append(outlier_note(verdict))
         for row in report.rows:
             if row.step in (step, evidence.control):
                 dirs = " ".join(run.run_dir for run in row.runs.values())
@@ -84,80 +83,85 @@ def explain(report: Report, steps: Sequence[str]) -> list[str]:
 
 
 def _numbers(evidence: Evidence, verdict: Verdict) -> list[str]:
-    """Difference, intervals, p values and correlation, where they exist."""
+    """Difference, interval, and a line of DETAILS, where something was tested."""
     found = verdict.measured
     if found is None:
         return []
-    n = len(verdict.differences)
-    at = [] if verdict.look is None else [_look(verdict)]
-    lines = [
-        *at,
+    behind = details(evidence, verdict).items()
+    return [
         f"difference {difference(evidence, found.difference)}, "
-        f"{100 * (1 - found.level):.4g} % interval {interval(evidence, found.interval)}, "
-        f"90 % {interval(evidence, found.narrow)}",
-        f"p {p_value(found.p)} (paired t, {n - 1} degrees of freedom), "
-        f"Holm {p_value(found.adjusted)}, sign flip {p_value(found.flip)}, "
-        f"SD {magnitude(evidence, found.sd)}, r {correlation(verdict)}",
+        f"{level(verdict)} interval {interval(evidence, found.interval)}, "
+        f"{units.plural(len(verdict.differences), 'seed')}",
+        ", ".join(f"{title} {text}" for title, text in behind if text),
     ]
-    if found.bca is not None:
-        lines.append(
-            f"BCa bootstrap 95 % (description) {interval(evidence, found.bca)}"
-        )
-    return lines
 
 
-def _look(verdict: Verdict) -> str:
-    """Where a sequential arm stands and its repeated p, which Holm adjusts."""
-    return (
-        f"{look_text.place(verdict)}, repeated p {p_value(verdict.look.p)}; the interval "
-        "below is the repeated one, p that of these seeds alone"
-    )
+def level(verdict: Verdict) -> str:
+    """The confidence of the interval of a verdict that was tested: 99.17 %."""
+    return f"{100 * (1 - verdict.measured.level):.4g} %"
 
 
-def correlation(verdict: Verdict) -> str:
-    """The measured correlation of the pair."""
-    return units.DASH if verdict.r is None else f"{verdict.r:+.2f}"
+def holm_p(evidence: Evidence, verdict: Verdict) -> str:
+    """The Holm-adjusted p; "" of an A/A arm and where nothing was tested."""
+    if verdict.measured is None or verdict.step in evidence.aa:
+        return ""
+    return p_value(verdict.measured.adjusted)
 
 
-def outlier_note(verdict: Verdict) -> str:
-    """Which seeds stand apart."""
-    return (
-        f"outlier: seed {units.numbers_in(verdict.outliers)} does not fit the others; "
-        "it is kept, look at its run"
-    )
+def _narrow(evidence: Evidence, verdict: Verdict) -> str:
+    return interval(evidence, verdict.measured.narrow)
 
 
-def what_is_possible(evidence: Evidence) -> str:
-    """What the number of seeds and of arms allows, at the noise that was measured."""
-    if evidence.progress is not None:
-        return look_text.line(evidence)
-    n, m = len(evidence.seeds), max(1, len(evidence.family))
-    rule, most = evidence.rule, "nothing can be said"
-    if n >= FEWEST:
-        most = "LIMITED at most" if n < rule.fewest else "SUPPORTED is possible"
-    text = f"{units.plural(n, 'seed')}, {units.plural(m, 'arm')} in the family: {most}"
-    found = [v.measured.sd for v in evidence.verdicts if v.measured]
-    if n < FEWEST or not found:
-        return text + "."
-    level = evidence.terms.alpha / m
-    flip = rule.alpha if n >= rule.fewest else None
-    seen = stats.visible(n, median(found), level, flip)
-    text += (
-        f". At the median SD of the differences, {magnitude(evidence, median(found))}, the "
-        f"first true one is seen with 80 % power from {magnitude(evidence, seen)} on"
-    )
-    smallest = evidence.terms.smallest
-    if smallest is None:
-        return text + "."
-    needed = stats.seeds_needed(median(found), smallest, level, rule.alpha)
-    count = f"over {stats.MOST_SEEDS:,}"
-    if needed is not None:
-        count = str(max(needed, rule.fewest))
-    return f"{text}; {magnitude(evidence, smallest)} would take {count} seeds."
+def _p(evidence: Evidence, verdict: Verdict) -> str:
+    return p_value(verdict.measured.p)
 
 
-def floor_warning(evidence: Evidence) -> list[str]:
-    """A/A arms whose 1 − α interval excludes 0: more than chance differs, or bad luck."""
+def _flip(evidence: Evidence, verdict: Verdict) -> str:
+    return p_value(verdict.measured.flip)
+
+
+def _equivalence(evidence: Evidence, verdict: Verdict) -> str:
+    p = verdict.measured.equivalence
+    return "" if p is None else p_value(p)
+
+
+def _sd(evidence: Evidence, verdict: Verdict) -> str:
+    return magnitude(evidence, verdict.measured.sd)
+
+
+def _correlation(evidence: Evidence, verdict: Verdict) -> str:
+    return correlation(verdict)
+
+
+def _bootstrap(evidence: Evidence, verdict: Verdict) -> str:
+    ends = verdict.measured.bca
+    return "" if ends is None else interval(evidence, ends)
+
+
+DETAILS: tuple[tuple[str, Callable[[Evidence, Verdict], str]], ...] = (
+    ("Look", look_text.place),
+    ("Repeated p", look_text.repeated_p),
+    ("90 % interval", _narrow),
+    ("p (paired t)", _p),
+    ("Holm p", holm_p),
+    ("Sign-flip p", _flip),
+    ("NEUTRAL p", _equivalence),
+    ("SD", _sd),
+    ("r", _correlation),
+    ("BCa 95 % (description)", _bootstrap),
+)
+"""(title, text) of the numbers behind a verdict that was tested; "" where it has none."""
+
+
+def details(evidence: Evidence, verdict: Verdict) -> dict[str, str]:
+    """Every one of DETAILS by its title, "" where nothing was tested."""
+    if verdict.measured is None:
+        return {title: "" for title, _ in DETAILS}
+    return {title: text(evidence, verdict) for title, text in DETAILS}
+
+
+def aa_warning(evidence: Evidence) -> list[str]:
+    """A/A arms whose 1 − α interval excludes 0: more than the salt differs, or chance."""
     return [
         f"the A/A arm {verdict.step} differs from its control (p "
         f"{p_value(verdict.measured.p)}): expected of a share of {evidence.terms.alpha:g}, "
@@ -174,15 +178,22 @@ def summary(report: Report) -> list[str]:
         return ["One step: there is nothing that a verdict could be about."]
     if evidence.terms.stage == SCREEN:
         return ["A screening: it ranks the arms and claims nothing about any of them."]
-    told = [verdict.label for verdict in evidence.verdicts if verdict.outcome != AA]
+    told = [v.label for v in evidence.verdicts if v.step not in evidence.aa]
     counts = [f"{told.count(each)} {each}" for each in units.distinct(told)]
     text = f"Verdicts: {', '.join(counts) or 'none, every arm is an A/A'}. "
     return [text + what_is_possible(evidence)]
 
 
+def what_is_possible(evidence: Evidence) -> str:
+    """What the seeds allow; of a sequential study where it stands."""
+    if evidence.progress is not None:
+        return look_text.standing(evidence)
+    return planning_text.what_is_possible(evidence)
+
+
 def word(report: Report, verdict: Verdict) -> str:
     """The verdict and, beside it, whether it was announced and what deviates."""
-    if verdict.outcome == AA:
+    if verdict.step in report.evidence.aa:
         return verdict.label
     return f"{verdict.label} ({registration_text.standing(report)})"
 

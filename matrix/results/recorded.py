@@ -64,6 +64,7 @@ IN_CSV = {
 """The columns of runs.csv, in order."""
 PATHS = {
     **IN_CSV,
+    "accumulation": "summary.facts.accumulation",
     "arm": "run.cell.arm",
     "cell_hash": "run.cell.hash",
     "cache_constant": "summary.facts.cache_constant",
@@ -76,7 +77,10 @@ PATHS = {
     "device_kind": "summary.device.kind",
     "documents_apart": "config.DOCUMENTS_APART",
     "final_step": "summary.final_eval.step",
+    "fragment": "run.cell.fragment",
     "git": "run.provenance.git",
+    "help": "run.cell.help",
+    "micro_batch": "summary.facts.micro_batch",
     "runs_per_gpu": "config.RUNS_PER_GPU",
 }
 """Name and place in a run's documents (matrix/results/run.py)."""

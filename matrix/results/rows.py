@@ -116,7 +116,7 @@ def make_rows(study: Study, selection: Selection = Selection()) -> tuple[Row, ..
             Row(
                 ref=f"R{number}",
                 step=step,
-                help=selection.helps.get(step, ""),
+                help=selection.helps.get(step) or _recorded_help(runs.values()),
                 runs=runs,
                 losses=losses[step],
                 bits=None if None in bits else mean(bits),
@@ -127,6 +127,11 @@ def make_rows(study: Study, selection: Selection = Selection()) -> tuple[Row, ..
             )
         )
     return tuple(made)
+
+
+def _recorded_help(runs: Iterable[Run]) -> str:
+    """What a step's runs say of it; "" where none records it."""
+    return next(filter(None, (run.value("help") for run in runs)), "")
 
 
 def _paired(

@@ -79,6 +79,27 @@ def outside(d: Sequence[float], smallest: float) -> float:
     return float(max(student.sf(low, n - 1), student.cdf(high, n - 1)))
 
 
+def two_way(arms: Sequence[tuple[Mapping[int, float], Mapping[int, float]]]):
+    """SD of a difference and its degrees of freedom over (arm, control) by seed: the
+    residuals of each set of seeds after its runs' and seeds' means.
+    """
+    tables: dict[tuple[int, ...], list[Mapping[int, float]]] = {}
+    for arm, control in arms:
+        tables.setdefault(tuple(sorted(arm)), [control]).append(arm)
+    squares, df = Fraction(0), 0
+    for seeds, rows in tables.items():
+        x = [[Fraction(row[k]) for k in seeds] for row in rows]
+        runs, n = len(x), len(seeds)
+        whole = sum(map(sum, x)) / (runs * n)
+        columns = [sum(row[k] for row in x) / runs for k in range(n)]
+        for row in x:
+            middle = sum(row) / n
+            rest = (v - middle - column + whole for v, column in zip(row, columns))
+            squares += sum(v * v for v in rest)
+        df += (runs - 1) * (n - 1)
+    return math.sqrt(2 * squares / df), df
+
+
 def word(
     d: Sequence[float], adjusted: float, alpha: float, equivalence: float | None
 ) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Mapping, Sequence
 
 from matrix.evidence.gather import Report
+from matrix.evidence.planning import Planning, Spread
 from matrix.evidence.verdict import Measured, Verdict
 from matrix.evidence.weigh import Evidence
 from matrix.results.rows import make_rows
@@ -94,6 +95,13 @@ def verdict(step: str, word: str, d: Mapping[int, float], **more: Any) -> Verdic
     return Verdict(step=step, outcome=word, differences=d, **{**base, **more})
 
 
+PLANNING = Planning(
+    spread=Spread(0.0031, 15, 0.0023, 0.0048),
+    visible=(0.0041, 0.0083),
+    needed=(11, 46),
+    power=(0.12, 0.24, 0.41),
+    exaggeration=(1.13, 1.28),
+)
 MEASURED = Measured(
     difference=-0.0123,
     sd=0.0031,
@@ -105,8 +113,7 @@ MEASURED = Measured(
     interval=(-0.019, -0.007),
     narrow=(-0.017, -0.009),
     equivalence=0.9,
-    visible=0.0052,
-    needed=11,
+    planning=PLANNING,
     bca=None,
 )
 

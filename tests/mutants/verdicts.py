@@ -8,6 +8,9 @@ RULE, WORDS = (
 )
 EVIDENCE = "tests/matrix/evidence/test_rule_evidence.py"
 BESIDE = "tests/matrix/report/test_registration_text.py"
+PLANNED = "tests/matrix/report/test_planning_text.py"
+PLANS = "tests/matrix/evidence/test_planning.py"
+ANSWERS = "tests/matrix/report/test_answers.py"
 RANDOM = Test(f"{RULE}::test_random_studies[True-0.05]")
 
 EDGES = [
@@ -100,19 +103,19 @@ EDGES = [
         RANDOM,
     ),
     Mutant(
-        "rule-visible-at-alpha",
+        "rule-planned-at-alpha",
         "what could be seen is told for one arm",
-        "verdict:_measure",
-        "stats.visible(test.n, test.sd, holm.level, flip)",
-        "stats.visible(test.n, test.sd, rule.alpha, flip)",
+        "verdict:_planning",
+        "n, spread, holm.level, rule.alpha",
+        "n, spread, rule.alpha, rule.alpha",
         RANDOM,
     ),
     Mutant(
-        "rule-seeds-at-alpha",
-        "the seeds needed are told for one arm",
-        "verdict:_measure",
-        "test.sd, rule.smallest, holm.level, rule.alpha",
-        "test.sd, rule.smallest, rule.alpha, rule.alpha",
+        "rule-spread-with-lost-arms",
+        "an arm that cannot be compared has a part in the planned spread",
+        "verdict:decide",
+        "for k in family if obstacles[k] is None",
+        "for k in family if not contrasts[k].invalid",
         RANDOM,
     ),
     Mutant(
@@ -258,14 +261,6 @@ AROUND = [
         Test(f"{EVIDENCE}::test_the_edge_of_a_disagreement[1]"),
     ),
     Mutant(
-        "evidence-floor-without-zero",
-        "the noise floor need not hold 0",
-        "weigh:Evidence.floor",
-        "(min(0.0, *ends), max(0.0, *ends))",
-        "(min(ends), max(ends))",
-        Test(f"{WORDS}::test_the_floor_is_the_hull_of_the_aa_arms_and_zero"),
-    ),
-    Mutant(
         "evidence-forgotten-arms",
         "what once ran here is in no family",
         "weigh:_absent",
@@ -323,9 +318,9 @@ AROUND = [
         Test(f"{WORDS}::test_a_screening_waits_for_what_can_still_run[interrupted-1]"),
     ),
     Mutant(
-        "words-floor-below-alpha",
+        "words-aa-below-alpha",
         "an A/A arm whose p is α itself is no warning",
-        "verdict_text:floor_warning",
+        "verdict_text:aa_warning",
         "verdict.measured.p <= evidence.terms.alpha",
         "verdict.measured.p < evidence.terms.alpha",
         Test(f"{WORDS}::test_the_edge_of_a_wild_aa_arm[0.05]"),
@@ -349,10 +344,58 @@ AROUND = [
     Mutant(
         "words-one-arm",
         "what the seeds can see is told for one arm",
-        "verdict_text:what_is_possible",
-        "level = evidence.terms.alpha / m",
-        "level = evidence.terms.alpha",
-        Test(f"{WORDS}::test_what_n_and_m_allow[6-0.05-SUPPORTED is possible-0.05]"),
+        "planning_text:what_is_possible",
+        "rule.alpha / m",
+        "rule.alpha",
+        Test(f"{PLANNED}::test_what_n_and_m_allow[6-0.05-SUPPORTED is possible-6]"),
+    ),
+    Mutant(
+        "words-small-effects-matter",
+        "an effect below the smallest of interest is a plain claim",
+        "planning_text:limits_of_a_claim",
+        "if max(map(abs, found.interval)) < smallest",
+        "if False",
+        Test(f"{PLANNED}::test_what_limits_a_claim[small-SUPPORTED]"),
+    ),
+    Mutant(
+        "words-poor-power-is-silent",
+        "an effect found at little power is not said to be exaggerated",
+        "planning_text:_exaggerated",
+        "able.power[1] >= stats.POWER",
+        "able.power[1] >= 0.2",
+        Test(f"{WORDS}::test_the_line_of_a_verdict"),
+    ),
+    Mutant(
+        "planning-interval-of-one-side",
+        "the range of a spread is that of 90 %",
+        "planning:pooled",
+        "(1 - CONFIDENCE) / 2",
+        "1 - CONFIDENCE",
+        Test(f"{PLANS}::test_the_interval_of_a_spread_is_that_of_chi_square"),
+    ),
+    Mutant(
+        "planning-df-of-all",
+        "the control counts as one more arm",
+        "planning:pooled",
+        "(values.shape[0] - 1) * (values.shape[1] - 1)",
+        "values.shape[0] * (values.shape[1] - 1)",
+        Test(f"{PLANS}::test_the_spread_of_a_difference[2-3]"),
+    ),
+    Mutant(
+        "words-aa-among-the-lost",
+        "an A/A arm of two seeds counts among the NON_DIAGNOSTIC",
+        "verdict_text:summary",
+        "v.step not in evidence.aa",
+        "v.outcome != AA",
+        Test(f"{WORDS}::test_the_paragraph_of_a_report"),
+    ),
+    Mutant(
+        "words-rate-of-an-arm",
+        "a rate that was set for an arm is not told",
+        "step_changes:StepChanges.own_training",
+        "if not how or all",
+        "if True or all",
+        Test(f"{ANSWERS}::test_a_rate_inside_a_step_is_marked[rate]"),
     ),
     Mutant(
         "register-late-by-nothing",

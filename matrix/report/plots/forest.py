@@ -1,10 +1,11 @@
-"""The forest plot: every arm's difference with its interval, and the noise floor."""
+"""The forest plot: every arm's difference with its interval."""
 
 import math
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from matrix.evidence.verdict import AA, LIMITED, SUPPORTED, Verdict
 from matrix.evidence.weigh import Evidence
@@ -27,10 +28,14 @@ def picture(evidence: Evidence) -> Picture | None:
         "square LIMITED, triangle A/A, circle no claim; filled and blue is better, "
         "filled and orange worse. Dotted: ± the smallest effect of interest."
     )
-    if evidence.floor:
-        arms = ", ".join(evidence.aa)
+    drawn_aa = [v.step for v in evidence.verdicts if v.outcome == AA]
+    if drawn_aa:
         level = f"{100 * (1 - evidence.terms.alpha):.4g} %"
-        caption += f" Band: the noise floor, the {level} interval of {arms} (A/A)."
+        caption += (
+            f" Band: another initialisation, the {level} interval of "
+            f"{', '.join(drawn_aa)} (A/A). It is no yardstick for the arms, which share "
+            "the control's initial values where names and shapes agree."
+        )
     return common.picture(
         drawn,
         "differences",
@@ -43,8 +48,8 @@ def figure(evidence: Evidence) -> Figure | None:
     """One line per arm: its seeds, mean, Holm-level interval, 90 % interval (thick).
 
     Blue is a claim of better, orange of worse, grey none; shapes say the same
-    without colour. A band shows the A/A arms' 1 − α interval, dotted lines ± the
-    smallest effect of interest. None when no difference is finite.
+    without colour. A band in its own row shows an A/A arm's 1 − α interval, dotted
+    lines ± the smallest effect of interest. None when no difference is finite.
     """
     verdicts = [v for v in evidence.verdicts if _finite(v)]
     if not verdicts:
@@ -53,8 +58,6 @@ def figure(evidence: Evidence) -> Figure | None:
         height = 1.3 + 0.32 * len(verdicts)
         drawn = Figure(figsize=(WIDTH, height), layout="constrained")
         axes = drawn.subplots()
-        if evidence.floor:
-            axes.axvspan(*evidence.floor, color=GREY, alpha=0.45, linewidth=0, zorder=0)
         for sign in (-1, 1) if evidence.terms.smallest else ():
             at = sign * evidence.terms.smallest
             axes.axvline(at, color=SOFT, linewidth=0.8, linestyle=":", zorder=1)
@@ -89,6 +92,11 @@ def _line(axes: Axes, verdict: Verdict, y: int) -> None:
     d = list(verdict.differences.values())
     tone = colour_of(verdict)
     axes.scatter(d, [y + 0.22] * len(d), s=7, color=tone, alpha=0.6, linewidth=0)
+    if verdict.outcome == AA:
+        low, high = verdict.measured.interval
+        band = Rectangle((low, y - 0.45), high - low, 0.9)
+        band.set(color=GREY, alpha=0.45, linewidth=0, zorder=0)
+        axes.add_patch(band)
     if verdict.measured is not None:
         axes.plot(verdict.measured.interval, (y, y), color=tone, linewidth=1.1)
         axes.plot(verdict.measured.narrow, (y, y), color=tone, linewidth=3.0, alpha=0.6)

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pytest
 
-from matrix.evidence import stats
+from matrix.evidence import planning, stats
 from matrix.evidence.verdict import Contrast, Rule, decide
 
 RULE = Rule()
@@ -28,8 +28,7 @@ UNEQUAL = 3.0  # how much more the arms spread than the control
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Without the numbers that decide nothing and take most of the time."""
-    monkeypatch.setattr(stats, "visible", lambda n, sd, alpha, flip: 0.0)
-    monkeypatch.setattr(stats, "seeds_needed", lambda sd, difference, alpha, flip: 6)
+    monkeypatch.setattr(planning, "plan", lambda *settled: None)
     monkeypatch.setattr(stats, "outliers", lambda d: ())
     monkeypatch.setattr(stats, "correlation", lambda a, b: None)
 

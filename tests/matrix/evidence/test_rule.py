@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from matrix.evidence import stats
+from matrix.evidence import planning, stats
 from matrix.evidence.verdict import Contrast, Rule, decide
 from matrix.results import selection
 from tests.matrix import byhand
@@ -23,10 +23,7 @@ UP, DOWN = math.inf, -math.inf
 def asked(monkeypatch) -> list[tuple]:
     """What the power and the seeds were asked for; they take long."""
     calls = []
-    monkeypatch.setattr(stats, "visible", lambda *a: calls.append(("visible", *a)))
-    monkeypatch.setattr(
-        stats, "seeds_needed", lambda *a: calls.append(("needed", *a)) or 7
-    )
+    monkeypatch.setattr(planning, "plan", lambda *a: calls.append(a) or len(calls))
     return calls
 
 
@@ -92,17 +89,19 @@ def test_random_studies(asked, alpha, lower):
                 if not one.aa
             ]
             same = {k: a for k, (a, _) in zip(names, byhand.step_down(p, 0.05))}
+        able = [(one.arm, one.control) for one, sound in arms if sound and not one.aa]
+        spread = byhand.two_way(able) if able else None
         calls = iter(list(asked))
         for (one, sound), verdict in zip(arms, found):
             numbers = held.get(one.step), same.get(one.step)
-            check(one, sound, verdict, rule, *numbers, calls)
+            check(one, sound, verdict, rule, *numbers, spread, calls)
             told[verdict.label.replace("better", "x").replace("worse", "x")] += 1
         assert next(calls, None) is None
     words = {"A/A", "INVALID", "NON_DIAGNOSTIC", "UNRESOLVED", "NEUTRAL"}
     assert set(told) == {*words, "LIMITED x", "SUPPORTED x"}
 
 
-def check(one, sound, verdict, rule, held, same, calls) -> None:
+def check(one, sound, verdict, rule, held, same, spread, calls) -> None:
     """One verdict against the rule by hand."""
     d = {k: one.arm[k] - one.control[k] for k in sorted(one.arm)}
     assert list(verdict.differences.items()) == list(d.items())
@@ -133,14 +132,13 @@ def check(one, sound, verdict, rule, held, same, calls) -> None:
     assert found.interval == close(byhand.interval(values, 1 - level), 1e-9)
     assert found.narrow == close(byhand.interval(values, 0.9), 1e-9)
     assert found.equivalence == close(same, 1e-9)
-    enough = alpha if n >= byhand.fewest(alpha) else None
-    if rule.smallest is not None:
-        needed = ("needed", close(sd), rule.smallest, close(level), alpha)
-        assert next(calls) == needed
-        assert found.needed == max(7, byhand.fewest(alpha))
-    else:
-        assert found.needed is None
-    assert next(calls) == ("visible", n, close(sd), close(level), enough)
+    if one.aa:
+        assert found.planning is None
+        return
+    seeds, planned, *rest = next(calls)
+    assert (planned.sd, planned.df) == (close(spread[0], 1e-6), spread[1])
+    fewest = byhand.fewest(alpha)
+    assert (seeds, rest) == (n, [close(level), alpha, fewest, rule.smallest])
 
 
 def close(value, rel=1e-12):

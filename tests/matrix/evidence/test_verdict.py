@@ -176,16 +176,24 @@ def test_neutral_needs_a_smallest_effect_and_a_narrow_interval():
 
 
 def test_unresolved_says_what_could_be_seen():
-    found = one(noise(6) + 0.0015).measured
-    ratio = found.visible / found.sd
-    assert stats.both_power(6, ratio, 0.05, 0.05) == pytest.approx(0.8, abs=1e-3)
-    assert stats.power(6, ratio, 0.05) > 0.9
-    assert found.needed == 7  # at SD 0.0013 of the differences, alone
-    wide = one(noise(6, 0.004)).measured
-    assert wide.needed == stats.seeds_needed(0.004, 0.002, 0.05) > 30
-    few = one(noise(5) + 0.0015).measured
-    assert stats.power(5, few.visible / few.sd, 0.05) == pytest.approx(0.8)
-    assert one(noise(6), Rule(smallest=None)).measured.needed is None
+    """Of one arm the pooled spread is its own; the numbers are those of its ends."""
+    found = one(noise(6) + 0.0015).measured.planning
+    assert (found.spread.sd, found.spread.df) == (pytest.approx(SD), 5)
+    for seen, sd in zip(found.visible, (found.spread.low, found.spread.high)):
+        assert stats.both_power(6, seen / sd, 0.05, 0.05) == pytest.approx(
+            0.8, abs=1e-3
+        )
+    wide = one(noise(6, 0.004)).measured.planning
+    ends = [
+        stats.seeds_needed(sd, 0.002, 0.05)
+        for sd in (wide.spread.low, wide.spread.high)
+    ]
+    assert list(wide.needed) == ends and ends[0] < 35 < ends[1]
+    few = one(noise(5) + 0.0015).measured.planning
+    ratio = few.visible[1] / few.spread.high
+    assert stats.power(5, ratio, 0.05) == pytest.approx(0.8)
+    none = one(noise(6), Rule(smallest=None)).measured.planning
+    assert (none.needed, none.power, none.exaggeration) == (None,) * 3
 
 
 def test_a_small_alpha_takes_seeds_that_can_flip_to_it():
@@ -193,7 +201,7 @@ def test_a_small_alpha_takes_seeds_that_can_flip_to_it():
     assert (strict.fewest, Rule().fewest, Rule(alpha=0.2).fewest) == (8, 6, 6)
     assert one(noise(7, 0.0001) - 1.0, strict).label == "LIMITED better"
     assert one(noise(8, 0.0001) - 1.0, strict).label == "SUPPORTED better"
-    assert one(noise(7), strict).measured.needed >= 8
+    assert one(noise(7), strict).measured.planning.needed[0] >= 8
 
 
 def test_more_seeds_than_can_be_enumerated():

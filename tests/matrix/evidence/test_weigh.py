@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from matrix.evidence import stats
 from matrix.evidence.weigh import ranking, weigh
 from matrix.report.plots import common
 from matrix.report.plots import forest
-from matrix.report.verdict_text import what_is_possible
+from matrix.report.planning_text import what_is_possible
 from matrix.report.write import render_terminal, write
 from matrix.results.metrics import METRICS
 from matrix.results.rows import make_rows
@@ -63,15 +64,13 @@ def test_a_true_improvement_is_supported(base):
     assert found.about == "val_loss in nats/token, the last evaluation"
 
 
-def test_an_aa_arm_is_no_claim_and_the_noise_floor(base):
+def test_an_aa_arm_is_no_claim(base):
     runs(base, "01-a-a", **AA)
     runs(base, "02-flat")
     found = evidence(base)
     assert [v.label for v in found.verdicts] == ["A/A", found.verdicts[1].label]
     assert found.verdicts[1].outcome in ("NEUTRAL", "UNRESOLVED")
     assert (found.aa, found.family) == (("01-a-a",), ("02-flat",))
-    assert found.floor == pytest.approx(found.of("01-a-a").measured.interval)
-    assert found.floor[0] < 0 < found.floor[1]
 
 
 def test_what_changes_more_than_the_salt_is_an_arm(base):
@@ -283,25 +282,33 @@ def test_the_verdicts_of_a_report(base, drawn):
     found = paths.report.evidence.of("02-good")
     measured = found.measured
     low, high = measured.interval
-    assert row(told, "02-good") == [
+    assert row(told, "02-good")[:5] == [
         "`02-good`",
         "SUPPORTED better",
+        rf"{measured.difference:+.5f} \[{low:+.5f}, {high:+.5f}\]",
         "6",
-        f"{measured.difference:+.5f}",
-        rf"\[{low:+.5f}, {high:+.5f}\]",
+        f"{2 * measured.p:.2g}",
+    ]
+    ends = stats.correlation_interval(found.r, 6)
+    behind = told.split("numbers behind the verdicts")[1]
+    assert row(behind, "02-good") == [
+        "`02-good`",
         "97.5 %",
         rf"\[{measured.narrow[0]:+.5f}, {measured.narrow[1]:+.5f}\]",
         f"{measured.p:.2g}",
-        f"{2 * measured.p:.2g}",
         "0.031",
-        f"{found.r:+.2f}",
-        "",
+        f"{measured.equivalence:.2g}",
+        f"{measured.sd:.5f}",
+        rf"{found.r:+.2f} \[{ends[0]:+.2f}, {ends[1]:+.2f}\]",
         "[R3](#r3)",
     ]
-    assert row(told, "01-a-a")[8] == "–"
-    assert "different dtype: bf16 in 03-wild (seed 5)" in row(told, "03-wild")[11]
+    assert row(told, "01-a-a")[4] == "–"
+    assert "different dtype: bf16 in 03-wild (seed 5)" in row(told, "03-wild")[5]
     assert "6 seeds, 2 arms in the family: SUPPORTED is possible" in told
-    assert "Not preregistered" in told and "(differences.png)" in told
+    assert "(differences.png)" in told
+    head = paths.markdown.read_text().split("\n## ")[0]
+    assert "Not preregistered" in head
+    assert row(head, "02-good")[1].startswith("lowers the loss by 0.01000 nats/token")
     each = section(paths.markdown.read_text(), "Verdicts").split("seed by seed")[1]
     expected = [f"{d:+.5f}" for d in found.differences.values()]
     assert row(each, "02-good")[1:7] == expected
@@ -316,7 +323,7 @@ def test_an_outlier_is_marked_in_the_report(base, drawn):
     runs(base, "02-odd", seeds=[1, 2, 3, 5, 6])
     Cell("02-odd", 4, **loss, values={"INIT_SALT": ""}).finish(base)
     told = section(write(base / "demo").markdown.read_text(), "Verdicts")
-    assert "outlier: seed 4 does not fit the others" in row(told, "02-odd")[11]
+    assert "outlier: seed 4 does not fit the others" in row(told, "02-odd")[5]
     assert row(told.split("seed by seed")[1], "02-odd")[4].endswith(r"\*")
 
 
@@ -343,7 +350,7 @@ def test_one_step_has_no_verdict(base, drawn):
 def test_a_wild_aa_arm_is_a_warning(base, drawn):
     runs(base, "01-a-a", -0.01, **AA)
     told = section(write(base / "demo").markdown.read_text(), "Verdicts")
-    assert "**Noise floor**" in told and "the A/A arm 01-a-a differs" in told
+    assert "**A/A**" in told and "the A/A arm 01-a-a differs" in told
 
 
 def test_the_forest_draws_every_arm(base):
@@ -356,7 +363,7 @@ def test_the_forest_draws_every_arm(base):
     low, high = evidence(base).of("02-good").measured.interval
     lines = [line.get_xdata() for line in axes.lines]
     assert any(tuple(xs) == (low, high) for xs in map(tuple, lines))
-    assert len(axes.patches) == 1, "no band for the noise floor"
+    assert len(axes.patches) == 1, "no band for the A/A arm"
 
 
 def test_nothing_to_draw(base):

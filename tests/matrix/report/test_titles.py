@@ -48,7 +48,7 @@ def test_the_titles_of_other_tables():
         ["Runs:anchor", "Step:code", "Seed:number", "Loss:number"]
         + ["Difference:number", "Run directory:code"],
         ["Step:code", "Seed:number", "State:text", "Cause:text", "Run directory:code"],
-        ["Step:code", "Description:text"],
+        ["Step:code", "Description:text", "Changes:text", "Implied:text"],
         ["Arm:code", "Loss, nats/token:number", "Minus control:number"]
         + ["Minus dense arm:number", "Pairs:number", "Dense arm:code"]
         + ["Sparsity:number", "Of all parameters:number", "Step time:number"]

@@ -1,0 +1,92 @@
+"""What a reader must know of how numbers were made: the facts of a study, in one list.
+
+The report prints them on its first page and `publish-check` in its block; both say where
+they read a value.
+"""
+
+from typing import Any, Callable, Sequence
+
+from matrix import units
+from matrix.results.fairness import shown
+from matrix.results.run import Run
+
+SYMBOL = "CONFIG_"
+MOST = 4
+"""Most different values of a fact that are listed."""
+Values = Callable[[str], Sequence[Any]]
+"""Every run's value of a name: one of recorded.PATHS, or CONFIG_ and a symbol."""
+
+FACTS = (
+    ("Tokens", "{tokens} in {steps} steps, budget {budget}, ended by {stopped_by}"),
+    (
+        "Batch",
+        "{effective_batch} sequences ({micro_batch} × accumulation {accumulation} × "
+        "{ranks} processes), {tokens_per_step} tokens a step",
+    ),
+    ("Context", "{context} tokens"),
+    (
+        "Learning rate",
+        "{CONFIG_LEARNING_RATE} to {CONFIG_MIN_LEARNING_RATE} (cosine), warm-up "
+        "{CONFIG_GPT2_WARMUP_STEPS} steps",
+    ),
+    (
+        "Hyperparameters",
+        "β {CONFIG_ADAM_BETA1}, {CONFIG_ADAM_BETA2}, ε {CONFIG_ADAM_EPS}, weight decay "
+        "{CONFIG_WEIGHT_DECAY}, gradient clipping {CONFIG_GRAD_CLIP}, dropout "
+        "{CONFIG_GPT2_DROPOUT}",
+    ),
+    ("Compute", "{dtype}, torch.compile {compile}"),
+    (
+        "Evaluation",
+        "{eval_windows} windows every {eval_interval} steps, text {eval_sha256}",
+    ),
+    ("Hardware", "{device}, driver {driver}, processor {processor}, threads {threads}"),
+    ("Software", "torch {torch}, Python {python}"),
+    ("Code hash", "{code_hash}"),
+)
+"""(label, text) with the names of values in braces."""
+
+
+def facts(values: Values) -> list[tuple[str, str]]:
+    """Every fact as (label, text). What runs disagree on stands as "a / b"; what no run
+    records as "not recorded".
+    """
+    return [(label, text.format_map(_Texts(values))) for label, text in FACTS]
+
+
+class _Texts(dict[str, str]):
+    """The text of a name's values, looked up when a fact asks for it."""
+
+    def __init__(self, values: Values):
+        super().__init__()
+        self._values = values
+
+    def __missing__(self, name: str) -> str:
+        found = units.distinct(_text(value) for value in self._values(name))
+        more = len(found) - MOST
+        listed = found[:MOST] + ([f"{more} more"] if more > 0 else [])
+        return " / ".join(listed) or shown(None)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return shown(value)
+
+
+def of_runs(runs: Sequence[Run]) -> Values:
+    """The values of run directories."""
+
+    def values(name: str) -> list[Any]:
+        if name.startswith(SYMBOL):
+            symbol = name.removeprefix(SYMBOL)
+            return [_configured(run, symbol) for run in runs]
+        return [run.value(name) for run in runs]
+
+    return values
+
+
+def _configured(run: Run, symbol: str) -> Any:
+    """A symbol's value; "inactive" where its configuration has no place for it."""
+    value = run.config.get(symbol)
+    return "inactive" if value is None and symbol in run.config else value

@@ -1,0 +1,196 @@
+"""The first page of a report: question, a sentence per arm, how the numbers were made."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from matrix.report import answers, overview
+from matrix.report.document import Notice, Table, Text
+from matrix.results import publication, step_changes
+from matrix.results.metrics import METRICS
+from matrix.results.selection import SCREEN, Terms
+from tests.matrix.imagined import PLANNING, evidence, report, run, study, verdict
+
+D = {2: -0.01, 5: -0.02, 9: -0.0123}
+LOSSES = {"04-control": {9: [3.1], 2: [3.2]}, "03-arm": {9: [3.0], 2: [3.3]}}
+SURE = replace(PLANNING, power=(0.9, 0.95, 0.99))
+CLAIM = {"planning": SURE}
+AA = verdict("07-again", "A/A", D, measured={"planning": None, "level": 0.05})
+
+
+@pytest.mark.parametrize(
+    "made, terms, text",
+    [
+        (
+            verdict("a", "SUPPORTED", D, direction="better", measured=CLAIM),
+            Terms(),
+            "lowers the loss by 0.01230 nats/token (98 % interval 0.00700 to 0.01900, "
+            "3 seeds): SUPPORTED better.",
+        ),
+        (
+            verdict(
+                *("a", "LIMITED", D),
+                direction="better",
+                measured={**CLAIM, "difference": 70.0, "interval": (60.0, 80.0)},
+            ),
+            Terms(METRICS["tokens_per_s"], smallest=50.0),
+            "raises tokens_per_s by 70 tokens/s (98 % interval 60 to 80, 3 seeds): "
+            "LIMITED better.",
+        ),
+        (
+            verdict("a", "NEUTRAL", D, measured={"narrow": (-0.001, 0.0015)}),
+            Terms(),
+            "changes the loss by less than 0.00200 nats/token (90 % interval -0.00100 to "
+            "+0.00150, 3 seeds): NEUTRAL.",
+        ),
+        (
+            verdict("a", "UNRESOLVED", D, measured={}),
+            Terms(),
+            "measured -0.01230 nats/token (98 % interval -0.01900 to -0.00700, 3 seeds): "
+            "UNRESOLVED; could have seen 0.00410–0.00830 (80 % power); 0.00200 takes "
+            "11–46 seeds.",
+        ),
+        (
+            AA,
+            Terms(),
+            "measured -0.01230 nats/token (95 % interval -0.01900 to -0.00700, 3 seeds): "
+            "A/A; another initialisation, no claim.",
+        ),
+        (
+            verdict("a", "INVALID", D, reasons=("seed 2 failed", "x")),
+            Terms(),
+            "INVALID; seed 2 failed; x.",
+        ),
+    ],
+    ids=["lowers", "raises", "neutral", "open", "again", "lost"],
+)
+def test_the_sentence_of_an_arm(made, terms, text):
+    assert answers.sentence(evidence([made], terms), made) == text
+
+
+def test_the_question():
+    made = report(study(LOSSES), evidence([verdict("03-arm", "INVALID", {}), AA]))
+    assert answers.question(made) == (
+        "Question: which of 1 arm and 1 A/A differ from the control 04-control in "
+        "val_loss in nats/token, the last evaluation? Better is lower. Smallest effect "
+        "of interest: 0.00200 nats/token. Level 0.05, Holm over 1. Seeds 2, 5, 9."
+    )
+
+
+def test_the_first_page():
+    """Question, summary, announced or not, answers; only then the facts."""
+    found = evidence(
+        [verdict("03-arm", "SUPPORTED", D, direction="better", measured={})]
+    )
+    whole = study(LOSSES, every={"run": {"data_dir": "/nowhere/corpus"}})
+    made = report(whole, found)
+    blocks = overview.section(made).blocks
+    assert [type(block) for block in blocks] == [Text, Text, Text, Table, Table]
+    assert blocks[0].text.startswith("Question: ")
+    assert blocks[2].text.startswith("Not preregistered")
+    assert (
+        blocks[3].rows[0][0] == "03-arm" and "lowers the loss" in blocks[3].rows[0][1]
+    )
+    deviating = report(whole, found, deviations=("α changed",))
+    notice = overview.section(deviating).blocks[2]
+    assert isinstance(notice, Notice) and notice.lines[-1] == "deviation: α changed"
+    screening = report(whole, evidence(found.verdicts, Terms(stage=SCREEN)))
+    assert [type(b) for b in overview.section(screening).blocks] == [Text, Text, Table]
+    labels = [label for label, _ in blocks[-1].rows]
+    assert labels[3:-2] == [label for label, _ in publication.FACTS]
+
+
+# -- how the numbers were made
+
+
+def test_the_facts_of_runs():
+    """One value, several, none: never a guess."""
+    config = {"LEARNING_RATE": "6e-4", "ADAM_BETA1": None, "GPT2_BLOCK_SIZE": 1024}
+    facts = {"effective_batch": 16, "compile": True, "dtype": "bf16"}
+    one = run("a", 1, [3.0], config=config, summary={"tokens": 4096, "facts": facts})
+    other = run(
+        *("b", 2, [3.0]),
+        config={**config, "LEARNING_RATE": "1e-3"},
+        summary={"tokens": 4096, "facts": {**facts, "compile": False}},
+    )
+    told = dict(publication.facts(publication.of_runs([one, other])))
+    assert told["Tokens"].startswith("4096 in not recorded steps, budget tokens")
+    assert told["Batch"].startswith("16 sequences (not recorded × ")
+    assert told["Context"] == "1024 tokens"
+    assert told["Learning rate"].startswith("6e-4 / 1e-3 to not recorded (cosine)")
+    assert told["Hyperparameters"].startswith("β inactive, not recorded, ")
+    assert told["Compute"] == "bf16, torch.compile on / off"
+    assert list(told) == [label for label, _ in publication.FACTS]
+    many = publication.facts(lambda name: range(7))
+    assert dict(many)["Context"] == "0 / 1 / 2 / 3 / 3 more tokens"
+    assert dict(publication.facts(lambda name: []))["Context"] == "not recorded tokens"
+
+
+# -- what a step changes
+
+FRAGMENT = "# Help: wider\nCONFIG_GPT2_WIDTH=96\n# CONFIG_GPT2_BIAS is not set\n"
+
+
+def changes(fragment, **config):
+    """Of an arm that has these values where its control has others."""
+    base = {
+        "GPT2_WIDTH": 64,
+        "GPT2_BIAS": True,
+        "MLP_DIM": 256,
+        "LEARNING_RATE": "6e-4",
+    }
+    cell = {} if fragment is None else {"run": {"cell": {"fragment": fragment}}}
+    made = study(
+        {"04-control": {2: [3.0], 5: [3.0]}, "03-arm": {2: [3.0], 5: [3.0]}},
+        every={"config": base},
+        **{"03_arm": {"config": config, **cell}},
+    )
+    control, row = report(made, evidence([])).rows
+    return step_changes.step_changes(control, row)
+
+
+def test_what_a_step_changes():
+    """Its lines and what they imply, from the control's value to its own."""
+    found = changes(FRAGMENT, GPT2_WIDTH=96, GPT2_BIAS=False, MLP_DIM=384)
+    assert sorted(map(str, found.lines)) == ["GPT2_BIAS y → n", "GPT2_WIDTH 64 → 96"]
+    assert [*map(str, found.implied)] == ["MLP_DIM 256 → 384"]
+    assert found.recorded and found.own_training == ""
+    old = changes(None, GPT2_WIDTH=96, MLP_DIM=384)
+    assert not old.recorded and old.implied == () and len(old.lines) == 2
+
+
+@pytest.mark.parametrize(
+    "lines, values, mark",
+    [
+        (
+            'CONFIG_GPT2_WIDTH=96\nCONFIG_LEARNING_RATE="1e-3"\n',
+            {"GPT2_WIDTH": 96, "LEARNING_RATE": "1e-3"},
+            "its rate was set for this arm (LEARNING_RATE)",
+        ),
+        (
+            'CONFIG_GPT2_WIDTH=96\nCONFIG_ADAM_BETA2="0.9"\n',
+            {"GPT2_WIDTH": 96, "ADAM_BETA2": "0.9"},
+            "its training was set for this arm (ADAM_BETA2)",
+        ),
+        ('CONFIG_LEARNING_RATE="1e-3"\n', {"LEARNING_RATE": "1e-3"}, ""),
+        ("CONFIG_GPT2_WIDTH=96\n", {"GPT2_WIDTH": 96, "LEARNING_RATE": "1e-3"}, ""),
+        (
+            'CONFIG_GPT2_WIDTH=96\nCONFIG_INIT_SALT="x"\n',
+            {"GPT2_WIDTH": 96, "INIT_SALT": "x"},
+            "",
+        ),
+    ],
+    ids=["rate", "betas", "rate-alone", "implied", "salt"],
+)
+def test_a_rate_inside_a_step_is_marked(lines, values, mark):
+    assert changes(lines, **values).own_training == mark
+
+
+def test_the_symbols_of_training_are_those_of_its_menus():
+    root = Path(__file__).resolve().parents[3]
+    optimizer = (root / "gpt2/optim/Kconfig").read_text()
+    training = (root / "gpt2/Kconfig").read_text().split('menu "Training"')[1]
+    menus = optimizer + training.split("endmenu")[0]
+    assert set(re.findall(r"^config (\w+)", menus, re.M)) == step_changes.TRAINING
