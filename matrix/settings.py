@@ -19,10 +19,10 @@ from kconf.bind import (
     section,
     text,
 )
-from matrix.results.metrics import named
+from matrix.results.metrics import VAL_LOSS, named
 from matrix.results.selection import CONFIRM, EQUALITY, FIXED, GAIN, Looks, ONE
-from matrix.results.selection import SCREEN, SCREEN_CONFIRM, SEQUENTIAL, WORSE
-from matrix.results.selection import fewest_supported
+from matrix.results.selection import SCREEN, SCREEN_CONFIRM, SEQUENTIAL, SMALLEST_LOSS
+from matrix.results.selection import WORSE, fewest_supported
 
 NO_TRACKER = "none"
 TRACKERS = (NO_TRACKER, "wandb", "trackio")
@@ -148,7 +148,7 @@ class StudySettings:
             named(self.metric)
         except ValueError as error:
             raise SettingsError("METRIC", self.metric, str(error)) from None
-        smallest_effect(self.smallest_effect)
+        smallest_effect(self.smallest_effect, self.metric)
         self._require_trackers()
         if self.stage is None:
             object.__setattr__(self, "stage", ONE)
@@ -259,13 +259,25 @@ class StudySettings:
     @property
     def smallest(self) -> float | None:
         """The smallest effect of interest in the metric's unit, if one is named."""
-        return smallest_effect(self.smallest_effect)
+        return smallest_effect(self.smallest_effect, self.metric)
 
 
-def smallest_effect(raw: str) -> float | None:
-    """The number above 0 that CONFIG_SMALLEST_EFFECT holds, None for "none"."""
+def smallest_effect(raw: str, metric: str) -> float | None:
+    """The number above 0 that CONFIG_SMALLEST_EFFECT holds, None for "none".
+
+    Empty it is SMALLEST_LOSS, of the loss alone: whoever judges another metric says
+    what matters in its unit.
+    """
     if raw == "none":
         return None
+    if not raw and metric == VAL_LOSS.name:
+        return SMALLEST_LOSS
+    if not raw:
+        why = (
+            f"has a default for {VAL_LOSS.name} alone, and CONFIG_METRIC is {metric}: "
+            'name the smallest effect of interest in its unit, or "none"'
+        )
+        raise SettingsError("SMALLEST_EFFECT", raw, why)
     try:
         number = float(raw)
     except ValueError:

@@ -99,7 +99,6 @@ class Cell:
 class Plan:
     """Every cell of a study and what they share.
 
-    `configured_metric` is CONFIG_METRIC without a METRIC= of the environment.
     `reference` holds the cells of steps that were not selected and that others are
     compared with: they are not run. `excluded` are the
     combinations of axes that cannot be. `salted` are the study's A/A arms. Cells in a state of `skipped` are left alone;
@@ -114,7 +113,6 @@ class Plan:
     jobs: int
     operational: frozenset[str]
     overrides: Mapping[str, str]
-    configured_metric: str
     code_root: Path
     notes: tuple[str, ...]
     excluded: tuple[Excluded, ...]
@@ -158,8 +156,9 @@ def make_plan(
     root, code_root = root.resolve(), (code_root or root).resolve()
     cores = cores or devices.core_count()
     tree = Tree(root)
-    overrides = from_environment(environment)
     base = base_stages(root, environment)
+    configured = read_python(tree, *config_paths(root, environment))
+    overrides = _own_smallest(from_environment(environment), configured["METRIC"])
     unchanged = tree.resolve([*base, overrides])
     values = unchanged.values
     settings = study_settings(values)
@@ -188,7 +187,6 @@ def make_plan(
         checks.refuse_seed(step, overrides)
         steps.append((step, step.resolve(overrides)))
     checks.require_settings(validate, steps, base[0].path)
-    configured = read_python(tree, *config_paths(root, environment))
     for step, resolved in steps:
         device = concrete(resolved.values)
         changes = checks.changed(unchanged, resolved, tree.operational)
@@ -216,7 +214,6 @@ def make_plan(
         jobs=jobs,
         operational=tree.operational,
         overrides=dict(overrides),
-        configured_metric=configured["METRIC"],
         code_root=code_root,
         notes=tuple(notes),
         excluded=tuple(found.excluded),
@@ -335,6 +332,17 @@ def _cell(
         state=status.state,
         reason=reason,
     )
+
+
+def _own_smallest(overrides: Overrides, metric: str) -> Overrides:
+    """The overrides, with no smallest effect for another METRIC= than the configured
+    one: CONFIG_SMALLEST_EFFECT is in that one's unit. SMALLEST= names it.
+    """
+    foreign = overrides.get("METRIC", metric) != metric
+    if not foreign or "SMALLEST_EFFECT" in overrides:
+        return overrides
+    values = {**overrides, "SMALLEST_EFFECT": "none"}
+    return Overrides(values, overrides.label, overrides.spelled)
 
 
 def _cell_overrides(overrides: Overrides, seed: int, device: str) -> Overrides:

@@ -1,6 +1,5 @@
 """The selection that a plan makes: what every statement about its study is about."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -22,7 +21,7 @@ def selected(plan: Plan) -> Selection:
         hashes=frozenset(cell.hash for cell in cells),
         helps=helps,
         excluded=tuple((each.id, each.why) for each in plan.excluded),
-        terms=_terms(plan),
+        terms=terms_of(plan.settings),
     )
 
 
@@ -46,15 +45,3 @@ def recorded_terms(study: Study, study_dir: Path, defaults: Mapping[str, Any]) -
     newest = max(own or study.counted.values(), key=lambda run: run.time)
     settings = study_settings({**defaults, **newest.config})
     return terms_of(stage.phase(settings, study_dir))
-
-
-def _terms(plan: Plan) -> Terms:
-    """The terms of the plan's configuration.
-
-    CONFIG_SMALLEST_EFFECT belongs to the configured metric: another METRIC= has none
-    unless SMALLEST= names it, and then nothing is NEUTRAL.
-    """
-    terms, given = terms_of(plan.settings), plan.overrides
-    foreign = "METRIC" in given and plan.settings.metric != plan.configured_metric
-    unnamed = foreign and "SMALLEST_EFFECT" not in given
-    return replace(terms, smallest=None) if unnamed else terms

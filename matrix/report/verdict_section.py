@@ -34,7 +34,7 @@ def section(report: Report) -> Section | None:
         Text(
             f"Metric: {evidence.about}. Control: {evidence.control}. {_terms(evidence)}"
         ),
-        Text(planning_text.what_is_possible(evidence)),
+        Text(verdict_text.what_is_possible(evidence)),
         *([Notice("A/A", tuple(aa))] if aa else []),
         verdict_table(evidence),
         *([picture] if picture else []),

@@ -44,6 +44,10 @@ class Looks:
     pursue: str = EQUALITY
 
 
+SMALLEST_LOSS = 0.002
+"""The smallest effect of interest on the loss where none is named, nats/token."""
+
+
 @dataclass(frozen=True)
 class Terms:
     """What was settled before the runs: metric, smallest effect, level, stage.
@@ -57,7 +61,7 @@ class Terms:
 
     metric: Metric = VAL_LOSS
     last_evals: int = 1
-    smallest: float | None = 0.002
+    smallest: float | None = SMALLEST_LOSS
     alpha: float = 0.05
     stage: str = ONE
     screened: frozenset[int] = frozenset()

@@ -8,6 +8,7 @@ RULE, WORDS = (
 )
 EVIDENCE = "tests/matrix/evidence/test_rule_evidence.py"
 BESIDE = "tests/matrix/report/test_registration_text.py"
+STAGE = "tests/matrix/plan/test_stage.py"
 PLANNED = "tests/matrix/report/test_planning_text.py"
 PLANS = "tests/matrix/evidence/test_planning.py"
 ANSWERS = "tests/matrix/report/test_answers.py"
@@ -388,6 +389,22 @@ AROUND = [
         "v.step not in evidence.aa",
         "v.outcome != AA",
         Test(f"{WORDS}::test_the_paragraph_of_a_report"),
+    ),
+    Mutant(
+        "settings-smallest-of-any-metric",
+        "0.002 is the smallest effect of every metric",
+        "matrix.settings:smallest_effect",
+        "if not raw and metric == VAL_LOSS.name",
+        "if not raw",
+        Test(f"{STAGE}::test_the_default_of_the_loss_is_no_other_metric_s[perplexity]"),
+    ),
+    Mutant(
+        "plan-smallest-of-another-metric",
+        "a one-shot METRIC= is judged by the configured metric's smallest effect",
+        "cells:_own_smallest",
+        "if not foreign or",
+        "if True or",
+        Test(f"{STAGE}::test_another_metric_has_no_smallest_effect_of_its_own"),
     ),
     Mutant(
         "words-rate-of-an-arm",

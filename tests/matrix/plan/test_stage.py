@@ -341,16 +341,33 @@ def test_another_metric_has_no_smallest_effect_of_its_own(registered):
     plan = registered.plan(METRIC="perplexity", SMALLEST="0.1", **SIX)
     assert selected(plan).terms.smallest == 0.1
     assert selected(registered.plan(METRIC="val_loss")).terms.smallest == 0.002
-    plan = registered.plan(METRIC="val_loss")
-    assert plan.configured_metric == "val_loss"
-    speedy = replace(plan, configured_metric="tokens_per_s")  # 50 of its own unit, say
-    assert selected(speedy).terms.smallest is None
+    registered.configure('CONFIG_METRIC="tokens_per_s"', 'CONFIG_SMALLEST_EFFECT="50"')
+    assert selected(registered.plan(**SIX)).terms.smallest == 50.0
+    plan = registered.plan(METRIC="val_loss", **SIX)
+    assert selected(plan).terms.smallest is None, "50 is of tokens/s"
     with pytest.raises(SettingsError, match="'loss' is none of val_loss|is none of"):
         registered.plan(METRIC="loss")
 
 
-@pytest.mark.parametrize("raw", ["0", "-1", "nan", "inf", "small", "", "0_1", " 1"])
+@pytest.mark.parametrize("raw", ["0", "-1", "nan", "inf", "small", "0_1", " 1"])
 def test_a_smallest_effect_is_a_number_or_none(checkout, raw):
     checkout.configure(f'CONFIG_SMALLEST_EFFECT="{raw}"')
     with pytest.raises(SettingsError, match="SMALLEST_EFFECT"):
         checkout.plan()
+
+
+@pytest.mark.parametrize(
+    "metric", ["tokens_per_s", "bits_per_byte", "perplexity", "eval:t/acc"]
+)
+def test_the_default_of_the_loss_is_no_other_metric_s(checkout, metric):
+    """Refused with the reason; a number of its own or "none" is fine."""
+    line = f'CONFIG_METRIC="{metric}"'
+    checkout.configure(line)
+    with pytest.raises(SettingsError, match=f"alone, and CONFIG_METRIC is {metric}: "):
+        checkout.plan()
+    checkout.configure(line, 'CONFIG_SMALLEST_EFFECT="none"')
+    assert selected(checkout.plan()).terms.smallest is None
+    checkout.configure(line, 'CONFIG_SMALLEST_EFFECT="0.002"')
+    assert selected(checkout.plan()).terms.smallest == 0.002
+    checkout.configure('CONFIG_METRIC="val_loss"')
+    assert selected(checkout.plan()).terms.smallest == 0.002
