@@ -18,7 +18,7 @@ from matrix.plan.checks import PlanError
 from matrix.plan.rerun import replaced
 from matrix.plan.selection import selected
 from matrix.results.run import Run, SEED_DIR
-from matrix.results.selection import CONFIRM, SCREEN, SEQUENTIAL, Terms
+from matrix.results.selection import CONFIRM, ONE, SCREEN, SEQUENTIAL, Terms
 from matrix.settings import StudySettings
 from records import sealed_record
 from records.fields import MOMENT
@@ -237,9 +237,10 @@ def _read(study_dir: Path, stage: str) -> tuple[dict[str, Any] | None, Path]:
     if stage != CONFIRM or not path.exists():
         path = study_dir / WHOLE
     record = sealed_record.read(path, REGISTERED)
-    if record is None or (stage == SCREEN and not record.get("screening")):
-        return None, path
-    return record, path
+    if record is None or path.name == CONFIRMATION or stage == ONE:
+        return record, path
+    speaks = record.get("screening") or (stage == CONFIRM and record.get("looks"))
+    return (record if speaks else None), path
 
 
 def _design(record: Mapping[str, Any], terms: Terms) -> list[str]:
@@ -314,13 +315,13 @@ def _runs(record: dict[str, Any], runs: Sequence[Run]) -> list[str]:
     """Runs that are not the registered cells, and runs that came before."""
     lines = []
     codes = record.get("codes", {})
-    for name, value, registered in (
+    for title, value, registered in (
         ("code", "code_hash", lambda step: codes.get(step) or record.get("code")),
         ("dataset", "dataset_sha256", lambda step: record["dataset"]),
     ):
         found = {(registered(run.step), run.value(value)) for run in runs}
         lines += [
-            f"{name}: registered {then[:12]}, in runs {now[:12]}"
+            f"{title}: registered {then[:12]}, in runs {now[:12]}"
             for then, now in sorted(found, key=str)
             if then not in (None, now)
         ]

@@ -6,7 +6,7 @@ from matrix import units
 from matrix.evidence.gather import Report
 from matrix.evidence.verdict import INVALID, RULE
 from matrix.evidence.weigh import Evidence, ranking
-from matrix.report import planning_text, verdict_text
+from matrix.report import verdict_text
 from matrix.report.document import Block, Column, Notice, Section, Table, Text
 from matrix.report.numbers import by_seed, difference, interval, magnitude
 from matrix.report.plots import forest
