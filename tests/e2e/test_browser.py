@@ -103,6 +103,42 @@ def test_the_page(browser, study, width):
     assert browser.value(tallest) < 250, "a column too narrow for its text"
 
 
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """Eighteen arms with long names on twelve seeds, and an A/A arm."""
+    output = tmp_path_factory.mktemp("large")
+    for number in range(20):
+        step = f"{number:02d}-mla-latent-reciprocal-attention-with-gate-{number}"
+        salted = number == 1
+        values = {"INIT_SALT": "again" if salted else "", "GPT2_WIDTH": 64 + number}
+        values |= {"GPT2_WIDTH": 64} if salted else {}
+        for seed in range(1, 13):
+            last = 3.3 - 0.0002 * number + 0.001 * math.sin(7 * seed + 3 * number)
+            Cell(
+                step,
+                seed,
+                (5.5, 3.9, last),
+                values=values,
+                changes=("INIT_SALT",) if salted else ("GPT2_WIDTH",) * (number > 1),
+                control=number == 0,
+            ).finish(output)
+    return write(output / "demo")
+
+
+def test_nothing_scrolls_sideways_on_a_desktop(browser, large):
+    """Twenty steps with long names on twelve seeds, at 1280 pixels."""
+    browser.open(large.html, 1280)
+    assert browser.value("document.documentElement.scrollWidth") <= 1280
+    wide = browser.value(
+        "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > "
+        "e.clientWidth).map(e => e.textContent.trim().slice(0, 60) + ' ' + "
+        "e.scrollWidth + '/' + e.clientWidth).join('; ')"
+    )
+    assert wide == ""
+    heading = "[...document.querySelectorAll('h2')].map(h => h.textContent)[0]"
+    assert browser.value(heading) == "Verdicts"
+
+
 def test_a_browser_that_complains_is_heard(browser, tmp_path):
     """What the test above would miss if the pipe told it nothing."""
     page = tmp_path / "bad.html"

@@ -404,7 +404,7 @@ AROUND = [
         "cells:_own_smallest",
         "if not foreign or",
         "if True or",
-        Test(f"{STAGE}::test_another_metric_has_no_smallest_effect_of_its_own"),
+        Test(f"{STAGE}::test_a_smallest_effect_is_of_the_configured_metric"),
     ),
     Mutant(
         "words-rate-of-an-arm",

@@ -335,16 +335,19 @@ def test_the_verdict_against_another_control(registered, capsys):
         registered.plan(CONTROL="5")
 
 
+def test_a_smallest_effect_is_of_the_configured_metric(checkout):
+    checkout.configure('CONFIG_METRIC="tokens_per_s"', 'CONFIG_SMALLEST_EFFECT="50"')
+    assert selected(checkout.plan()).terms.smallest == 50.0
+    plan = checkout.plan(METRIC="val_loss")
+    assert selected(plan).terms.smallest is None, "50 is of tokens/s"
+
+
 def test_another_metric_has_no_smallest_effect_of_its_own(registered):
     plan = registered.plan(METRIC="perplexity", **SIX)
     assert selected(plan).terms.smallest is None
     plan = registered.plan(METRIC="perplexity", SMALLEST="0.1", **SIX)
     assert selected(plan).terms.smallest == 0.1
     assert selected(registered.plan(METRIC="val_loss")).terms.smallest == 0.002
-    registered.configure('CONFIG_METRIC="tokens_per_s"', 'CONFIG_SMALLEST_EFFECT="50"')
-    assert selected(registered.plan(**SIX)).terms.smallest == 50.0
-    plan = registered.plan(METRIC="val_loss", **SIX)
-    assert selected(plan).terms.smallest is None, "50 is of tokens/s"
     with pytest.raises(SettingsError, match="'loss' is none of val_loss|is none of"):
         registered.plan(METRIC="loss")
 
