@@ -22,7 +22,7 @@ def question(report: Report) -> str:
         smallest = f"{magnitude(evidence, terms.smallest)} {terms.metric.unit}"
     better = "lower" if terms.metric.lower_is_better else "higher"
     return (
-        f"Question: which of {arms}{again} differ from the control {evidence.control} in "
+        f"Question: how do {arms}{again} compare with the control {evidence.control} in "
         f"{evidence.about}? Better is {better}. Smallest effect of interest: {smallest}. "
         f"Level {terms.alpha:g}, Holm over {len(evidence.family)}. Seeds "
         f"{units.numbers_in(evidence.seeds)}."

@@ -79,6 +79,19 @@ def test_a_group_of_four_shares_the_effective_batch(tree, name):
     assert train.effective_batch % (train.micro_batch * train.ranks) == 0
 
 
+def test_a_study_of_one_arm_has_eight_seeds(tree):
+    """The seventh and eighth are its best buy: there is no family to pay for."""
+    alone = []
+    for name in BASES:
+        steps = sorted((ROOT / "defconfigs" / f"{name}.d").glob("[0-9]*.config"))
+        arms = [step for step in steps[1:] if "INIT_SALT" not in step.read_text()]
+        if len(arms) == 1:
+            alone.append(name)
+            values = tree.resolve(preset_files(ROOT, name, [])).values
+            assert study_settings(values).seed_list == tuple(range(1, 9)), name
+    assert alone == ["gpt2-hybrid-ablation", "gpt2-mixer-ablation"]
+
+
 H200_BYTES = 150 * 10**9
 BASES, OVERLAYS = presets(ROOT)
 COMBINED = [[o] for o in OVERLAYS] + [[o, "slurm"] for o in OVERLAYS if o != "slurm"]

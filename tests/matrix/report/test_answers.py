@@ -73,7 +73,7 @@ def test_the_sentence_of_an_arm(made, terms, text):
 def test_the_question():
     made = report(study(LOSSES), evidence([verdict("03-arm", "INVALID", {}), AA]))
     assert answers.question(made) == (
-        "Question: which of 1 arm and 1 A/A differ from the control 04-control in "
+        "Question: how do 1 arm and 1 A/A compare with the control 04-control in "
         "val_loss in nats/token, the last evaluation? Better is lower. Smallest effect "
         "of interest: 0.00200 nats/token. Level 0.05, Holm over 1. Seeds 2, 5, 9."
     )
