@@ -62,6 +62,8 @@ class Cell:
     salt: str = ""
     rows: Sequence[Mapping[str, Any]] = ()
     gpu: Sequence[Mapping[str, Any]] = ()
+    help: str | None = None
+    fragment: str | None = None
     data_dir: str = "/nowhere/stdlib-byte-0123abcd"
 
     @property
@@ -115,6 +117,8 @@ class Cell:
                     "seed": self.seed,
                     "hash": self.hash,
                     **({} if self.arm is None else {"arm": self.arm}),
+                    **({} if self.help is None else {"help": self.help}),
+                    **({} if self.fragment is None else {"fragment": self.fragment}),
                     **({} if self.changes is None else {"changes": [*self.changes]}),
                     "identity": {**identity, **self.identity},
                 },
