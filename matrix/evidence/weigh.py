@@ -10,9 +10,11 @@ from typing import Iterable, Mapping, Sequence
 from kconf.bind import ranges
 from matrix import units
 from matrix.evidence import looks
+from matrix.evidence.left_out import left_out
 from matrix.evidence.looks import Progress
+from matrix.evidence.survivors import diverged
 from matrix.evidence.verdict import Contrast, INVALID, Rule, Verdict, decide
-from matrix.results import config_differences, evaluations, fairness
+from matrix.results import config_differences, copies, evaluations, fairness
 from matrix.results.rows import Row
 from matrix.results.run import DIVERGED, Run
 from matrix.results.selection import CONFIRM, SCREEN, Terms
@@ -127,10 +129,17 @@ def _contrast(study: Study, control: Row, row: Row, terms: Terms, aa: bool) -> C
             invalid += _lost(study, side)
         for run in side.runs.values():
             invalid += disagreement(run)
+        invalid += left_out(study, side, terms)
+        repeated = copies.copied(side.runs.values())
+        invalid += [f"{side.step}: {line}" for line in repeated]
+    arm, base = values[row.step], values[control.step]
+    pairs = {seed: arm[seed] - base[seed] for seed in sorted(arm.keys() & base.keys())}
+    if terms.looks is None:
+        invalid += diverged(study, row, control, terms.metric, pairs)
     return Contrast(
         step=row.step,
-        arm=values[row.step],
-        control=values[control.step],
+        arm=arm,
+        control=base,
         invalid=tuple(invalid),
         unfair=tuple(_unfair(control, row, terms)),
         aa=aa,

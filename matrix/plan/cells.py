@@ -7,8 +7,6 @@ one: the arms of a pair finish together, and drift of the machine is shared.
 """
 
 import errno
-import hashlib
-import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -232,12 +230,6 @@ def base_stages(root: Path, environment: Mapping[str, str]) -> list[DotConfig]:
     return [DotConfig(config)]
 
 
-def identity_hash(identity: Mapping[str, Any]) -> str:
-    """sha256 hex of the identity's canonical JSON."""
-    text = json.dumps(dict(identity), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _directory(output: Path) -> Path:
     """Where results go; NotADirectoryError where a file stands in their way."""
     there = next(path for path in (output, *output.parents) if path.exists())
@@ -293,7 +285,7 @@ def _cell(
         "dataset": checks.corpus(dataset, values).sha256,
         "threads": threads,
     }
-    hash_ = identity_hash(identity)
+    hash_ = whole_run.identity_hash(identity)
     own = CellDir(cell_path(shared.output, shared.label, step.id, seed, hash_[:8]))
     subject = Subject(own, values, operational, identity, code_files)
     place, status = whole_run.place_and_status(own, hash_)

@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterable, Sequence
 from matrix import units
 from matrix.published.commit import unreachable
 from matrix.published.run import PublishedError, PublishedRun
+from matrix.results.copies import same_runs
 from matrix.results.fairness import shown
 
 SEED = "CONFIG_SEED"
@@ -71,6 +72,7 @@ def checklist(
         "every run is finished, its loss finite": _finished(runs),
         "hyperparameters equal but for the declared difference": _undeclared(runs),
         "every step has the same seeds": _seeds(runs),
+        "every seed is a run of its own": _copies(runs),
         "one commit, clean, in the public remote": _commit(runs, remote, reachable),
         "equal tokens or time": [*differing(runs, budget), *_ends(runs)],
         "equal effective batch": differing(runs, BATCH),
@@ -183,6 +185,29 @@ def _seeds(runs: Sequence[PublishedRun]) -> list[str]:
         for step, found in seeds.items()
         if found != every
     ]
+
+
+def _copies(runs: Sequence[PublishedRun]) -> list[str]:
+    """Runs of a step that are there twice, by their hash or their evaluations."""
+    lines = []
+    for step in units.distinct(run.step for run in runs):
+        marks = [
+            (run.name, run.config.get("cell_hash"), _curve(run))
+            for run in runs
+            if run.step == step
+        ]
+        lines += [
+            f"{one} and {other} are one run: the same {what}"
+            for one, other, what in same_runs(marks)
+        ]
+    return lines
+
+
+def _curve(run: PublishedRun) -> list[float]:
+    """The loss of every evaluation, by step."""
+    key = "eval/loss"
+    logged = any(key in row for row in run.history)
+    return list(run.series(key).values()) if logged else []
 
 
 def _commit(

@@ -81,6 +81,7 @@ PATHS = {
     "git": "run.provenance.git",
     "help": "run.cell.help",
     "micro_batch": "summary.facts.micro_batch",
+    "planned_threads": "run.cell.identity.threads",
     "runs_per_gpu": "config.RUNS_PER_GPU",
 }
 """Name and place in a run's documents (matrix/results/run.py)."""

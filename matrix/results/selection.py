@@ -68,6 +68,12 @@ class Terms:
     family: tuple[str, ...] = ()
     looks: Looks | None = None
 
+    @property
+    def planned_seeds(self) -> frozenset[int]:
+        """Seeds whose runs may lie there without being judged: of looks that come
+        later, and what an arm has beyond the look at which it stopped."""
+        return frozenset() if self.looks is None else frozenset(self.looks.seeds)
+
 
 @dataclass(frozen=True)
 class Selection:

@@ -4,6 +4,8 @@ The plan and the report ask the same question of the same reader, so that a run 
 one of them leaves out is done for neither.
 """
 
+import hashlib
+import json
 import math
 import os
 from dataclasses import dataclass
@@ -77,6 +79,12 @@ def check(own: CellDir, status: CellStatus) -> None:
         read(own)
 
 
+def identity_hash(identity: Mapping[str, Any]) -> str:
+    """sha256 hex of the canonical JSON of a cell's identity."""
+    text = json.dumps(dict(identity), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def run_of(cell: CellDir) -> dict[str, Any]:
     """run.json as a study's cell has it. Raises RecordError."""
     try:
@@ -108,6 +116,12 @@ def _require_its_own(
         if wanted != here:
             why = f"cell.{name} is {told[name]}, and the directory is {here}: {away}"
             raise RecordError(cell.dir.run_json, why)
+    if identity_hash(told["identity"]) != told["hash"]:
+        why = "is not the hash of cell.identity"
+        raise RecordError(cell.dir.run_json, f"cell.hash {why}: {away}")
+    if found.values.get("SEED", told["seed"]) != told["seed"]:
+        why = f"SEED is {found.values['SEED']}, that of run.json {told['seed']}"
+        raise RecordError(cell.dir.config_py, f"{why}: {away}")
     if found.identity != told["identity"]["config"]:
         why = "holds another configuration than cell.identity.config of run.json"
         raise RecordError(cell.dir.config_py, f"{why}: {away}")

@@ -1,12 +1,13 @@
 """Run directories as the harness leaves them, with made-up numbers."""
 
-import hashlib
+import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from kconf import config_py
+from matrix.results.whole_run import identity_hash
 from records import atomic, jsonl
 from records.layout import CellDir, cell_path
 
@@ -67,14 +68,35 @@ class Cell:
     data_dir: str = "/nowhere/stdlib-byte-0123abcd"
 
     @property
+    def symbols(self) -> dict[str, Any]:
+        """The values of config.py."""
+        values = {"GPT2_LAYERS": 12, "GPT2_BLOCK_SIZE": 1024}
+        values |= {"GPT2_EVAL_WINDOWS": 64, "SEED": self.seed}
+        return values | dict(self.values)
+
+    @property
+    def whole_identity(self) -> dict[str, Any]:
+        """What the hash is of; `salt` makes another cell of one that is the same."""
+        config = config_py.identity(self.symbols, self.operational)
+        identity = {"config": config, "code": CODE, "dataset": DATASET, "threads": 2}
+        identity |= {"salt": f"{self.step}/{self.salt}"}
+        return {**identity, **self.identity}
+
+    @property
     def hash(self) -> str:
-        """A hash that depends on the step, the seed and the salt."""
-        text = f"{self.step}/{self.seed}/{self.salt}"
-        return hashlib.sha256(text.encode()).hexdigest()
+        """The hash of the identity."""
+        return identity_hash(self.whole_identity)
 
     def path(self, output: Path, study: str = "demo") -> Path:
-        """The run directory."""
-        return cell_path(output, study, self.step, self.seed, self.hash[:8])
+        """The directory of the run that was written with this step, seed and salt,
+        whatever its values; without one, where this run would lie.
+        """
+        own = cell_path(output, study, self.step, self.seed, self.hash[:8])
+        for path in sorted(own.parent.glob("*/run.json")):
+            cell = json.loads(path.read_text())["cell"]
+            if cell["identity"].get("salt") == self.whole_identity["salt"]:
+                return path.parent
+        return own
 
     def eval_rows(self, losses: tuple[float, ...], attempt: int) -> list[dict]:
         """Evaluations spread evenly over max_iters."""
@@ -98,14 +120,10 @@ class Cell:
 
     def start(self, output: Path, study: str = "demo") -> CellDir:
         """The run's directory with one started attempt."""
-        cell = CellDir(self.path(output, study))
+        path = cell_path(output, study, self.step, self.seed, self.hash[:8])
+        cell = CellDir(path)
         cell.path.mkdir(parents=True)
-        values = {"GPT2_LAYERS": 12, "GPT2_BLOCK_SIZE": 1024}
-        values |= {"GPT2_EVAL_WINDOWS": 64, "SEED": self.seed}
-        values |= self.values
-        config_py.write(cell.config_py, values, self.operational)
-        config = config_py.identity(values, self.operational)
-        identity = {"config": config, "code": CODE, "dataset": DATASET, "threads": 2}
+        config_py.write(cell.config_py, self.symbols, self.operational)
         atomic.write_json(
             cell.run_json,
             {
@@ -120,7 +138,7 @@ class Cell:
                     **({} if self.help is None else {"help": self.help}),
                     **({} if self.fragment is None else {"fragment": self.fragment}),
                     **({} if self.changes is None else {"changes": [*self.changes]}),
-                    "identity": {**identity, **self.identity},
+                    "identity": self.whole_identity,
                 },
                 "data_dir": self.data_dir,
                 "provenance": {"time": START, "cpu": "A Processor", "git": GIT},

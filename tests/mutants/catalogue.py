@@ -36,6 +36,7 @@ from tests.mutants import (
     texts,
     trackers,
     training,
+    validity,
     verdicts,
     received,
 )
@@ -64,6 +65,7 @@ SECTIONS: dict[str, list[Mutant]] = {
     **report.SECTIONS,
     **fairness.SECTIONS,
     **identity.SECTIONS,
+    **validity.SECTIONS,
     **verdicts.SECTIONS,
     **positions.SECTIONS,
     **fleet.SECTIONS,

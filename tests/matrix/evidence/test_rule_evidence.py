@@ -144,7 +144,12 @@ def test_lost_cells_are_named_with_their_cause():
         "03-arm seed 7-8 missing: never ran",
         control,
     )
-    assert found.of("08-arm").reasons == ("08-arm seed 30 diverged: nan", control)
+    assert found.of("08-arm").reasons == (
+        "08-arm seed 30 diverged: nan",
+        control,
+        "diverged in seed 30; control in none (p 1)",
+        "difference -0.01500 over 2 pairs of survivors, no evidence",
+    )
     assert found.family == ("03-arm", "08-arm")
     assert found.of("03-arm").differences == pytest.approx({2: D[2], 30: D[30]})
 

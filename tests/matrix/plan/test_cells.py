@@ -8,7 +8,8 @@ from kconf import config_py
 from kconf.bind import SettingsError
 from kconf.strict import ConfigError
 from matrix.launch import prepare
-from matrix.plan.cells import PlanError, identity_hash
+from matrix.plan.cells import PlanError
+from matrix.results.whole_run import identity_hash
 from records import atomic, history
 from records.codehash import combined
 from records.jsonl import open_append

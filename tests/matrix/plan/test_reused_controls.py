@@ -13,6 +13,7 @@ from matrix.plan.cells import PlanError
 from matrix.report import write
 from matrix.results.selection import Selection
 from matrix.results.study import load
+from matrix.results.whole_run import identity_hash
 from matrix.trackers.sync import sync
 from matrix.trackers.target import TrackerError
 from matrix.watch import Watch
@@ -122,7 +123,7 @@ def test_other_threads_are_refused(other):
 
 
 def test_a_record_that_contradicts_itself_is_refused(other):
-    """Equal parts and another hash: one of the two was edited."""
+    """Equal parts and another hash: one of the two was edited, or it has a part more."""
     cell, *_ = controls(other.plan(**BASELINE, **SIX))
     record = json.loads(cell.dir.run_json.read_text())
     record["cell"]["hash"] = "0" * 64
@@ -132,7 +133,14 @@ def test_a_record_that_contradicts_itself_is_refused(other):
     assert any("left out" in note and "cell.hash is 000" in note for note in plan.notes)
     summary = json.loads(cell.dir.summary.read_text())
     atomic.write_json(cell.dir.summary, {**summary, "hash": "0" * 64})
-    cell.dir.path.rename(cell.dir.path.with_name("0" * 8))
+    moved = CellDir(cell.dir.path.rename(cell.dir.path.with_name("0" * 8)))
+    plan = other.plan(**BASELINE, **SIX)
+    assert any("is not the hash of cell.identity" in note for note in plan.notes)
+    record["cell"]["identity"] |= {"more": 1}
+    record["cell"]["hash"] = identity_hash(record["cell"]["identity"])
+    atomic.write_json(moved.run_json, record)
+    atomic.write_json(moved.summary, {**summary, "hash": record["cell"]["hash"]})
+    moved.path.rename(moved.path.with_name(record["cell"]["hash"][:8]))
     assert "it records the hash" in refused(other)
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,8 @@ def add(path: Path, name: str, rows: list[dict]) -> None:
 
 def cell(tmp_path: Path, step: str, seed: int = 1, **options) -> Path:
     options = {"control": step == "00-control", "values": VALUES, **options}
-    return Cell(step, seed, (4.0, 3.5, 3.0), **options).finish(tmp_path, "study")
+    losses = (4.0, 3.5, 3.0 + (seed - 1) / 1000)
+    return Cell(step, seed, losses, **options).finish(tmp_path, "study")
 
 
 def wide(tmp_path: Path, seed: int = 1, **options) -> Path:
@@ -243,17 +245,34 @@ class TestChecklist:
         wide(tmp_path, identity=ruled)
         other = wide(tmp_path, 2, identity=ruled)
         assert failed(tmp_path) == {}
-        run = json.loads((other / "run.json").read_text())
         for identity, keys in (
             ({"code": "e" * 64}, ["code_hash"]),
             ({"code_rule": 3}, ["code_rule"]),
         ):
-            changed = {**run["cell"]["identity"], **identity}
-            record = {**run, "cell": {**run["cell"], "identity": changed}}
-            (other / "run.json").write_text(json.dumps(record))
+            shutil.rmtree(other)
+            other = wide(tmp_path, 2, identity={**ruled, **identity})
             [(item, told)] = failed(tmp_path).items()
             assert item == "equal protocol and software"
             assert [line.split(":")[0] for line in told] == keys
+
+    def test_a_run_under_two_seeds(self, tmp_path):
+        for seed in (1, 2):
+            cell(tmp_path, "00-control", seed)
+        path = wide(tmp_path)
+        Cell(
+            "01-wide",
+            2,
+            (4.0, 3.5, 3.0),
+            values={**VALUES, "MLP_DIM": 4096},
+            changes=("MLP_DIM",),
+        ).finish(tmp_path, "study")
+        [(item, told)] = failed(tmp_path).items()
+        assert item == "every seed is a run of its own"
+        copy = Cell("01-wide", 2, ()).path(tmp_path, "study")
+        names = [f"01-wide-s{p.parent.name[5:]}-{p.name}" for p in (path, copy)]
+        assert told == (
+            f"{names[0]} and {names[1]} are one run: the same training curve",
+        )
 
     def test_compilation(self, tmp_path):
         cell(tmp_path, "00-control")

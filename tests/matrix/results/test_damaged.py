@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from kconf import config_py
 from matrix.evidence.gather import gather
 from matrix.launch.tail import Tail
 from matrix.published.selection import Query
@@ -153,6 +154,35 @@ def test_a_directory_of_another_run_is_none(place, tmp_path):
         "seed is 2, and the directory is seed-4" in c.why for c in report.study.open
     )
     assert any("cell.hash is" in line for line in report.warnings)
+
+
+def renamed(run: Path, seed: int) -> Path:
+    """A copy of a run whose run.json says another seed, in a directory of that seed."""
+    copy = run.parent.with_name(f"seed-{seed}") / run.name
+    shutil.copytree(run, copy)
+    cell = json.loads((copy / "run.json").read_text())["cell"]
+    change(copy / "run.json", cell={**cell, "seed": seed})
+    return copy
+
+
+def test_a_run_whose_seed_was_edited_is_none(place, tmp_path):
+    """Its configuration has the former seed, which the hash is of."""
+    run = Cell("01-ra", 2, ()).path(tmp_path)
+    renamed(run, 4)
+    (cell,) = [c for c in gather(place).study.open if (c.step, c.seed) == ("01-ra", 4)]
+    assert "config.py: SEED is 2, that of run.json 4" in cell.why
+
+
+def test_a_run_whose_configuration_was_edited_is_none(place, tmp_path):
+    """A hash that is not of the identity says that something of it was changed."""
+    run = Cell("01-ra", 2, ()).path(tmp_path)
+    copy, values = renamed(run, 4), Cell("01-ra", 4, ()).symbols
+    config_py.write(copy / "config.py", values, ())
+    cell = json.loads((copy / "run.json").read_text())["cell"]
+    identity = {**cell["identity"], "config": config_py.identity(values, ())}
+    change(copy / "run.json", cell={**cell, "identity": identity})
+    (cell,) = [c for c in gather(place).study.open if (c.step, c.seed) == ("01-ra", 4)]
+    assert "run.json: cell.hash is not the hash of cell.identity" in cell.why
 
 
 def test_names_that_no_text_takes(place, tmp_path):

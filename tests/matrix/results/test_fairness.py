@@ -27,7 +27,7 @@ def study(output: Path, **changes: dict) -> Path:
     for step, name in (("00-base", "base"), ("01-ra", "ra")):
         for seed in (1, 2):
             change = {"values": {RATE: "3e-4"}, **changes.get(f"{name}{seed}", {})}
-            Cell(step, seed, (5.5, 3.5), **change).finish(output)
+            Cell(step, seed, (5.5, 3.5 + seed / 1000), **change).finish(output)
     return output / "demo"
 
 
@@ -108,7 +108,7 @@ def test_wall_time_says_what_it_leaves_out(tmp_path):
     assert "a killed attempt records no end" in write(study(tmp_path)).html.read_text()
 
 
-HASH = Cell("01-ra", 2, ()).hash
+HASH = Cell("01-ra", 2, (), values={RATE: "3e-4"}).hash
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,9 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
-def write(output: Path, step: str, seed: int, changed=False, name="demo") -> Path:
+def write(
+    output: Path, step: str, seed: int, changed=False, name="demo", **identity: object
+) -> Path:
     """A run with the control's values of all rows, or with the arm's."""
     groups: dict[str, dict] = {key: {} for key in ("run", "summary", "config")}
     for _, where, usual, other, *_ in ROWS:
@@ -75,7 +77,7 @@ def write(output: Path, step: str, seed: int, changed=False, name="demo") -> Pat
         (5.5, 3.3 + 0.001 * seed**2 + 0.01 * (step == ARM)),
         facts=groups["summary"].pop("facts"),
         summary=groups["summary"],
-        identity=groups["run"]["cell"]["identity"],
+        identity={**groups["run"]["cell"]["identity"], **identity},
         values={"INIT_SALT": "", **groups["config"]},
         changes=tuple(groups["config"]) if step == ARM else (),
     )
@@ -261,9 +263,9 @@ def test_code_in_a_comparison(output, tmp_path):
         ("one", FILES),
         ("two", {"gpt2/a.py": "f" * 64, "gpt2/own.py": "d" * 64}),
     ):
-        path = write(tmp_path, ARM, 5, name=name)
+        identity = {"code": files["gpt2/a.py"], "code_rule": 2}
+        path = write(tmp_path, ARM, 5, name=name, **identity)
         record = json.loads((path / "run.json").read_text())
-        record["cell"]["identity"] |= {"code": files["gpt2/a.py"], "code_rule": 2}
         atomic.write_json(path / "run.json", {**record, "code_files": files})
         places.append(tmp_path / name)
     line = f"code, gpt2/a.py: {'a' * 12} | {'f' * 12}"

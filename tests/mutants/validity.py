@@ -1,0 +1,101 @@
+"""Mutants of what the runs can carry: seeds left out or copied, divergence."""
+
+from tests.mutants.mutant import Mutant, Test
+
+SEEDS = "tests/matrix/evidence/test_planted_seeds.py"
+DAMAGED = "tests/matrix/results/test_damaged.py"
+
+LEFT_OUT = [
+    Mutant(
+        "left-out-done-only",
+        "a seed that diverged may be left out",
+        "evidence.left_out:_ended",
+        "if run.state in (DONE, DIVERGED):",
+        "if run.state == DONE:",
+        Test(f"{SEEDS}::test_a_seed_that_diverged_and_is_planned_no_more"),
+    ),
+    Mutant(
+        "left-out-of-the-arm-alone",
+        "seeds of the control may be left out",
+        "weigh:_contrast",
+        "left_out(study, side, terms)",
+        "left_out(study, row, terms)",
+        Test(f"{SEEDS}::test_a_control_with_a_seed_left_out_spoils_every_arm"),
+    ),
+    Mutant(
+        "left-out-a-trial",
+        "a run of another configuration is a seed left out",
+        "evidence.left_out:same_but_seed",
+        "not any(differing(one, other))",
+        "True",
+        Test(f"{SEEDS}::test_another_cell_is_no_seed_left_out[a trial]"),
+    ),
+    Mutant(
+        "left-out-other-code",
+        "a run of other code is a seed left out",
+        "evidence.left_out",
+        '"code_hash", "code_rule"',
+        '"code_rule"',
+        Test(f"{SEEDS}::test_another_cell_is_no_seed_left_out[other code]"),
+    ),
+    Mutant(
+        "left-out-a-planned-look",
+        "the seeds of a look to come are left out",
+        "evidence.left_out:_planned",
+        "or run.seed in terms.planned_seeds",
+        "",
+        Test(f"{SEEDS}::test_a_screening_and_a_planned_look_are_left_out_rightly"),
+    ),
+]
+
+COPIES = [
+    Mutant(
+        "copies-by-hash-alone",
+        "a run copied under another seed is another one",
+        "copies:same_runs",
+        "elif _telling(losses) and list(losses) == list(curve):",
+        "elif False:",
+        Test(f"{SEEDS}::test_a_run_under_two_seeds"),
+    ),
+    Mutant(
+        "copies-by-the-start",
+        "curves that begin alike are one",
+        "copies:same_runs",
+        "list(losses) == list(curve)",
+        "list(losses)[:1] == list(curve)[:1]",
+        Test(f"{SEEDS}::test_curves_that_meet_are_no_copy"),
+    ),
+    Mutant(
+        "hash-of-anything",
+        "a hash that is not of the identity beside it counts",
+        "whole_run:_require_its_own",
+        'identity_hash(told["identity"]) != told["hash"]',
+        "False",
+        Test(f"{DAMAGED}::test_a_run_whose_configuration_was_edited_is_none"),
+    ),
+    Mutant(
+        "seed-of-another-configuration",
+        "a configuration of another seed counts",
+        "whole_run:_require_its_own",
+        'found.values.get("SEED", told["seed"]) != told["seed"]',
+        "False",
+        Test(f"{DAMAGED}::test_a_run_whose_seed_was_edited_is_none"),
+    ),
+]
+
+DIVERGED = [
+    Mutant(
+        "mcnemar-one-sided",
+        "the p of the runs that diverged is one-sided",
+        "survivors:mcnemar",
+        "2 * tail / 2**n",
+        "tail / 2**n",
+        Test(f"{SEEDS}::test_the_exact_p_of_discordant_pairs[pair1-0.5]"),
+    ),
+]
+
+SECTIONS = {
+    "Seeds left out": LEFT_OUT,
+    "Copies": COPIES,
+    "Divergence": DIVERGED,
+}
