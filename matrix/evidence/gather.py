@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matrix import units
-from matrix.evidence import preregistration, weigh
+from matrix.evidence import deviations, preregistration, weigh
 from matrix.evidence.preregistration import Registration
 from matrix.evidence.weigh import Evidence
 from matrix.plan import stage
@@ -20,8 +20,8 @@ from records.layout import RecordError
 class Report:
     """What was selected of a study, its rows, and what a reader must be warned of.
 
-    `deviations` are those that the records themselves show, preregistered or not;
-    those from a preregistration are its own.
+    `deviations` are those that the runs' records show (matrix/evidence/deviations.py),
+    beside those from the registration.
     """
 
     selection: Selection
@@ -71,6 +71,10 @@ def gather(study_dir: Path, selection: Selection = Selection()) -> Report:
     ]
     if not rows[0].runs:
         warnings.append(f"the control {rows[0].step} has no finished run")
+    registration = preregistration.compare(study_dir, weighed, counted)
+    seeds = preregistration.announced_seeds(study_dir, terms.stage)
+    changed = deviations.deviations(study_dir, rows, weighed, seeds)
+    sealed = registration.deviations if registration else ()
     return Report(
         selection,
         study,
@@ -78,7 +82,8 @@ def gather(study_dir: Path, selection: Selection = Selection()) -> Report:
         tuple(warnings),
         tuple(_notes(study, selection)),
         weighed,
-        preregistration.compare(study_dir, weighed, counted),
+        registration,
+        tuple(line for line in changed if line not in sealed),
     )
 
 

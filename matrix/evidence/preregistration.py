@@ -202,6 +202,15 @@ def announced(study_dir: Path, stage: str) -> tuple[str, ...]:
     return tuple(record["arms"])
 
 
+def announced_seeds(study_dir: Path, stage: str) -> tuple[int, ...]:
+    """The seeds of the stage's preregistration; () when there is none to read."""
+    try:
+        record, _ = _read(study_dir, stage)
+    except RecordError:
+        return ()
+    return tuple(record["seeds"]) if record else ()
+
+
 def compare(
     study_dir: Path, evidence: Evidence, runs: Iterable[Run]
 ) -> Registration | None:

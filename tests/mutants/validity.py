@@ -3,6 +3,7 @@
 from tests.mutants.mutant import Mutant, Test
 
 SEEDS = "tests/matrix/evidence/test_planted_seeds.py"
+CHANGES = "tests/matrix/evidence/test_planted_deviations.py"
 DAMAGED = "tests/matrix/results/test_damaged.py"
 
 LEFT_OUT = [
@@ -94,7 +95,51 @@ DIVERGED = [
     ),
 ]
 
+CHANGED = [
+    Mutant(
+        "deviations-any-new-seed",
+        "seeds of a list that began at the same time were added",
+        "deviations:_seeds_added",
+        "        if done:\n",
+        "        if True:\n",
+        Test(f"{CHANGES}::test_seeds_of_two_machines_at_once"),
+    ),
+    Mutant(
+        "deviations-sealed-seeds",
+        "seeds that were preregistered were added",
+        "deviations:_seeds_added",
+        "run.seed in first or run.seed in registered",
+        "run.seed in first",
+        Test(f"{CHANGES}::test_seeds_that_were_sealed_were_not_added"),
+    ),
+    Mutant(
+        "deviations-of-all-replaced",
+        "a trial that was run again deviates",
+        "deviations:_replaced",
+        "if (path.parent.parent.name, path.parent.name, hash8) in judged",
+        "if hash8",
+        Test(f"{CHANGES}::test_runs_that_were_replaced"),
+    ),
+    Mutant(
+        "deviations-long-rounds",
+        "the arms of a long round are parted from their control",
+        "deviations:idle",
+        "at = max(at, run.time)",
+        "at = start",
+        Test(f"{CHANGES}::test_a_long_round_is_no_pause"),
+    ),
+    Mutant(
+        "deviations-of-a-level",
+        "a level that changed is no deviation",
+        "deviations:_terms_changed",
+        "found is not None and found[0] != value",
+        'symbol != "ALPHA" and found is not None and found[0] != value',
+        Test(f"{CHANGES}::test_deviations_stand_beside_the_verdicts"),
+    ),
+]
+
 SECTIONS = {
+    "Changed after the first run": CHANGED,
     "Seeds left out": LEFT_OUT,
     "Copies": COPIES,
     "Divergence": DIVERGED,

@@ -1,5 +1,6 @@
 """Planted studies: seeds left out, copied, lost; each beside its honest neighbour."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import pytest
 
 from matrix.evidence.survivors import mcnemar
 from matrix.evidence.gather import gather
-from matrix.results.selection import CONFIRM, SCREEN, Selection, Terms
+from matrix.results.selection import Looks, CONFIRM, SCREEN, Selection, Terms
+from records import atomic
 from records.jsonl import open_append
 from tests.matrix.evidence.test_weigh import SEEDS, evidence, noise, runs
-from tests.matrix.synthetic import Cell
+from tests.matrix.synthetic import START, Cell
 
 PLAIN = {"values": {"INIT_SALT": ""}}
 NAN = float("nan")
@@ -72,6 +74,14 @@ def test_a_seed_that_diverged_and_is_planned_no_more(base):
     Cell("01-good", 7, (5.5, NAN), **PLAIN).finish(base)
     (line,) = planned(base).reasons
     assert line.startswith("01-good: seed 7 ran (diverged) and is left out (01-good/s")
+    early = Cell("01-good", 8, (5.5,), **PLAIN).fail(base, "loss nan at step 1")
+    record = json.loads((early / "failure.json").read_text())
+    atomic.write_json(early / "failure.json", {**record, "status": "diverged"})
+    with open_append(early / "attempts.jsonl") as attempts:
+        end = {"event": "end", "attempt": 1, "time": START, "status": "diverged"}
+        attempts.append({**end, "step": 1, "error": "loss nan at step 1"})
+    (line,) = planned(base).reasons
+    assert line.startswith("01-good: seeds 7-8 ran (diverged) and are left out")
 
 
 def test_a_seed_that_was_stopped_when_its_loss_was_seen(base):
@@ -111,8 +121,10 @@ def test_what_is_no_part_of_an_identity_hides_no_seed(base):
 def test_a_screening_and_a_planned_look_are_left_out_rightly(base):
     path = Cell("01-good", 7, (5.5, 3.4, 3.9), **PLAIN).finish(base) / "run.json"
     assert planned(base).label == "INVALID"
-    assert planned(base, Terms(planned_seeds=frozenset({7}))).measured
-    assert planned(base, Terms(planned_seeds=frozenset({8}))).label == "INVALID"
+    looks = Looks((6, 7), (1, 2, 3, 4, 5, 6, 7))
+    assert planned(base, Terms(looks=looks)).measured
+    looks = Looks((6, 7), (1, 2, 3, 4, 5, 6, 8))
+    assert planned(base, Terms(looks=looks)).label == "INVALID"
     used = Terms(stage=CONFIRM, screened=frozenset({7}))
     assert planned(base, used).label == "SUPPORTED better"
     assert planned(base, Terms(stage=SCREEN)).measured, "which claims nothing"
