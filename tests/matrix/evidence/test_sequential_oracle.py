@@ -254,4 +254,4 @@ def test_the_verdicts_are_the_oracles(quick):
 
 @pytest.mark.slow
 def test_the_verdicts_are_the_oracles_often(quick):
-    compare_many_verdicts(22, 5000)
+    compare_many_verdicts(22, 1500)
