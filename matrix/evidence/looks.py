@@ -112,7 +112,7 @@ def _verdicts(
     rule: Rule,
     looks: Looks,
 ) -> dict[str, Verdict]:
-    held = stats.holm([float(p) for p in found.p_XA], rule.alpha)
+    after = [stats.holm(p_A.tolist(), rule.alpha) for p_A in found.p_KXA]
     verdicts = {}
     for number, contrast in enumerate(family):
         state, n = int(found.state_XA[number]), int(found.n_XA[number])
@@ -128,7 +128,9 @@ def _verdicts(
             d = [cut.differences[seed] for seed in looks.seeds[:n]]
             p_equal = float(found.equivalence_XA[number])
             equivalence = None if rule.smallest is None else p_equal
-            measured = _measure(d, at, held[number], equivalence, looks)
+            claimed = int(found.claimed_XA[number]) or len(after)
+            held = after[claimed - 1][number]
+            measured = _measure(d, at, held, equivalence, looks)
         p = float(found.p_XA[number])
         look = Look(at, looks.at, p, "" if state == LIVE else reasons[0])
         verdicts[contrast.step] = verdict_of(
@@ -179,7 +181,7 @@ def _measure(
     looks: Looks,
 ) -> Measured:
     """The numbers of an arm at its look; p is the plain one of these seeds, adjusted
-    that of Holm over the repeated ones."""
+    that of Holm over the repeated ones, at the look of its claim or at the last."""
     test = stats.paired_t(d)
     return Measured(
         difference=test.mean,

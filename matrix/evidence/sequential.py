@@ -118,8 +118,9 @@ class Replay:
     Of every arm: `state` (LIVE, CLAIM …), `look` and `n`, the last one it was judged
     at (0 before the first), `q`, `p` = P(Q), `adjusted` by Holm over all arms at the
     last look, `flip` the sign-flip p where one was asked for, else nan,
-    `equivalence` the adjusted p of |d| ≥ s, `mean` at n. `looks` is how many looks of
-    a study were judged.
+    `equivalence` the adjusted p of |d| ≥ s, `mean` at n, `claimed` the look at which it
+    was claimed, 0 for none: not always the one at which it stopped. `looks` is how many
+    looks of a study were judged, `p_KXA` are the P(Q) after each.
     """
 
     state_XA: np.ndarray
@@ -131,7 +132,9 @@ class Replay:
     flip_XA: np.ndarray
     equivalence_XA: np.ndarray
     mean_XA: np.ndarray
+    claimed_XA: np.ndarray
     looks_X: np.ndarray
+    p_KXA: np.ndarray
 
     @property
     def live_XA(self) -> np.ndarray:
@@ -185,7 +188,8 @@ class _Standing:
         self.q, self.low, self.high = (np.full(shape, np.inf) for _ in range(3))
         self.flip, self.mean = np.full(shape, np.nan), np.full(shape, np.nan)
         self.looks = np.zeros(shape[:-1], int)
-        self.flips_at = np.zeros(shape, int)
+        self.flips_at, self.claimed = np.zeros(shape, int), np.zeros(shape, int)
+        self.history: list[np.ndarray] = []
 
     def judge(
         self,
@@ -212,7 +216,7 @@ class _Standing:
             below = special.stdtr(n - 1, (mean - design.smallest) / error)
             self.low = np.where(here, np.minimum(self.low, above / w), self.low)
             self.high = np.where(here, np.minimum(self.high, below / w), self.high)
-        self._claim(d_XAN)
+        self._claim(k, d_XAN)
         here = here & (self.state == LIVE)
         equal = here & (self.equivalence() <= EQUIVALENCE)
         self.state[equal] = EQUAL
@@ -224,19 +228,20 @@ class _Standing:
         if k == len(design.looks):
             self.state[here & ~given_up] = END
 
-    def _claim(self, d_XAN: np.ndarray) -> None:
+    def _claim(self, k: int, d_XAN: np.ndarray) -> None:
         """Holm over all arms; a claim needs the sign-flip test as well, at the n where
         the arm stands or stopped.
         """
         alpha = self.design.alpha
+        self.history.append(self.p())
         can = np.isin(self.state, (LIVE, EQUAL, GIVEN_UP)) & (self.n > 0)
-        wanted = can & (holm_adjusted(self.p()) <= alpha)
+        wanted = can & (holm_adjusted(self.history[-1]) <= alpha)
         for at in zip(*np.nonzero(wanted)):
             if self.flips_at[at] != self.n[at]:
                 self.flip[at] = stats.sign_flip(d_XAN[at][: self.n[at]])
                 self.flips_at[at] = self.n[at]
             if self.flip[at] <= alpha:
-                self.state[at] = CLAIM
+                self.state[at], self.claimed[at] = CLAIM, k
 
     def p(self) -> np.ndarray:
         """P(Q) of every arm; 1 of one that cannot be judged."""
@@ -263,7 +268,9 @@ class _Standing:
             self.flip,
             self.equivalence(),
             self.mean,
+            self.claimed,
             self.looks,
+            np.stack(self.history) if self.history else p[None],
         )
 
 

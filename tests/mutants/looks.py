@@ -4,6 +4,7 @@ from tests.mutants.mutant import Mutant, Test
 
 CORE = "tests/matrix/evidence/test_sequential.py"
 ORACLE = "tests/matrix/evidence/test_sequential_oracle.py"
+CALIBRATION = "tests/matrix/evidence/test_sequential_calibration.py"
 STUDY = "tests/matrix/plan/test_sequential_study.py"
 MAKE = "tests/matrix/launch/test_looks.py"
 STAGE = "tests/matrix/plan/test_stage.py"
@@ -25,7 +26,7 @@ LAW = [
         "evidence.sequential:laws",
         "two.append((2 * special.stdtr(df_K, -np.abs(t_XK)) / w_K).min(-1))",
         "two.append((2 * special.stdtr(df_K, -np.abs(t_XK)) / w_K)[..., -1])",
-        Test(f"{CORE}::test_nominal_p_of_the_published_looks[0.05]"),
+        Test(f"{CALIBRATION}::test_the_published_boundary[400000]"),
     ),
     Mutant(
         "looks-repeated-p-of-zero",

@@ -8,7 +8,7 @@ import pytest
 
 from matrix.evidence.survivors import mcnemar
 from matrix.evidence.gather import gather
-from matrix.results.selection import Looks, CONFIRM, SCREEN, Selection, Terms
+from matrix.results.selection import Looks, CONFIRM, SCREEN, Terms
 from records import atomic
 from records.jsonl import open_append
 from tests.matrix.evidence.test_weigh import SEEDS, evidence, noise, runs
