@@ -8,7 +8,7 @@ from matrix.evidence import deviations, preregistration, weigh
 from matrix.evidence.preregistration import Registration
 from matrix.evidence.weigh import Evidence
 from matrix.plan import stage
-from matrix.results import config_differences, evaluations, fairness
+from matrix.results import config_differences, evaluations, fairness, sharing
 from matrix.results.rows import Row, make_rows
 from matrix.results.run import DAMAGED, ReportError, Run
 from matrix.results.selection import CONFIRM, Selection, Terms
@@ -21,7 +21,8 @@ class Report:
     """What was selected of a study, its rows, and what a reader must be warned of.
 
     `deviations` are those that the runs' records show (matrix/evidence/deviations.py),
-    beside those from the registration.
+    beside those from the registration. `shared` says why speeds are no evidence: then
+    the rows have none.
     """
 
     selection: Selection
@@ -32,6 +33,7 @@ class Report:
     evidence: Evidence
     registration: Registration | None
     deviations: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
     @property
     def counted(self) -> list[Run]:
@@ -59,7 +61,8 @@ def gather(study_dir: Path, selection: Selection = Selection()) -> Report:
         study = replace(study, open=tuple(still))
     warnings += fairness.other_ends(counted)
     warnings += fairness.resumed_elsewhere(counted)
-    warnings += fairness.shared_gpus(counted)
+    shared = sharing.shared(counted, study.runs)
+    warnings += shared
     warnings += evaluations.different_protocols(counted)
     for run in counted:
         warnings += weigh.disagreement(run)
@@ -78,12 +81,13 @@ def gather(study_dir: Path, selection: Selection = Selection()) -> Report:
     return Report(
         selection,
         study,
-        rows,
+        sharing.without_speeds(rows) if shared else rows,
         tuple(warnings),
         tuple(_notes(study, selection)),
         weighed,
         registration,
         tuple(line for line in changed if line not in sealed),
+        tuple(shared),
     )
 
 

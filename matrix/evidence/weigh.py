@@ -14,7 +14,7 @@ from matrix.evidence.left_out import left_out
 from matrix.evidence.looks import Progress
 from matrix.evidence.survivors import diverged
 from matrix.evidence.verdict import Contrast, INVALID, Rule, Verdict, decide
-from matrix.results import config_differences, copies, evaluations, fairness
+from matrix.results import config_differences, copies, evaluations, fairness, sharing
 from matrix.results.rows import Row
 from matrix.results.run import DIVERGED, Run
 from matrix.results.selection import CONFIRM, SCREEN, Terms
@@ -141,7 +141,7 @@ def _contrast(study: Study, control: Row, row: Row, terms: Terms, aa: bool) -> C
         arm=arm,
         control=base,
         invalid=tuple(invalid),
-        unfair=tuple(_unfair(control, row, terms)),
+        unfair=tuple(_unfair(study, control, row, terms)),
         aa=aa,
         lost={} if terms.looks is None else _lost_for_good(study, (control, row)),
     )
@@ -173,13 +173,13 @@ def _lost_for_good(study: Study, rows: Sequence[Row]) -> dict[int, str]:
     }
 
 
-def _unfair(control: Row, row: Row, terms: Terms) -> list[str]:
+def _unfair(study: Study, control: Row, row: Row, terms: Terms) -> list[str]:
     """Why an arm and its control cannot be compared; one line per property."""
     runs = [*control.runs.values(), *row.runs.values()]
     lines = [f"different {line}" for line in fairness.differences(runs)]
     lines += fairness.resumed_elsewhere(runs)
-    if terms.metric.timed:
-        lines += fairness.shared_gpus(runs)
+    if terms.metric.timed or any(run.value("budget") == "time" for run in runs):
+        lines += sharing.shared(runs, study.runs)
     lines += config_differences.unexplained([control, row])
     lines += evaluations.incomparable(runs, terms.metric)
     lines += changed_looks(runs, terms)

@@ -14,6 +14,11 @@ from matrix.report.plots import attention_statistics, final_losses, learning_cur
 from matrix.report.plots import learning_rates, loss_against_cost, sparsity
 from matrix.report.plots import speed_memory
 
+NO_SPEEDS = (
+    "Speeds, times and energy are not printed, nor are losses at equal training time: "
+    "runs shared their device (above), and what was measured is of all that ran there."
+)
+
 
 def losses(report: Report) -> Section:
     """Final losses, their differences, and the curves that lead there."""
@@ -46,7 +51,9 @@ def time_and_memory(report: Report) -> Section:
         "by themselves; a killed attempt records no end. Tokens/s: of all GPUs of a run "
         "together. Peak memory: of one of them, rank 0's, the maximum over the seeds."
     )
-    if any(run.value("energy_joules") for run in report.counted):
+    if report.shared:
+        text += f" {NO_SPEEDS}"
+    elif any(run.value("energy_joules") for run in report.counted):
         text += (
             " Energy: the power of all GPUs of a run, integrated over its samples "
             "(gpu.jsonl) of all attempts; per token trained on."

@@ -33,7 +33,7 @@ class Run:
     holds run (run.json), summary, config (config.py's values, completed by those of
     younger symbols), operational
     (its symbols that are no part of the identity), attempts (under what each
-    ran), energy (matrix/results/energy.py) and evaluations (name -> row). `attention`
+    ran), sessions (when and where each ran), energy (matrix/results/energy.py) and evaluations (name -> row). `attention`
     are the rows of attention statistics, `sparsity` the (update, pruned share) at
     which the share changed.
     A `reused` run is another study's, read where it lies (records/pointer.py).
@@ -71,6 +71,11 @@ class Run:
     def software(self) -> Mapping[str, Sequence[str]]:
         """{torch, python, device: what the attempts ran under, each once}."""
         return self.documents.get("attempts", {})
+
+    @property
+    def sessions(self) -> Sequence[Mapping[str, Any]]:
+        """{host, devices, start, end} of every attempt, in unix seconds."""
+        return self.documents.get("sessions", ())
 
     @property
     def evaluations(self) -> Mapping[str, Mapping[str, Any]]:
@@ -159,6 +164,7 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
             "config": history.completed(found.config.values),
             "operational": found.config.operational,
             "attempts": _machines(cell.attempts),
+            "sessions": _sessions(cell.attempts),
             "energy": energy.read(
                 cell.dir.gpu, _started(cell), _at(cell.summary, "tokens")
             ),
@@ -197,6 +203,35 @@ def _sparsity(cell: CellRecord) -> tuple[tuple[int, float], ...]:
             if not kept or row[1] != kept[-1][1]:
                 kept.append(row)
     return (*kept, last) if last and last != kept[-1] else tuple(kept)
+
+
+def _sessions(attempts: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """When and where each attempt ran; one without an end, until the next began.
+
+    `devices` are the PCI addresses of its GPUs, or "cpu"; none where neither is known.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for row in attempts:
+        if row["event"] == "start":
+            for session in found.values():
+                if session["end"] is None:
+                    session["end"] = row["time"]
+            place = {"host": row.get("host"), "devices": _devices(row)}
+            found[row["attempt"]] = {**place, "start": row["time"], "end": None}
+        elif row["attempt"] in found:
+            found[row["attempt"]]["end"] = row["time"]
+    ends = ({**each, "end": each["end"] or each["start"]} for each in found.values())
+    return tuple(ends)
+
+
+def _devices(start: Mapping[str, Any]) -> frozenset[str]:
+    """What an attempt ran on: its own record, else what its launcher gave it."""
+    if (start.get("device") or {}).get("kind") == "cpu":
+        return frozenset({"cpu"})
+    placed = start.get("placement") or {}
+    buses = start.get("gpus") or placed.get("buses")
+    listed = buses if isinstance(buses, list) else []
+    return frozenset(bus for bus in listed if isinstance(bus, str))
 
 
 def _machines(attempts: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:

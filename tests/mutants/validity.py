@@ -4,6 +4,7 @@ from tests.mutants.mutant import Mutant, Test
 
 SEEDS = "tests/matrix/evidence/test_planted_seeds.py"
 CHANGES = "tests/matrix/evidence/test_planted_deviations.py"
+SPEEDS = "tests/matrix/evidence/test_planted_time.py"
 DAMAGED = "tests/matrix/results/test_damaged.py"
 
 LEFT_OUT = [
@@ -138,7 +139,43 @@ CHANGED = [
     ),
 ]
 
+TIME = [
+    Mutant(
+        "sharing-of-any-host",
+        "GPUs of one address on two hosts are one",
+        "sharing:_meet",
+        'one["host"] is None or one["host"] != other["host"]',
+        "False",
+        Test(f"{SPEEDS}::test_devices_that_are_not_known_to_be_one[two hosts]"),
+    ),
+    Mutant(
+        "sharing-at-any-time",
+        "runs in turn share their device",
+        "sharing:_meet",
+        "common > LEAST and not",
+        "not",
+        Test(f"{SPEEDS}::test_speeds_of_runs_in_turn[on_one_gpu]"),
+    ),
+    Mutant(
+        "sharing-of-speeds-alone",
+        "a loss under a time budget is no speed",
+        "weigh:_unfair",
+        ' or any(run.value("budget") == "time" for run in runs)',
+        "",
+        Test(f"{SPEEDS}::test_a_time_budget_with_runs_at_once"),
+    ),
+    Mutant(
+        "sharing-with-the-judged-alone",
+        "a trial beside a run is no neighbour",
+        "weigh:_unfair",
+        "sharing.shared(runs, study.runs)",
+        "sharing.shared(runs, runs)",
+        Test(f"{SPEEDS}::test_a_run_that_is_left_out_was_a_neighbour"),
+    ),
+]
+
 SECTIONS = {
+    "Shared devices": TIME,
     "Changed after the first run": CHANGED,
     "Seeds left out": LEFT_OUT,
     "Copies": COPIES,
