@@ -109,6 +109,15 @@ METRICS = {
     ),
 }
 EVALUATED = {"step": COUNT, "loss": LOSS}
+LAST_EVALUATION = fields(
+    {"sha256": digest, "text_sha256": digest, "tokens": POSITIVE, "bytes": POSITIVE},
+    {
+        "windows": POSITIVE,
+        "most_tokens": POSITIVE,
+        "unit": choice("document", "window"),
+        "units": POSITIVE,
+    },
+)
 SUMMARY = fields(
     {"hash": digest, "step": COUNT},
     {
@@ -120,6 +129,7 @@ SUMMARY = fields(
             EVALUATED,
             {**TIMED, "perplexity": PERPLEXITY, "bits_per_byte": LOSS},
         ),
+        "last_evaluation": LAST_EVALUATION,
         "wall_time": SECONDS,
         "time_to_first_step": nullable(SECONDS),
         "total_time_all_attempts": SECONDS,

@@ -3,7 +3,7 @@
     OUTPUT/STUDY/STEP/seed-K/HASH8/
         .config config.py run.json metrics.jsonl train.log attempts.jsonl
         lease heartbeat heartbeat_rank0.jsonl stacks.txt gpu.jsonl checkpoint/
-        diverged/ summary.json failure.json evaluations.jsonl
+        diverged/ last_evaluation.bin summary.json failure.json evaluations.jsonl
         job.sh slurm.json (cells that are jobs of Slurm)
 
 docs/records.md describes each file.
@@ -61,6 +61,11 @@ class CellDir:
     def checkpoint_dir(self) -> Path:
         """Resume checkpoints and the final weights."""
         return self.path / "checkpoint"
+
+    @property
+    def last_evaluation(self) -> Path:
+        """The losses of the last evaluation by document or window; before the summary."""
+        return self.path / "last_evaluation.bin"
 
     @property
     def summary(self) -> Path:

@@ -14,7 +14,8 @@ from gpt2.model.initial import STD, Constant, Matrix
 from gpt2.model.norm import build_norm
 from gpt2.model.values import BlockToBlock, Cache, Positions
 from gpt2.settings.run import ModelSettings
-from kernels.linear_cross_entropy import linear_cross_entropy, plain
+from kernels.linear_cross_entropy import chunked_losses, linear_cross_entropy
+from kernels.linear_cross_entropy import plain, plain_losses
 
 
 def resolve_loss(choice: str, kind: str) -> str:
@@ -62,19 +63,40 @@ class GPT(nn.Module):
 
         Raises ValueError when T exceeds the context length.
         """
+        x_BTE = self._before_head(tokens_BT, starts_BT)
+        if targets_BT is None:
+            return F.linear(x_BTE, self.wte.weight)
+        x_NE, target_N = x_BTE.flatten(0, 1), targets_BT.flatten()
+        loss = linear_cross_entropy if self._chunked(x_NE) else plain
+        return loss(x_NE, self.wte.weight, target_N)
+
+    @torch.no_grad()
+    def losses(
+        self,
+        tokens_BT: torch.Tensor,
+        targets_BT: torch.Tensor,
+        starts_BT: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean as `forward` gives it, bit for bit, and loss_BT, of every target."""
+        x_NE = self._before_head(tokens_BT, starts_BT).flatten(0, 1)
+        each = chunked_losses if self._chunked(x_NE) else plain_losses
+        mean, loss_N = each(x_NE, self.wte.weight, targets_BT.flatten())
+        return mean, loss_N.view_as(targets_BT)
+
+    def _before_head(
+        self, tokens_BT: torch.Tensor, starts_BT: torch.Tensor | None
+    ) -> torch.Tensor:
+        """x_BTE, what the head reads."""
         positions = Positions(0, starts_BT)
         x_BTE, y_BTE, context = self.embed(tokens_BT, positions), None, BlockToBlock()
         for block in self.h:
             x_BTE, y_BTE, context, _ = block(x_BTE, y_BTE, context, positions)
         # Not `added`: torch 2.11's compiler prints the arguments of an op that is new to
         # it, here the loss; between kernels alone the text doubles with every norm.
-        x_BTE = self.norm_f(x_BTE + y_BTE)
-        if targets_BT is None:
-            return F.linear(x_BTE, self.wte.weight)
-        x_NE, target_N = x_BTE.flatten(0, 1), targets_BT.flatten()
-        chunked = resolve_loss(self.settings.loss, x_NE.device.type) == "chunked"
-        loss = linear_cross_entropy if chunked else plain
-        return loss(x_NE, self.wte.weight, target_N)
+        return self.norm_f(x_BTE + y_BTE)
+
+    def _chunked(self, x_NE: torch.Tensor) -> bool:
+        return resolve_loss(self.settings.loss, x_NE.device.type) == "chunked"
 
     @torch.no_grad()
     def decode(

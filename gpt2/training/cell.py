@@ -42,7 +42,7 @@ from gpt2.training.trainer import Run, Stopped, Trainer
 from kconf import config_py
 from kconf.bind import SettingsError
 from kconf.syntax import ConfigError
-from records import atomic, completion, read
+from records import atomic, completion, read, unit_losses
 from records.cell import read_status, spent_seconds
 from records.heartbeat import Heartbeat
 from records.jsonl import Appender, Row, open_append
@@ -50,6 +50,7 @@ from records.layout import SCHEMA, CellDir, RecordError
 from records.lease import Lease, LeaseHeld
 from records.manifest import ManifestError, MissingDataset
 from records.provenance import caches, placement
+from records.unit_losses import UnitLosses
 
 DONE, FAILED, HELD = 0, 1, 75
 TRAIN = -1  # what rank 0 sends to the others when there is something to train
@@ -283,7 +284,7 @@ def _train(
         if settings.train.save_model:
             checkpoint.save_weights(run.checkpoints, model, facts_row)
         wall = time.monotonic() - began
-        trained = training_summary(trainer, model)
+        trained = training_summary(trainer, model) | _kept_losses(cell, trainer)
     summary = {
         "schema": SCHEMA,
         "status": "done",
@@ -300,6 +301,23 @@ def _train(
     }
     atomic.write_json(cell.summary, summary)
     trainer.display.note(last_line(summary))
+
+
+def _kept_losses(cell: CellDir, trainer: Trainer) -> dict[str, Any]:
+    """Write the losses of the last evaluation; the part of the summary about them."""
+    text, (units, nats_U) = trainer.run.eval_text, trainer.last_losses
+    kept = UnitLosses(units.kind, units.tokens_U.tolist(), nats_U.tolist())
+    told = {
+        "sha256": unit_losses.write(cell.last_evaluation, kept),
+        "text_sha256": text.sha256,
+        "windows": len(text.windows),
+        "tokens": text.tokens,
+        "most_tokens": text.most,
+        "bytes": text.bytes,
+        "unit": kept.unit,
+        "units": len(kept.tokens),
+    }
+    return {"last_evaluation": told}
 
 
 def _monitor(
@@ -417,9 +435,8 @@ def _build(
         step_batches=lambda first, last: corpus.batches(
             sizes, info.kind, first, last, ranks.rank
         ),
-        eval_windows=corpus.eval_windows,
+        eval_text=corpus.eval_text,
         separator=corpus.separator,
-        bytes_per_token=corpus.bytes_per_token,
         checkpoints=cell.checkpoint_dir,
         identity=identity,
     )

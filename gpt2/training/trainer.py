@@ -19,6 +19,7 @@ import torch
 from gpt2 import optim
 from gpt2.data.loading.batch import Batch
 from gpt2.data.loading.corpus import StepBatches
+from gpt2.data.loading.evaluation_text import EvaluationText, Units
 from gpt2.distributed.distribution import Distribution
 from gpt2.distributed.ranks import Ranks
 from gpt2.model.costs import Facts
@@ -31,6 +32,7 @@ from gpt2.training.checkpoint import Progress
 from gpt2.training.clock import Clock
 from gpt2.training.divergence import Diverged, DivergenceWatch, generators
 from gpt2.training.step import Step
+from gpt2.training.unit_losses import UnitLosses
 from gpt2.training.validation import evaluate
 from records.progress_line import Steps
 
@@ -57,9 +59,8 @@ class Run:
     counts: Facts
     info: device.DeviceInfo
     step_batches: Callable[[int, int], Iterator[StepBatches]]
-    eval_windows: np.ndarray
+    eval_text: EvaluationText
     separator: int | None
-    bytes_per_token: float
     checkpoints: Path
     identity: str
     record: Callable[[dict[str, Any]], None] = print
@@ -97,6 +98,7 @@ class Trainer:
         self.display = Steps(self.total, progress.step, quiet=not run.ranks.main)
         self.warm_until = progress.step + run.settings.train.timing_warmup
         self.last_eval: dict[str, Any] | None = None
+        self.last_losses: tuple[Units, np.ndarray] | None = None
         self.time_to_first_step: float | None = None
         self._last_log = (progress.timed_steps, progress.train_time)
         self._loss = self._norm = torch.zeros(())
@@ -127,7 +129,7 @@ class Trainer:
                 self._untimed(self._checkpoint)
         self.divergence.check_all()
         progress.train_time = self.clock.read()
-        self._evaluate()
+        self._evaluate(last=True)
         return "tokens" if progress.step == self.total else "time"
 
     def _step(self, batches: StepBatches) -> None:
@@ -222,23 +224,28 @@ class Trainer:
             return None
         return rate * self.run.counts.flops_per_token / (peak * self.run.ranks.world)
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, last: bool = False) -> None:
+        """Evaluate, and record it; the last one keeps the losses of every unit."""
         run, progress = self.run, self.progress
+        losses = UnitLosses(run.eval_text.units()) if last else None
         self.divergence.check_all()
         self._require_same()
         began = time.perf_counter()
         with run.distribution.whole() as model:
             result = evaluate(
                 model,
-                run.eval_windows,
+                run.eval_text.windows,
                 run.batch.micro,
-                run.bytes_per_token,
+                run.eval_text.bytes_per_token,
                 self.kind,
                 self.step.autocast,
                 self._between_windows,
                 run.ranks,
                 run.separator,
+                losses,
             )
+        if losses is not None:
+            self.last_losses = losses.units, losses.nats(run.ranks)
         progress.eval_time += time.perf_counter() - began
         row = {
             "kind": "eval",
@@ -275,7 +282,9 @@ class Trainer:
         if not run.ranks.main:
             return
         began = time.perf_counter()
-        statistics = attention_stats(model, run.eval_windows, self.kind, run.separator)
+        statistics = attention_stats(
+            model, run.eval_text.windows, self.kind, run.separator
+        )
         self.progress.eval_time += time.perf_counter() - began
         run.record({"kind": "attention", "step": self.progress.step, **statistics})
 

@@ -10,6 +10,7 @@ import torch
 from gpt2.data.documents import starts_of
 from gpt2.distributed.ranks import ALONE, Ranks
 from gpt2.model.gpt import GPT
+from gpt2.training.unit_losses import UnitLosses
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,16 @@ def evaluate(
     between: Callable[[], None] = lambda: None,
     ranks: Ranks = ALONE,
     separator: int | None = None,
+    losses: UnitLosses | None = None,
 ) -> Evaluation:
     """Loss in nats/token, exp(loss), and bits/byte = loss / (ln 2 · bytes/token).
 
     windows: int64 (n, T+1), the same for every arm, and every target of them counts
-    in all. separator: for a model whose documents do not see each other; it predicts
-    the same targets from less. `between` is called before every micro-batch. The mode of the model is restored; no random number is drawn.
+    in all; bytes_per_token: of the text that these targets stand for. losses: takes
+    the loss of each of them, which changes no other number. separator: for a model
+    whose documents do not see each other; it predicts the same targets from less.
+    `between` is called before every micro-batch. The mode of the model is restored;
+    no random number is drawn.
     The ranks take the micro-batches in turn and all get the result, whose sum runs
     in the order of one process.
     """
@@ -51,7 +56,11 @@ def evaluate(
         rows = torch.from_numpy(windows[start : start + micro_batch]).to(device)
         with autocast:
             starts_BT = starts_of(rows[:, :-1], separator)
-            loss = model(rows[:, :-1], rows[:, 1:], starts_BT)
+            if losses is None:
+                loss = model(rows[:, :-1], rows[:, 1:], starts_BT)
+            else:
+                loss, loss_BT = model.losses(rows[:, :-1], rows[:, 1:], starts_BT)
+                losses.add(start, loss_BT)
         sums[number] = loss.item() * len(rows)
     model.train(was_training)
     mean = sum(ranks.sum_(sums).tolist()) / len(windows)

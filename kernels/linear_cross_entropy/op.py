@@ -23,6 +23,27 @@ def linear_cross_entropy(
     weight's gradient is summed in fp32. Under autocast x and the weight are cast
     as for a linear layer. Raises ValueError for shapes or dtypes that do not fit.
     """
+    x_NE, weight_VE = _fitting(x_NE, weight_VE, target_N)
+    needed = x_NE.requires_grad or weight_VE.requires_grad
+    if torch.is_grad_enabled() and needed:
+        return _with_gradients(x_NE, weight_VE, target_N)[0]
+    return _alone(x_NE, weight_VE, target_N)
+
+
+@torch.no_grad()
+def chunked_losses(
+    x_NE: torch.Tensor, weight_VE: torch.Tensor, target_N: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean as `linear_cross_entropy` without gradients gives it, bit for bit, and
+    loss_N, of which it is the mean, in fp32. Raises what that raises.
+    """
+    return _each(*_fitting(x_NE, weight_VE, target_N), target_N)
+
+
+def _fitting(
+    x_NE: torch.Tensor, weight_VE: torch.Tensor, target_N: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """x and the weight in the type of the product."""
     if x_NE.dim() != 2 or x_NE.shape[1] != weight_VE.shape[1]:
         raise ValueError(f"x {tuple(x_NE.shape)} for weight {tuple(weight_VE.shape)}")
     if target_N.shape != x_NE.shape[:1] or target_N.dtype != torch.long:
@@ -35,20 +56,14 @@ def linear_cross_entropy(
         x_NE, weight_VE = x_NE.to(dtype), weight_VE.to(dtype)
     if x_NE.dtype != weight_VE.dtype:
         raise ValueError(f"x is {x_NE.dtype}, the weight {weight_VE.dtype}")
-    needed = x_NE.requires_grad or weight_VE.requires_grad
-    if torch.is_grad_enabled() and needed:
-        return _with_gradients(x_NE, weight_VE, target_N)[0]
-    return _alone(x_NE, weight_VE, target_N)
+    return x_NE, weight_VE
 
 
 @operator("linear_cross_entropy")
 def _alone(
     x_NE: torch.Tensor, weight_VE: torch.Tensor, target_N: torch.Tensor
 ) -> torch.Tensor:
-    total = torch.zeros((), dtype=torch.float32, device=x_NE.device)
-    for x_nE, target_n in _chunks(x_NE, target_N):
-        total += _rows(x_nE @ weight_VE.t(), target_n, 1.0, False).sum()
-    return total / len(x_NE)
+    return _each(x_NE, weight_VE, target_N)[0]
 
 
 @fake(_alone)
@@ -93,6 +108,17 @@ def _backward(ctx, upstream, *_):
 
 
 differentiable(_with_gradients, _backward, _save)
+
+
+def _each(
+    x_NE: torch.Tensor, weight_VE: torch.Tensor, target_N: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean, and loss_N."""
+    total, kept = torch.zeros((), dtype=torch.float32, device=x_NE.device), []
+    for x_nE, target_n in _chunks(x_NE, target_N):
+        kept.append(_rows(x_nE @ weight_VE.t(), target_n, 1.0, False))
+        total += kept[-1].sum()
+    return total / len(x_NE), torch.cat(kept)
 
 
 def _chunks(x_NE: torch.Tensor, target_N: torch.Tensor):

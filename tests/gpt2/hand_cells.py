@@ -83,10 +83,11 @@ class Place:
 
     def run(self, values: dict) -> Run:
         """The cell, by hand."""
-        val = self.validation(values)
-        size = sum(len(text.encode()) for text in val)
-        per_token = size / len(corpus.tokens_of(val))
-        return Run(values, self.samples(values), self.windows(values), per_token)
+        windows = self.windows(values)
+        scored = [token for row in windows for token in row[1:]]
+        text = [token for token in scored if token != corpus.SEPARATOR]
+        per_token = len(text) / len(scored)
+        return Run(values, self.samples(values), windows, per_token)
 
 
 class OnTheFly(Place):

@@ -157,8 +157,8 @@ TIME = [
         "last-evaluation-counts",
         "the last evaluation is training time",
         "train",
-        "        progress.train_time = self.clock.read()\n        self._evaluate()\n",
-        "        self._evaluate()\n        progress.train_time = self.clock.read()\n",
+        "        progress.train_time = self.clock.read()\n        self._evaluate(last=True)\n",
+        "        self._evaluate(last=True)\n        progress.train_time = self.clock.read()\n",
         CALM,
     ),
     trainer(

@@ -89,7 +89,7 @@ CONTEXTS = [
     Mutant(
         "context-skips-a-block",
         "in training a block hears the one before the previous one",
-        "gpt:GPT.forward",
+        "gpt:GPT._before_head",
         "            x_BTE, y_BTE, context, _ = block(x_BTE, y_BTE, context, positions)\n",
         "            x_BTE, y_BTE, told, _ = block(x_BTE, y_BTE, BlockToBlock() if block is self.h[0] else late, positions)\n            late, context = context, told\n",
         check("3", "gradients"),
@@ -225,8 +225,8 @@ NETWORK = [
         "loss-sum",
         "the loss is a sum over the tokens",
         "linear_cross_entropy.reference:plain",
-        "F.cross_entropy(logits_NV, target_N)",
-        'F.cross_entropy(logits_NV, target_N, reduction="sum")',
+        "F.cross_entropy(_logits(x_NE, weight_VE), target_N)",
+        'F.cross_entropy(_logits(x_NE, weight_VE), target_N, reduction="sum")',
         check("0", "first loss"),
     ),
     Mutant(
@@ -265,7 +265,7 @@ NETWORK = [
     Mutant(
         "last-branch-lost",
         "the head does not see what the last MLP adds",
-        "gpt:GPT.forward",
+        "gpt:GPT._before_head",
         "self.norm_f(x_BTE + y_BTE)",
         "self.norm_f(x_BTE)",
         check("0", "gradients"),

@@ -83,8 +83,8 @@ RANKS = [
         "evaluation-of-a-share",
         "an evaluation is of what the rank trains, not of the whole model",
         "trainer:Trainer._evaluate",
-        "                model,\n                run.eval_windows,",
-        "                run.distribution.model,\n                run.eval_windows,",
+        "                model,\n                run.eval_text.windows,",
+        "                run.distribution.model,\n                run.eval_text.windows,",
         WHOLE,
     ),
     Mutant(

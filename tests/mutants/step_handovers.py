@@ -234,8 +234,8 @@ COMPUTE = [
         "copy-is-evaluated",
         "the bf16 copy is evaluated, not the weights",
         "trainer:Trainer._evaluate",
-        "                model,\n                run.eval_windows,",
-        "                run.distribution.weights.model,\n                run.eval_windows,",
+        "                model,\n                run.eval_text.windows,",
+        "                run.distribution.weights.model,\n                run.eval_text.windows,",
         types("copy"),
     ),
     Mutant(

@@ -34,7 +34,7 @@ class Run:
     """One cell. symbols: all of its values as they are configured, without CONFIG_.
 
     sample(i): the i-th training row, T + 1 tokens; windows: those of evaluation;
-    bytes_per_token: of the validation split's text.
+    bytes_per_token: of the windows' targets.
     """
 
     def __init__(

@@ -1,6 +1,5 @@
 """The packed corpus as one run sees it: its batches and its fixed windows."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,8 +10,10 @@ import torch
 
 from gpt2.data.documents import starts_of
 from gpt2.data.loading.batch import Batch
-from gpt2.data.loading.loader import EvalWindows, Prefetcher, TokenStream, micro_batch
+from gpt2.data.loading.evaluation_text import EvaluationText
+from gpt2.data.loading.loader import Prefetcher, TokenStream, micro_batch
 from gpt2.data.loading.on_the_fly import train_windows
+from gpt2.data.tokenization.token_bytes import token_bytes
 from gpt2.settings.run import RunSettings
 from records.manifest import read_manifest
 
@@ -41,8 +42,10 @@ class Corpus:
         context, vocabulary = settings.model.block_size, settings.model.vocab_size
         val = TokenStream(directory, "val", settings.data.tokenizer, vocabulary)
         self.windows = train_windows(settings, directory, self.manifest)
-        fixed = EvalWindows(val, context, settings.train.eval_windows)
-        self.eval_windows = fixed.rows(np.arange(len(fixed)))
+        bytes_V = token_bytes(directory, self.manifest)
+        self.eval_text = EvaluationText(
+            val, context, settings.train.eval_windows, bytes_V
+        )
         # The token that opens a document, where documents do not see each other.
         apart = settings.model.documents_apart
         self.separator = self.manifest.vocab_size - 1 if apart else None
@@ -50,15 +53,14 @@ class Corpus:
         self.timeout = settings.data.timeout or None
 
     @property
-    def bytes_per_token(self) -> float:
-        """Bytes of text per token of the validation split."""
-        split = self.manifest.splits["val"]
-        return split.bytes / split.tokens
+    def eval_windows(self) -> np.ndarray:
+        """The evaluation windows; int64 (n, T+1)."""
+        return self.eval_text.windows
 
     @property
     def eval_sha256(self) -> str:
         """Hash of the evaluation windows: equal for arms that may be compared."""
-        return hashlib.sha256(self.eval_windows.tobytes()).hexdigest()
+        return self.eval_text.sha256
 
     @property
     def description(self) -> str:

@@ -17,7 +17,8 @@ from gpt2.data.packing.on_the_fly import build_unpacked, changed
 from gpt2.data.shards import ShardError
 from gpt2.data.sources.corpora import CorpusError, Source, absent, scan
 from gpt2.data.sources.folder import UnusableFiles
-from gpt2.data.tokenization.bpe import TOKENIZER
+from gpt2.data.tokenization import token_bytes
+from gpt2.data.tokenization.bpe import TOKENIZER, fixed_tokenizer
 from gpt2.settings.run import DataSettings
 from records import atomic, refused
 from records.manifest import (
@@ -34,7 +35,8 @@ def prepare(settings: DataSettings, directory: Path, say: Say = print) -> Manife
     """Make `directory` hold the packed corpus of the settings.
 
     Verifies what is there, without writing, and builds only under the lock and
-    only what is missing or stale, as seen when the lock is held. Raises
+    only what is missing or stale, as seen when the lock is held; of a dataset that is
+    whole, a missing token_bytes.bin alone. Raises
     CorpusError for the source, TokenizerError for a text or vocabulary that
     cannot be encoded and BuildError for everything else.
     """
@@ -42,6 +44,7 @@ def prepare(settings: DataSettings, directory: Path, say: Say = print) -> Manife
     if gone := absent(settings):
         whole += f" as it was packed; {gone} is not here to compare it with"
     if (directory / NAME).exists() and _examine(settings, directory)[0] is None:
+        _require_token_bytes(settings, directory)
         say(whole)
         return read_manifest(directory)
     source = None
@@ -55,11 +58,25 @@ def prepare(settings: DataSettings, directory: Path, say: Say = print) -> Manife
                     build_unpacked(settings, directory, say)
                 else:
                     build(settings, directory, source, say)
+            _require_token_bytes(settings, directory)
     except OSError as error:
         raise BuildError(_explain(error, directory, source)) from error
     manifest = read_manifest(directory)
     say(summary(directory, manifest) if reason else whole)
     return manifest
+
+
+def _require_token_bytes(settings: DataSettings, directory: Path) -> None:
+    """What a run counts bits/byte with, where only the vocabulary has it: written
+    beside the shards, those of older versions too. Raises TokenizerError.
+    """
+    if settings.tokenizer != "gpt2":
+        return
+    try:
+        token_bytes.token_bytes(directory, read_manifest(directory))
+    except ShardError:
+        ranks = fixed_tokenizer(settings).ranks
+        token_bytes.write(directory, sorted(ranks, key=ranks.get))
 
 
 def examine(

@@ -364,8 +364,16 @@ def text_by_hand(w, seen, seed, tokens):
     return drawn
 
 
+@pytest.mark.parametrize("name", ["packed", "live"])
+def test_the_bytes_of_a_validation_split(corpora, resolve, name):
+    place = corpora[name]
+    texts = place.validation(resolve(COMMON, place.symbols))
+    manifest = json.loads((place.packed / "dataset.json").read_text())
+    assert manifest["splits"]["val"]["bytes"] == len("".join(texts).encode())
+
+
 def test_bits_per_byte_where_a_token_is_several_bytes(tmp_path, corpora, resolve, tree):
-    """Of a trained vocabulary: by the bytes of the texts and the tokens they become."""
+    """Of a trained vocabulary: by the bytes of the tokens that are predicted."""
     symbols = {**corpora["packed"].symbols, "TOKENIZER_BPE": "y"}
     symbols |= {"BPE_VOCAB_SIZE": "290"}
     values = resolve(COMMON, symbols, APART)
@@ -387,8 +395,11 @@ def test_bits_per_byte_where_a_token_is_several_bytes(tmp_path, corpora, resolve
     directory = cell(tmp_path / "cell", values, tree)
     assert execute(directory, packed) == 0
     windows = corpus.evaluation_rows(tokens["val"], 48, 7)
-    per_token = len(decoded["val"]) / len(tokens["val"])
+    scored = np.array([row[1:] for row in windows])
+    per_token = len(vocabulary.decode(scored[scored != 289])) / scored.size
     assert per_token > 1.5
+    whole = len(decoded["val"]) / len(tokens["val"])
+    assert per_token != pytest.approx(whole, rel=1e-3)
     run = Run(
         values,
         lambda i: corpus.training_row(tokens["train"], 48, 11, i),

@@ -16,8 +16,9 @@ from tokenizers import Tokenizer
 
 from gpt2.data.loading.loader import TokenStream
 from gpt2.data.packing.prepare import examine, prepare
+from gpt2.data.shards import ShardError
 from gpt2.data.sources.files import CorpusError
-from gpt2.data.tokenization import bpe
+from gpt2.data.tokenization import bpe, token_bytes
 from gpt2.data.tokenization.bpe import BpeTokenizer, TOKENIZER, gpt2, train, trained
 from gpt2.data.tokenization.tokenizers import ByteTokenizer, TokenizerError, cut
 from records.manifest import read_manifest
@@ -404,3 +405,36 @@ def test_gpt2_is_packed_with_its_file(
     assert manifest.tokenizer_sha256 is None
     assert not (tmp_path / "set" / TOKENIZER).exists()
     assert manifest == read_manifest(tmp_path / "set")
+    require_lengths(tmp_path / "set", gpt2(file, sha256(file)))
+    table = tmp_path / "set" / token_bytes.NAME
+    whole = table.read_bytes()
+    for spoil in (table.unlink, lambda: table.write_bytes(whole[:-1] + b"\1")):
+        spoil()
+        with pytest.raises(ShardError, match="token_bytes.bin.*`make data`"):
+            token_bytes.token_bytes(tmp_path / "set", manifest)
+        before = (tmp_path / "set" / "dataset.json").stat().st_mtime_ns
+        prepare(settings, tmp_path / "set", quiet)  # as after an older version
+        assert table.read_bytes() == whole
+        assert (tmp_path / "set" / "dataset.json").stat().st_mtime_ns == before
+
+
+def require_lengths(directory: Path, tokenizer: BpeTokenizer) -> None:
+    """Every token's own bytes, parts of characters too; of a split those of its text."""
+    manifest = read_manifest(directory)
+    lengths = token_bytes.token_bytes(directory, manifest)
+    each = [len(tokenizer.decode(np.array([t]))) for t in range(tokenizer.vocab_size)]
+    assert lengths.tolist() == each and each[-1] == 0
+    for name, split in manifest.splits.items():
+        stream = TokenStream(directory, name)
+        tokens = stream.rows(np.array([0]), stream.tokens)
+        assert lengths[tokens].sum() == split.bytes
+
+
+def test_the_bytes_of_a_trained_vocabulary(tmp_path, corpus, bpe_settings) -> None:
+    prepare(bpe_settings, tmp_path / "set", quiet)
+    path = tmp_path / "set" / TOKENIZER
+    require_lengths(tmp_path / "set", trained(path.read_bytes()))
+    assert not (tmp_path / "set" / token_bytes.NAME).exists()
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(ShardError, match="tokenizer.json"):
+        token_bytes.token_bytes(tmp_path / "set", read_manifest(tmp_path / "set"))
