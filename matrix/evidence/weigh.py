@@ -13,6 +13,7 @@ from matrix.evidence import looks
 from matrix.evidence.left_out import left_out
 from matrix.evidence.looks import Progress
 from matrix.evidence.survivors import diverged
+from matrix.evidence.text_claims import TextEvidence, on_text
 from matrix.evidence.verdict import Contrast, INVALID, Rule, Verdict, decide
 from matrix.results import config_differences, copies, evaluations, fairness, sharing
 from matrix.results.rows import Row
@@ -31,7 +32,9 @@ class Evidence:
     `family` are the steps that Holm's correction counts, `aa` the arms that are
     the control again; `seeds` the seeds that every arm should have; `refs` name
     the rows whose runs a step's numbers come from; `remarks` are what a reader must
-    know of a step beside its verdict. `progress` is where a sequential study stands.
+    know of a step beside its verdict. `progress` is where a sequential study stands;
+    `text` holds what the evaluated text adds to the error, {} for a metric that no text
+    has a share in.
     """
 
     terms: Terms
@@ -43,6 +46,7 @@ class Evidence:
     refs: Mapping[str, str] = field(default_factory=dict)
     progress: Progress | None = None
     remarks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    text: Mapping[str, TextEvidence] = field(default_factory=dict)
 
     @property
     def about(self) -> str:
@@ -83,6 +87,7 @@ def weigh(study: Study, rows: Sequence[Row], terms: Terms) -> Evidence:
         progress=progress,
         refs={row.step: row.ref for row in rows},
         remarks={row.step: _remarks(control, row) for row in arms},
+        text=on_text(control, arms, terms, verdicts),
     )
 
 

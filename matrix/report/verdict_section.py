@@ -6,7 +6,7 @@ from matrix import units
 from matrix.evidence.gather import Report
 from matrix.evidence.verdict import INVALID, RULE
 from matrix.evidence.weigh import Evidence, ranking
-from matrix.report import verdict_text
+from matrix.report import text_error, verdict_text
 from matrix.report.document import Block, Column, Notice, Section, Table, Text
 from matrix.report.numbers import by_seed, difference, interval, magnitude
 from matrix.report.plots import forest
@@ -37,6 +37,7 @@ def section(report: Report) -> Section | None:
         Text(verdict_text.what_is_possible(evidence)),
         *([Notice("A/A", tuple(aa))] if aa else []),
         verdict_table(evidence),
+        *map(Text, text_error.without(evidence)),
         *([picture] if picture else []),
         Text("The numbers behind the verdicts:"),
         details_table(evidence),
@@ -77,6 +78,8 @@ def verdict_table(evidence: Evidence) -> Table:
     lines = []
     for verdict in evidence.verdicts:
         found, numbers = verdict.measured, units.DASH
+        words = [verdict_text.remarks(evidence, verdict)]
+        words += text_error.remark(evidence, verdict)
         if found is not None:
             ends = interval(evidence, found.interval)
             numbers = f"{difference(evidence, found.difference)} {ends}"
@@ -86,7 +89,7 @@ def verdict_table(evidence: Evidence) -> Table:
             numbers,
             str(len(verdict.differences)),
             verdict_text.holm_p(evidence, verdict) or units.DASH,
-            verdict_text.remarks(evidence, verdict),
+            "; ".join(filter(None, words)),
         )
         lines.append(line)
     return Table(columns, tuple(lines))

@@ -10,7 +10,7 @@ from matrix import units
 from matrix.evidence.gather import Report
 from matrix.evidence.verdict import AA, Verdict
 from matrix.evidence.weigh import Evidence
-from matrix.report import look_text, planning_text, registration_text
+from matrix.report import look_text, planning_text, registration_text, text_error
 from matrix.report.numbers import by_seed, correlation, difference, interval
 from matrix.report.numbers import magnitude, p_value
 from matrix.results.selection import SCREEN
@@ -71,6 +71,7 @@ def explain(report: Report, steps: Sequence[str]) -> list[str]:
         why = remarks(evidence, verdict)
         lines += [why] if why else []
         lines += _numbers(evidence, verdict)
+        lines += filter(None, [text_error.line(evidence, verdict)])
         if verdict.differences:
             lines.append(f"by seed {by_seed(evidence, verdict)}")
         for row in report.rows:
@@ -212,6 +213,7 @@ def one_line(report: Report) -> list[str]:
         if found is not None:
             ends = interval(evidence, found.interval)
             parts.append(f"{difference(evidence, found.difference)} {ends}")
-        lines.append(", ".join([*parts, *([why] if why else [])]))
+        here = text_error.phrase(evidence, verdict)
+        lines.append(", ".join([*parts, *filter(None, [here, why])]))
     against = registration_text.deviations(report) if lines else ()
     return [*lines, *(f"deviation: {line}" for line in against)]

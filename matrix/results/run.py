@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping, Sequence
 
 from matrix import units
-from matrix.results import energy, recorded, whole_run
+from matrix.results import energy, evaluated_text, recorded, whole_run
+from matrix.results.evaluated_text import EvaluatedText
 from records import history
 from records.cell import CellRecord
 from records.files import shown
@@ -33,7 +34,9 @@ class Run:
     holds run (run.json), summary, config (config.py's values, completed by those of
     younger symbols), operational
     (its symbols that are no part of the identity), attempts (under what each
-    ran), sessions (when and where each ran), energy (matrix/results/energy.py) and evaluations (name -> row). `attention`
+    ran), sessions (when and where each ran), energy (matrix/results/energy.py),
+    evaluations (name -> row) and evaluated_text (matrix/results/evaluated_text.py).
+    `attention`
     are the rows of attention statistics, `sparsity` the (update, pruned share) at
     which the share changed.
     A `reused` run is another study's, read where it lies (records/pointer.py).
@@ -81,6 +84,11 @@ class Run:
     def evaluations(self) -> Mapping[str, Mapping[str, Any]]:
         """The last evaluation on each text or task after training, by name."""
         return self.documents.get("evaluations", {})
+
+    @property
+    def evaluated_text(self) -> EvaluatedText | str:
+        """What the last evaluation cost by document or window, or why nobody knows."""
+        return self.documents.get("evaluated_text", evaluated_text.NOT_RECORDED)
 
     def curve(self, against: str) -> list[tuple[float, float]]:
         """(x, validation loss) of every evaluation, x its "tokens" or its "time"."""
@@ -169,6 +177,7 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
                 cell.dir.gpu, _started(cell), _at(cell.summary, "tokens")
             ),
             "evaluations": found.evaluated,
+            "evaluated_text": evaluated_text.read(cell.dir, cell.summary),
         },
         evals=cell.evals,
         attention=cell.attention,
