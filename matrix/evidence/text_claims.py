@@ -8,7 +8,7 @@ interval with that error lies within the smallest effect of interest.
 
 import math
 from dataclasses import dataclass
-from typing import Mapping, Sequence
+from typing import Sequence
 
 from scipy import special
 

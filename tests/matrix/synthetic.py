@@ -8,8 +8,9 @@ from typing import Any, Mapping, Sequence
 
 from kconf import config_py
 from matrix.results.whole_run import identity_hash
-from records import atomic, jsonl
+from records import atomic, jsonl, unit_losses
 from records.layout import CellDir, cell_path
+from records.unit_losses import UnitLosses
 
 CODE, DATASET = "c0de" * 16, "da7a" * 16
 TOKENS_PER_STEP = 4096
@@ -44,7 +45,8 @@ class Cell:
 
     `repeated` holds evaluations of an earlier attempt, which a later attempt
     overwrites step by step. `rows` are further rows of the metrics, `gpu` those of
-    gpu.jsonl; either of attempt 1 unless they say otherwise.
+    gpu.jsonl; either of attempt 1 unless they say otherwise. `documents` are those
+    of the last evaluation, whose loss is then their mean; `text` names them.
     """
 
     step: str
@@ -65,6 +67,8 @@ class Cell:
     gpu: Sequence[Mapping[str, Any]] = ()
     help: str | None = None
     fragment: str | None = None
+    documents: UnitLosses | None = None
+    text: str = "7e87" * 16
     data_dir: str = "/nowhere/stdlib-byte-0123abcd"
 
     @property
@@ -203,8 +207,20 @@ class Cell:
             "torch": "2.13.0",
             "python": "3.12.1",
         }
+        summary |= self.last_evaluation(cell)
         atomic.write_json(cell.summary, {**summary, **self.summary})
         return cell.path
+
+    def last_evaluation(self, cell: CellDir) -> dict[str, Any]:
+        """The losses by document, written; what the summary says of them."""
+        found = self.documents
+        if found is None:
+            return {}
+        told = {"sha256": unit_losses.write(cell.last_evaluation, found)}
+        told |= {"text_sha256": self.text, "unit": found.unit}
+        told |= {"units": len(found.tokens), "tokens": sum(found.tokens)}
+        told |= {"bytes": 2 * told["tokens"], "most_tokens": told["tokens"]}
+        return {"last_evaluation": told}
 
     def fail(self, output: Path, error: str, study: str = "demo") -> Path:
         """A run that failed after its first evaluation."""

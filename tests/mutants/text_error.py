@@ -56,4 +56,81 @@ LOSSES = [
     ),
 ]
 
-SECTIONS = {"The text as a source of error": LOSSES}
+EVIDENCE = "tests/matrix/evidence/test_text.py"
+FEW = Test(f"{EVIDENCE}::test_an_effect_of_few_documents_is_one_on_this_text")
+ERRORS = "tests/matrix/results/test_text_error.py"
+BY_NUMBERS = Test(f"{ERRORS}::test_the_errors_by_hand")
+
+CLAIMS = [
+    Mutant(
+        "text-left-out",
+        "a claim is carried by the error of the seeds alone",
+        "text_claims:p_value",
+        "abs(error.difference) / error.both",
+        "abs(error.difference) / error.seed_error",
+        FEW,
+    ),
+    Mutant(
+        "text-at-alpha",
+        "a claim is carried at the study's level, not at the arm's",
+        "text_claims:_carried",
+        "p <= measured.level",
+        "p <= terms.alpha",
+        Test(f"{EVIDENCE}::test_the_level_is_holms"),
+    ),
+    Mutant(
+        "text-unsaid",
+        "the terminal's table says nothing of the text",
+        "verdict_text:one_line",
+        "filter(None, [here, why])",
+        "filter(None, [why])",
+        FEW,
+    ),
+    Mutant(
+        "text-older-runs-carry",
+        "runs that recorded no losses carry every claim",
+        "report.text_error:phrase",
+        "or found.carried",
+        "or found.carried or found.error is None",
+        Test(f"{EVIDENCE}::test_runs_without_losses_say_so"),
+    ),
+    Mutant(
+        "text-any-file",
+        "a file of another run is taken for the run's",
+        "records.unit_losses:read",
+        "hashlib.sha256(content).hexdigest() != sha256",
+        "False",
+        Test(
+            f"{EVIDENCE}::test_a_damaged_file_costs_the_error_of_the_text_alone[another]"
+        ),
+    ),
+    Mutant(
+        "text-any-text",
+        "arms that were evaluated on other windows are compared",
+        "results.text_error:of_runs",
+        "text.text_sha256 != first.text_sha256",
+        "False",
+        Test(f"{EVIDENCE}::test_other_documents_are_not_compared"),
+    ),
+    Mutant(
+        "text-interaction-twice",
+        "what seed and document share counts in both errors",
+        "results.text_error:two_way",
+        "max(seeds + text - shared, seeds, text)",
+        "max(seeds + text, seeds, text)",
+        BY_NUMBERS,
+    ),
+    Mutant(
+        "text-documents-alike",
+        "a long document counts like a short one",
+        "results.text_error:two_way",
+        "(mean_U - D * n_U) ** 2",
+        "(mean_U - D * n_U.mean()) ** 2",
+        BY_NUMBERS,
+    ),
+]
+
+SECTIONS = {
+    "The text as a source of error": LOSSES,
+    "Claims beyond the text": CLAIMS,
+}
