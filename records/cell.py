@@ -33,7 +33,7 @@ TRAIN = {"attempt": WHOLE, "step": WHOLE, "loss": REAL, "lr": REAL, "grad_norm":
 TRAIN |= {"tokens": WHOLE, "time": REAL, "tokens_per_s": REAL, "mfu": REAL}
 TRAIN |= {"sparsity": REAL}
 EVAL = {"attempt": WHOLE, "step": WHOLE, "loss": REAL, "perplexity": REAL}
-EVAL |= {"bits_per_byte": REAL, "tokens": WHOLE, "time": REAL}
+EVAL |= {"bits_per_byte": REAL, "tokens": WHOLE, "time": REAL, "curve_loss": REAL}
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,8 @@ FACTS = {
     "budget": choice("tokens", "time"),
     "eval_windows": COUNT,
     "eval_sha256": name,
+    "last_eval_windows": COUNT,
+    "last_eval_sha256": name,
     "attention_impl": name,
     "loss_impl": name,
     "update_impl": name,
@@ -98,7 +100,12 @@ METRICS = {
     ),
     "eval": fields(
         {**STEP, "loss": LOSS, "tokens": COUNT},
-        {"time": SECONDS, "perplexity": PERPLEXITY, "bits_per_byte": LOSS},
+        {
+            "time": SECONDS,
+            "perplexity": PERPLEXITY,
+            "bits_per_byte": LOSS,
+            "curve_loss": LOSS,
+        },
     ),
     # by layer: of lists by head, or of numbers; null is what is not defined
     "attention": fields(

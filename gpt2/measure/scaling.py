@@ -77,6 +77,7 @@ class Bench:
             "GPT2_MAX_ITERS": str(steps),
             "GPT2_EVAL_INTERVAL": "1000000000",
             "GPT2_EVAL_WINDOWS": "8",
+            "GPT2_FINAL_EVAL_WINDOWS": "0",
             "LOG_INTERVAL": str(INTERVAL),
             "TIMING_WARMUP_STEPS": str(WARMUP),
             "CHECKPOINT_INTERVAL": "0",

@@ -128,6 +128,7 @@ class TrainSettings:
     ranks: int = integer("GPUS_PER_RUN")
     eval_interval: int = integer("GPT2_EVAL_INTERVAL")
     eval_windows: int = integer("GPT2_EVAL_WINDOWS")
+    final_eval_windows: int = integer("GPT2_FINAL_EVAL_WINDOWS")
     timing_warmup: int = integer("TIMING_WARMUP_STEPS")
     seed: int = integer("SEED")
     init_salt: str = text("INIT_SALT")

@@ -305,7 +305,7 @@ def _train(
 
 def _kept_losses(cell: CellDir, trainer: Trainer) -> dict[str, Any]:
     """Write the losses of the last evaluation; the part of the summary about them."""
-    text, (units, nats_U) = trainer.run.eval_text, trainer.last_losses
+    text, (units, nats_U) = trainer.run.last_text, trainer.last_losses
     kept = UnitLosses(units.kind, units.tokens_U.tolist(), nats_U.tolist())
     told = {
         "sha256": unit_losses.write(cell.last_evaluation, kept),
@@ -436,6 +436,7 @@ def _build(
             sizes, info.kind, first, last, ranks.rank
         ),
         eval_text=corpus.eval_text,
+        last_text=corpus.last_text,
         separator=corpus.separator,
         checkpoints=cell.checkpoint_dir,
         identity=identity,
@@ -452,6 +453,8 @@ def _build(
         "budget": train.budget,
         "eval_windows": len(corpus.eval_windows),
         "eval_sha256": corpus.eval_sha256,
+        "last_eval_windows": len(corpus.last_text.windows),
+        "last_eval_sha256": corpus.last_text.sha256,
         "attention_impl": resolve_attention(
             settings.model, info.kind, settings.system.dtype != "fp32"
         ),

@@ -33,7 +33,7 @@ from gpt2.training.clock import Clock
 from gpt2.training.divergence import Diverged, DivergenceWatch, generators
 from gpt2.training.step import Step
 from gpt2.training.unit_losses import UnitLosses
-from gpt2.training.validation import evaluate
+from gpt2.training.validation import Evaluation, evaluate
 from records.progress_line import Steps
 
 
@@ -60,6 +60,7 @@ class Run:
     info: device.DeviceInfo
     step_batches: Callable[[int, int], Iterator[StepBatches]]
     eval_text: EvaluationText
+    last_text: EvaluationText
     separator: int | None
     checkpoints: Path
     identity: str
@@ -225,25 +226,19 @@ class Trainer:
         return rate * self.run.counts.flops_per_token / (peak * self.run.ranks.world)
 
     def _evaluate(self, last: bool = False) -> None:
-        """Evaluate, and record it; the last one keeps the losses of every unit."""
+        """Evaluate, and record it; the last one keeps the losses of every unit.
+
+        Where that one reads another text, `curve_loss` is of the text of the others.
+        """
         run, progress = self.run, self.progress
-        losses = UnitLosses(run.eval_text.units()) if last else None
+        text = run.last_text if last else run.eval_text
         self.divergence.check_all()
         self._require_same()
-        began = time.perf_counter()
-        with run.distribution.whole() as model:
-            result = evaluate(
-                model,
-                run.eval_text.windows,
-                run.batch.micro,
-                run.eval_text.bytes_per_token,
-                self.kind,
-                self.step.autocast,
-                self._between_windows,
-                run.ranks,
-                run.separator,
-                losses,
-            )
+        began, more = time.perf_counter(), {}
+        if text is not run.eval_text:
+            more = {"curve_loss": self._evaluated(run.eval_text, None).loss}
+        losses = UnitLosses(text.units()) if last else None
+        result = self._evaluated(text, losses)
         if losses is not None:
             self.last_losses = losses.units, losses.nats(run.ranks)
         progress.eval_time += time.perf_counter() - began
@@ -251,6 +246,7 @@ class Trainer:
             "kind": "eval",
             "step": progress.step,
             **asdict(result),
+            **more,
             "tokens": progress.step * self.tokens_per_step,
             "time": self.clock.seconds,
         }
@@ -263,6 +259,23 @@ class Trainer:
         if run.settings.train.attention_stats:
             with run.distribution.whole() as model:
                 self._record_attention_statistics(model)
+
+    def _evaluated(self, text: EvaluationText, losses: UnitLosses | None) -> Evaluation:
+        """Of the whole model on a text; all ranks take part."""
+        run = self.run
+        with run.distribution.whole() as model:
+            return evaluate(
+                model,
+                text.windows,
+                run.batch.micro,
+                text.bytes_per_token,
+                self.kind,
+                self.step.autocast,
+                self._between_windows,
+                run.ranks,
+                run.separator,
+                losses,
+            )
 
     def _require_same(self) -> None:
         """Raise RanksDiffer where the ranks no longer train one model."""

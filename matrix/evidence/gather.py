@@ -8,7 +8,8 @@ from matrix.evidence import deviations, preregistration, weigh
 from matrix.evidence.preregistration import Registration
 from matrix.evidence.weigh import Evidence
 from matrix.plan import stage
-from matrix.results import config_differences, evaluations, fairness, sharing
+from matrix.results import config_differences, evaluated_text, evaluations, fairness
+from matrix.results import sharing
 from matrix.results.rows import Row, make_rows
 from matrix.results.run import DAMAGED, ReportError, Run
 from matrix.results.selection import CONFIRM, Selection, Terms
@@ -125,6 +126,7 @@ def _notes(study: Study, selection: Selection) -> list[str]:
         count = units.plural(len(reused), "control run")
         dirs = ", ".join(run.run_dir for run in reused)
         notes.append(f"{count} reused from another study, read where they lie: {dirs}")
+    notes += evaluated_text.small(run.evaluated_text for run in study.counted.values())
     if not study.left_out:
         return notes
     n = units.plural(len(study.left_out), "run")

@@ -13,6 +13,7 @@ from kconf.overrides import Overrides
 from kconf.strict import ConfigError, Finding, Resolved
 from matrix import units
 from matrix.plan.steps import Step
+from matrix.results.run import MIXED
 from records.manifest import Manifest, read_manifest
 
 Validate = Callable[[Mapping[str, Any]], Hashable]
@@ -43,6 +44,7 @@ def require_settings(
     for step, resolved in steps:
         try:
             settings = validate(resolved.values)
+            _require_one_text(resolved.values)
         except SettingsError as error:
             finding = _where(error, resolved, config)
             findings += [] if finding in findings else [finding]
@@ -55,6 +57,13 @@ def require_settings(
             )
     if findings:
         raise ConfigError(findings)
+
+
+def _require_one_text(values: Mapping[str, Any]) -> None:
+    """Raise SettingsError for a metric that would average evaluations of two texts."""
+    averaged = values["METRIC_LAST_EVALS"]
+    if averaged > 1 and values["GPT2_FINAL_EVAL_WINDOWS"]:
+        raise SettingsError("METRIC_LAST_EVALS", averaged, MIXED)
 
 
 def _where(error: SettingsError, resolved: Resolved, config: Path) -> Finding:

@@ -1,13 +1,15 @@
 """What a run's last evaluation cost by document or window, as its directory has it."""
 
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 from records import unit_losses
 from records.layout import CellDir, RecordError
 from records.unit_losses import UnitLosses
 
 NOT_RECORDED = "not recorded"
+ENOUGH = 2_000_000
+"""Tokens from which on the error of the text is small beside that of the seeds."""
 AGREES = 1e-4
 """By how much, relative to it, the stored sums may differ from the recorded loss."""
 
@@ -28,6 +30,22 @@ class EvaluatedText:
     def tokens(self) -> int:
         """Targets that were scored."""
         return sum(self.losses.tokens)
+
+
+def small(texts: Iterable[EvaluatedText | str]) -> list[str]:
+    """A line per number of tokens below ENOUGH where the split has more."""
+    found = {
+        (text.tokens, text.most_tokens)
+        for text in texts
+        if isinstance(text, EvaluatedText)
+    }
+    return [
+        f"the last evaluation read {tokens:,} tokens of the {most:,} that the "
+        f"validation split has; {min(most, ENOUGH):,} make the error of the text smaller "
+        "(CONFIG_GPT2_FINAL_EVAL_WINDOWS)"
+        for tokens, most in sorted(found, key=str)
+        if most is not None and tokens < min(most, ENOUGH)
+    ]
 
 
 def read(cell: CellDir, summary: Mapping[str, Any] | None) -> EvaluatedText | str:

@@ -26,6 +26,7 @@ MUST_MATCH = (
     ("evaluation windows", "eval_windows"),
     ("evaluation interval", "eval_interval"),
     ("evaluation text", "eval_sha256"),
+    ("last evaluation's text", "last_eval_sha256"),
     ("dtype", "dtype"),
     ("compile", "compile"),
     ("device", "device"),

@@ -30,6 +30,8 @@ IN_CSV = {
     "eval_windows": "config.GPT2_EVAL_WINDOWS",
     "eval_interval": "config.GPT2_EVAL_INTERVAL",
     "eval_sha256": "summary.facts.eval_sha256",
+    "last_eval_sha256": "summary.facts.last_eval_sha256",
+    "last_eval_tokens": "summary.last_evaluation.tokens",
     "dtype": "summary.facts.dtype",
     "compile": "summary.facts.compile",
     "tokens_per_s": "summary.tokens_per_s",

@@ -17,6 +17,11 @@ from records.layout import CellDir, RecordError
 
 SEED_DIR = re.compile(r"seed-([0-9]+)\Z")
 HASH_DIR = re.compile(r"[0-9a-f]{8}\Z")
+MIXED = (
+    "CONFIG_METRIC_LAST_EVALS above 1 averages evaluations, and the last one read "
+    "another text than those before it (CONFIG_GPT2_FINAL_EVAL_WINDOWS): set one of "
+    "them back, to 1 or to 0"
+)
 DONE, DAMAGED, DIVERGED = "done", "damaged", "diverged"
 
 
@@ -91,14 +96,23 @@ class Run:
         return self.documents.get("evaluated_text", evaluated_text.NOT_RECORDED)
 
     def curve(self, against: str) -> list[tuple[float, float]]:
-        """(x, validation loss) of every evaluation, x its "tokens" or its "time"."""
-        return [(row[against], row["loss"]) for row in self.evals if against in row]
+        """(x, validation loss) of every evaluation, x its "tokens" or its "time"; all
+        on one text, whatever the last one reads.
+        """
+        return [
+            (row[against], row.get("curve_loss", row["loss"]))
+            for row in self.evals
+            if against in row
+        ]
 
     def last(self, key: str, last_evals: int) -> float | None:
         """Mean of `key` over the last evaluations; None if one does not hold it.
 
-        Raises ReportError when the run has fewer evaluations after step 0.
+        Raises ReportError when the run has fewer evaluations after step 0, and for
+        several of which the last read another text.
         """
+        if last_evals > 1 and self.config.get("GPT2_FINAL_EVAL_WINDOWS"):
+            raise ReportError(f"{self.run_dir}: {MIXED}")
         first = next(iter(self.evals), {"step": 1})
         trained = len(self.evals) - (first["step"] == 0)
         if trained < last_evals:

@@ -199,7 +199,7 @@ DATA = [
     Mutant(
         "separator-lost-in-the-loop",
         "an evaluation in training does not know the separator",
-        "trainer:Trainer._evaluate",
+        "trainer:Trainer._evaluated",
         "                run.ranks,\n                run.separator,\n",
         "                run.ranks,\n",
         run("apart"),
@@ -311,8 +311,8 @@ DATA = [
     Mutant(
         "bytes-are-tokens",
         "bits per byte are bits per token",
-        "trainer:Trainer._evaluate",
-        "run.eval_text.bytes_per_token,",
+        "trainer:Trainer._evaluated",
+        "text.bytes_per_token,",
         "1.0,",
         BYTES,
     ),

@@ -82,9 +82,9 @@ RANKS = [
     Mutant(
         "evaluation-of-a-share",
         "an evaluation is of what the rank trains, not of the whole model",
-        "trainer:Trainer._evaluate",
-        "                model,\n                run.eval_text.windows,",
-        "                run.distribution.model,\n                run.eval_text.windows,",
+        "trainer:Trainer._evaluated",
+        "                model,\n                text.windows,",
+        "                run.distribution.model,\n                text.windows,",
         WHOLE,
     ),
     Mutant(

@@ -233,15 +233,15 @@ COMPUTE = [
     Mutant(
         "copy-is-evaluated",
         "the bf16 copy is evaluated, not the weights",
-        "trainer:Trainer._evaluate",
-        "                model,\n                run.eval_text.windows,",
-        "                run.distribution.weights.model,\n                run.eval_text.windows,",
+        "trainer:Trainer._evaluated",
+        "                model,\n                text.windows,",
+        "                run.distribution.weights.model,\n                text.windows,",
         types("copy"),
     ),
     Mutant(
         "evaluation-in-fp32",
         "evaluation does not know the compute type",
-        "trainer:Trainer._evaluate",
+        "trainer:Trainer._evaluated",
         "                self.step.autocast,\n",
         "                torch.autocast(self.kind, enabled=False),\n",
         types("copy"),
@@ -249,7 +249,7 @@ COMPUTE = [
     Mutant(
         "evaluation-by-steps",
         "evaluation takes a step's sequences at once",
-        "trainer:Trainer._evaluate",
+        "trainer:Trainer._evaluated",
         "run.batch.micro,",
         "run.batch.effective,",
         types("fp32"),

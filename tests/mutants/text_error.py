@@ -130,7 +130,46 @@ CLAIMS = [
     ),
 ]
 
+LONGER = Test(f"{LAST}::test_the_last_evaluation_reads_its_own_windows")
+LAST_TEXT = [
+    Mutant(
+        "last-text-at-every-evaluation",
+        "every evaluation reads the windows of the last one",
+        "trainer:Trainer._evaluate",
+        "run.last_text if last else run.eval_text",
+        "run.last_text",
+        LONGER,
+    ),
+    Mutant(
+        "last-text-on-the-curve",
+        "the learning curve ends on another text",
+        "results.run:Run.curve",
+        'row.get("curve_loss", row["loss"])',
+        'row["loss"]',
+        Test(f"{EVIDENCE}::test_a_curve_stays_on_one_text"),
+    ),
+    Mutant(
+        "last-text-averaged",
+        "evaluations of two texts are averaged",
+        "results.run:Run.last",
+        "last_evals > 1 and self.config",
+        "last_evals > 9 and self.config",
+        Test(f"{EVIDENCE}::test_evaluations_of_two_texts_are_not_averaged"),
+    ),
+    Mutant(
+        "last-text-planned-for-an-average",
+        "a study is planned whose metric averages two texts",
+        "plan.checks:_require_one_text",
+        "averaged > 1",
+        "averaged > 9",
+        Test(
+            "tests/matrix/plan/test_cells.py::test_a_metric_does_not_average_two_texts"
+        ),
+    ),
+]
+
 SECTIONS = {
+    "The text of the last evaluation": LAST_TEXT,
     "The text as a source of error": LOSSES,
     "Claims beyond the text": CLAIMS,
 }

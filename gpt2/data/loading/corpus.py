@@ -43,9 +43,12 @@ class Corpus:
         val = TokenStream(directory, "val", settings.data.tokenizer, vocabulary)
         self.windows = train_windows(settings, directory, self.manifest)
         bytes_V = token_bytes(directory, self.manifest)
-        self.eval_text = EvaluationText(
+        self.eval_text = self.last_text = EvaluationText(
             val, context, settings.train.eval_windows, bytes_V
         )
+        # What the evaluation at the end reads.
+        if last := settings.train.final_eval_windows:
+            self.last_text = EvaluationText(val, context, last, bytes_V)
         # The token that opens a document, where documents do not see each other.
         apart = settings.model.documents_apart
         self.separator = self.manifest.vocab_size - 1 if apart else None

@@ -62,6 +62,7 @@ def test_what_a_run_leaves_for_the_ledger(tmp_path, cell, train, corpus):
         "evaluation windows": 5,
         "evaluation interval": 2,
         "evaluation text": windows(corpus, manifest),
+        "last evaluation's text": windows(corpus, manifest),
         "dtype": "fp32",
         "compile": False,
         "device": device._cpu_name(),

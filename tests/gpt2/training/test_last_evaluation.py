@@ -162,3 +162,33 @@ def test_a_kill_before_the_summary_leaves_what_a_calm_run_has(made, place, monke
     assert (killed / "last_evaluation.bin").exists()
     assert execute(killed, place.packed) == 0
     assert kept(killed) == kept(calm)
+
+
+def test_the_last_evaluation_reads_its_own_windows(made, place):
+    """The curve stays on the windows of the others; every other number is as before."""
+    plain, _ = made("plain", GPT2_EVAL_WINDOWS="5")
+    longer, values = made("longer", GPT2_EVAL_WINDOWS="5", GPT2_FINAL_EVAL_WINDOWS="17")
+    for directory in (plain, longer):
+        assert execute(directory, place.packed) == 0
+    assert [strip(row) for row in rows(plain, "train")] == [
+        strip(row) for row in rows(longer, "train")
+    ]
+    short, last = rows(plain, "eval"), rows(longer, "eval")
+    assert [strip(row) for row in short[:-1]] == [strip(row) for row in last[:-1]]
+    assert last[-1]["curve_loss"] == short[-1]["loss"] != last[-1]["loss"]
+    assert "curve_loss" not in short[-1]
+    values = {**values, "GPT2_EVAL_WINDOWS": 17}
+    losses = by_hand(longer, place, values).values()
+    nats = [loss for each in losses for _, loss in each]
+    assert last[-1]["loss"] == pytest.approx(sum(nats) / len(nats), rel=1e-5)
+    found, told = kept(longer)
+    assert sum(found.tokens) == told["tokens"] == 17 * 48 == len(nats)
+    assert told["most_tokens"] == 22 * 48
+    facts = rows(longer, "facts")[0]
+    assert (facts["eval_windows"], facts["last_eval_windows"]) == (5, 17)
+    assert told["text_sha256"] == facts["last_eval_sha256"] != facts["eval_sha256"]
+
+
+def strip(row: dict) -> dict:
+    """Without what a clock says."""
+    return {k: v for k, v in row.items() if k not in ("time", "tokens_per_s", "mfu")}

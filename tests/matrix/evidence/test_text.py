@@ -11,8 +11,10 @@ from matrix.evidence.text_claims import on_text
 from matrix.report import text_error
 from matrix.report.verdict_text import explain, one_line
 from matrix.results.metrics import named
+from matrix.results.run import ReportError
 from matrix.results.selection import Selection, Terms
 from records.unit_losses import UnitLosses
+from tests.matrix.imagined import run
 from tests.matrix.synthetic import Cell
 
 SEEDS = range(1, 7)
@@ -169,3 +171,30 @@ def test_a_speed_has_no_text(study, tmp_path):
     assert found["val_loss"]["01-arm"].p == pytest.approx(
         found["bits_per_byte"]["01-arm"].p
     )
+
+
+def test_a_report_says_that_the_split_has_more_text(tmp_path):
+    """Below 2M tokens, and only where there are more."""
+    for most, told in ((N, False), (3_000_000, True), (N + 9, True)):
+        output = tmp_path / str(most)
+        for seed in SEEDS:
+            finish(output, "00-base", losses(seed), seed, most_tokens=most)
+        notes = gather(output / "demo").notes
+        line = f"the last evaluation read {N:,} tokens of the {most:,} that"
+        assert [note.startswith(line) for note in notes] == [True] * told
+        wanted = f"; {min(most, 2_000_000):,} make"
+        assert all(wanted in note for note in notes)
+
+
+def test_evaluations_of_two_texts_are_not_averaged(study):
+    longer = {"GPT2_FINAL_EVAL_WINDOWS": 2048}
+    with pytest.raises(ReportError, match="another text than those before it"):
+        study("everywhere", Terms(last_evals=2), values=longer)
+
+
+def test_a_curve_stays_on_one_text():
+    made = run("04-control", 2, [3.0, 2.5])
+    evals = [*made.evals[:-1], {**made.evals[-1], "curve_loss": 2.75}]
+    found = replace(made, evals=evals)
+    assert [loss for _, loss in found.curve("tokens")][-2:] == [3.0, 2.75]
+    assert found.last("loss", 1) == 2.5

@@ -355,3 +355,12 @@ def test_run_json_holds_the_identity_and_where_it_comes_from(checkout):
     assert combined(run["code_files"]) == cell.identity["code"]
     assert set(run["code_files"]) == {"gpt2/__init__.py", "gpt2/train_ra_mla.py"}
     assert run["data_dir"] == str(cell.dataset)
+
+
+def test_a_metric_does_not_average_two_texts(checkout):
+    """The last evaluations, of which the last reads more windows than the others."""
+    two = {"CONFIG_METRIC_LAST_EVALS": "3"}
+    assert checkout.plan(**two).cells
+    assert checkout.plan(CONFIG_GPT2_FINAL_EVAL_WINDOWS="9").cells
+    with pytest.raises(ConfigError, match="another text than those before it"):
+        checkout.plan(**two, CONFIG_GPT2_FINAL_EVAL_WINDOWS="9")
