@@ -110,7 +110,10 @@ anchor: | $(SETUP)	## Train to a published loss: TEXT=file (tinyshakespeare), DE
 	$(Q)$(PY) scripts/anchor.py "$$TEXT"
 
 ##@ Evidence (docs/evidence.md)
-.PHONY: prereg verdict promote compare
+.PHONY: tune prereg verdict promote compare
+tune: | $(SETUP)	## Train every arm at every point of CONFIG_TUNE, choose each its best (CONFIG_TUNE_SEEDS)
+	$(Q)$(RUNNER) tune
+
 prereg: | $(SETUP)	## Before the first run: seal metric, arms, seeds, smallest effect, stop rule
 	$(Q)$(RUNNER) prereg
 

@@ -1,7 +1,7 @@
 """`make`, `make plan` and `make report`: make the plan, print it, run it, report.
 
     run_test_matrix.py [plan|run|report|prereg|promote|verdict] [--dry-run]
-    run_test_matrix.py continue|rerun|estimate
+    run_test_matrix.py continue|rerun|estimate|tune
 
 Exit status: 0 all cells done; 1 a cell failed or was stopped, or there is nothing
 to report; 2 the plan cannot be made; 130 or 143 after SIGINT or SIGTERM.
@@ -25,7 +25,7 @@ from matrix.launch.display import display
 from matrix.launch.launcher import Local, pooled
 from matrix.launch.local import Runner
 from matrix.plan import device, estimate, forecast, model_facts, rerun, selection
-from matrix.plan import settle
+from matrix.plan import settle, tuning
 from matrix.plan.cells import Plan, PlanError, make_plan
 from matrix.plan.checks import Validate
 from matrix.results.run import ReportError
@@ -38,7 +38,7 @@ from records.layout import RecordError
 from records.manifest import ManifestError, MissingDataset
 from records.text_table import aligned
 
-RUNS = ("run", "continue", "rerun")
+RUNS = ("run", "continue", "rerun", "tune")
 COMMANDS = (*RUNS, "plan", "estimate", "report", "prereg", "promote", "verdict")
 REFUSED = (
     ConfigError,
@@ -97,6 +97,8 @@ def main(
             _leave_pointers(plan)
             return evidence_commands.perform(arguments.command, plan, environment)
         _refuse_singular(environment)
+        if arguments.command == "tune":
+            environment = tuning.environment(environment)
         choose = _choice(arguments.command)
         if arguments.command == "estimate":
             _estimate(root, environment, python, validate)
@@ -106,7 +108,8 @@ def main(
             _print_costs(plan, python)
             rerun.make_room(plan, False, print)
             return _check(root, python) if dry and arguments.command == "run" else 0
-        return _run(root, environment, python, validate, choose)
+        finish = _seal_tuning if arguments.command == "tune" else _report
+        return _run(root, environment, python, validate, choose, finish)
     except REFUSED as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -247,9 +250,10 @@ def _run(
     python: str,
     validate: Validate,
     choose: Callable[[Plan], Plan],
+    finish: Callable[[Plan], bool],
 ) -> int:
-    """Snapshot, plan, train, say where the results are; of a sequential study look
-    after look, until it is decided or LOOK=1 has had its one.
+    """Snapshot, plan, train, say where the results are, and what they come to; of a
+    sequential study look after look, until it is decided or LOOK=1 has had its one.
     """
     code_root = snapshot(root, private.cache("code"))
     one_look = _switch(environment, "LOOK")
@@ -268,7 +272,7 @@ def _run(
         choose = _choice("run")
     print(f"results: {plan.study_dir}")
     if status in (0, 1):  # not when asked to stop
-        _report(plan)
+        finish(plan)
     return status
 
 
@@ -309,6 +313,14 @@ def _train(
     settle.settle(plan, print)
     rerun.make_room(plan, True, print)
     return Runner(plan, launcher, shown).run()
+
+
+def _seal_tuning(plan: Plan) -> bool:
+    """Write tuning.json and print what was tried and chosen."""
+    from matrix.report import tuning_section  # matplotlib, as in _report
+
+    print(tuning_section.sealed_text(plan))
+    return True
 
 
 def _leave_pointers(plan: Plan) -> None:

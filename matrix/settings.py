@@ -3,7 +3,7 @@
 import math
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Mapping
 
 from kconf.bind import (
@@ -22,13 +22,16 @@ from kconf.bind import (
 from matrix.results.metrics import VAL_LOSS, named
 from matrix.results.selection import CONFIRM, EQUALITY, FIXED, GAIN, Looks, ONE
 from matrix.results.selection import SCREEN, SCREEN_CONFIRM, SEQUENTIAL, SMALLEST_LOSS
-from matrix.results.selection import WORSE, fewest_supported
+from matrix.results.selection import TUNE, WORSE, fewest_supported
 
 NO_TRACKER = "none"
 TRACKERS = (NO_TRACKER, "wandb", "trackio")
 WANDB_MODES = ("online", "offline")
 LOCAL, SLURM = "local", "slurm"
 FRAGMENT = re.compile(r"\w[\w.-]*", re.ASCII)
+TUNING = "tuning"
+PART = re.compile(rf"|{TUNING}")
+"""CONFIG_STUDY_PART."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,20 @@ class LaunchSettings:
 
 
 @dataclass(frozen=True)
+class TuningSettings:
+    """What is tuned for every arm, with which seeds; no tuning where `symbols` is ""."""
+
+    symbols: str = text("TUNE")
+    points: int = integer("TUNE_POINTS")
+    seeds: str = text("TUNE_SEEDS")
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """The seeds that choose, and are never judged."""
+        return ranges("TUNE_SEEDS", self.seeds)
+
+
+@dataclass(frozen=True)
 class StudySettings:
     """Which cells exist and how they are run."""
 
@@ -81,6 +98,7 @@ class StudySettings:
     )
     study: str = text("STUDY")
     overlays: str = text("STUDY_OVERLAYS")
+    part: str = text("STUDY_PART")
     steps: str | None = text("RA_MLA_ABLATION_STEPS", optional=True)
     optimizers: str | None = text("MATRIX_OPTIMIZERS", optional=True)
     pruning: str | None = text("MATRIX_PRUNING", optional=True)
@@ -116,6 +134,7 @@ class StudySettings:
     )
     assumed_sd: float = real("ASSUMED_SD", above=0.0)
     assumed_r: float = real("ASSUMED_R", low=0.0, below=1.0)
+    tuning: TuningSettings = section(TuningSettings)
     output: str = text("OUTPUT_DIR")
     jobs: int = integer("JOBS")
     fail_fast: bool = flag("FAIL_FAST")
@@ -144,6 +163,9 @@ class StudySettings:
                 "is not names of fragments joined by '+': make "
                 "defconfig-NAME+FRAGMENT writes it",
             )
+        if not PART.fullmatch(self.part):
+            why = "is written by make tune"
+            raise SettingsError("STUDY_PART", self.part, why)
         try:
             named(self.metric)
         except ValueError as error:
@@ -155,6 +177,7 @@ class StudySettings:
         self._require_fresh_seeds()
         if self.design == SEQUENTIAL:
             self._require_looks()
+        self._require_tuning_seeds()
         if self.steps is not None and self.steps != "all":
             ranges("RA_MLA_ABLATION_STEPS", self.steps)
 
@@ -190,6 +213,17 @@ class StudySettings:
             )
             raise SettingsError("SMALLEST_EFFECT", self.smallest_effect, why)
 
+    def _require_tuning_seeds(self) -> None:
+        """The seeds that choose values are none of those that are judged."""
+        judged = screened_or_judged(self)
+        again = judged & set(self.tuning.seed_list)
+        if self.tuning.symbols and again:
+            why = (
+                f"names {min(again)}, which a verdict takes: runs that chose an arm's "
+            )
+            why += "values cannot judge it"
+            raise SettingsError("TUNE_SEEDS", self.tuning.seeds, why)
+
     def _require_trackers(self) -> None:
         """Each tracker once, "none" alone, and a mode that W&B has."""
         written = ",".join(self.trackers)
@@ -216,12 +250,27 @@ class StudySettings:
 
     @property
     def label(self) -> str:
-        """The study's name in results/: gpt2-ratio-ablation+tiny."""
-        return f"{self.study}+{self.overlays}" if self.overlays else self.study
+        """The study's name in results/: gpt2-ratio-ablation+tiny, or that of its part:
+        gpt2-ratio-ablation+tiny.tuning.
+        """
+        name = f"{self.study}+{self.overlays}" if self.overlays else self.study
+        return f"{name}.{self.part}" if self.part else name
+
+    @property
+    def tunes(self) -> bool:
+        """Whether these are the runs that choose, not those that are judged."""
+        return self.part.endswith(TUNING)
+
+    @property
+    def tuned_label(self) -> str:
+        """The study that takes what this tuning chooses; its own name without one."""
+        return self.label.removesuffix(f".{TUNING}")
 
     @property
     def seed_list(self) -> tuple[int, ...]:
         """The seeds of the stage, in order, each once."""
+        if self.tunes:
+            return self.tuning.seed_list
         if self.stage == CONFIRM:
             return self.confirming
         return self.screening if self.stage == SCREEN else ranges("SEEDS", self.seeds)
@@ -289,6 +338,21 @@ def smallest_effect(raw: str, metric: str) -> float | None:
     return number
 
 
+def screened_or_judged(settings: StudySettings) -> set[int]:
+    """Every seed that ranks or judges an arm, in any stage."""
+    return {
+        *ranges("SEEDS", settings.seeds),
+        *settings.screening,
+        *ranges("CONFIRM_SEEDS", settings.confirm_seeds),
+    }
+
+
 def study_settings(values: Mapping[str, Any]) -> StudySettings:
-    """StudySettings from typed symbol values; raises kconf.bind.SettingsError."""
-    return build(StudySettings, values)
+    """StudySettings from typed symbol values; raises kconf.bind.SettingsError.
+
+    A tuning has one stage and trains its own controls, whatever the study does.
+    """
+    settings = build(StudySettings, values)
+    if not settings.tunes:
+        return settings
+    return replace(settings, design=FIXED, stage=TUNE, baseline="")

@@ -36,7 +36,7 @@ RATE = number(0, 1e18)
 SHARE = number(0, 1)
 LOSS = measured(-FP32, FP32)
 PERPLEXITY = measured(0, 1.1e304)  # exp(loss), at most exp(700)
-STAGES = ("one", "screen", "confirm")
+STAGES = ("one", "screen", "confirm", "tune")
 ENDS = ("done", "failed", "stopped", "diverged")
 
 DEVICE = fields(

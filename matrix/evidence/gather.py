@@ -6,8 +6,9 @@ from pathlib import Path
 from matrix import units
 from matrix.evidence import deviations, preregistration, weigh
 from matrix.evidence.preregistration import Registration
+from matrix.evidence.tuning import NOT_TUNED, Account, account
 from matrix.evidence.weigh import Evidence
-from matrix.plan import stage
+from matrix.plan import stage, tuning
 from matrix.results import config_differences, evaluated_text, evaluations, fairness
 from matrix.results import sharing
 from matrix.results.rows import Row, make_rows
@@ -35,6 +36,7 @@ class Report:
     registration: Registration | None
     deviations: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
+    tuning: Account = NOT_TUNED
 
     @property
     def counted(self) -> list[Run]:
@@ -52,6 +54,7 @@ def gather(study_dir: Path, selection: Selection = Selection()) -> Report:
     warnings = [f"different {line}" for line in fairness.differences(counted)]
     warnings += config_differences.unexplained(rows)
     try:
+        tuned = account(study_dir, rows)
         terms = completed_terms(selection.terms, study_dir)
     except RecordError as error:
         raise ReportError(str(error)) from error
@@ -89,14 +92,16 @@ def gather(study_dir: Path, selection: Selection = Selection()) -> Report:
         registration,
         tuple(line for line in changed if line not in sealed),
         tuple(shared),
+        tuned,
     )
 
 
 def completed_terms(terms: Terms, study_dir: Path) -> Terms:
     """The terms with what the study's own records announced and used up.
 
-    Raises RecordError for an edited promotion.
+    Raises RecordError for an edited promotion or tuning.
     """
+    record = tuning.read(study_dir)
     promotion = stage.read(study_dir)
     family = list(preregistration.announced(study_dir, terms.stage))
     if promotion and terms.stage == CONFIRM:
@@ -104,6 +109,7 @@ def completed_terms(terms: Terms, study_dir: Path) -> Terms:
     return replace(
         terms,
         screened=promotion.seeds if promotion else frozenset(),
+        tuned=frozenset(record["seeds"] if record else ()),
         family=tuple(units.distinct(family)),
     )
 

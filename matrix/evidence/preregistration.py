@@ -18,7 +18,7 @@ from matrix.plan.checks import PlanError
 from matrix.plan.rerun import replaced
 from matrix.plan.selection import selected
 from matrix.results.run import Run, SEED_DIR
-from matrix.results.selection import CONFIRM, ONE, SCREEN, SEQUENTIAL, Terms
+from matrix.results.selection import CONFIRM, ONE, SCREEN, SEQUENTIAL, TUNE, Terms
 from matrix.settings import StudySettings
 from records import sealed_record
 from records.fields import MOMENT
@@ -94,6 +94,8 @@ def register(plan: Plan, confirmation: Plan | None = None) -> tuple[Path, str]:
     the study is registered already.
     """
     settings, later = plan.settings, confirmation or plan
+    if settings.stage == TUNE:
+        raise PlanError("a tuning is never judged: preregister the study")
     whole = settings.stage != CONFIRM or settings.design == SEQUENTIAL
     path = plan.study_dir / (WHOLE if whole else CONFIRMATION)
     if path.exists():

@@ -18,7 +18,7 @@ from matrix.evidence.verdict import Contrast, INVALID, Rule, Verdict, decide
 from matrix.results import config_differences, copies, evaluations, fairness, sharing
 from matrix.results.rows import Row
 from matrix.results.run import DIVERGED, Run
-from matrix.results.selection import CONFIRM, SCREEN, Terms
+from matrix.results.selection import CONFIRM, SCREEN, TUNE, Terms
 from matrix.results.step_changes import step_changes
 from matrix.results.study import Study
 
@@ -188,7 +188,7 @@ def _unfair(study: Study, control: Row, row: Row, terms: Terms) -> list[str]:
     lines += config_differences.unexplained([control, row])
     lines += evaluations.incomparable(runs, terms.metric)
     lines += changed_looks(runs, terms)
-    return lines + reused(runs, terms)
+    return lines + reused(runs, terms) + tuning_seeds(runs, terms)
 
 
 def changed_looks(runs: Iterable[Run], terms: Terms) -> list[str]:
@@ -219,6 +219,21 @@ def reused(runs: Iterable[Run], terms: Terms) -> list[str]:
     return [
         f"screening seeds re-used: {units.numbers_in(used)}; a verdict takes fresh "
         "seeds (CONFIG_CONFIRM_SEEDS)"
+    ]
+
+
+def tuning_seeds(runs: Iterable[Run], terms: Terms) -> list[str]:
+    """The seeds that chose an arm's values flatter it, in whatever directory."""
+    chose = {
+        run.seed
+        for run in runs
+        if run.seed in terms.tuned or run.value("stage") == TUNE
+    }
+    if not chose:
+        return []
+    return [
+        f"seeds of the tuning: {units.numbers_in(chose)}; they chose the arms' values "
+        "(CONFIG_TUNE) and are never judged"
     ]
 
 

@@ -19,7 +19,7 @@ from kconf.derived import sizes
 from kconf.dotconfig import config_paths, read_python, render
 from kconf.overrides import Overrides, from_environment
 from kconf.strict import DotConfig, Resolved, Tree
-from matrix.plan import checks, reused_controls, stage
+from matrix.plan import checks, reused_controls, stage, tuning
 from matrix.plan import device as devices
 from matrix.plan.checks import PlanError, Validate
 from matrix.plan.reasons import Subject, explain_new
@@ -177,13 +177,13 @@ def make_plan(
     jobs = devices.job_count(settings.jobs, threads, concrete(values), cores)
     rooms, _ = hash_rooms(code_root, IDENTITY_ROOMS)
     shared = _Shared(root, output, settings, tree, Code(code_root), rooms)
-    by_step, reference, steps = [], [], []
+    by_step, reference = [], []
     found = plan_steps(tree, root, base, overrides, settings)
-    notes += [*found.notes, *sizes(unchanged.written)]
-    chosen = stage.restrict(found.steps, settings, output, overrides, everyone)
-    for step in chosen:
-        checks.refuse_seed(step, overrides)
-        steps.append((step, step.resolve(overrides)))
+    planned = stage.restrict(found.steps, settings, output, overrides, everyone)
+    tuned = tuning.arms(tree, unchanged, planned, settings, output, overrides)
+    notes += [*found.notes, *sizes(unchanged.written), *tuned.notes]
+    steps = [(step, step.resolve(overrides)) for step in tuned.steps]
+    checks.refuse_seeds(tuned.steps, overrides)
     checks.require_settings(validate, steps, base[0].path)
     for step, resolved in steps:
         device = concrete(resolved.values)

@@ -24,10 +24,11 @@ class PlanError(Exception):
     """A plan that cannot be made; the message says what to change."""
 
 
-def refuse_seed(step: Step, overrides: Overrides) -> None:
+def refuse_seeds(steps: Sequence[Step], overrides: Overrides) -> None:
     """Raise PlanError for a seed that the plan would silently replace."""
-    if "SEED" in overrides or "SEED" in step.symbols:
-        raise PlanError(f"{step.id}: CONFIG_SEED is set per cell: use CONFIG_SEEDS")
+    for step in steps:
+        if "SEED" in overrides or "SEED" in step.symbols:
+            raise PlanError(f"{step.id}: CONFIG_SEED is set per cell: use CONFIG_SEEDS")
 
 
 def require_settings(

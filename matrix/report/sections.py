@@ -8,7 +8,7 @@ from typing import Callable
 
 from matrix.evidence.gather import Report
 from matrix.report import arm_tables, equal_time, evaluation_section, overview
-from matrix.report import tables, verdict_section
+from matrix.report import tables, tuning_section, verdict_section
 from matrix.report.document import Block, Document, Notice, Picture, Section, Text
 from matrix.report.plots import attention_statistics, final_losses, learning_curves
 from matrix.report.plots import learning_rates, loss_against_cost, sparsity
@@ -92,6 +92,7 @@ SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     overview.section,
     verdict_section.section,
     losses,
+    tuning_section.section,
     arm_tables.arms_section,
     arm_tables.seeds_section,
     learning_rates.section,

@@ -14,6 +14,8 @@ FIXED, SCREEN_CONFIRM, SEQUENTIAL = "fixed", "screen-confirm", "sequential"
 there are many, and judged at several looks."""
 ONE, SCREEN, CONFIRM = "one", "screen", "confirm"
 """The stages of a study: judged at once, or arms ranked first and then confirmed."""
+TUNE = "tune"
+"""The stage of runs that chose an arm's values (CONFIG_TUNE) and are never judged."""
 GAIN, EQUALITY, WORSE = "gain", "equality", "worse"
 """What a sequential study pursues: until when an arm that shows nothing is run."""
 FEWEST_SUPPORTED = 6
@@ -54,9 +56,9 @@ class Terms:
 
     The metric of a run is the mean of its last `last_evals` evaluations. `smallest` is
     in the metric's unit, None where none was named for it. `screened` are the seeds
-    that a screening has used and `family` the steps announced beside those with runs
-    (preregistered ones, promoted ones). `looks` are those of a sequential study, None
-    of the other designs.
+    that a screening has used, `tuned` those that chose the arms' values, and `family`
+    the steps announced beside those with runs (preregistered ones, promoted ones).
+    `looks` are those of a sequential study, None of the other designs.
     """
 
     metric: Metric = VAL_LOSS
@@ -65,6 +67,7 @@ class Terms:
     alpha: float = 0.05
     stage: str = ONE
     screened: frozenset[int] = frozenset()
+    tuned: frozenset[int] = frozenset()
     family: tuple[str, ...] = ()
     looks: Looks | None = None
 
