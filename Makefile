@@ -110,9 +110,12 @@ anchor: | $(SETUP)	## Train to a published loss: TEXT=file (tinyshakespeare), DE
 	$(Q)$(PY) scripts/anchor.py "$$TEXT"
 
 ##@ Evidence (docs/evidence.md)
-.PHONY: tune prereg verdict promote compare
+.PHONY: tune ladder prereg verdict promote compare
 tune: | $(SETUP)	## Train every arm at every point of CONFIG_TUNE, choose each its best (CONFIG_TUNE_SEEDS)
 	$(Q)$(RUNNER) tune
+
+ladder: | $(SETUP)	## The study at every size of CONFIG_LADDER, and its differences against size
+	$(Q)$(RUNNER) ladder
 
 prereg: | $(SETUP)	## Before the first run: seal metric, arms, seeds, smallest effect, stop rule
 	$(Q)$(RUNNER) prereg

@@ -1,7 +1,7 @@
 """`make`, `make plan` and `make report`: make the plan, print it, run it, report.
 
     run_test_matrix.py [plan|run|report|prereg|promote|verdict] [--dry-run]
-    run_test_matrix.py continue|rerun|estimate|tune
+    run_test_matrix.py continue|rerun|estimate|tune|ladder
 
 Exit status: 0 all cells done; 1 a cell failed or was stopped, or there is nothing
 to report; 2 the plan cannot be made; 130 or 143 after SIGINT or SIGTERM.
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Mapping, Sequence
+from typing import Callable, Iterable, Mapping, Sequence
 
 from kconf.bind import SettingsError
 from kconf.strict import ConfigError
@@ -25,11 +25,12 @@ from matrix.launch.display import display
 from matrix.launch.launcher import Local, pooled
 from matrix.launch.local import Runner
 from matrix.plan import device, estimate, forecast, model_facts, rerun, selection
-from matrix.plan import settle, tuning
-from matrix.plan.cells import Plan, PlanError, make_plan
+from matrix.plan import ladder, settle, tuning
+from matrix.plan.cells import Cell, Plan, PlanError, configured, make_plan
 from matrix.plan.checks import Validate
 from matrix.results.run import ReportError
 from matrix.results.selection import CONFIRM, SCREEN, SEQUENTIAL
+from matrix.settings import study_settings
 from matrix.trackers.mirror_process import mirrored
 from matrix.trackers.target import TrackerError
 from records import pointer, private, provenance, refused
@@ -38,7 +39,7 @@ from records.layout import RecordError
 from records.manifest import ManifestError, MissingDataset
 from records.text_table import aligned
 
-RUNS = ("run", "continue", "rerun", "tune")
+RUNS = ("run", "continue", "rerun", "tune", "ladder")
 COMMANDS = (*RUNS, "plan", "estimate", "report", "prereg", "promote", "verdict")
 REFUSED = (
     ConfigError,
@@ -97,8 +98,11 @@ def main(
             _leave_pointers(plan)
             return evidence_commands.perform(arguments.command, plan, environment)
         _refuse_singular(environment)
+        if arguments.command == "ladder":
+            return _ladder(root, environment, python, validate, dry)
         if arguments.command == "tune":
-            environment = tuning.environment(environment)
+            part = study_settings(configured(root, environment)).part
+            environment = tuning.environment(environment, part)
         choose = _choice(arguments.command)
         if arguments.command == "estimate":
             _estimate(root, environment, python, validate)
@@ -150,7 +154,7 @@ def _planned(
         if any(cell.device == "cuda" for cell in plan.pending):
             device.require_gpu(probe)
         plan, pool = pooled(plan, environment, python)
-    known = _model_facts(plan, python, code_root)
+    known = _model_facts(plan, plan.pending, python, code_root)
     disk = forecast.disk(plan, known)
     time = forecast.duration(plan, known)
     print(table(plan))
@@ -181,7 +185,7 @@ def _print_costs(plan: Plan, python: str) -> None:
         return
     from matrix import evidence_commands
 
-    time = forecast.duration(plan, _model_facts(plan, python, plan.root))
+    time = forecast.duration(plan, _model_facts(plan, plan.pending, python, plan.root))
     hours = None
     if time.seconds:
         started = [cell for cell in plan.pending if cell.state != "running"]
@@ -203,11 +207,11 @@ def _due(plan: Plan) -> Plan:
 
 
 def _model_facts(
-    plan: Plan, python: str, code_root: Path
+    plan: Plan, cells: Iterable[Cell], python: str, code_root: Path
 ) -> dict[str, model_facts.Facts]:
-    """What the pending cells' models cost, by forecast.facts_key."""
+    """What the models of some cells of a plan cost, by forecast.facts_key."""
     return model_facts.gather(
-        {forecast.facts_key(cell): cell.values for cell in plan.pending},
+        {forecast.facts_key(cell): cell.values for cell in cells},
         plan.operational,
         plan.output / ".cache" / "facts.json",
         model_facts.ask(python, code_root, plan.root),
@@ -228,7 +232,7 @@ def _estimate(
 ) -> None:
     """Print what the pending cells will take."""
     plan = _due(make_plan(root, environment, device.probe_once(python), validate))
-    found = estimate.estimates(plan, _model_facts(plan, python, root))
+    found = estimate.estimates(plan, _model_facts(plan, plan.pending, python, root))
     print(estimate.text(plan, found))
 
 
@@ -313,6 +317,51 @@ def _train(
     settle.settle(plan, print)
     rerun.make_room(plan, True, print)
     return Runner(plan, launcher, shown).run()
+
+
+def _ladder(
+    root: Path,
+    environment: Mapping[str, str],
+    python: str,
+    validate: Validate,
+    dry: bool,
+) -> int:
+    """Run the study at every size of CONFIG_LADDER, then write what they show; the
+    worst status of them.
+    """
+    from matrix.report import ladder as shown  # matplotlib, as in _report
+
+    tunes = bool(study_settings(configured(root, environment)).tuning.symbols)
+    rungs, probe = ladder.rungs(root, environment), device.probe_once(python)
+
+    def planned(given: Mapping[str, str]) -> Plan:
+        return make_plan(root, given, probe, validate)
+
+    def facts(given: Mapping[str, str]) -> dict[str, model_facts.Facts]:
+        plan = planned({**given, "CONFIG_TUNE": ""})  # not tuned yet
+        ladder.refuse_heads(plan)
+        cells = ladder.by_step(plan)
+        known = _model_facts(plan, cells.values(), python, root)
+        return {step: known[forecast.facts_key(cell)] for step, cell in cells.items()}
+
+    whole = facts(environment)
+    for rung in rungs:
+        ladder.require_ratios(whole, rung.name, facts(rung.environment(environment)))
+    worst, commands = 0, ("tune", "run") if tunes else ("run",)
+    if dry:
+        commands = ("tune",) if tunes else ("plan",)
+    for rung in rungs:
+        given = rung.environment(environment)
+        print(f"size {rung.name}: {rung.study_dir}", flush=True)
+        for command in commands:
+            status = main([command], given, root, python, validate)
+            if status not in (0, 1):
+                return status
+            worst = max(worst, status)
+    if not dry:
+        plans = [planned(rung.environment(environment)) for rung in rungs]
+        print("\n".join(map(str, shown.write(rungs, plans))))
+    return worst
 
 
 def _seal_tuning(plan: Plan) -> bool:

@@ -29,9 +29,9 @@ TRACKERS = (NO_TRACKER, "wandb", "trackio")
 WANDB_MODES = ("online", "offline")
 LOCAL, SLURM = "local", "slurm"
 FRAGMENT = re.compile(r"\w[\w.-]*", re.ASCII)
-TUNING = "tuning"
-PART = re.compile(rf"|{TUNING}")
-"""CONFIG_STUDY_PART."""
+TUNING, LADDER = "tuning", "ladder-"
+PART = re.compile(rf"|{TUNING}|{LADDER}[\w-]+(\.{TUNING})?", re.ASCII)
+"""CONFIG_STUDY_PART: tuning, ladder-4, ladder-4.tuning."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ class StudySettings:
     assumed_sd: float = real("ASSUMED_SD", above=0.0)
     assumed_r: float = real("ASSUMED_R", low=0.0, below=1.0)
     tuning: TuningSettings = section(TuningSettings)
+    ladder: str = text("LADDER")
     output: str = text("OUTPUT_DIR")
     jobs: int = integer("JOBS")
     fail_fast: bool = flag("FAIL_FAST")
@@ -164,7 +165,7 @@ class StudySettings:
                 "defconfig-NAME+FRAGMENT writes it",
             )
         if not PART.fullmatch(self.part):
-            why = "is written by make tune"
+            why = "is written by make tune and make ladder"
             raise SettingsError("STUDY_PART", self.part, why)
         try:
             named(self.metric)

@@ -230,6 +230,12 @@ def base_stages(root: Path, environment: Mapping[str, str]) -> list[DotConfig]:
     return [DotConfig(config)]
 
 
+def configured(root: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Every symbol's value as configured, one-shot overrides included."""
+    stages = [*base_stages(root, environment), from_environment(environment)]
+    return Tree(root).resolve(stages).values
+
+
 def _directory(output: Path) -> Path:
     """Where results go; NotADirectoryError where a file stands in their way."""
     there = next(path for path in (output, *output.parents) if path.exists())

@@ -77,8 +77,9 @@ def read(study_dir: Path) -> dict[str, Any] | None:
     return sealed_record.read(study_dir / TUNING_JSON, TUNED)
 
 
-def environment(given: Mapping[str, str]) -> dict[str, str]:
-    """The environment under which a plan is that of the tuning.
+def environment(given: Mapping[str, str], part: str = "") -> dict[str, str]:
+    """The environment under which a plan is that of the tuning, of a part of a study
+    where one is named.
 
     STEPS= chooses the arms; the control is always one. Raises PlanError for what moves
     the seeds or takes another study's runs.
@@ -89,7 +90,7 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
     ):
         if given.get(word):
             raise PlanError(f"{word}={given[word]} make tune: {why}")
-    return {**given, "CONFIG_STUDY_PART": TUNING}
+    return {**given, "CONFIG_STUDY_PART": f"{part}.{TUNING}" if part else TUNING}
 
 
 def arms(
