@@ -390,7 +390,7 @@ def _report(plan: Plan) -> bool:
         print(f"no report: {error}")
         return False
     print(write.render_terminal(paths.report))
-    print(f"{paths.markdown}\n{paths.html}\n{paths.csv}")
+    print(f"{paths.markdown}\n{paths.html}\n{paths.csv}\n{paths.jsonl}")
     return True
 
 

@@ -1,12 +1,18 @@
-"""Write a study's report: `python scripts/make_report.py [STUDY_DIR]`.
+"""Write a study's report: `python scripts/make_report.py [STUDY_DIR|FILE] [--output DIR]`.
 
 Without an argument: the runs that `make plan` lists as done, for the same
-.config and one-shot overrides. With one: the newest finished run of every cell
-in that directory, whatever its settings; what differs becomes a warning. The
-files land in the study's directory; a short table goes to standard output.
-Exit status 1 when no run has finished, 2 when there is no plan.
+.config and one-shot overrides. With a directory: the newest finished run of every
+cell in it, whatever its settings; what differs becomes a warning. The files land in
+the study's directory; a short table goes to standard output.
+
+With a runs.jsonl or runs.csv that somebody handed on: the same report from that file,
+in DIR, or in FILE's folder under a folder of its own (runs-jsonl-report); what the
+file lacks is named.
+
+Exit status 1 when no run has finished or the file is refused, 2 when there is no plan.
 """
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -15,26 +21,38 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from gpt2.settings.run import run_settings  # noqa: E402
-from matrix.report.write import ReportError, render_terminal, write  # noqa: E402
+from matrix.report.write import ReportError, render_terminal  # noqa: E402
+from matrix.report.write import write, write_received  # noqa: E402
 from matrix.run import main as run_matrix  # noqa: E402
 from records.files import shown  # noqa: E402
 
 
 def main(arguments: list[str]) -> int:
-    """Report the study in the directory given, or the planned one."""
+    """Report the study in the directory or file given, or the planned one."""
     if not arguments:
         return run_matrix(["report"], os.environ, ROOT, sys.executable, run_settings)
-    if len(arguments) > 1:
-        print("usage: make_report.py [STUDY_DIR]", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(prog="make_report.py", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("study", type=Path, help="a study's directory, or its file")
+    parser.add_argument("--output", type=Path, help="where a file's report lands")
+    given = parser.parse_args(arguments)
+    of_file = not given.study.is_dir() and given.study.suffix in (".csv", ".jsonl")
+    if given.output and not of_file:
+        parser.error("--output goes with a runs.csv or runs.jsonl")
     try:
-        paths = write(Path(arguments[0]))
+        if of_file:
+            name = given.study.name.replace(".", "-") + "-report"
+            folder = given.output or given.study.with_name(name)
+            paths = write_received(given.study, folder)
+        else:
+            paths = write(given.study)
     except (ReportError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(render_terminal(paths.report))
-    for path in (paths.markdown, paths.html, paths.csv):
-        print(shown(path))
+    for path in (paths.markdown, paths.html, paths.csv, paths.jsonl):
+        if path is not None:
+            print(shown(path))
     return 0
 
 

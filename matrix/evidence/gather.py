@@ -46,13 +46,18 @@ class Report:
 
 def gather(study_dir: Path, selection: Selection = Selection()) -> Report:
     """Read the runs and compute every number; writes nothing."""
-    study = load(study_dir, selection)
+    return gathered(load(study_dir, selection), selection, study_dir)
+
+
+def gathered(study: Study, selection: Selection, study_dir: Path) -> Report:
+    """Compute every number of the study; `study_dir` holds its sealed records."""
     if not study.counted:
         raise ReportError(_nothing_finished(study, study_dir))
     rows = make_rows(study, selection)
     counted = [run for row in rows for run in row.runs.values()]
     warnings = [f"different {line}" for line in fairness.differences(counted)]
-    warnings += config_differences.unexplained(rows)
+    if study.configured:
+        warnings += config_differences.unexplained(rows)
     try:
         tuned = account(study_dir, rows)
         terms = completed_terms(selection.terms, study_dir)

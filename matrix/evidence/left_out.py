@@ -31,6 +31,8 @@ def left_out(study: Study, row: Row, terms: Terms) -> list[str]:
     by_end: dict[str, list[Run]] = {}
     for run in study.left_out:
         if run.step == row.step and _ended(run) and not _planned(run, terms):
+            if run.seed in row.runs:  # of another hash: no run of this cell
+                continue
             if any(same_but_seed(run, other) for other in judged):
                 by_end.setdefault(run.state, []).append(run)
     return [_line(row.step, state, runs) for state, runs in by_end.items()]

@@ -65,7 +65,8 @@ class Contrast:
     `arm` and `control` are the metric by seed. `invalid` says which runs failed
     or are missing, `unfair` why the two cannot be compared; `aa` marks the
     control with other initial values. `lost` are the seeds of a sequential study whose
-    run, or whose control's, will never be there, and why.
+    run, or whose control's, will never be there, and why. `unchecked` is what could not
+    be looked at, which a claim must say.
     """
 
     step: str
@@ -75,6 +76,7 @@ class Contrast:
     unfair: tuple[str, ...] = ()
     aa: bool = False
     lost: Mapping[int, str] = field(default_factory=dict)
+    unchecked: tuple[str, ...] = ()
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -137,7 +139,7 @@ class Verdict:
     `direction` is "better" or "worse" for SUPPORTED and LIMITED, else "".
     `measured` is None where nothing could be tested; `differences` are there all
     the same. `outliers` are seeds, marked and never dropped. `look` is there in a
-    sequential study.
+    sequential study. `unchecked` is what a claim stands on and nobody could look at.
     """
 
     step: str
@@ -149,11 +151,15 @@ class Verdict:
     outliers: tuple[int, ...]
     measured: Measured | None
     look: Look | None = None
+    unchecked: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
-        """SUPPORTED better, UNRESOLVED …"""
-        return f"{self.outcome} {self.direction}".rstrip()
+        """SUPPORTED better, UNRESOLVED …; a claim with what was not checked."""
+        words = f"{self.outcome} {self.direction}".rstrip()
+        if self.unchecked and self.outcome in (SUPPORTED, LIMITED, NEUTRAL):
+            return f"{words} ({'; '.join(self.unchecked)})"
+        return words
 
 
 def decide(contrasts: Sequence[Contrast], rule: Rule) -> tuple[Verdict, ...]:
@@ -309,6 +315,7 @@ def verdict_of(
         outliers=tuple(pairs[at] for at in stats.outliers(d)),
         measured=measured,
         look=look,
+        unchecked=contrast.unchecked,
     )
 
 

@@ -23,6 +23,8 @@ from matrix.results.step_changes import step_changes
 from matrix.results.study import Study
 
 TOLERANCE = 1e-9
+UNCHECKED = "configurations not checked"
+"""What a claim says that was made without the runs' configurations."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ def _contrast(study: Study, control: Row, row: Row, terms: Terms, aa: bool) -> C
         unfair=tuple(_unfair(study, control, row, terms)),
         aa=aa,
         lost={} if terms.looks is None else _lost_for_good(study, (control, row)),
+        unchecked=() if study.configured else (UNCHECKED,),
     )
 
 
@@ -179,13 +182,17 @@ def _lost_for_good(study: Study, rows: Sequence[Row]) -> dict[int, str]:
 
 
 def _unfair(study: Study, control: Row, row: Row, terms: Terms) -> list[str]:
-    """Why an arm and its control cannot be compared; one line per property."""
+    """Why an arm and its control cannot be compared; one line per property.
+
+    Where the configurations are not at hand nothing is said of them.
+    """
     runs = [*control.runs.values(), *row.runs.values()]
     lines = [f"different {line}" for line in fairness.differences(runs)]
     lines += fairness.resumed_elsewhere(runs)
     if terms.metric.timed or any(run.value("budget") == "time" for run in runs):
         lines += sharing.shared(runs, study.runs)
-    lines += config_differences.unexplained([control, row])
+    if study.configured:
+        lines += config_differences.unexplained([control, row])
     lines += evaluations.incomparable(runs, terms.metric)
     lines += changed_looks(runs, terms)
     return lines + reused(runs, terms) + tuning_seeds(runs, terms)

@@ -43,9 +43,12 @@ def _standing(report: Report) -> list[Block]:
 def _lines(report: Report) -> list[tuple[str, str]]:
     """How the numbers were made: label and value."""
     study, runs = report.study, report.counted
+    describe = _dataset if study.received is None else _dataset_of_file
     cells = len(study.steps) * len(study.seeds)
+    newest = max(run.time for run in runs)
+    ended = f"finished {units.moment(newest)}" if newest else fairness.ABSENT
     return [
-        ("Newest run", f"finished {units.moment(max(run.time for run in runs))}"),
+        ("Newest run", ended),
         (
             "Cells",
             f"{len(runs)} of {cells} finished: {units.plural(len(study.steps), 'step')}"
@@ -54,7 +57,7 @@ def _lines(report: Report) -> list[tuple[str, str]]:
         ),
         ("Control", study.steps[0]),
         *publication.facts(publication.of_runs(runs)),
-        ("Dataset", "; ".join(units.distinct(_dataset(run) for run in runs))),
+        ("Dataset", "; ".join(units.distinct(describe(run) for run in runs))),
         ("Commit", ", ".join(units.distinct(_commit(run) for run in runs))),
     ]
 
@@ -65,6 +68,13 @@ def _commit(run: Run) -> str:
         return f"none ({git.get('why', fairness.ABSENT)})"
     dirty = " with uncommitted changes" if git.get("dirty") else ""
     return git["commit"][: fairness.SHORT] + dirty
+
+
+def _dataset_of_file(run: Run) -> str:
+    """Name and hash; no path that somebody else wrote is looked at."""
+    head = f"sha256 {run.value('dataset_sha256')[:fairness.SHORT]}"
+    name = run.value("data_dir")
+    return head if name is None else f"{Path(name).name}, {head}"
 
 
 def _dataset(run: Run) -> str:

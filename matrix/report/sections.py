@@ -8,7 +8,7 @@ from typing import Callable
 
 from matrix.evidence.gather import Report
 from matrix.report import arm_tables, equal_time, evaluation_section, overview
-from matrix.report import tables, tuning_section, verdict_section
+from matrix.report import received_section, tables, tuning_section, verdict_section
 from matrix.report.document import Block, Document, Notice, Picture, Section, Text
 from matrix.report.plots import attention_statistics, final_losses, learning_curves
 from matrix.report.plots import learning_rates, loss_against_cost, sparsity
@@ -31,7 +31,9 @@ def losses(report: Report) -> Section:
         "Runs: where the number comes from (last section)."
     )
     table = tables.loss_table(report.rows, len(report.study.seeds))
-    pictures = (learning_curves.picture(report.rows), final_losses.picture(report.rows))
+    pictures = [final_losses.picture(report.rows)]
+    if report.study.configured:
+        pictures.insert(0, learning_curves.picture(report.rows))
     return Section("Losses", (Text(text), table, *pictures))
 
 
@@ -44,8 +46,12 @@ def size(report: Report) -> Section:
     return Section("Size", (Text(text), tables.size_table(report.rows)))
 
 
-def time_and_memory(report: Report) -> Section:
-    """Time, memory and energy: the words, the table, the plot."""
+def time_and_memory(report: Report) -> Section | None:
+    """Time, memory and energy: the words, the table, the plot; None where nobody can
+    tell whether runs shared a GPU.
+    """
+    if not report.study.configured:
+        return None
     text = (
         "Means over the seeds; wall time is that of all attempts of a run that ended "
         "by themselves; a killed attempt records no end. Tokens/s: of all GPUs of a run "
@@ -90,6 +96,7 @@ def runs(report: Report) -> Section:
 
 SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     overview.section,
+    received_section.section,
     verdict_section.section,
     losses,
     tuning_section.section,

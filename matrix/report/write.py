@@ -1,25 +1,33 @@
-"""The report of a study: report.md, report.html, runs.csv and its plots.
+"""The report of a study: report.md, report.html, runs.csv, runs.jsonl and its plots.
 
 The same run directories, preregistration and promotion give the same text files,
 byte for byte.
 """
 
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from matrix import units
+from matrix.evidence import preregistration
 from matrix.evidence.gather import Report, gather
+from matrix.evidence.gather_file import gather_file
 from matrix.report import verdict_text
 from matrix.report.html import html
 from matrix.report.markdown import markdown
 from matrix.report.sections import document_of
+from matrix.plan.rerun import replaced
+from matrix.plan.stage import PROMOTION
+from matrix.results import runs_jsonl
 from matrix.results.rows import Row
 from matrix.results.run import ReportError
 from matrix.results.runs_csv import csv_text
 from matrix.results.selection import Selection
 from matrix.results.study import open_cells
-from records import atomic
+from records import atomic, sealed_record
+from records.files import shown
+from records.layout import RecordError, read_json
 from records.text_table import aligned
 
 __all__ = [
@@ -31,6 +39,7 @@ __all__ = [
     "write",
 ]
 
+SEALED = {*preregistration.NAMES.values(), PROMOTION}
 TERMINAL = 100  # columns
 CONTROL = "control"
 STEP_COLUMNS = ["SD", "diff", "SD diff", "pairs", "params", "tokens/s", "wall"]
@@ -39,13 +48,16 @@ ARM_COLUMNS = ["diff", "vs dense", "sparsity", "step", "memory"]
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """The report and the files it was written to."""
+    """The report and the files it was written to; the runs themselves (`csv`, `jsonl`)
+    are not written where the report was made of such a file.
+    """
 
     report: Report
     markdown: Path
     html: Path
-    csv: Path
     pictures: tuple[Path, ...]
+    csv: Path | None = None
+    jsonl: Path | None = None
 
 
 def write(study_dir: Path, selection: Selection = Selection()) -> ReportPaths:
@@ -55,21 +67,51 @@ def write(study_dir: Path, selection: Selection = Selection()) -> ReportPaths:
     metric takes.
     """
     report = gather(study_dir, selection)
+    written = _documents(report, study_dir)
+    csv, jsonl = study_dir / "runs.csv", study_dir / "runs.jsonl"
+    atomic.write_text(csv, csv_text(report.study, selection.terms.last_evals))
+    records, former = _beside(study_dir)
+    text = runs_jsonl.text(report.study, selection, records, former)
+    atomic.write_text(jsonl, text)
+    return replace(written, csv=csv, jsonl=jsonl)
+
+
+def write_received(file: Path, output: Path) -> ReportPaths:
+    """Write the report of a runs.csv or runs.jsonl to the folder `output`.
+
+    Neither file is written anew there. Raises ReportError.
+    """
+    report = gather_file(file)
+    output.mkdir(parents=True, exist_ok=True)
+    return _documents(report, output)
+
+
+def _documents(report: Report, folder: Path) -> ReportPaths:
+    """Write report.md, report.html and the pictures."""
     document, pictures = document_of(report)
-    paths = ReportPaths(
-        report,
-        study_dir / "report.md",
-        study_dir / "report.html",
-        study_dir / "runs.csv",
-        tuple(study_dir / picture.file for picture in pictures),
-    )
     for picture in pictures:
-        atomic.write_bytes(study_dir / picture.file, picture.png)
-    text = csv_text(report.study, selection.terms.last_evals)
-    atomic.write_text(paths.csv, text)
-    atomic.write_text(paths.markdown, markdown(document))
-    atomic.write_text(paths.html, html(document))
-    return paths
+        atomic.write_bytes(folder / picture.file, picture.png)
+    markdown_file, html_file = folder / "report.md", folder / "report.html"
+    atomic.write_text(markdown_file, markdown(document))
+    atomic.write_text(html_file, html(document))
+    drawn = tuple(folder / picture.file for picture in pictures)
+    return ReportPaths(report, markdown_file, html_file, drawn)
+
+
+def _beside(study_dir: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The sealed records in the study's directory, and the runs that were replaced.
+
+    One that cannot be read is {}, whose seal is broken: no reader takes it for absent.
+    """
+    records = {}
+    for path in sorted(study_dir.glob("*.json")):
+        try:
+            record = read_json(path)
+        except RecordError:
+            record = {}
+        if path.name in SEALED or sealed_record.SEAL in record:
+            records[path.name] = record
+    return records, [shown("/".join(path.parts[-3:])) for path in replaced(study_dir)]
 
 
 def render_terminal(report: Report) -> str:

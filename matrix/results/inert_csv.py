@@ -42,6 +42,19 @@ def inert(value: Any) -> Any:
     return f"'{whole}" if whole[:1] in ("\t", "\n") else whole
 
 
+def original(cell: str) -> str:
+    """The text that `inert` made the cell of; of several the shortest.
+
+    inert(original(cell)) is the cell again where `inert` wrote it.
+    """
+    whole = cell[1:] if cell[:2] in ("'\t", "'\n") else cell
+    parts = (
+        part[1:] if part[:1] == "'" and _formula(part[1:]) else part
+        for part in APART.split(whole)
+    )
+    return "".join(parts)
+
+
 def _formula(part: str) -> bool:
     seen = [c for c in part if unicodedata.category(c) not in BLANK]
     first = unicodedata.normalize("NFKC", seen[0])[:1] if seen else " "

@@ -20,6 +20,19 @@ HASH8 = 8
 
 
 @dataclass(frozen=True)
+class Received:
+    """The file that a study was read from, instead of its run directories.
+
+    `lacking` says what it does not hold and what follows, a sentence each;
+    `configured` whether it holds what the runs were configured with.
+    """
+
+    file: str
+    lacking: tuple[str, ...]
+    configured: bool
+
+
+@dataclass(frozen=True)
 class Open:
     """A cell without a counted run: its state, the cause, where to look."""
 
@@ -41,6 +54,12 @@ class Study:
     counted: Mapping[tuple[str, int], Run]
     open: tuple[Open, ...]
     left_out: tuple[Run, ...]
+    received: Received | None = None
+
+    @property
+    def configured(self) -> bool:
+        """Whether it is known what the runs were configured with."""
+        return self.received is None or self.received.configured
 
     def of(self, step: str) -> dict[int, Run]:
         """The counted runs of a step, by seed."""
@@ -50,14 +69,24 @@ class Study:
 
 
 def load(study_dir: Path, selection: Selection = Selection()) -> Study:
-    """The study below `study_dir`.
-
-    The selection's steps come first; steps found on disk follow, a recorded control
-    before the others. Raises ReportError when there is no such directory.
-    """
+    """The study below `study_dir`. Raises ReportError when there is no such directory."""
     if not study_dir.is_dir():
         raise ReportError(f"{study_dir}: no such study; `make` runs the configured one")
-    runs = tuple(find(study_dir))
+    return of_runs(shown(study_dir.name), find(study_dir), selection)
+
+
+def of_runs(
+    name: str,
+    found_runs: Sequence[Run],
+    selection: Selection,
+    received: Received | None = None,
+) -> Study:
+    """The study of these runs, which a file holds where `received` is given.
+
+    The selection's steps come first; those of the runs follow, a recorded control
+    before the others.
+    """
+    runs = tuple(found_runs)
     hashes = selection.hashes
     allowed = None if hashes is None else {name[:HASH8] for name in hashes}
     eligible = [run for run in runs if allowed is None or run.hash8 in allowed]
@@ -79,7 +108,7 @@ def load(study_dir: Path, selection: Selection = Selection()) -> Study:
     used = {run.run_dir for run in counted.values()} | {o.run_dir for o in opened}
     left_out = tuple(run for run in runs if run.run_dir not in used)
     return Study(
-        shown(study_dir.name), steps, all_seeds, runs, counted, tuple(opened), left_out
+        name, steps, all_seeds, runs, counted, tuple(opened), left_out, received
     )
 
 

@@ -126,10 +126,11 @@ def section(report: Report) -> Section | None:
         "A step is on the front of a cost when no other step has as low a mean loss "
         "for as low a mean cost. Fronts are made of means and claim nothing; whether "
         "two losses differ is what the verdicts say. Cache: of one sequence that "
-        "fills the context, in the compute type. Step time: mean over a run's timed "
-        "steps."
+        "fills the context, in the compute type."
     )
-    if "energy" not in drawn:
+    if "step-time" in drawn:
+        text += " Step time: mean over a run's timed steps."
+    if "energy" not in drawn and report.study.configured:
         text += " Energy was not measured."
     pictures = [_picture(cost, found) for cost, found in drawn.values()]
     blocks = (Text(text), table(rows, drawn.values()), *pictures)
