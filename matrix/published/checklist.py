@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Sequence
 
 from matrix import units
-from matrix.published.commit import unreachable
+from matrix.published.commit import not_public, unreachable
+from matrix.published.facts import unrecorded, value_of, values_of
 from matrix.published.run import PublishedError, PublishedRun
+from matrix.results import publication
 from matrix.results.copies import same_runs
 from matrix.results.fairness import shown
 
@@ -80,17 +82,10 @@ def checklist(
         "equal compilation": differing(runs, COMPILE),
         "equal dataset": differing(runs, DATASET),
         "equal protocol and software": [*differing(runs, PROTOCOL), *_code(runs)],
+        "every fact of the block on record": unrecorded(runs),
+        "one W&B project that holds all runs, or none": _projects(runs),
     }
     return [Item(name, tuple(against)) for name, against in items.items()]
-
-
-def value_of(run: PublishedRun, key: str) -> Any:
-    """A value by its name: final/… from the last row, others from the config."""
-    if key == "final/steps":
-        return max(
-            (row["step"] for row in run.history if "final/loss" in row), default=None
-        )
-    return run.final(key) if key.startswith("final/") else run.config.get(key)
 
 
 def differing(runs: Sequence[PublishedRun], keys: Iterable[str]) -> list[str]:
@@ -227,6 +222,22 @@ def _commit(
     return lines
 
 
+def _projects(runs: Sequence[PublishedRun]) -> list[str]:
+    """Runs that lie in another project than others, or not whole where they lie."""
+    lines, places = [], {run.project for run in runs}
+    if len(places) > 1:
+        by_place = {
+            place or "none": [run.name for run in runs if run.project == place]
+            for place in sorted(places, key=str)
+        }
+        told = "; ".join(f"{place}: {_few(names)}" for place, names in by_place.items())
+        lines.append(told)
+    open_runs = [run.name for run in runs if run.project and not run.uploaded]
+    if open_runs:
+        lines.append(f"not all uploaded: {_few(open_runs)} (make sync)")
+    return lines
+
+
 def _ends(runs: Sequence[PublishedRun]) -> list[str]:
     """Runs that something else than their budget ended."""
     return [
@@ -253,22 +264,18 @@ def block(
     seeds = units.numbers_in(run.config["seed"] for run in runs)
     failed = [item.name for item in items if not item.passed]
     commits = units.distinct(run.config.get("git_commit") or "none" for run in runs)
+    public = remote if not_public(remote) is None else "no public remote"
+    places = units.distinct(run.project for run in runs)
     lines = [
         "### How these numbers were made",
         "",
         f"- Study: {' / '.join(units.distinct(run.group for run in runs))}; control "
         f"`{control_of(runs)}`; {units.plural(len(steps), 'step')}, seeds {seeds}, "
         f"{units.plural(len(runs), 'run')}",
-        f"- Code: commit {', '.join(commits)} of {remote or 'no public remote'}, "
-        f"code hash {all_of('code_hash')}",
-        f"- Data: {all_of('dataset_sha256')}; evaluation text {all_of('eval_sha256')}, "
-        f"{all_of('eval_windows')} windows of {all_of('CONFIG_GPT2_BLOCK_SIZE')} tokens",
-        f"- Training: {all_of('final/tokens')} tokens in {all_of('final/steps')} steps, "
-        f"effective batch {all_of('effective_batch')} (micro-batch "
-        f"{all_of('batch_size')} × accumulation {all_of('gradient_accumulation')}), "
-        f"{all_of('dtype')}, compile {all_of('compile_model')}",
-        f"- Hardware: {all_of('device')}, driver {all_of('driver')}; "
-        f"torch {all_of('torch')}, Python {all_of('python')}",
+        f"- Commit: {', '.join(commits)} of {public}",
+        f"- Data: {all_of('dataset_sha256')}",
+        *(f"- {label}: {text}" for label, text in publication.facts(values_of(runs))),
+        f"- W&B: {', '.join(place or 'none, these runs are not there' for place in places)}",
         f"- Checks: {len(items) - len(failed)} of {len(items)} passed"
         + "".join(f"; **not: {name}**" for name in failed),
     ]

@@ -43,6 +43,7 @@ def _listed(run: "wandb.apis.public.Run") -> PublishedRun:
         where=run.url,
         config={},
         tags=tuple(run.tags),
+        project=f"{run.entity}/{run.project}",
     )
 
 
@@ -62,4 +63,5 @@ def _whole(listed: PublishedRun, run: "wandb.apis.public.Run") -> PublishedRun:
         tags=listed.tags,
         history=[logged(row) for row in rows],
         events=[row for row in samples if len(row) > 1],
+        project=listed.project,
     )

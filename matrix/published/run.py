@@ -20,7 +20,8 @@ class PublishedRun:
 
     `history` holds its rows in the order in which they were logged, `events` the
     samples of its machine ({"time": unix s, "gpu/0/power_w": …}), `where` says where
-    both were read.
+    both were read. `project` is where it lies in W&B (ENTITY/PROJECT), None where it was
+    not sent there; `uploaded` whether all of it arrived.
     """
 
     id: str
@@ -32,6 +33,8 @@ class PublishedRun:
     tags: tuple[str, ...] = ()
     history: Sequence[Row] = field(default=(), repr=False)
     events: Sequence[Row] = field(default=(), repr=False)
+    project: str | None = None
+    uploaded: bool = True
 
     @property
     def keys(self) -> list[str]:

@@ -14,13 +14,15 @@ from matrix.trackers import wandb_files
 from matrix.trackers.content import describe, flatten, flatten_gpu
 from matrix.trackers.content import flatten_summary
 from matrix.trackers.row_order import FOLDER
-from matrix.trackers.session import state
+from matrix.trackers.session import CURRENT, state
 from matrix.trackers.target import TrackerError, require_extra
 from records import read
 from records.cell import DAMAGED
+from records.files import shown
 from records.layout import CellDir, RecordError
 
 SOURCES = ("wandb", "offline", "local")
+ONLINE = "online"
 
 
 def fetch(query: Query) -> list[PublishedRun]:
@@ -76,6 +78,7 @@ def local(path: Path) -> PublishedRun | None:
         history += [flatten_gpu(row) for row in read.samples(cell.gpu)]
     if cell.summary.exists():
         history.append(flatten_summary(read.summary(cell.summary)))
+    mirrored = state(path, "wandb")
     return PublishedRun(
         id=about.id,
         name=about.name,
@@ -83,9 +86,16 @@ def local(path: Path) -> PublishedRun | None:
         step=about.job_type,
         where=str(path),
         config=about.config,
-        tags=tuple(state(path, "wandb").get("tags", ())),
+        tags=tuple(mirrored.get("tags", ())),
         history=[row for row in history if row],
+        project=_project(mirrored.get("entity"), mirrored.get("project")),
+        uploaded=(mirrored.get("state"), mirrored.get("mode")) == (CURRENT, ONLINE),
     )
+
+
+def _project(entity: object, project: object) -> str | None:
+    """ENTITY/PROJECT of a run in W&B; None where it was not sent there."""
+    return shown(f"{entity or 'default entity'}/{project}") if project else None
 
 
 def offline(path: Path) -> PublishedRun | None:
@@ -97,7 +107,7 @@ def offline(path: Path) -> PublishedRun | None:
     files = wandb_files.segments(path / FOLDER)
     if not files:
         return None
-    found = PublishedRun("", "", "", "", str(path / FOLDER), {})
+    found = PublishedRun("", "", "", "", str(path / FOLDER), {}, uploaded=False)
     rows, samples = {}, []
     for record in (record for file in files for record in wandb_files.records(file)):
         body = record.get(record["type"])
@@ -110,6 +120,7 @@ def offline(path: Path) -> PublishedRun | None:
                 step=body["job_type"],
                 config=body["config"]["update"],
                 tags=tuple(body.get("tags", ())),
+                project=_project(body.get("entity"), body.get("project")),
             )
         elif record["type"] == "history":
             rows[body["step"]["num"]] = body["item"]

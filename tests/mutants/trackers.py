@@ -95,10 +95,71 @@ READING = [
     Mutant(
         "commit-of-nobody",
         "a commit that no branch holds is public",
-        "commit:unreachable",
-        'of {remote}" if absent else None',
-        'of {remote}" if not absent else None',
+        "commit:absent",
+        'of {remote}" if missing else None',
+        'of {remote}" if not missing else None',
         Test(f"{READ}::TestCommit::test_a_commit_that_no_branch_holds"),
+    ),
+    Mutant(
+        "remote-of-this-machine",
+        "a repository of this machine is public",
+        "commit:unreachable",
+        "return not_public(remote) or absent(commit, remote)",
+        "return absent(commit, remote)",
+        Test(f"{READ}::TestCommit::test_a_repository_of_this_machine[file://{{}}]"),
+    ),
+    Mutant(
+        "remote-of-a-neighbour",
+        "a private address is public",
+        "commit:_public_host",
+        "return ipaddress.ip_address(host).is_global",
+        "return ipaddress.ip_address(host) is not None",
+        Test(f"{READ}::TestCommit::test_what_is_no_public_remote[git://10.0.0.5/a]"),
+    ),
+    Mutant(
+        "remote-with-a-token",
+        "a URL that holds credentials is public",
+        "commit:not_public",
+        "if named is not None:",
+        "if False:",
+        Test(
+            f"{READ}::TestCommit::"
+            "test_what_is_no_public_remote[https://token@host.org/a]"
+        ),
+    ),
+    Mutant(
+        "git-environment",
+        "the environment tells git another remote",
+        "commit:_git",
+        'if not k.startswith(("GIT_", "SSH_"))',
+        "if k",
+        Test(f"{READ}::TestCommit::test_nothing_of_the_environment_speaks_to_git"),
+    ),
+    Mutant(
+        "no-commit-passes",
+        "a study whose runs record no commit passes",
+        "checklist:_commit",
+        'if run.config.get("git_commit") is None:',
+        "if False:",
+        Test(f"{READ}::TestChecklist::test_an_archive_has_no_commit[git0]"),
+    ),
+    Mutant(
+        "facts-unasked",
+        "a fact of the block may be missing",
+        "published.facts:unrecorded",
+        "        if lacking:\n",
+        "        if False:\n",
+        Test(
+            f"{READ}::TestChecklist::test_a_fact_that_no_run_records[compile-options6]"
+        ),
+    ),
+    Mutant(
+        "projects-mixed",
+        "runs may lie in W&B or not",
+        "checklist:_projects",
+        "if len(places) > 1:",
+        "if False:",
+        Test(f"{READ}::TestChecklist::test_the_project_of_wandb"),
     ),
     Mutant(
         "checklist-without-status",

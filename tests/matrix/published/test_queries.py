@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from matrix.published import cli, compileplots, events, queries
-from matrix.published.checklist import checklist
-from matrix.published.commit import origin, unreachable
+from matrix.published.checklist import block, checklist
+from matrix.published.commit import absent, not_public, origin, unreachable
 from matrix.published.run import PublishedError, PublishedRun
 from matrix.published.selection import Query
 from matrix.published.sources import fetch
@@ -32,6 +32,10 @@ SCRIPTS = (
     "plot_torch_compile_impact.py",
 )
 VALUES = {"GPT2_COMPILE": False, "GPT2_EVAL_INTERVAL": 50, "GPT2_BLOCK_SIZE": 64}
+COMMIT = "one commit, clean, in the public remote"
+PROJECT = "one W&B project that holds all runs, or none"
+FACTS = "every fact of the block on record"
+STARTED = {"device": {"kind": "cpu", "name": "cpu"}, "torch": "2.13.0"}
 VALUES |= {"LEARNING_RATE": "6e-4", "GPT2_MAX_TIME": 0, "MLP_DIM": 3072}
 
 
@@ -53,16 +57,41 @@ def add(path: Path, name: str, rows: list[dict]) -> None:
             file.append(row)
 
 
-def cell(tmp_path: Path, step: str, seed: int = 1, **options) -> Path:
+def cell(
+    tmp_path: Path, step: str, seed: int = 1, start: dict | None = None, **options
+) -> Path:
+    """A finished run; `start` is what its attempt recorded of the machine."""
     options = {"control": step == "00-control", "values": VALUES, **options}
+    options["facts"] = {"eval_sha256": "e" * 64, **options.get("facts", {})}
     losses = (4.0, 3.5, 3.0 + (seed - 1) / 1000)
-    return Cell(step, seed, losses, **options).finish(tmp_path, "study")
+    path = Cell(step, seed, losses, **options).finish(tmp_path, "study")
+    first, *rest = jsonl.read_rows(path / "attempts.jsonl")
+    (path / "attempts.jsonl").unlink()
+    known = {k: v for k, v in (STARTED | (start or {})).items() if v is not None}
+    add(path, "attempts.jsonl", [{**first, **known}, *rest])
+    return path
 
 
 def wide(tmp_path: Path, seed: int = 1, **options) -> Path:
     values = {**VALUES, "MLP_DIM": 4096}
     options = {"values": values, "changes": ("MLP_DIM",), **options}
     return cell(tmp_path, "01-wide", seed, **options)
+
+
+def mirror(path: Path, **more) -> None:
+    """What a mirror in W&B left in the run directory."""
+    target = {"project": "kablate", "entity": "me", "mode": "online"}
+    (path / "mirror").mkdir(exist_ok=True)
+    record = {"schema": 1, "state": "current", **target, **more}
+    (path / "mirror" / "wandb.json").write_text(json.dumps(record))
+
+
+def without(path: Path, fact: str) -> None:
+    """Take a fact, where it is one of the model's, out of the records of a run."""
+    rows = jsonl.read_rows(path / "metrics.jsonl")
+    (path / "metrics.jsonl").unlink()
+    kept = [{k: v for k, v in row.items() if k != fact} for row in rows]
+    add(path, "metrics.jsonl", kept)
 
 
 def runs(tmp_path: Path, *names: str) -> list[PublishedRun]:
@@ -226,7 +255,7 @@ class TestChecklist:
             (
                 "equal protocol and software",
                 "eval_sha256",
-                dict(facts={"eval_sha256": "e"}),
+                dict(facts={"eval_sha256": "d" * 64}),
             ),
             ("equal hardware", "ranks", dict(facts={"ranks": 2})),
         ],
@@ -341,6 +370,65 @@ class TestChecklist:
         [item] = [item for item in items if not item.passed]
         assert "no remote origin" in item.against[0]
 
+    @pytest.mark.parametrize("git", [{"commit": None, "why": "an archive"}, {}])
+    def test_an_archive_has_no_commit(self, tmp_path, monkeypatch, git):
+        """Whatever the checkout that asks has for an origin."""
+        monkeypatch.setattr("tests.matrix.synthetic.GIT", git)
+        cell(tmp_path, "00-control")
+        wide(tmp_path)
+        told = failed(tmp_path)
+        assert (
+            all("no commit" in line for line in told[COMMIT]) and len(told[COMMIT]) == 2
+        )
+        assert told[FACTS][0].startswith("git_commit is not recorded in 00-control-s1")
+
+    def test_one_commit_of_several(self, tmp_path, monkeypatch):
+        cell(tmp_path, "00-control")
+        monkeypatch.setattr(
+            "tests.matrix.synthetic.GIT", {"commit": None, "why": "an archive"}
+        )
+        wide(tmp_path)
+        assert any("01-wide" in line for line in failed(tmp_path)[COMMIT])
+
+    @pytest.mark.parametrize(
+        "name, options",
+        [
+            ("device", dict(start={"device": None})),
+            ("torch", dict(start={"torch": None})),
+            ("driver", dict(start={"device": {"kind": "cuda", "name": "H"}})),
+            ("CONFIG_LEARNING_RATE", dict(values={**VALUES, "LEARNING_RATE": None})),
+            ("context", dict(values={**VALUES, "GPT2_BLOCK_SIZE": None})),
+            ("eval_sha256", {}),
+            ("compile", {}),
+            ("effective_batch", {}),
+        ],
+    )
+    def test_a_fact_that_no_run_records(self, tmp_path, name, options):
+        """All alike, so that nothing is unequal: the paper would have a hole."""
+        without(cell(tmp_path, "00-control", **options), name)
+        values = {**VALUES, **options.get("values", {}), "MLP_DIM": 4096}
+        without(wide(tmp_path, **{**options, "values": values}), name)
+        found = failed(tmp_path)
+        assert list(found) == [FACTS]
+        assert found[FACTS][0].startswith(f"{name} is not recorded in 00-")
+
+    def test_the_project_of_wandb(self, tmp_path):
+        paths = [cell(tmp_path, "00-control"), wide(tmp_path)]
+        mirror(paths[0])
+        found = failed(tmp_path)
+        assert list(found) == [PROJECT]
+        assert "me/kablate: 00-control-s1" in found[PROJECT][0]
+        assert "none: 01-wide-s1" in found[PROJECT][0]
+        mirror(paths[1])
+        assert failed(tmp_path) == {}
+        items = checklist(runs(tmp_path), "https://x", lambda commit, remote: None)
+        assert "- W&B: me/kablate\n" in block(runs(tmp_path), items, None)
+        mirror(paths[1], state="failed")
+        [told] = failed(tmp_path).values()
+        assert told[0].startswith("not all uploaded: 01-wide-s1")
+        mirror(paths[1], mode="offline")
+        assert len(failed(tmp_path)) == 1
+
     def test_one_run_is_nothing_to_check(self, tmp_path):
         cell(tmp_path, "00-control")
         with pytest.raises(PublishedError, match="two runs or more"):
@@ -367,22 +455,78 @@ class TestCommit:
     def test_a_commit_of_a_branch(self, repository):
         first = repository("rev-parse", "HEAD")
         repository("commit", "-q", "--allow-empty", "-m", "two")
-        assert unreachable(first, repository.url) is None
+        assert absent(first, repository.url) is None
 
     def test_a_commit_that_no_branch_holds(self, repository):
         repository("commit", "-q", "--allow-empty", "-m", "two")
         lost = repository("rev-parse", "HEAD")
         repository("reset", "-q", "--hard", "HEAD~1")
         told = f"{lost[:12]} is in no branch or tag of {repository.url}"
-        assert unreachable(lost, repository.url) == told
+        assert absent(lost, repository.url) == told
 
     def test_a_remote_that_is_not_there(self, tmp_path):
-        found = unreachable("a" * 40, str(tmp_path / "nothing"))
+        found = absent("a" * 40, str(tmp_path / "nothing"))
         assert "cannot be fetched without credentials" in found
 
     @pytest.mark.parametrize("url", ["git@github.com:a/b.git", "ssh://git@x/b"])
     def test_a_remote_that_asks_who_you_are(self, url):
         assert "name the public URL" in unreachable("a" * 40, url)
+
+    @pytest.mark.parametrize(
+        "form", ["{}", "file://{}", "{}/.git", "file://localhost{}"]
+    )
+    def test_a_repository_of_this_machine(self, repository, form):
+        """It can be fetched, and nobody else can."""
+        first, remote = repository("rev-parse", "HEAD"), form.format(repository.url)
+        assert absent(first, remote) is None
+        assert "is a path of this machine" in str(unreachable(first, remote))
+
+    @pytest.mark.parametrize(
+        "remote",
+        ["../there", "./x", "~/x", "x", "a/b.git", "FILE:///x", "ext::sh -c id"]
+        + ["host:a/b.git", "git@host.org:a/b.git", "ssh://git@host.org/a", "-u:x"]
+        + [f"https://{host}/a/b" for host in ("localhost", "a.localhost", "gitserver")]
+        + [f"git://{host}/a" for host in ("127.0.0.1", "[::1]", "10.0.0.5", "0.0.0.0")]
+        + [f"http://{host}/a" for host in ("127.1", "2130706433", "0x7f.1", "a..b")]
+        + [
+            f"http://{host}:8080/a"
+            for host in ("192.168.1.2", "169.254.1.1", "x.local")
+        ]
+        + [
+            "https:///a/b",
+            "http://[::ffff:127.0.0.1]/a",
+            "https://[fe80::1/a",
+            "https://",
+        ]
+        + ["https://me:secret@host.org/a", "https://token@host.org/a"],
+    )
+    def test_what_is_no_public_remote(self, remote):
+        told = str(not_public(remote))
+        assert "name the public URL" in told
+        assert "secret" not in told and "token" not in told
+
+    @pytest.mark.parametrize(
+        "remote",
+        ["https://github.com/a/b.git", "http://git.kernel.org/x", "git://a.b-c.org/x"]
+        + [
+            "https://codeberg.org:443/a",
+            "https://8.8.8.8/a",
+            "https://xn--p1ai.org./a",
+        ],
+    )
+    def test_what_may_be_one(self, remote):
+        assert not_public(remote) is None
+
+    def test_nothing_of_the_environment_speaks_to_git(self, repository, monkeypatch):
+        """It could point anywhere, or hand over a credential."""
+        first = repository("rev-parse", "HEAD")
+        for name, value in {
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": f"url.{repository.url}.insteadOf",
+            "GIT_CONFIG_VALUE_0": "/not/there",
+        }.items():
+            monkeypatch.setenv(name, value)
+        assert "cannot be fetched" in str(absent(first, "/not/there"))
 
     def test_the_origin_of_a_checkout(self, repository):
         assert origin(Path(repository.url)) is None
@@ -466,5 +610,8 @@ class TestScripts:
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 1
         assert "### How these numbers were made" in done.stdout
-        assert "effective batch 16 / 8" in done.stdout
+        assert "- Batch: 16 / 8 sequences" in done.stdout
+        assert f"- Commit: {'feed' * 10} of no public remote" in done.stdout
+        assert "nowhere is a path of this machine" in done.stdout
+        assert "- W&B: none, these runs are not there" in done.stdout
         assert "**not: equal effective batch**" in done.stdout
