@@ -17,7 +17,7 @@ from matrix.results.fairness import MUST_MATCH
 from matrix.results.received import MOST_RUNS, TITLE, HandedOn, Refused, documents_of
 from matrix.results.received import numbered, refuse, require_apart
 from matrix.results.received import require_finished, require_kinds, require_place
-from matrix.results.recorded import IN_CSV, PATHS
+from matrix.results.recorded import IN_CSV
 from matrix.results.run import DONE, ReportError, Run, natural
 from matrix.results.runs_csv import COUNTED, HEAD, LEFT_OUT, OPEN
 from matrix.results.selection import Selection
@@ -208,8 +208,6 @@ def _flag(cell: str) -> bool | None:
 
 
 def _fits(word: str, value: Any) -> bool:
-    if PATHS[word].startswith("config."):
-        return type(value) is not float
     try:
         require_kinds(documents_of({word: value}))
     except Unfit:

@@ -5,8 +5,8 @@ from typing import Any, Mapping
 
 from matrix.results.metrics import named
 from matrix.results.recorded import PATHS
-from matrix.results.received import MOST_RUNS, MOST_VALUES, TITLE, HandedOn, Refused
-from matrix.results.received import documents_of, numbered, object_in, refuse
+from matrix.results.received import CONFIG, MOST_RUNS, MOST_VALUES, TITLE, HandedOn
+from matrix.results.received import Refused, documents_of, numbered, object_in, refuse
 from matrix.results.received import require_apart, require_finished, require_kinds
 from matrix.results.received import require_place
 from matrix.results.run import DAMAGED, ReportError, Run, natural
@@ -37,10 +37,8 @@ FORMER = matching(
 FILE = matching(r"[a-z0-9][a-z0-9-]{0,80}\.json", "the name of a sealed record")
 
 
-def _value(value: Any) -> None:
-    """What a symbol can have."""
-    if value is not None and type(value) not in (bool, int, str):
-        raise Unfit(f"is {abbreviated(value)}, expected the value of a symbol")
+def _none(value: Any) -> None:
+    raise Unfit("is no column of evaluations")
 
 
 def _recorded(word: Any) -> None:
@@ -61,10 +59,10 @@ COLUMNS = {
 }
 PART_KINDS = {
     "values": mapped(sound, _recorded),
-    "config": mapped(_value, matching(r"[A-Z][A-Z0-9_]{0,99}", "a symbol")),
+    "config": CONFIG,
     "code_files": mapped(digest),
     "software": mapped(listed(name), matching("torch|python|device", "what ran")),
-    "evals": object_of({}, {word: listed(COLUMNS[word]) for word in EVALS}, _value),
+    "evals": object_of({}, {word: listed(COLUMNS[word]) for word in EVALS}, _none),
 }
 OPERATIONAL = listed(name)
 LOOKS = object_of(

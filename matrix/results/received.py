@@ -16,7 +16,7 @@ from matrix.results.selection import Selection
 from matrix.results.study import Study
 from records import fields
 from records.files import RecordError, lines, shown
-from records.kinds import Unfit
+from records.kinds import Unfit, abbreviated, integer
 from records.kinds import fields as object_of
 from records.kinds import matching, nullable, number, text
 
@@ -51,7 +51,31 @@ UNKNOWN = {
     "summary": {"hash": NOUGHT, "step": 0, "final_eval": {"step": 0, "loss": 0.0}},
 }
 """What stands in a check, and nowhere else, for fields that a file does not hold."""
-KINDS = {"run": fields.RUN, "summary": fields.SUMMARY, "energy": ENERGY}
+
+
+def symbol_value(value: Any) -> None:
+    """What a symbol can have."""
+    if value is not None and type(value) not in (bool, int, str):
+        raise Unfit(f"is {abbreviated(value)}, expected the value of a symbol")
+    if type(value) is str:
+        text(value)
+
+
+INTEGERS = ("GPT2_BLOCK_SIZE", "GPT2_LAYERS", "GPT2_MAX_TIME", "GPT2_EVAL_WINDOWS")
+INTEGERS += ("GPT2_EVAL_INTERVAL", "RUNS_PER_GPU")
+"""Symbols that reports count with."""
+CONFIG = object_of(
+    {},
+    dict.fromkeys(INTEGERS, nullable(integer(0))),
+    symbol_value,
+    matching(r"[A-Z][A-Z0-9_]{0,99}", "a symbol"),
+)
+KINDS = {
+    "run": fields.RUN,
+    "summary": fields.SUMMARY,
+    "energy": ENERGY,
+    "config": CONFIG,
+}
 
 
 @dataclass(frozen=True)
