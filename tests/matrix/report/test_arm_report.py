@@ -179,7 +179,7 @@ def test_one_rate_has_no_plot(tmp_path):
     Cell("adamw", 1, (5.5, 3.3), arm=arm).finish(tmp_path)
     paths = write(tmp_path / "demo")
     assert "learning-rates.png" not in [path.name for path in paths.pictures]
-    assert "Learning rate" not in paths.markdown.read_text()
+    assert "## Learning rate" not in paths.markdown.read_text()
 
 
 def test_the_plot_is_in_both_reports(tmp_path):
