@@ -12,7 +12,7 @@ def test_registered_run_and_judged(checkout):
     assert again.status and "a study is registered once" in again.output
     ran = checkout.make(SEEDS="1-2")
     assert ran.status == 0, ran.output
-    assert "01-latent: NON_DIAGNOSTIC, n = 2" in ran.output
+    assert "01-latent: NON_DIAGNOSTIC (preregistered), n = 2" in ran.output
 
     told = checkout.make(
         "verdict", "STEP=1", "CONTROL=0", "METRIC=val_loss", SEEDS="1-2"
