@@ -188,13 +188,7 @@ def make_plan(
     for step, resolved in steps:
         device = concrete(resolved.values)
         changes = checks.changed(unchanged, resolved, tree.operational)
-        cells = []
-        for seed in settings.seed_list:
-            resolved = step.resolve(_cell_overrides(overrides, seed, device))
-            threads = None
-            if device == "cpu":
-                threads = devices.rank_threads(resolved.values, jobs, cores)
-            cells.append(_cell(shared, step, seed, resolved, device, threads, changes))
+        cells = _cells(shared, step, overrides, device, changes, jobs, cores)
         if step.selected:
             by_step.append(cells)
         else:
@@ -270,6 +264,26 @@ class _Shared:
         """The symbols that shape the network."""
         tree = self.tree
         return [s for s in tree.symbols if tree.menus(s)[:1] == (NETWORK,)]
+
+
+def _cells(
+    shared: _Shared,
+    step: Step,
+    overrides: Overrides,
+    device: str,
+    changes: list[str],
+    jobs: int,
+    cores: int,
+) -> list[Cell]:
+    """The cells of a step, one per seed; on the CPU with their share of the cores."""
+    cells = []
+    for seed in shared.settings.seed_list:
+        resolved = step.resolve(_cell_overrides(overrides, seed, device))
+        threads = None
+        if device == "cpu":
+            threads = devices.rank_threads(resolved.values, jobs, cores)
+        cells.append(_cell(shared, step, seed, resolved, device, threads, changes))
+    return cells
 
 
 def _cell(

@@ -10,7 +10,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 from matrix.results import inert_csv
 from matrix.results.fairness import MUST_MATCH
@@ -18,7 +18,7 @@ from matrix.results.received import MOST_RUNS, TITLE, HandedOn, Refused, documen
 from matrix.results.received import numbered, refuse, require_apart
 from matrix.results.received import require_finished, require_kinds, require_place
 from matrix.results.recorded import IN_CSV
-from matrix.results.run import DONE, ReportError, Run, natural
+from matrix.results.run import DONE, Run, natural
 from matrix.results.runs_csv import COUNTED, HEAD, LEFT_OUT, OPEN
 from matrix.results.selection import Selection
 from matrix.results.study import Received, of_runs

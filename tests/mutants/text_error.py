@@ -74,7 +74,7 @@ CLAIMS = [
         "text-at-alpha",
         "a claim is carried at the study's level, not at the arm's",
         "text_claims:_carried",
-        "p <= measured.level",
+        "p <= _level(verdict)",
         "p <= terms.alpha",
         Test(f"{EVIDENCE}::test_the_level_is_holms"),
     ),

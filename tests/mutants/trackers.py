@@ -2,6 +2,8 @@
 
 from tests.mutants.mutant import Mutant, Test
 
+COMMIT = "tests/matrix/published/test_commit.py"
+
 MIRRORS, READ = (
     "tests/matrix/trackers/test_mirror.py",
     "tests/matrix/published/test_queries.py",
@@ -98,7 +100,7 @@ READING = [
         "commit:absent",
         'of {remote}" if missing else None',
         'of {remote}" if not missing else None',
-        Test(f"{READ}::TestCommit::test_a_commit_that_no_branch_holds"),
+        Test(f"{COMMIT}::TestCommit::test_a_commit_that_no_branch_holds"),
     ),
     Mutant(
         "remote-of-this-machine",
@@ -106,7 +108,7 @@ READING = [
         "commit:unreachable",
         "return not_public(remote) or absent(commit, remote)",
         "return absent(commit, remote)",
-        Test(f"{READ}::TestCommit::test_a_repository_of_this_machine[file://{{}}]"),
+        Test(f"{COMMIT}::TestCommit::test_a_repository_of_this_machine[file://{{}}]"),
     ),
     Mutant(
         "remote-of-a-neighbour",
@@ -114,7 +116,7 @@ READING = [
         "commit:_public_host",
         "return ipaddress.ip_address(host).is_global",
         "return ipaddress.ip_address(host) is not None",
-        Test(f"{READ}::TestCommit::test_what_is_no_public_remote[git://10.0.0.5/a]"),
+        Test(f"{COMMIT}::TestCommit::test_what_is_no_public_remote[git://10.0.0.5/a]"),
     ),
     Mutant(
         "remote-with-a-token",
@@ -123,7 +125,7 @@ READING = [
         "if named is not None:",
         "if False:",
         Test(
-            f"{READ}::TestCommit::"
+            f"{COMMIT}::TestCommit::"
             "test_what_is_no_public_remote[https://token@host.org/a]"
         ),
     ),
@@ -133,7 +135,7 @@ READING = [
         "commit:_git",
         'if not k.startswith(("GIT_", "SSH_"))',
         "if k",
-        Test(f"{READ}::TestCommit::test_nothing_of_the_environment_speaks_to_git"),
+        Test(f"{COMMIT}::TestCommit::test_nothing_of_the_environment_speaks_to_git"),
     ),
     Mutant(
         "no-commit-passes",
