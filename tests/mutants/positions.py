@@ -145,7 +145,7 @@ POSITIONS = [
     Mutant(
         "position-of-a-seed",
         "a cell's SEED is its place among the seeds",
-        "cells:make_plan",
+        "cells:_cells",
         "step.resolve(_cell_overrides(overrides, seed, device))",
         "step.resolve(_cell_overrides(overrides, len(cells) + 1, device))",
         Test(f"{PLAN}::test_the_cells_of_a_plan"),
