@@ -39,7 +39,7 @@ __all__ = [
     "write",
 ]
 
-SEALED = {*preregistration.NAMES.values(), PROMOTION}
+SEALED = {preregistration.WHOLE, preregistration.CONFIRMATION, PROMOTION}
 TERMINAL = 100  # columns
 CONTROL = "control"
 STEP_COLUMNS = ["SD", "diff", "SD diff", "pairs", "params", "tokens/s", "wall"]

@@ -9,7 +9,7 @@ import pytest
 
 from matrix.evidence.gather import gather
 from matrix.evidence.gather_file import gather_file
-from matrix.evidence.preregistration import NAMES
+from matrix.evidence.preregistration import WHOLE
 from matrix.plan.stage import PROMOTION
 from matrix.report.plots import common
 from matrix.report.write import write, write_received
@@ -18,7 +18,7 @@ from matrix.results.metrics import METRICS
 from matrix.results.read_runs_jsonl import read
 from matrix.results.recorded import PATHS
 from matrix.results.run import ReportError
-from matrix.results.selection import Selection, Terms
+from matrix.results.selection import Looks, Selection, Terms
 from matrix.results.study import load
 from records import evaluations, sealed_record
 from records.layout import CellDir
@@ -89,9 +89,10 @@ def planted(tmp_path):
     arms = {"arms": ["02-wide", "09-gone"], "aa": ["01-a-a"], "seeds": [*SEEDS]}
     record = {"metric": "val_loss", "last_evals": 2, "smallest": 0.0007, "alpha": 0.03}
     record |= {"control": "00-base", "dataset": "e" * 64, "cells": {}, "time": START}
-    sealed_record.write(made / NAMES["one"], {**record, **arms})
+    sealed_record.write(made / WHOLE, {**record, **arms})
     (made / "notes.json").write_text('{"not": "sealed"}')
-    former = tmp_path / ".replaced" / "demo" / "02-wide" / "seed-1" / "0123abcd-1"
+    judged = cell("02-wide", 1).hash[:8]
+    former = tmp_path / ".replaced" / "demo" / "02-wide" / "seed-1" / f"{judged}-1"
     former.mkdir(parents=True)
     return made
 
@@ -113,11 +114,11 @@ def test_the_same_report_from_the_file(study, tmp_path, terms):
     other = write_received(one.jsonl, tmp_path / "elsewhere")
     assert other.report.evidence == one.report.evidence
     assert len(one.report.evidence.verdicts) == 4
-    for kept in ("warnings", "notes", "selection"):
+    for kept in ("warnings", "notes", "selection", "deviations"):
         assert vars(other.report)[kept] == vars(one.report)[kept], kept
     a, b = one.report.registration, other.report.registration
     assert replace(a, path=b.path) == b and len(b.deviations) >= 3
-    assert any("0123abcd-1" in line for line in b.deviations)
+    assert any("/demo/02-wide/seed-1/" in line for line in b.deviations)
     assert words(one.markdown.read_text()) == words(other.markdown.read_text())
 
 
@@ -211,8 +212,16 @@ def test_every_term_of_a_verdict_is_in_the_file():
     assert {field.name for field in fields(Selection)} - {"terms"} <= set(told)
 
 
+def test_looks_go_along(study):
+    looks = Looks((6, 8), (1, 2, 3, 4, 5, 6, 7, 8), "gain")
+    selection = Selection(terms=replace(TERMS, looks=looks))
+    text = runs_jsonl.text(load(study), selection, {}, [])
+    (study / "runs.jsonl").write_text(text)
+    assert read(study / "runs.jsonl").selection == selection
+
+
 def test_an_edited_preregistration_is_no_absent_one(study):
-    path = study / NAMES["one"]
+    path = study / WHOLE
     path.write_text(path.read_text().replace("0.03", "0.05"))
     file = write(study).jsonl
     with pytest.raises(ReportError, match="preregistration.json was edited since"):
