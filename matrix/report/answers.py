@@ -4,11 +4,12 @@ from typing import Callable
 
 from matrix import units
 from matrix.evidence.gather import Report
-from matrix.evidence.verdict import AA, LIMITED, NEUTRAL, SUPPORTED, Verdict
+from matrix.evidence.verdict import AA, LIMITED, NEUTRAL, SUPPORTED, UNRESOLVED
+from matrix.evidence.verdict import Verdict
 from matrix.evidence.weigh import Evidence
 from matrix.report import verdict_text
 from matrix.report.document import Column, Table
-from matrix.report.numbers import difference, magnitude
+from matrix.report.numbers import difference, magnitude, p_value
 from matrix.results.metrics import VAL_LOSS
 
 
@@ -85,11 +86,22 @@ def _differs(evidence: Evidence, verdict: Verdict) -> str:
     """Of what is no claim."""
     found, unit = verdict.measured, evidence.terms.metric.unit
     ends = [difference(evidence, end) for end in found.interval]
+    seeds = _seeds(verdict)
+    if verdict.outcome == UNRESOLVED:
+        seeds = f"{_signs(evidence, verdict)}, Holm p {p_value(found.adjusted)}"
     return (
         f"measured {difference(evidence, found.difference)} {unit} "
-        f"({verdict_text.level(verdict)} interval {ends[0]} to {ends[1]}, "
-        f"{_seeds(verdict)})"
+        f"({verdict_text.level(verdict)} interval {ends[0]} to {ends[1]}, {seeds})"
     )
+
+
+def _signs(evidence: Evidence, verdict: Verdict) -> str:
+    """worse in 6 of 6 seeds: the direction that more of them have."""
+    sign = 1 if evidence.terms.metric.lower_is_better else -1
+    d = [sign * each for each in verdict.differences.values()]
+    worse, better = sum(each > 0 for each in d), sum(each < 0 for each in d)
+    word, count = ("worse", worse) if worse >= better else ("better", better)
+    return f"{word} in {count} of {_seeds(verdict)}"
 
 
 PREDICATES: dict[str, Callable[[Evidence, Verdict], str]] = {
