@@ -19,6 +19,7 @@ from matrix.report.markdown import markdown
 from matrix.report.sections import document_of
 from matrix.plan.rerun import replaced
 from matrix.plan.stage import PROMOTION
+from matrix.plan.tuning import TUNING_JSON
 from matrix.results import runs_jsonl
 from matrix.results.rows import Row
 from matrix.results.run import ReportError
@@ -39,7 +40,7 @@ __all__ = [
     "write",
 ]
 
-SEALED = {preregistration.WHOLE, preregistration.CONFIRMATION, PROMOTION}
+SEALED = {preregistration.WHOLE, preregistration.CONFIRMATION, PROMOTION, TUNING_JSON}
 TERMINAL = 100  # columns
 CONTROL = "control"
 STEP_COLUMNS = ["SD", "diff", "SD diff", "pairs", "params", "tokens/s", "wall"]

@@ -10,7 +10,7 @@ from matrix.results.received import Refused, documents_of, numbered, object_in, 
 from matrix.results.received import require_apart, require_finished, require_kinds
 from matrix.results.received import require_place
 from matrix.results.run import DAMAGED, ReportError, Run, natural
-from matrix.results.runs_jsonl import EVALS, PARTS, SCHEMA, number_of
+from matrix.results.runs_jsonl import EVALS, PARTS, SCHEMA, TEXT, number_of
 from matrix.results.selection import EQUALITY, GAIN, WORSE, Looks, Selection, Terms
 from matrix.results.study import Received, of_runs
 from records import fields, sealed_record
@@ -54,6 +54,7 @@ COLUMNS = {
     "tokens": nullable(fields.COUNT),
     "time": nullable(fields.SECONDS),
     "loss": fields.LOSS,
+    "curve_loss": nullable(fields.LOSS),
     "perplexity": nullable(fields.PERPLEXITY),
     "bits_per_byte": nullable(fields.LOSS),
 }
@@ -98,6 +99,16 @@ HEAD = object_of(
         "same": object_of({**PART_KINDS, "operational": OPERATIONAL}),
     }
 )
+SESSION = object_of(
+    {
+        "host": nullable(name),
+        "devices": listed(name),
+        "start": fields.MOMENT,
+        "end": fields.MOMENT,
+    }
+)
+FOLLOWS = {TEXT: "no error of the text, and claims are about this text"}
+"""What follows from what the file is without; of the others there are no plots."""
 LINE = object_of(
     {
         "step": name,
@@ -110,7 +121,12 @@ LINE = object_of(
         "began": fields.MOMENT,
         "time": fields.MOMENT,
     },
-    {**PART_KINDS, "operational": OPERATIONAL, "evaluations": mapped(sound)},
+    {
+        **PART_KINDS,
+        "operational": OPERATIONAL,
+        "sessions": listed(SESSION),
+        "evaluations": mapped(sound),
+    },
 )
 
 
@@ -132,7 +148,7 @@ def read(path: Path) -> HandedOn:
                 raise Refused(f"holds more than {MOST_RUNS:,} runs")
             run = _run(found, about["same"])
             size += len(run.documents.get("config", ())) + len(run.evals)
-            size += len(found.get("code_files", ()))
+            size += len(found.get("code_files", ())) + len(found.get("sessions", ()))
             if size > MOST_VALUES:
                 raise Refused(f"holds more than {MOST_VALUES:,} values")
         except Refused as error:
@@ -171,7 +187,10 @@ def _about(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _received(path: Path, about: Mapping[str, Any]) -> Received:
-    lacking = [f"It holds no {each}: no plots of those." for each in about["without"]]
+    lacking = [
+        f"It holds no {each}: {FOLLOWS.get(each, 'no plots of those')}."
+        for each in about["without"]
+    ]
     lacking.append("It holds no entropies of the dataset.")
     return Received(path.name, tuple(lacking), True)
 
@@ -246,6 +265,10 @@ def _documents(
         "config": config,
         "operational": frozenset(found.get("operational", same["operational"])),
         "attempts": {word: tuple(each) for word, each in whole["software"].items()},
+        "sessions": tuple(
+            {**each, "devices": frozenset(each["devices"])}
+            for each in found.get("sessions", ())
+        ),
         "evaluations": evaluations,
     }
     return made, _evals(whole["evals"], own["evals"])

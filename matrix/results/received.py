@@ -21,7 +21,7 @@ from records.kinds import fields as object_of
 from records.kinds import matching, nullable, number, text
 
 MOST_BYTES = 1 << 26
-MOST_RUNS = 10_000
+MOST_RUNS = 2_000
 MOST_VALUES = 4_000_000
 """Settings and evaluations of all runs of a file together."""
 ENERGY = object_of(

@@ -12,6 +12,8 @@ import re
 from pathlib import PurePosixPath
 from typing import Any, Iterable, Mapping, Sequence
 
+from matrix import units
+from matrix.results.evaluated_text import EvaluatedText
 from matrix.results.metrics import VAL_LOSS
 from matrix.results.recorded import PATHS
 from matrix.results.run import DAMAGED, Run
@@ -20,7 +22,7 @@ from matrix.results.selection import Selection
 from matrix.results.study import Study
 
 SCHEMA = 1
-EVALS = ("step", "tokens", "time", "loss", "perplexity", "bits_per_byte")
+EVALS = ("step", "tokens", "time", "loss", "curve_loss", "perplexity", "bits_per_byte")
 """The columns of `evals`, a value per evaluation."""
 PARTS = ("values", "config", "code_files", "software", "evals")
 """Objects of a run's line whose fields may stand in `same`."""
@@ -32,6 +34,8 @@ WITHHELD = re.compile(
     r"\w+_(DIR|PATH)|BASELINE|LOCAL_(SOURCES|FILES)|(TRACKER|WANDB|SLURM)(_\w+)?"
 )
 """Operational symbols that name places, accounts and queues of a machine."""
+ATTENTION, SPARSITY = "attention statistics", "pruned share over training"
+TEXT = "losses of each document or window of the last evaluation"
 TERMS = ("last_evals", "smallest", "alpha", "stage")
 
 
@@ -48,12 +52,12 @@ def text(
     """
     word, used = counting(study), {run.run_dir for run in study.counted.values()}
     last_evals = selection.terms.last_evals
-    made = []
+    made, hosts = [], _hosts(study.runs)
     for run in study.runs:
         counted = run.run_dir in used
         loss = VAL_LOSS.of(run, last_evals) if counted else None
         head = {"counted": word(run), "loss": loss, "reused": run.reused}
-        made.append(_run(run, head))
+        made.append(_run(run, head, hosts))
     whole = [line for line in made if "values" in line]
     same: dict[str, Any] = {
         part: _alike(line[part] for line in whole) for part in PARTS
@@ -95,7 +99,16 @@ def selected(selection: Selection) -> dict[str, Any]:
     }
 
 
-def _run(run: Run, head: Mapping[str, Any]) -> dict[str, Any]:
+def _hosts(runs: Sequence[Run]) -> dict[Any, str | None]:
+    """Another name for every host, which tells them apart and names no machine."""
+    found = units.distinct(each["host"] for run in runs for each in run.sessions)
+    known = [host for host in found if host is not None]
+    return {None: None} | {host: f"host {n}" for n, host in enumerate(known, start=1)}
+
+
+def _run(
+    run: Run, head: Mapping[str, Any], hosts: Mapping[Any, str | None]
+) -> dict[str, Any]:
     line = {
         "step": run.step,
         "seed": run.seed,
@@ -121,6 +134,10 @@ def _run(run: Run, head: Mapping[str, Any]) -> dict[str, Any]:
         "operational": sorted(symbol for symbol in run.operational if symbol in config),
         "code_files": dict(run.value("code_files") or {}),
         "software": {word: [*each] for word, each in run.software.items()},
+        "sessions": [
+            {**each, "host": hosts[each["host"]], "devices": sorted(each["devices"])}
+            for each in run.sessions
+        ],
         "evals": _columns(run.evals),
         "evaluations": {
             name: {word: row[word] for word in EVALUATION if word in row}
@@ -170,12 +187,12 @@ def _alike(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _without(runs: Sequence[Run]) -> list[str]:
     """What the run directories hold and the report draws, and this file does not."""
-    found = []
-    if any(run.attention for run in runs):
-        found.append("attention statistics")
-    if any(run.sparsity for run in runs):
-        found.append("the pruned share over training")
-    return found
+    held = (
+        (ATTENTION, any(run.attention for run in runs)),
+        (SPARSITY, any(run.sparsity for run in runs)),
+        (TEXT, any(isinstance(run.evaluated_text, EvaluatedText) for run in runs)),
+    )
+    return [name for name, there in held if there]
 
 
 def _json(value: Any) -> str:

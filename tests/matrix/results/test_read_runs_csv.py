@@ -219,7 +219,10 @@ def test_one_cell_counted_twice(file):
     [
         (lambda text: "", "line 0: lacks the columns|line 1: lacks"),
         (lambda text: text.splitlines()[0] + "\n", "holds no run"),
-        (lambda text: text.replace("00-base,1,", "00-base,1,1,", 1), "has 66 cells"),
+        (
+            lambda text: text.replace("00-base,1,", "00-base,1,1,", 1),
+            r"has (\d+) cells for \d+ columns",
+        ),
         (lambda text: text + '"' + "x" * 200_000, "is no CSV: field larger"),
         (lambda text: text + '"open', "is no CSV"),
         (

@@ -21,6 +21,7 @@ from matrix.results.run import ReportError
 from matrix.results.selection import Looks, Selection, Terms
 from matrix.results.study import load
 from records import evaluations, sealed_record
+from records.jsonl import open_append, read_rows
 from records.layout import CellDir
 from tests.matrix.synthetic import START, Cell
 
@@ -138,6 +139,8 @@ def test_every_value_of_every_run(study):
             assert other.config == kept
             assert set(other.operational) == set(one.operational) - withheld
             assert dict(other.software) == dict(one.software)
+            sessions = [{**each, "host": None} for each in other.sessions]
+            assert sessions == [{**each, "host": None} for each in one.sessions]
         names = runs_jsonl.EVALS
         evals = [{k: row[k] for k in names if k in row} for row in one.evals]
         assert repr(list(other.evals)) == repr(evals)
@@ -195,6 +198,28 @@ def test_evaluations_after_training_go_along(study):
     assert found["settings"] == {"stride": 8} and found["better"] == row["better"]
 
 
+def test_who_shared_a_device_goes_along(tmp_path):
+    """By hosts that are told apart and not named."""
+    for step, seed, host in (
+        ("00-base", 1, "a"),
+        ("00-base", 2, "b"),
+        ("01-x", 1, "a"),
+    ):
+        path = cell(step, seed, 5.5, 3.3 + seed / 9, finished=START).finish(tmp_path)
+        first, *rest = read_rows(path / "attempts.jsonl")
+        (path / "attempts.jsonl").unlink()
+        device = {"kind": "cuda", "name": "H"}
+        first |= {"host": f"host-{host}.of.us", "device": device, "gpus": ["0:1"]}
+        with open_append(path / "attempts.jsonl") as attempts:
+            for row in (first, *rest):
+                attempts.append(row)
+    paths = write(tmp_path / "demo")
+    found = gather_file(paths.jsonl)
+    assert found.shared == paths.report.shared
+    assert "2 runs shared a device" in found.shared[0]
+    assert ".of.us" not in paths.jsonl.read_text()
+
+
 def test_a_promotion_goes_along(study):
     chosen = {"control": "00-base", "promoted": ["02-wide"], "seeds": [3, 4]}
     sealed_record.write(study / PROMOTION, chosen)
@@ -206,7 +231,7 @@ def test_a_promotion_goes_along(study):
 
 
 def test_every_term_of_a_verdict_is_in_the_file():
-    beside = {"screened", "family"}  # in the sealed records
+    beside = {"screened", "tuned", "family"}  # in the sealed records
     told = runs_jsonl.selected(Selection())
     assert {field.name for field in fields(Terms)} - beside <= set(told)
     assert {field.name for field in fields(Selection)} - {"terms"} <= set(told)
