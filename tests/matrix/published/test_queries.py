@@ -62,7 +62,7 @@ def cell(
     """A finished run; `start` is what its attempt recorded of the machine."""
     options = {"control": step == "00-control", "values": VALUES, **options}
     options["facts"] = {"eval_sha256": "e" * 64, **options.get("facts", {})}
-    losses = (4.0, 3.5, 3.0 + (seed - 1) / 1000)
+    losses = options.pop("losses", (4.0, 3.5, 3.0 + (seed - 1) / 1000))
     path = Cell(step, seed, losses, **options).finish(tmp_path, "study")
     first, *rest = jsonl.read_rows(path / "attempts.jsonl")
     (path / "attempts.jsonl").unlink()
@@ -287,13 +287,7 @@ class TestChecklist:
         for seed in (1, 2):
             cell(tmp_path, "00-control", seed)
         path = wide(tmp_path)
-        Cell(
-            "01-wide",
-            2,
-            (4.0, 3.5, 3.0),
-            values={**VALUES, "MLP_DIM": 4096},
-            changes=("MLP_DIM",),
-        ).finish(tmp_path, "study")
+        wide(tmp_path, 2, losses=(4.0, 3.5, 3.0))
         [(item, told)] = failed(tmp_path).items()
         assert item == "every seed is a run of its own"
         copy = Cell("01-wide", 2, ()).path(tmp_path, "study")
