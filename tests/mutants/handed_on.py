@@ -112,5 +112,31 @@ FILES = [
         "if False:",
         Test(SAID),
     ),
+    Mutant(
+        "file-names-hosts",
+        "runs.jsonl tells the hosts by their names",
+        "results.runs_jsonl:_hosts",
+        'host: f"host {n}" for n',
+        "host: host for n",
+        Test(f"{OF_JSONL}::test_who_shared_a_device_goes_along"),
+    ),
+    Mutant(
+        "file-without-sessions",
+        "who shared a device is not known from a file",
+        "read_runs_jsonl:_documents",
+        'found.get("sessions", ())',
+        "()",
+        Test(f"{OF_JSONL}::test_who_shared_a_device_goes_along"),
+    ),
+    Mutant(
+        "signs-turned",
+        "an arm that is worse in most seeds is told as better",
+        "report.answers:_signs",
+        "sign = 1 if evidence.terms.metric.lower_is_better else -1",
+        "sign = 1",
+        Test(
+            "tests/matrix/report/test_answers.py::test_the_sentence_of_an_arm[slower]"
+        ),
+    ),
 ]
 SECTIONS = {"A study in one file": FILES}
