@@ -205,10 +205,15 @@ def _untuned(record: Mapping[str, Any], control: Row, row: Row) -> str | None:
 
 
 def _differing(control: Row, row: Row, chosen: Sequence[str]) -> tuple[str, ...]:
-    """ "CONFIG_X control → arm" for what both have of the optimizer and set apart."""
+    """ "CONFIG_X control → arm" for what both have of the optimizer and set apart,
+    where that is not all that the arm is.
+    """
     found: dict[str, None] = {}
     for seed in row.differences:
-        mine, theirs = row.runs[seed].config, control.runs[seed].config
+        run, base = row.runs[seed], control.runs[seed]
+        if not set(config_differences.differing(base, run)) - {*OPTIMIZER}:
+            continue  # an arm that is its rate
+        mine, theirs = run.config, base.config
         for symbol in (name for name in OPTIMIZER if name not in chosen):
             pair = theirs.get(symbol), mine.get(symbol)
             if None not in pair and pair[0] != pair[1]:

@@ -39,6 +39,7 @@ from tests.mutants import (
     trackers,
     training,
     validity,
+    tuning,
     verdicts,
     received,
 )
@@ -71,6 +72,7 @@ SECTIONS: dict[str, list[Mutant]] = {
     **identity.SECTIONS,
     **validity.SECTIONS,
     **verdicts.SECTIONS,
+    **tuning.SECTIONS,
     **positions.SECTIONS,
     **fleet.SECTIONS,
     **folders.SECTIONS,

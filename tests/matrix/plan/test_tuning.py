@@ -234,6 +234,31 @@ def test_a_tuning_that_is_not_used_is_told(tuned):
     assert "is not used: CONFIG_TUNE is empty" in note
 
 
+def test_a_size_of_a_ladder_is_tuned_by_itself(untuned):
+    part = environment(TUNE, "ladder-4")["CONFIG_STUDY_PART"]
+    plan = run(untuned, BEST, **TUNE, CONFIG_STUDY_PART=part)
+    path, _ = tuning.seal(plan)
+    assert plan.study_dir.name == "toy.ladder-4.tuning"
+    assert path.parent.name == "toy.ladder-4"
+    there = untuned.plan(**TUNE, CONFIG_STUDY_PART="ladder-4")
+    assert values(there)["00-control"] == "6e-4"
+
+
+def test_make_tune(untuned):
+    """The command: every trial run, the choice sealed, and what a failure leaves."""
+    untuned.stub(**{"02-wide-learning-rate-6e-4": "fail"})
+    status, output = untuned.run("tune", **TUNE)
+    assert status == 2 and "02-wide-learning-rate-6e-4" in output
+    assert "every trial counts; make tune again" in output
+    untuned.stub()
+    status, output = untuned.run("tune", **TUNE)
+    assert status == 0, output
+    assert "Every arm, the control too, tried 3 points in 3 runs" in output
+    assert (study(untuned) / "tuning.json").exists()
+    status, output = untuned.run(SEEDS="1", **TUNE)
+    assert status == 0 and "3 cells (3 new)" in output
+
+
 # -- the report ----------------------------------------------------------------
 
 
@@ -254,6 +279,12 @@ def test_a_rate_of_an_arm_alone_is_marked(untuned):
     )
     assert found.remark("02-wide") is None
     assert "Rates that no declared budget chose" in text_of(plan)
+
+
+def test_an_arm_that_is_its_rate_is_not_marked(checkout):
+    """08-hot changes the rate and nothing else: that is what it says it is."""
+    found = reported(run(checkout, **SEEDS)).tuning
+    assert found.own == {} and not found.tuned("08-hot")
 
 
 def test_a_rate_that_the_same_budget_chose_is_not_marked(tuned):
