@@ -67,9 +67,9 @@ class Terms:
     alpha: float = 0.05
     stage: str = ONE
     screened: frozenset[int] = frozenset()
-    tuned: frozenset[int] = frozenset()
     family: tuple[str, ...] = ()
     looks: Looks | None = None
+    tuned: frozenset[int] = frozenset()
 
     @property
     def planned_seeds(self) -> frozenset[int]:
