@@ -354,7 +354,9 @@ def _ladder(
         given = rung.environment(environment)
         print(f"size {rung.name}: {rung.study_dir}", flush=True)
         for command in commands:
-            status = main([command], given, root, python, validate)
+            dropped = tuning.NOT_ITS if command == "tune" else {}
+            kept = {k: v for k, v in given.items() if k not in dropped}
+            status = main([command], kept, root, python, validate)
             if status not in (0, 1):
                 return status
             worst = max(worst, status)

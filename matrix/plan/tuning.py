@@ -27,6 +27,11 @@ from records.fields import MOMENT
 from records.kinds import fields, integer, listed, mapped, name, nullable, number, sound
 
 TUNING_JSON = "tuning.json"
+NOT_ITS = {
+    "SEEDS": "its seeds are CONFIG_TUNE_SEEDS",
+    "BASELINE": "a tuning trains its own control",
+}
+"""Variables of a study that a tuning does not take, and why."""
 TRIAL = fields(
     {
         "values": mapped(name),
@@ -84,10 +89,7 @@ def environment(given: Mapping[str, str], part: str = "") -> dict[str, str]:
     STEPS= chooses the arms; the control is always one. Raises PlanError for what moves
     the seeds or takes another study's runs.
     """
-    for word, why in (
-        ("SEEDS", "its seeds are CONFIG_TUNE_SEEDS"),
-        ("BASELINE", "a tuning trains its own control"),
-    ):
+    for word, why in NOT_ITS.items():
         if given.get(word):
             raise PlanError(f"{word}={given[word]} make tune: {why}")
     return {**given, "CONFIG_STUDY_PART": f"{part}.{TUNING}" if part else TUNING}

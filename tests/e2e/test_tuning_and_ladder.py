@@ -38,6 +38,11 @@ def test_a_ladder_of_three_sizes(checkout):
     given = {"CONFIG_LADDER": "4 2 1", "SEEDS": "1", "MAX_ITERS": "4"}
     planned = checkout.make("ladder", DRY_RUN="1", **given)
     assert planned.status == 0, planned.output
+    first = checkout.make(
+        "ladder", DRY_RUN="1", **given, CONFIG_TUNE=TUNE["CONFIG_TUNE"]
+    )
+    assert first.status == 0, first.output
+    assert "toy.ladder-4.tuning: 4 cells (4 new)" in first.output
     assert checkout.cells() == {}
     ran = checkout.make("ladder", **given)
     assert ran.status == 0, ran.output
