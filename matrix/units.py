@@ -4,7 +4,7 @@ Every function maps None to "–", so a table never shows an invented zero.
 """
 
 from datetime import datetime, timezone
-from typing import Any, Iterable
+from typing import Any, Iterable, Mapping
 
 from records import durations
 
@@ -105,6 +105,11 @@ def shortened(text: str, most: int) -> str:
 def distinct(values: Iterable[Any]) -> list[Any]:
     """The values without repetitions, in order of first appearance."""
     return list(dict.fromkeys(values))
+
+
+def assigned(values: Mapping[str, Any]) -> str:
+    """{A: 1, B: 2} as "A=1, B=2", by name; "none set" for nothing."""
+    return ", ".join(f"{k}={v}" for k, v in sorted(values.items())) or "none set"
 
 
 def by_reason(pairs: Iterable[tuple[str, str]]) -> list[str]:

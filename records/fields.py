@@ -46,6 +46,7 @@ DEVICE = fields(
         "name": name,
         "total_memory": nullable(COUNT),
         "driver": nullable(name),
+        "kernel_driver": nullable(name),
         "peak_flops": nullable(RATE),
     },
 )
@@ -152,6 +153,8 @@ SUMMARY = fields(
         "threads": nullable(COUNT),
         "torch": name,
         "python": name,
+        "triton": nullable(name),
+        "numeric_environment": mapped(text),
     },
 )
 HASHES = {"config": digest, "code": digest, "dataset": digest}
@@ -180,7 +183,9 @@ RUN = fields(
             },
         ),
         "data_dir": name,
-        "provenance": fields({"time": MOMENT}, {"cpu": name, "git": GIT}),
+        "provenance": fields(
+            {"time": MOMENT}, {"cpu": name, "cores": POSITIVE, "git": GIT}
+        ),
     },
     {"code_files": mapped(digest)},
 )
@@ -206,8 +211,11 @@ START = fields(
         "host": name,
         "torch": name,
         "python": name,
+        "triton": nullable(name),
+        "numeric_environment": mapped(text),
         "threads": nullable(COUNT),
         "device": nullable(DEVICE),
+        "gpus": listed(name),
         "placement": nullable(mapped(sound)),
         "caches": mapped(text),
     },

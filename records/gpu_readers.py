@@ -8,6 +8,8 @@ bandwidth), memory_used_gb and memory_total_gb (2**30 bytes), power_w (watts),
 temperature_c (Celsius) and clock_mhz (of the cores).
 """
 
+import platform
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,9 @@ from typing import Any, Protocol
 
 GIB = 2**30
 SYSFS = Path("/sys/bus/pci/devices")
+MODULES = Path("/sys/module")
+NVRM = Path("/proc/driver/nvidia/version")
+NVRM_VERSION = re.compile(r"\b[0-9]+\.[0-9]+(\.[0-9]+)*\b")
 SMI_SECONDS = 10
 
 Reading = dict[str, float]
@@ -267,6 +272,23 @@ class Smi:
             except ValueError:  # [N/A]
                 continue
         return address(bus), reading
+
+
+def driver_version(amd: bool, modules: Path = MODULES, nvrm: Path = NVRM) -> str | None:
+    """The version of the kernel's GPU driver: what computes, whatever runtime asks it.
+
+    Of NVIDIA 580.95.05; of AMD its own, or the kernel's whose part it is. None where
+    the kernel shows neither, as in some sandboxes.
+    """
+    module = modules / ("amdgpu" if amd else "nvidia")
+    if (module / "version").is_file():
+        return (module / "version").read_text(encoding="utf-8").strip()
+    if amd:
+        return f"Linux {platform.release()}" if module.is_dir() else None
+    if not nvrm.is_file():
+        return None
+    found = NVRM_VERSION.search(nvrm.read_text(encoding="utf-8"))
+    return found[0] if found else None
 
 
 def address(bus: str) -> str:

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from records.files import shown
 from records.private import CACHES
 
 PACKAGES = ("torch", "numpy", "triton", "pytorch-triton-rocm", "kconfiglib")
@@ -36,6 +37,36 @@ ENVIRONMENT = (
     "SLURM_JOB_ID",
     "SLURM_JOB_NODELIST",
 )
+NUMERIC = (
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "TRITON_F32_DEFAULT",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "CUBLASLT_WORKSPACE_SIZE",
+    "DISABLE_ADDMM_CUDA_LT",
+    "TORCH_CUDNN_V8_API_DISABLED",
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTORCH_HIP_ALLOC_CONF",
+    "PYTORCH_NO_CUDA_MEMORY_CACHING",
+    "NCCL_ALGO",
+    "NCCL_PROTO",
+    "NCCL_NVLS_ENABLE",
+    "MIOPEN_FIND_MODE",
+    "MIOPEN_FIND_ENFORCE",
+    "TORCH_BLAS_PREFER_HIPBLASLT",
+    "HSA_OVERRIDE_GFX_VERSION",
+    "TORCHINDUCTOR_MAX_AUTOTUNE",
+    "TORCHINDUCTOR_MAX_AUTOTUNE_GEMM",
+    "TORCHINDUCTOR_MAX_AUTOTUNE_POINTWISE",
+    "TORCHINDUCTOR_COORDINATE_DESCENT_TUNING",
+    "TORCHINDUCTOR_EMULATE_PRECISION_CASTS",
+    "ATEN_CPU_CAPABILITY",
+    "MKL_CBWR",
+    "ONEDNN_MAX_CPU_ISA",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+)
+"""Variables by which libraries compute, round, order their sums or allocate otherwise."""
 PLACEMENT = "KABLATE_PLACEMENT"
 """Where the launcher tells a training process on what it was put, as JSON."""
 MAX_DIFF = 1 << 20
@@ -67,6 +98,17 @@ def placement() -> dict[str, Any] | None:
 def caches() -> dict[str, str]:
     """The folders of CACHES that this process was given."""
     return {name: os.environ[name] for name in CACHES if name in os.environ}
+
+
+def numeric_environment() -> dict[str, str]:
+    """The variables of NUMERIC that this process was given."""
+    return {name: shown(os.environ[name]) for name in NUMERIC if name in os.environ}
+
+
+def triton_version() -> str | None:
+    """The version of triton, whichever package brings it; None without one."""
+    found = package_versions()
+    return found.get("triton") or found.get("pytorch-triton-rocm")
 
 
 def package_versions() -> dict[str, str]:

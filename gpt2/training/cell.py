@@ -49,7 +49,7 @@ from records.jsonl import Appender, Row, open_append
 from records.layout import SCHEMA, CellDir, RecordError
 from records.lease import Lease, LeaseHeld
 from records.manifest import ManifestError, MissingDataset
-from records.provenance import caches, placement
+from records.provenance import caches, numeric_environment, placement, triton_version
 from records.unit_losses import UnitLosses
 
 DONE, FAILED, HELD = 0, 1, 75
@@ -369,19 +369,25 @@ def _prepare(
         "device": None,
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "triton": triton_version(),
+        "numeric_environment": numeric_environment(),
         "threads": None,
     }
+    gpus: list[str] = []
     try:
         ranks.require(settings.train.ranks)
         kind = device.resolve(settings.system.device)
         device.configure(settings.system, kind, ranks.local_rank)
         info = device.describe(kind)
+        if kind == "cuda":
+            count = min(ranks.world, torch.cuda.device_count())
+            gpus = gpu_monitor.addresses(count)
         machine["device"] = info.as_dict()
         machine["threads"] = torch.get_num_threads() if kind == "cpu" else None
     finally:
         start = {"event": "start", "attempt": attempt, "time": time.time()}
         where = {"pid": os.getpid(), "host": socket.gethostname()}
-        where |= {"placement": placement(), "caches": caches()}
+        where |= {"placement": placement(), "caches": caches(), "gpus": gpus}
         attempts.append({**start, **where, **machine})
     return info, machine
 

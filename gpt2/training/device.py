@@ -9,6 +9,7 @@ import torch
 
 from gpt2.settings.run import ModelSettings, SystemSettings
 from records.codehash import hash_rooms
+from records.gpu_readers import driver_version
 
 # Dense bf16 matrix rate in FLOP/s by the vendors' data sheets, for MFU. A name
 # that is not listed has no MFU; the first entry contained in the name counts. An MI250
@@ -30,7 +31,8 @@ PEAK_BF16 = {
 @dataclass(frozen=True)
 class DeviceInfo:
     """What a run's records say of its device, of one where it has several: memory in
-    bytes, the peak in FLOP/s.
+    bytes, the peak in FLOP/s. `driver` is the runtime that torch was built for,
+    `kernel_driver` what the kernel runs.
     """
 
     kind: str
@@ -38,6 +40,7 @@ class DeviceInfo:
     total_memory: int
     driver: str | None
     peak_flops: float | None
+    kernel_driver: str | None = None
 
     def as_dict(self) -> dict:
         """For a record."""
@@ -79,6 +82,7 @@ def describe(kind: str) -> DeviceInfo:
         properties.total_memory,
         runtime or f"CUDA {torch.version.cuda}",
         peak,
+        driver_version(amd=bool(torch.version.hip)),
     )
 
 

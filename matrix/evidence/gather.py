@@ -92,7 +92,7 @@ def gathered(study: Study, selection: Selection, study_dir: Path) -> Report:
         study,
         sharing.without_speeds(rows) if shared else rows,
         tuple(warnings),
-        tuple(_notes(study, selection)),
+        (*_notes(study, selection), *_hosts(counted)),
         weighed,
         registration,
         tuple(line for line in changed if line not in sealed),
@@ -128,6 +128,13 @@ def _nothing_finished(study: Study, study_dir: Path) -> str:
         lines.append(f"  {count} of other settings or code")
         lines.append(f"  scripts/make_report.py {study_dir} reports the newest runs")
     return "\n".join(lines)
+
+
+def _hosts(counted: list[Run]) -> list[str]:
+    """Processors beside GPUs, which are no reason against a comparison."""
+    if {run.value("device_kind") for run in counted} == {"cpu"}:
+        return []
+    return fairness.hosts(counted)
 
 
 def _notes(study: Study, selection: Selection) -> list[str]:

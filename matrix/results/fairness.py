@@ -5,7 +5,7 @@ stands beside the losses in the report.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from matrix import units
 from matrix.results.run import Run
@@ -17,6 +17,7 @@ MUST_MATCH = (
     ("end of training", "stopped_by"),
     ("tokens per step", "tokens_per_step"),
     ("effective batch", "effective_batch"),
+    ("micro-batch", "micro_batch"),
     ("context", "context"),
     ("documents apart", "documents_apart"),
     ("max_iters", "max_iters"),
@@ -28,13 +29,19 @@ MUST_MATCH = (
     ("evaluation text", "eval_sha256"),
     ("last evaluation's text", "last_eval_sha256"),
     ("dtype", "dtype"),
+    ("dtype of the parameters", "param_dtype"),
+    ("loss", "loss_impl"),
+    ("update", "update_impl"),
     ("compile", "compile"),
     ("device", "device"),
-    ("driver", "driver"),
+    ("runtime", "driver"),
+    ("driver", "kernel_driver"),
     ("processes", "ranks"),
     ("processor", "processor"),
     ("threads", "threads"),
     ("torch", "torch"),
+    ("triton", "triton"),
+    ("environment", "environment"),
     ("python", "python"),
 )
 ABSENT = "not recorded"
@@ -45,20 +52,42 @@ HEX = frozenset("0123456789abcdef")
 def differences(runs: Sequence[Run]) -> list[str]:
     """One line per property that is not the same in all runs.
 
-    Under a time budget the tokens trained may differ and are not looked at, nor is
-    the processor beside a GPU.
+    Under a time budget the tokens trained may differ and are not looked at; otherwise
+    the processor beside a GPU is not, nor how optimizers that differ take their steps.
     """
     skipped: list[str] = []
-    if {run.value("budget") for run in runs} == {"time"}:
+    timed = {run.value("budget") for run in runs} == {"time"}
+    if timed:
         skipped += ["tokens", "steps"]
-    if {run.value("device_kind") for run in runs} != {"cpu"}:
+    if not timed and {run.value("device_kind") for run in runs} != {"cpu"}:
         skipped.append("processor")
+    if len({_optimizer(run) for run in runs}) > 1:
+        skipped.append("update_impl")
     lines = []
     for title, name, having in ledger(runs):
         values = {run.run_dir: value for run, value in having}
         if name not in skipped and len(set(values.values())) > 1:
             lines.append(f"{title}: {rarer_values([run for run, _ in having], values)}")
     return lines
+
+
+def _optimizer(run: Run) -> tuple[str, ...]:
+    """The symbols that name a run's optimizer."""
+    config = run.documents.get("config", {})
+    chosen = (symbol for symbol, value in config.items() if value is True)
+    return tuple(sorted(s for s in chosen if s.startswith("OPTIMIZER_")))
+
+
+def hosts(runs: Sequence[Run]) -> list[str]:
+    """A line where the processors beside GPUs are not the same: it decides nothing."""
+    values = {
+        run.run_dir: f"{shown(run.value('processor'))}, "
+        f"{shown(run.value('cores'))} cores"
+        for run in runs
+    }
+    if len(set(values.values())) < 2:
+        return []
+    return [f"processors: {rarer_values(runs, values)}"]
 
 
 def ledger(
@@ -135,6 +164,8 @@ def shown(value: object) -> str:
     """A value in a line of text; a digest by its first 12 digits."""
     if value is None:
         return ABSENT
+    if isinstance(value, Mapping):
+        return units.assigned(value)
     text = str(value)
     digest = len(text) >= 40 and HEX.issuperset(text)
     return text[:SHORT] if digest else text

@@ -77,7 +77,9 @@ class Run:
 
     @property
     def software(self) -> Mapping[str, Sequence[str]]:
-        """{torch, python, device: what the attempts ran under, each once}."""
+        """{torch, python, device, driver, environment: what the attempts ran under, each
+        once}.
+        """
         return self.documents.get("attempts", {})
 
     @property
@@ -262,6 +264,9 @@ def _machines(attempts: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...
     starts = [row for row in attempts if row["event"] == "start"]
     found = {key: [row.get(key) for row in starts] for key in ("torch", "python")}
     found["device"] = [(row.get("device") or {}).get("name") for row in starts]
+    found["driver"] = [(row.get("device") or {}).get("kernel_driver") for row in starts]
+    given = [row.get("numeric_environment") for row in starts]
+    found["environment"] = [None if e is None else units.assigned(e) for e in given]
     return {
         key: tuple(units.distinct(value for value in values if value is not None))
         for key, values in found.items()

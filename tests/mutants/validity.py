@@ -5,6 +5,7 @@ from tests.mutants.mutant import Mutant, Test
 SEEDS = "tests/matrix/evidence/test_planted_seeds.py"
 CHANGES = "tests/matrix/evidence/test_planted_deviations.py"
 SPEEDS = "tests/matrix/evidence/test_planted_time.py"
+LEDGER = "tests/matrix/evidence/test_planted_ledger.py"
 DAMAGED = "tests/matrix/results/test_damaged.py"
 
 LEFT_OUT = [
@@ -174,7 +175,37 @@ TIME = [
     ),
 ]
 
+LEDGER_ROWS = [
+    Mutant(
+        "ledger-no-kernel-driver",
+        "the runtime is taken for the driver",
+        "recorded",
+        '"kernel_driver": "summary.device.kernel_driver"',
+        '"kernel_driver": "summary.device.driver"',
+        Test(
+            f"{LEDGER}::test_what_computed_was_another[arm0-driver: 570.1 in 01-arm; 580.95.05 elsewhere]"
+        ),
+    ),
+    Mutant(
+        "ledger-update-of-other-optimizers",
+        "optimizers that differ must take their steps alike",
+        "fairness:differences",
+        'skipped.append("update_impl")',
+        "pass",
+        Test(f"{LEDGER}::test_another_optimizer_takes_its_steps_otherwise"),
+    ),
+    Mutant(
+        "ledger-processor-beside-a-clock",
+        "under a time budget the processor beside a GPU may differ",
+        "fairness:differences",
+        "if not timed and",
+        "if",
+        Test(f"{LEDGER}::test_processors_beside_gpus[time-NON_DIA]"),
+    ),
+]
+
 SECTIONS = {
+    "What computed": LEDGER_ROWS,
     "Shared devices": TIME,
     "Changed after the first run": CHANGED,
     "Seeds left out": LEFT_OUT,

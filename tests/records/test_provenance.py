@@ -69,3 +69,17 @@ def test_gather_is_json_and_holds_no_secret(repository: Path, monkeypatch):
     assert found["environment"]["CUDA_VISIBLE_DEVICES"] == "3"
     assert found["environment"]["ATEN_CPU_CAPABILITY"] == "default"
     assert found["cores"] >= 1 and found["cpu"] and found["packages"]["numpy"]
+
+
+def test_variables_that_change_numbers(monkeypatch):
+    """Those of the list that are set, and no other: some variables are credentials."""
+    for name in provenance.NUMERIC:
+        monkeypatch.delenv(name, raising=False)
+    assert provenance.numeric_environment() == {}
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "a:1\nb\udcff")
+    monkeypatch.setenv("WANDB_API_KEY", "secret")
+    assert provenance.numeric_environment() == {
+        "NVIDIA_TF32_OVERRIDE": "0",
+        "PYTORCH_ALLOC_CONF": r"a:1\nb\udcff",
+    }

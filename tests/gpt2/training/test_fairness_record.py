@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import socket
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,12 +12,18 @@ from gpt2.training import device
 from kconf import config_py
 from matrix.results import fairness
 from matrix.results.study import load
+from matrix.results.whole_run import identity_hash
 from records import atomic
 from records.manifest import read_manifest
-from records.provenance import cpu_model
+from records.provenance import NUMERIC, cpu_model, triton_version
 
 SYMBOLS = {"GPT2_MAX_ITERS": "3", "GPT2_EVAL_INTERVAL": "2", "GPT2_EVAL_WINDOWS": "5"}
-SYMBOLS |= {"BATCH_SIZE": "2", "EFFECTIVE_BATCH": "6", "GPT2_MAX_TIME": "500"}
+SYMBOLS |= {
+    "SEED": "5",
+    "BATCH_SIZE": "2",
+    "EFFECTIVE_BATCH": "6",
+    "GPT2_MAX_TIME": "500",
+}
 
 
 def board(monkeypatch, hip: str | None):
@@ -29,16 +36,21 @@ def board(monkeypatch, hip: str | None):
     return device.describe("cuda")
 
 
-def test_what_a_run_leaves_for_the_ledger(tmp_path, cell, train, corpus):
+def test_what_a_run_leaves_for_the_ledger(tmp_path, cell, train, corpus, monkeypatch):
     """By hand: 6 sequences of 16 tokens a step, 3 steps, 5 windows every 2 steps."""
+    for name in NUMERIC:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
     manifest, threads = read_manifest(corpus), torch.get_num_threads()
     place = tmp_path / "demo/07-arm/seed-5"
     place.mkdir(parents=True)
     directory = cell("demo/07-arm/seed-5/01234567", **SYMBOLS)
     config = config_py.read(directory / "config.py").identity
     identity = {"config": config, "code": "ab" * 32, "dataset": manifest.sha256}
+    identity |= {"threads": threads}
     record = {"study": "demo", "step": "07-arm", "seed": 5}
-    record |= {"hash": "01234567" * 8, "identity": {**identity, "threads": threads}}
+    record |= {"hash": identity_hash(identity), "identity": identity}
+    directory = directory.rename(place / record["hash"][:8])
     provenance = {"time": 0.0, "cpu": cpu_model()}
     whole = {"schema": 1, "cell": record, "data_dir": str(corpus)}
     atomic.write_json(directory / "run.json", {**whole, "provenance": provenance})
@@ -53,6 +65,7 @@ def test_what_a_run_leaves_for_the_ledger(tmp_path, cell, train, corpus):
         "end of training": "tokens",
         "tokens per step": 6 * 16,
         "effective batch": 6,
+        "micro-batch": 2,
         "context": 16,
         "documents apart": False,
         "max_iters": 3,
@@ -64,20 +77,31 @@ def test_what_a_run_leaves_for_the_ledger(tmp_path, cell, train, corpus):
         "evaluation text": windows(corpus, manifest),
         "last evaluation's text": windows(corpus, manifest),
         "dtype": "fp32",
+        "dtype of the parameters": "fp32",
+        "loss": "plain",
+        "update": "torch",
         "compile": False,
         "device": device._cpu_name(),
+        "runtime": None,
         "driver": None,
         "processes": 1,
         "processor": cpu_model(),
         "threads": threads,
         "torch": torch.__version__,
+        "triton": triton_version(),
+        "environment": {"ATEN_CPU_CAPABILITY": "default"},
         "python": platform.python_version(),
     }
     assert run.software == {
         "torch": (torch.__version__,),
         "python": (platform.python_version(),),
         "device": (device._cpu_name(),),
+        "driver": (),
+        "environment": ("ATEN_CPU_CAPABILITY=default",),
     }
+    assert [(s["host"], s["devices"]) for s in run.sessions] == [
+        (socket.gethostname(), frozenset({"cpu"}))
+    ]
     assert fairness.differences([run]) == fairness.resumed_elsewhere([run]) == []
     assert [row["step"] for row in run.evals] == [0, 2, 3]
 

@@ -25,6 +25,9 @@ from tests.matrix.synthetic import START, Cell
 CONTROL, ARM, SEEDS = "00-control", "07-arm", (9, 5, 2)
 CODE, OTHER = "ab" * 32, "cd" * 32
 TEXT, MORE = "0f" * 32, "1e" * 32
+PARAMETERS = "dtype of the parameters"
+TF32_NAME = "NVIDIA_TF32_OVERRIDE"
+TF32 = {TF32_NAME: "0"}
 # name, where a run has it, the control's value, the arm's, and as both are shown.
 ROWS = (
     ("code hash", "run.cell.identity.code", CODE, OTHER, "ab" * 6, "cd" * 6),
@@ -33,6 +36,7 @@ ROWS = (
     ("end of training", "summary.stopped_by", "tokens", "time", "tokens", "time"),
     ("tokens per step", "summary.facts.tokens_per_step", 4096, 4095, "4096", "4095"),
     ("effective batch", "summary.facts.effective_batch", 16, 17, "16", "17"),
+    ("micro-batch", "summary.facts.micro_batch", 16, 8, "16", "8"),
     ("context", "config.GPT2_BLOCK_SIZE", 256, 255, "256", "255"),
     ("documents apart", "config.DOCUMENTS_APART", False, True, "False", "True"),
     ("max_iters", "summary.facts.max_iters", 100, 101, "100", "101"),
@@ -48,13 +52,26 @@ ROWS = (
         *(TEXT, MORE, "0f" * 6, "1e" * 6),
     ),
     ("dtype", "summary.facts.dtype", "bf16", "fp32", "bf16", "fp32"),
+    (PARAMETERS, "summary.facts.param_dtype", "fp32", "bf16", "fp32", "bf16"),
+    ("loss", "summary.facts.loss_impl", "chunked", "plain", "chunked", "plain"),
+    ("update", "summary.facts.update_impl", "torch", "one_pass", "torch", "one_pass"),
     ("compile", "summary.facts.compile", True, False, "True", "False"),
     ("device", "summary.device.name", "a board", "another", "a board", "another"),
-    ("driver", "summary.device.driver", "CUDA 13", "CUDA 12", "CUDA 13", "CUDA 12"),
+    ("runtime", "summary.device.driver", "CUDA 13", "CUDA 12", "CUDA 13", "CUDA 12"),
+    ("driver", "summary.device.kernel_driver", "580.1", "570.2", "580.1", "570.2"),
     ("processes", "summary.facts.ranks", 2, 1, "2", "1"),
     ("processor", "run.provenance.cpu", "A chip", "B chip", "A chip", "B chip"),
     ("threads", "summary.threads", 4, 3, "4", "3"),
     ("torch", "summary.torch", "2.13.0", "2.13.1", "2.13.0", "2.13.1"),
+    ("triton", "summary.triton", "3.6.0", "3.7.0", "3.6.0", "3.7.0"),
+    (
+        "environment",
+        "summary.numeric_environment",
+        {},
+        TF32,
+        "none set",
+        f"{TF32_NAME}=0",
+    ),
     ("python", "summary.python", "3.12.1", "3.12.2", "3.12.1", "3.12.2"),
 )
 NAMES = [row[0] for row in ROWS]
@@ -151,7 +168,7 @@ def judged(study: Study, terms: Terms = Terms()) -> Verdict:
 def test_the_copy_is_whole():
     """A row that is added or taken away is written here as well."""
     assert [name for name, _ in fairness.MUST_MATCH] == NAMES
-    assert len(set(NAMES)) == len(set(CHANGED)) == 25
+    assert len(set(NAMES)) == len(set(CHANGED)) == 32
 
 
 def test_where_nothing_differs_nothing_is_said(output, equal):
