@@ -6,6 +6,7 @@ from pathlib import Path
 from matrix import units
 from matrix.evidence import deviations, preregistration, weigh
 from matrix.evidence.preregistration import Registration
+from matrix.evidence.related import related_arms
 from matrix.evidence.tuning import NOT_TUNED, Account, account
 from matrix.evidence.weigh import Evidence
 from matrix.plan import stage, tuning
@@ -63,7 +64,8 @@ def gathered(study: Study, selection: Selection, study_dir: Path) -> Report:
         terms = completed_terms(selection.terms, study_dir)
     except RecordError as error:
         raise ReportError(str(error)) from error
-    weighed = weigh.weigh(study, rows, terms)
+    related = related_arms(study_dir, rows, terms)
+    weighed = weigh.weigh(study, rows, terms, related)
     if weighed.progress is not None:
         needed = weighed.progress.needed
         still = [cell for cell in study.open if needed(cell.step, cell.seed)]
@@ -92,7 +94,7 @@ def gathered(study: Study, selection: Selection, study_dir: Path) -> Report:
         study,
         sharing.without_speeds(rows) if shared else rows,
         tuple(warnings),
-        (*_notes(study, selection), *_hosts(counted)),
+        (*_notes(study, selection), *_hosts(counted), *_family(related)),
         weighed,
         registration,
         tuple(line for line in changed if line not in sealed),
@@ -128,6 +130,17 @@ def _nothing_finished(study: Study, study_dir: Path) -> str:
         lines.append(f"  {count} of other settings or code")
         lines.append(f"  scripts/make_report.py {study_dir} reports the newest runs")
     return "\n".join(lines)
+
+
+def _family(related: tuple[str, ...]) -> list[str]:
+    """The arms of other studies in the family."""
+    if not related:
+        return []
+    count = units.plural(len(related), "arm")
+    return [
+        f"Holm's family counts {count} of other studies over the same control runs, "
+        f"with p = 1: {', '.join(related)}"
+    ]
 
 
 def _hosts(counted: list[Run]) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from matrix import units
 from matrix.evidence import weigh
 from matrix.evidence.gather import completed_terms
+from matrix.evidence.related import related_arms
 from matrix.evidence.weigh import Evidence
 from matrix.plan.cells import Cell, Plan
 from matrix.plan.checks import PlanError
@@ -52,7 +53,8 @@ def standing(plan: Plan) -> Evidence | None:
     changed = weigh.changed_looks(study.counted.values(), terms)
     if changed:
         raise PlanError(changed[0])
-    return weigh.weigh(study, rows, terms)
+    related = related_arms(plan.study_dir, rows, terms)
+    return weigh.weigh(study, rows, terms, related)
 
 
 def unsettled(plan: Plan) -> list[Cell]:

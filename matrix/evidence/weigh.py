@@ -65,13 +65,22 @@ class Evidence:
         return next((v for v in self.verdicts if v.step == step), None)
 
 
-def weigh(study: Study, rows: Sequence[Row], terms: Terms) -> Evidence:
-    """The verdicts on every step against the first row, the control."""
+def weigh(
+    study: Study, rows: Sequence[Row], terms: Terms, related: Sequence[str] = ()
+) -> Evidence:
+    """The verdicts on every step against the first row, the control.
+
+    `related` are arms of other studies over that control (matrix/evidence/related.py):
+    they are in the family with p = 1 and get no verdict here.
+    """
     control, arms = rows[0], list(rows[1:])
     aa = tuple(row.step for row in arms if config_differences.only_salted(control, row))
     absent = _absent(study, rows, terms)
     contrasts = [_contrast(study, control, row, terms, row.step in aa) for row in arms]
     contrasts += [Contrast(step, {}, {}, invalid=(why,)) for step, why in absent]
+    judged = len(contrasts)
+    elsewhere = ("an arm of a related study",)
+    contrasts += [Contrast(name, {}, {}, invalid=elsewhere) for name in related]
     verdicts, progress = (), None
     if terms.looks is None:
         verdicts = decide(contrasts, _rule(terms))
@@ -79,6 +88,7 @@ def weigh(study: Study, rows: Sequence[Row], terms: Terms) -> Evidence:
         verdicts, progress = looks.judge(
             contrasts, control.step, _rule(terms), terms.looks
         )
+    verdicts = verdicts[:judged]
     return Evidence(
         terms=terms,
         control=control.step,

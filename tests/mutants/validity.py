@@ -6,6 +6,7 @@ SEEDS = "tests/matrix/evidence/test_planted_seeds.py"
 CHANGES = "tests/matrix/evidence/test_planted_deviations.py"
 SPEEDS = "tests/matrix/evidence/test_planted_time.py"
 LEDGER = "tests/matrix/evidence/test_planted_ledger.py"
+FAMILY = "tests/matrix/evidence/test_planted_families.py"
 DAMAGED = "tests/matrix/results/test_damaged.py"
 
 LEFT_OUT = [
@@ -204,7 +205,27 @@ LEDGER_ROWS = [
     ),
 ]
 
+FAMILIES = [
+    Mutant(
+        "family-of-the-source-alone",
+        "studies beside this one that share its control are not seen",
+        "related:_studies",
+        "sources.add(path.parents[3])",
+        "pass",
+        Test(f"{FAMILY}::test_both_halves_are_one_family"),
+    ),
+    Mutant(
+        "family-with-trials",
+        "a trial of another study is an arm of the family",
+        "related:_is_arm",
+        "set(differing(run, control)) <= set(changes)",
+        "True",
+        Test(f"{FAMILY}::test_what_is_no_further_arm[a trial]"),
+    ),
+]
+
 SECTIONS = {
+    "Families in two studies": FAMILIES,
     "What computed": LEDGER_ROWS,
     "Shared devices": TIME,
     "Changed after the first run": CHANGED,
