@@ -66,6 +66,10 @@ def gathered(study: Study, selection: Selection, study_dir: Path) -> Report:
         raise ReportError(str(error)) from error
     related = related_arms(study_dir, rows, terms)
     weighed = weigh.weigh(study, rows, terms, related)
+    if tuned.record is not None:
+        remarks = {row.step: tuned.remark(row.step) for row in rows[1:]}
+        remarks = {step: (remark,) for step, remark in remarks.items() if remark}
+        weighed = replace(weighed, remarks=remarks)
     if weighed.progress is not None:
         needed = weighed.progress.needed
         still = [cell for cell in study.open if needed(cell.step, cell.seed)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping, Sequence
 
 from matrix import units
-from matrix.evidence import sequential
+from matrix.evidence import sequential, tuning
 from matrix.evidence.weigh import Evidence
 from matrix.plan import stage as stages
 from matrix.plan.cells import Plan
@@ -107,7 +107,7 @@ def register(plan: Plan, confirmation: Plan | None = None) -> tuple[Path, str]:
             f"{shown(found[0])} exists: a study is registered before its first run; choose "
             "fresh seeds, or another CONFIG_STUDY"
         )
-    record = _record(later)
+    record = {**_record(later), "tuning": tuning.sealed(later)}
     if confirmation is not None:
         record |= {"screening": _screening(plan)}
         record["cells"] |= _cells(plan)

@@ -43,7 +43,8 @@ def could_have_seen(evidence: Evidence, verdict: Verdict) -> str:
 
 def limits_of_a_claim(evidence: Evidence, verdict: Verdict) -> str:
     """Of a SUPPORTED or LIMITED arm: an effect that is too small to matter, and one that
-    was found at little power.
+    was found at little power, unless its interval holds no effect as small as the
+    smallest of interest.
     """
     found, smallest = verdict.measured, evidence.terms.smallest
     if verdict.outcome not in (SUPPORTED, LIMITED) or found is None or smallest is None:
@@ -51,7 +52,7 @@ def limits_of_a_claim(evidence: Evidence, verdict: Verdict) -> str:
     parts, named = [], magnitude(evidence, smallest)
     if max(map(abs, found.interval)) < smallest:
         parts.append(f"smaller than the smallest effect of interest, {named}")
-    if found.planning is not None:
+    if found.planning is not None and min(map(abs, found.interval)) < smallest:
         parts += _exaggerated(found.planning, named)
     return "; ".join(parts)
 

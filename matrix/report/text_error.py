@@ -35,6 +35,28 @@ def without(evidence: Evidence) -> list[str]:
     ]
 
 
+def of_seeds(evidence: Evidence, verdict: Verdict) -> str:
+    """The standard error of the seeds; "" where none of the text is known."""
+    return _error(evidence, verdict, "seed_error")
+
+
+def of_text(evidence: Evidence, verdict: Verdict) -> str:
+    """The standard error of the evaluated text."""
+    return _error(evidence, verdict, "text_error")
+
+
+def of_both(evidence: Evidence, verdict: Verdict) -> str:
+    """The standard error of seeds and text together."""
+    return _error(evidence, verdict, "both")
+
+
+def _error(evidence: Evidence, verdict: Verdict, source: str) -> str:
+    found = evidence.text.get(verdict.step)
+    if found is None or found.error is None:
+        return ""
+    return units.spread(vars(found.error)[source])
+
+
 def line(evidence: Evidence, verdict: Verdict) -> str:
     """Both standard errors, and whether the verdict holds with them; "" for a metric
     that no text has a share in.

@@ -148,6 +148,9 @@ DETAILS: tuple[tuple[str, Callable[[Evidence, Verdict], str]], ...] = (
     ("Sign-flip p", _flip),
     ("NEUTRAL p", _equivalence),
     ("SD", _sd),
+    ("SE of seeds", text_error.of_seeds),
+    ("SE of the text", text_error.of_text),
+    ("SE of both", text_error.of_both),
     ("r", _correlation),
     ("BCa 95 % (description)", _bootstrap),
 )

@@ -62,7 +62,9 @@ PART_KINDS = {
     "values": mapped(sound, _recorded),
     "config": CONFIG,
     "code_files": mapped(digest),
-    "software": mapped(listed(name), matching("torch|python|device", "what ran")),
+    "software": mapped(
+        listed(name), matching("torch|python|device|driver|environment", "what ran")
+    ),
     "evals": object_of({}, {word: listed(COLUMNS[word]) for word in EVALS}, _none),
 }
 OPERATIONAL = listed(name)

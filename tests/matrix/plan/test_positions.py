@@ -180,7 +180,7 @@ def test_a_study_to_its_end(study, capsys):
         assert cells[1:4] == [f"{x:+.5f}" for x in d(step).values()]
     assert evidence_commands.perform("verdict", plan, {"STEP": "12"}) == 0
     said = capsys.readouterr().out
-    assert said.startswith("12-hot against 03-base: LIMITED better\n")
+    assert said.startswith("12-hot against 03-base: LIMITED better (not ")
     assert (
         "by seed " + ", ".join(f"{k}: {x:+.5f}" for k, x in d("12-hot").items()) in said
     )

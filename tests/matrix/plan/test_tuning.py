@@ -345,7 +345,7 @@ def test_their_seeds_are_not_judged_elsewhere(tuned):
 def test_no_claims_from_a_tuning(tuned):
     plan = tuned.plan(**environment(TUNE))
     with pytest.raises(PlanError, match="a tuning is never judged"):
-        evidence_commands.perform("prereg", plan, {})
+        evidence_commands.prereg(plan, None)
 
 
 def test_what_a_preregistration_says(tuned):
