@@ -59,7 +59,7 @@ def _timeless(row: dict) -> dict:
     return {
         key: _timeless(value) if isinstance(value, dict) else value
         for key, value in row.items()
-        if key not in CLOCKS and key != "hash"
+        if key not in CLOCKS and key not in ("hash", "number")
     }
 
 

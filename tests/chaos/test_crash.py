@@ -1,7 +1,6 @@
 """A kill or a full disk at every change that a run makes around its summary."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from gpt2.settings.run import run_settings
 from kconf import config_py
 from matrix.plan.settle import settle
 from matrix.results.study import load
+from matrix.results.whole_run import identity_hash
 from records import atomic
 from records.cell import read_status
 from records.jsonl import open_append, read_rows
@@ -38,14 +38,15 @@ def study(tmp_path_factory, resolve, tree) -> Iterator[SimpleNamespace]:
 
     def cell(number: int, **symbols: str) -> Path:
         values = resolve(SMALL, local, SHORT, **symbols)
-        directory = folder / "study" / "00-base" / "seed-1" / f"{number:08x}"
+        packed = json.loads((data / "dataset.json").read_text())
+        config = config_py.identity(values, tree.operational)
+        identity = {"config": config, "code": NONE, "dataset": packed["sha256"]}
+        identity |= {"number": number}
+        run = {"study": "study", "step": "00-base", "seed": 1, "control": True}
+        run |= {"hash": identity_hash(identity), "identity": identity}
+        directory = folder / "study" / "00-base" / "seed-1" / run["hash"][:8]
         directory.mkdir(parents=True)
         config_py.write(directory / "config.py", values, tree.operational)
-        packed = json.loads((data / "dataset.json").read_text())
-        config = config_py.read(directory / "config.py").identity
-        identity = {"config": config, "code": NONE, "dataset": packed["sha256"]}
-        run = {"study": "study", "step": "00-base", "seed": 1, "control": True}
-        run |= {"hash": hash_of(directory), "identity": identity}
         record = {"schema": 1, "cell": run, "data_dir": str(data)}
         record["provenance"] = {"time": 0.0}
         atomic.write_json(directory / "run.json", record)
@@ -60,8 +61,8 @@ def study(tmp_path_factory, resolve, tree) -> Iterator[SimpleNamespace]:
 
 
 def hash_of(directory: Path) -> str:
-    """The hash of the cell whose directory is named for it."""
-    return directory.name + "0" * 56
+    """The hash of the cell in a directory."""
+    return json.loads((directory / "run.json").read_text())["cell"]["hash"]
 
 
 def settled(directory: Path) -> bool:
@@ -164,7 +165,7 @@ def test_a_failure_beside_a_summary_is_overruled(study):
     assert "remove a failure.json that it overrules" in status.left
     assert "remove 1 half-written file" in status.left
     (said,) = finish(directory)
-    assert re.match("00000301: settled: record the end of", said)
+    assert said.startswith(f"{directory.name}: settled: record the end of")
     assert not (directory / "failure.json").exists() and not torn.exists()
     lines = (directory / "attempts.jsonl").read_text().splitlines()
     assert [line[-1] for line in lines] == ["}"] * 3
