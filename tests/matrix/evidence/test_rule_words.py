@@ -112,7 +112,7 @@ def test_a_verdict_with_its_numbers():
     assert arm.split("\n") == [
         "03-arm against 04-control: SUPPORTED better (not preregistered)",
         f"  {CLAIMED}; {ODD}",
-        "  difference -0.01230, 98 % interval [-0.01900, -0.00700], 3 seeds",
+        "  difference -0.01230, 98 % interval [-0.01900, -0.00100], 3 seeds",
         "  90 % interval [-0.01700, -0.00900], p (paired t) 0.0012, Holm p 0.0046, "
         "Sign-flip p 0.031, NEUTRAL p 0.9, SD 0.00310, r +0.99 (no interval: n < 4), "
         "BCa 95 % (description) [-0.02000, -0.00500]",
@@ -181,9 +181,9 @@ def test_the_line_of_a_verdict():
     made = report(study(LOSSES), evidence(ALL))
     none = "(not preregistered)"
     assert verdict_text.one_line(made) == [
-        f"03-arm: SUPPORTED better {none}, -0.01230 [-0.01900, -0.00700], {CLAIMED}",
-        "07-again: A/A, -0.01230 [-0.01900, -0.00700], another initialisation, no claim",
-        f"11-open: UNRESOLVED {none}, -0.01230 [-0.01900, -0.00700], {SEEN}",
+        f"03-arm: SUPPORTED better {none}, -0.01230 [-0.01900, -0.00100], {CLAIMED}",
+        "07-again: A/A, -0.01230 [-0.01900, -0.00100], another initialisation, no claim",
+        f"11-open: UNRESOLVED {none}, -0.01230 [-0.01900, -0.00100], {SEEN}",
         f"06-lost: INVALID {none}, seed 2 failed; seed 5 too",
         f"05-odd: NON_DIAGNOSTIC {none}, dtype",
     ]
@@ -204,7 +204,7 @@ def test_the_table_of_verdicts():
         **{"Step": "code", "Verdict": "text", "Difference and interval": "number"},
         **{"Seeds": "number", "Holm p": "number", "Remarks": "text"},
     }
-    numbered = "-0.01230 [-0.01900, -0.00700]"
+    numbered = "-0.01230 [-0.01900, -0.00100]"
     aa = "another initialisation, no claim"
     assert found.rows == (
         ("03-arm", "SUPPORTED better", numbered, "3", "0.0046", f"{CLAIMED}; {ODD}"),

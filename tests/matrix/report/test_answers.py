@@ -26,7 +26,7 @@ AA = verdict("07-again", "A/A", D, measured={"planning": None, "level": 0.05})
         (
             verdict("a", "SUPPORTED", D, direction="better", measured=CLAIM),
             Terms(),
-            "lowers the loss by 0.01230 nats/token (98 % interval 0.00700 to 0.01900, "
+            "lowers the loss by 0.01230 nats/token (98 % interval 0.00100 to 0.01900, "
             "3 seeds): SUPPORTED better.",
         ),
         (
@@ -48,21 +48,21 @@ AA = verdict("07-again", "A/A", D, measured={"planning": None, "level": 0.05})
         (
             verdict("a", "UNRESOLVED", D, measured={}),
             Terms(),
-            "measured -0.01230 nats/token (98 % interval -0.01900 to -0.00700, better in "
+            "measured -0.01230 nats/token (98 % interval -0.01900 to -0.00100, better in "
             "3 of 3 seeds, Holm p 0.0046): UNRESOLVED; could have seen 0.00410–0.00830 "
             "(80 % power); 0.00200 takes 11–46 seeds.",
         ),
         (
             verdict("a", "UNRESOLVED", {2: -1.0, 5: -2.0, 9: 0.5}, measured={}),
             Terms(METRICS["tokens_per_s"], smallest=0.001),
-            "measured -0.0123 tokens/s (98 % interval -0.019 to -0.007, worse in 2 of 3 "
+            "measured -0.0123 tokens/s (98 % interval -0.019 to -0.001, worse in 2 of 3 "
             "seeds, Holm p 0.0046): UNRESOLVED; could have seen 0.0041–0.0083 (80 % "
             "power); 0.001 takes 11–46 seeds.",
         ),
         (
             AA,
             Terms(),
-            "measured -0.01230 nats/token (95 % interval -0.01900 to -0.00700, 3 seeds): "
+            "measured -0.01230 nats/token (95 % interval -0.01900 to -0.00100, 3 seeds): "
             "A/A; another initialisation, no claim.",
         ),
         (
