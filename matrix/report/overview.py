@@ -44,7 +44,9 @@ def _lines(report: Report) -> list[tuple[str, str]]:
     """How the numbers were made: label and value."""
     study, runs = report.study, report.counted
     describe = _dataset if study.received is None else _dataset_of_file
-    cells = len(study.steps) * len(study.seeds)
+    cells, progress = len(study.steps) * len(study.seeds), report.evidence.progress
+    if progress is not None:
+        cells = sum(progress.needs.get(step, 0) for step in study.steps)
     newest = max(run.time for run in runs)
     ended = f"finished {units.moment(newest)}" if newest else fairness.ABSENT
     return [

@@ -56,7 +56,7 @@ def _terms(evidence: Evidence) -> str:
     better = "lower" if terms.metric.lower_is_better else "higher"
     text = f"Better is {better}. Smallest effect of interest: {smallest}. "
     text += f"Level: {terms.alpha:g}, Holm over {len(evidence.family)}."
-    if terms.stage == CONFIRM:
+    if terms.screened and terms.stage == CONFIRM:
         used = units.numbers_in(terms.screened)
         text += f" Confirmation on fresh seeds; {used} chose the arms and are not used."
     return text
