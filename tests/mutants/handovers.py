@@ -175,9 +175,9 @@ DATA = [
     Mutant(
         "windows-handed-short",
         "evaluation reads fewer windows than the corpus has",
-        "evaluation_text:EvaluationText.__init__",
-        "fixed.rows(np.arange(len(fixed)))",
-        "fixed.rows(np.arange(len(fixed) - 1))",
+        "loader:EvalWindows.__init__",
+        "count = min(count, available)",
+        "count = min(count, available) - 1",
         run("packed"),
     ),
     Mutant(
