@@ -48,7 +48,12 @@ PATHS = {
     "dtype": ("dtype", "summary.facts.dtype", "summary.facts.param_dtype"),
     "compile": ("compile", "summary.facts.compile", "summary.facts.compiled"),
     "device": ("device", "summary.device.name", "summary.device.kind"),
-    "driver": ("driver", "summary.device.driver", "summary.device.peak_flops"),
+    "runtime": ("driver", "summary.device.driver", "summary.device.peak_flops"),
+    "driver": (
+        "kernel_driver",
+        "summary.device.kernel_driver",
+        "summary.device.peak_flops",
+    ),
     "processes": ("ranks", "summary.facts.ranks", "summary.facts.accumulation"),
     "processor": ("processor", "run.provenance.cpu", "run.provenance.platform"),
     "threads": ("threads", "summary.threads", "run.cell.identity.threads"),

@@ -198,10 +198,10 @@ DATA = [
     ),
     Mutant(
         "separator-lost-in-the-loop",
-        "an evaluation in training does not know the separator",
+        "an evaluation in training parts documents at another token",
         "trainer:Trainer._evaluated",
         "                run.ranks,\n                run.separator,\n",
-        "                run.ranks,\n",
+        "                run.ranks,\n                run.separator - 1,\n",
         run("apart"),
     ),
     Mutant(

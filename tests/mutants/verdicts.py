@@ -100,7 +100,7 @@ EDGES = [
         "the printed interval has the level α, whatever Holm held the arm at",
         "verdict:_measure",
         "stats.interval(d, 1 - holm.level)",
-        "stats.interval(d, 1 - rule.alpha)",
+        "stats.interval(d, 0.95)",
         RANDOM,
     ),
     Mutant(
