@@ -2,8 +2,9 @@
 
 Without an argument: the runs that `make plan` lists as done, for the same
 .config and one-shot overrides. With a directory: the newest finished run of every
-cell in it, whatever its settings; what differs becomes a warning. The files land in
-the study's directory; a short table goes to standard output.
+cell in it, whatever its settings, judged by the terms that the newest one recorded;
+what differs becomes a warning. The files land in the study's directory; a short table
+goes to standard output.
 
 With a runs.jsonl or runs.csv that somebody handed on: the same report from that file,
 in DIR, or in FILE's folder under a folder of its own (runs-jsonl-report); what the
@@ -21,10 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from gpt2.settings.run import run_settings  # noqa: E402
+from kconf.bind import SettingsError  # noqa: E402
+from kconf.strict import Tree  # noqa: E402
+from matrix.plan.selection import recorded  # noqa: E402
 from matrix.report.write import ReportError, render_terminal  # noqa: E402
 from matrix.report.write import write, write_received  # noqa: E402
 from matrix.run import main as run_matrix  # noqa: E402
 from records.files import shown  # noqa: E402
+from records.layout import RecordError  # noqa: E402
 
 
 def main(arguments: list[str]) -> int:
@@ -45,8 +50,9 @@ def main(arguments: list[str]) -> int:
             folder = given.output or given.study.with_name(name)
             paths = write_received(given.study, folder)
         else:
-            paths = write(given.study)
-    except (ReportError, OSError) as error:
+            defaults = Tree(ROOT).resolve([]).values
+            paths = write(given.study, recorded(given.study, defaults))
+    except (ReportError, RecordError, SettingsError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(render_terminal(paths.report))

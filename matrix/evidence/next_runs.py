@@ -11,9 +11,9 @@ from matrix.plan.cells import Cell, Plan
 from matrix.plan.checks import PlanError
 from matrix.plan.selection import selected
 from matrix.results.rows import make_rows
-from matrix.results.run import DAMAGED, DIVERGED
+from matrix.results.run import DAMAGED, DIVERGED, find
 from matrix.results.selection import SCREEN, SEQUENTIAL
-from matrix.results.study import load
+from matrix.results.study import of_runs
 
 KEPT = ("done", "running", DIVERGED, DAMAGED)
 """States of cells that stay in the plan though nothing needs them now."""
@@ -45,9 +45,9 @@ def standing(plan: Plan) -> Evidence | None:
     settings = plan.settings
     if settings.design != SEQUENTIAL or settings.stage == SCREEN:
         return None
-    plan.study_dir.mkdir(parents=True, exist_ok=True)
-    selection = selected(plan)
-    study = load(plan.study_dir, selection)
+    selection, place = selected(plan), plan.study_dir
+    runs = find(place) if place.is_dir() else []
+    study = of_runs(place.name, runs, selection)
     terms = completed_terms(selection.terms, plan.study_dir)
     rows = make_rows(study, selection)
     changed = weigh.changed_looks(study.counted.values(), terms)

@@ -209,7 +209,16 @@ def _unfair(study: Study, control: Row, row: Row, terms: Terms) -> list[str]:
 
 
 def changed_looks(runs: Iterable[Run], terms: Terms) -> list[str]:
-    """Other looks than those under which a run started: their p values are none."""
+    """Other looks than those under which a run started: their p values are none. Nor
+    are those of one test of runs that were looked at before.
+    """
+    if terms.looks is None and terms.stage != SCREEN:
+        looked_at = any(
+            run.config.get("DESIGN_SEQUENTIAL") is True
+            and run.value("stage") == CONFIRM
+            for run in runs
+        )
+        return ["runs of a sequential study are judged at its looks"] * looked_at
     if terms.looks is None:
         return []
     now = ",".join(map(str, terms.looks.at))

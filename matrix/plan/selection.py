@@ -6,8 +6,8 @@ from typing import Any, Mapping
 from matrix.plan import stage
 from matrix.plan.cells import Plan
 from matrix.results.metrics import named
-from matrix.results.selection import CONFIRM, Selection, Terms
-from matrix.results.study import Study
+from matrix.results.selection import CONFIRM, SCREEN, Selection, Terms
+from matrix.results.study import load
 from matrix.settings import StudySettings, study_settings
 
 
@@ -37,11 +37,22 @@ def terms_of(settings: StudySettings) -> Terms:
     )
 
 
-def recorded_terms(study: Study, study_dir: Path, defaults: Mapping[str, Any]) -> Terms:
-    """The terms that the study's newest run recorded; `defaults` are the values of
-    symbols that it did not know. Raises RecordError for an edited promotion.
+def recorded(study_dir: Path, defaults: Mapping[str, Any]) -> Selection:
+    """What lies in a study's directory, by the terms that its newest run recorded;
+    `defaults` are the values of symbols that it did not know. Of a confirmation its
+    own runs alone.
+
+    Raises ReportError without a study there, RecordError for an edited promotion.
     """
-    own = [run for run in study.counted.values() if not run.reused]
-    newest = max(own or study.counted.values(), key=lambda run: run.time)
+    study = load(study_dir)
+    mine = [run for run in study.counted.values() if not run.reused]
+    if not study.counted:
+        return Selection()
+    newest = max(mine or study.counted.values(), key=lambda run: run.time)
     settings = study_settings({**defaults, **newest.config})
-    return terms_of(stage.phase(settings, study_dir))
+    terms, hashes = terms_of(stage.phase(settings, study_dir)), None
+    if terms.stage == CONFIRM:
+        hashes = frozenset(
+            run.hash8 for run in study.runs if run.value("stage") != SCREEN
+        )
+    return Selection(hashes=hashes, terms=terms)

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
 from matrix.evidence import gather
-from matrix.plan.selection import recorded_terms
+from matrix.plan.selection import recorded
 from matrix.results import whole_run
 from matrix.results.run import HASH_DIR, ReportError
-from matrix.results.selection import Selection
 from matrix.results.study import load
 from matrix.trackers.session import CURRENT, Session, state
 from matrix.trackers.target import Target, TrackerError
@@ -81,9 +80,8 @@ def verdict_tags(study_dir: Path, defaults: Mapping[str, Any]) -> dict[str, list
     study = load(study_dir)
     if not study.counted:
         return {}
-    terms = recorded_terms(study, study_dir, defaults)
     try:
-        report = gather.gather(study_dir, Selection(terms=terms))
+        report = gather.gather(study_dir, recorded(study_dir, defaults))
     except ReportError:  # too few evaluations: then there is no verdict either
         return {}
     found: dict[str, list[str]] = {}

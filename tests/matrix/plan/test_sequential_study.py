@@ -5,11 +5,14 @@ import json
 import pytest
 
 from kconf.bind import SettingsError
-from kconf.strict import ConfigError
+from kconf.strict import ConfigError, Tree
 from matrix import evidence_commands
 from matrix.evidence import next_runs, preregistration, promotion
+from matrix.evidence.gather import gather
 from matrix.plan.cells import PlanError
+from matrix.plan.selection import recorded
 from records import sealed_record
+from tests.matrix.conftest import ROOT
 from tests.matrix.plan.test_stage import AA, reported, run, study, told
 
 TRUE = {"02-wide": -0.02, "08-hot": 0.0}
@@ -139,6 +142,33 @@ def test_losses_beyond_the_stop_change_nothing(sequential):
     run(sequential, {"02-wide": 0.5})
     after = reported(sequential.plan()).evidence.of("02-wide")
     assert after == before
+
+
+def test_the_runs_of_looks_are_judged_by_no_other_rule(sequential):
+    take_look(sequential)
+    fixed = sequential.plan(DESIGN="fixed", SEEDS="11-16")
+    (wide,) = [v for v in reported(fixed).evidence.verdicts if v.step == "02-wide"]
+    assert wide.label == "NON_DIAGNOSTIC"
+    assert "runs of a sequential study are judged at its looks" in wide.reasons
+
+
+def test_a_directory_is_judged_by_the_design_that_its_runs_recorded(sequential):
+    sequential.base += 'CONFIG_SCREEN_SEEDS="1-2"\nCONFIG_PROMOTE=1\n'
+    sequential.configure()
+    take_look(sequential)
+    plan = sequential.plan()
+    promotion.promote(plan, reported(plan))
+    take_look(sequential)
+    plan = sequential.plan()
+    defaults = Tree(ROOT).resolve([]).values
+    found = gather(plan.study_dir, recorded(plan.study_dir, defaults)).evidence
+    assert found.terms.looks == plan.settings.sequence
+    assert found.of("02-wide") == reported(plan).evidence.of("02-wide")
+
+
+def test_a_plan_writes_nothing(sequential):
+    due(sequential)
+    assert not study(sequential).exists()
 
 
 def registered(checkout) -> dict:
