@@ -5,7 +5,8 @@ The vendors' libraries are optional; one that is not installed is an ImportError
 A reading is {quantity: value} of one GPU, with only what the driver gives:
 compute_util and memory_util (% of the last interval, the latter of the memory's
 bandwidth), memory_used_gb and memory_total_gb (2**30 bytes), power_w (watts),
-temperature_c (Celsius) and clock_mhz (of the cores).
+temperature_c (Celsius), clock_mhz (of the cores) and processes (that compute on it;
+NVML alone).
 """
 
 import platform
@@ -185,6 +186,9 @@ class Nvml:
             ),
             "clock_mhz": ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
         }
+        running = ask(nvml.nvmlDeviceGetComputeRunningProcesses)
+        if running is not None:
+            reading["processes"] = float(len(running))
         for quantity, value in single.items():
             if value is not None:
                 unit = 1e-3 if quantity == "power_w" else 1.0

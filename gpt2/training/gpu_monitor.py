@@ -26,6 +26,7 @@ AVERAGES = {
     "power_w": "power_avg_w",
     "temperature_c": "temperature_avg_c",
     "clock_mhz": "clock_avg_mhz",
+    "processes": "processes_avg",
 }
 DIGITS = 3
 

@@ -8,7 +8,7 @@ import re
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any, Iterable, Iterator
 
 from records.jsonl import Row
 from records.layout import RecordError
@@ -18,6 +18,7 @@ LONGEST = 20.0
 """Seconds between two samples beyond which nothing is known of the power: twice the
 longest interval of the sampler."""
 POWER = re.compile(r"gpu/[0-9]+/power_w")
+COUNTED = re.compile(r"gpu/[0-9]+/processes")
 
 
 @dataclass(frozen=True)
@@ -95,21 +96,38 @@ class _Samples:
         return sorted((t, watts) for t, watts, gpus in columns if gpus == every > 0)
 
 
+class _Processes:
+    """The samples one after the other, and the most processes that a GPU had."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows, self.seen = rows, None
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in self._rows:
+            counts = [int(row[key]) for key in row if COUNTED.fullmatch(key)]
+            self.seen = max(counts + [self.seen or 0]) if counts else self.seen
+            yield row
+
+
 def read(path: Path, attempts: Iterable[int], tokens: int | None) -> dict[str, Any]:
     """What a report reads at energy.joules, energy.per_token (J/token) …
 
     Empty where there is no gpu.jsonl or nothing was measured; `remark` says what the
-    number leaves out, or why a damaged file gives none.
+    number leaves out, or why a damaged file gives none; `processes` are the most that
+    computed on one of the GPUs at once, absent where no sample counts them.
     """
     try:
-        found = measure(samples(path), attempts)
+        most = _Processes(samples(path))
+        found = measure(most, attempts)
     except FileNotFoundError:
         return {}
     except RecordError as error:
         return {"remark": f"{path.name} {error.why}"}
+    processes = {} if most.seen is None else {"processes": most.seen}
     if found is None:
-        return {"remark": f"{path.name} holds no two samples in a row"}
+        return {"remark": f"{path.name} holds no two samples in a row", **processes}
     return {
+        **processes,
         "joules": found.joules,
         "seconds": found.seconds,
         "per_token": found.joules / tokens if tokens else None,

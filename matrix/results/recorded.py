@@ -89,6 +89,7 @@ PATHS = {
     "final_step": "summary.final_eval.step",
     "fragment": "run.cell.fragment",
     "git": "run.provenance.git",
+    "gpu_processes": "energy.processes",
     "help": "run.cell.help",
     "micro_batch": "summary.facts.micro_batch",
     "planned_threads": "run.cell.identity.threads",

@@ -1,7 +1,8 @@
 """Runs whose speeds are no evidence, because something else used their device.
 
 Read from who ran at the same time on the same host and device, by the attempts of
-every run of the study, and from what a run was allowed to (CONFIG_RUNS_PER_GPU,
+every run of the study, from the processes that the driver counted on its GPU
+(gpu.jsonl), and from what a run was allowed to (CONFIG_RUNS_PER_GPU,
 CONFIG_SHARE_BUSY_GPUS): then its neighbours may be of another study or another user.
 On a CPU two runs at once always share: whatever their threads, caches, memory and
 clocks are one. Two slices of a GPU share its power and clocks, and have one address.
@@ -35,6 +36,12 @@ def shared(runs: Sequence[Run], everyone: Iterable[Run]) -> list[str]:
         lines.append(
             f"{units.plural(len(busy), 'run')} took GPUs on which others may compute "
             "(CONFIG_SHARE_BUSY_GPUS): speeds, times and energy are no evidence"
+        )
+    foreign = [run for run in runs if (run.value("gpu_processes") or 0) > 1]
+    if foreign:
+        lines.append(
+            f"{units.plural(len(foreign), 'run')} had another process on the GPU "
+            f"({_name(foreign[0])}): speeds, times and energy are no evidence"
         )
     everyone = list(everyone)
     beside = [(run, other) for run in runs for other in _beside(run, everyone)]

@@ -111,6 +111,7 @@ def pynvml(monkeypatch):
         nvmlDeviceGetPowerUsage=power,
         nvmlDeviceGetTemperature=lambda gpu, sensor: 61,
         nvmlDeviceGetClockInfo=lambda gpu, clock: 1980,
+        nvmlDeviceGetComputeRunningProcesses=lambda gpu: [object()] * (gpu + 1),
     )
     monkeypatch.setitem(sys.modules, "pynvml", library)
     return library
@@ -120,6 +121,8 @@ def test_nvidia_through_the_library(pynvml):
     row = row_of(Nvml(NAMES).read())
     expected = {**ROW, "gpu/power_avg_w": 241.0, "gpu/memory_util_avg": 40.0}
     expected |= {"gpu/1/memory_util": 40.0}
+    expected |= {"gpu/0/processes": 1.0, "gpu/1/processes": 2.0}
+    expected |= {"gpu/processes_avg": 1.5}
     expected |= {k: 1980.0 for k in ROW if "clock" in k}
     expected |= {k: 61.0 for k in ROW if "temperature" in k}
     del expected["gpu/1/power_w"]

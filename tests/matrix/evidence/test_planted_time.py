@@ -110,6 +110,27 @@ def test_devices_that_are_not_known_to_be_one(tmp_path, where):
     assert word(tmp_path, SPEED) == "SUPPORTED"
 
 
+@pytest.mark.parametrize(
+    "processes, outcome", [(1, "SUPPORTED"), (2, "NON_DIAGNOSTIC")]
+)
+def test_a_process_of_somebody_else_on_the_gpu(tmp_path, processes, outcome):
+    """As the driver counted them while one of the runs trained."""
+    path = study(tmp_path, in_turn, on_one_gpu)
+    run = next(path.glob("01-arm/seed-2/*"))
+    counts = (1, processes, 1)
+    rows = [
+        {"attempt": 1, "time": START + k, "step": k, "gpu/0/processes": float(n)}
+        for k, n in enumerate(counts)
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (run / "gpu.jsonl").write_text(text)
+    assert word(tmp_path, SPEED) == outcome
+    if processes > 1:
+        (verdict,) = evidence(tmp_path, SPEED).verdicts
+        (why,) = verdict.reasons
+        assert why.startswith("1 run had another process on the GPU (01-arm seed 2)")
+
+
 def test_a_launcher_said_where_older_runs_were(tmp_path):
     placed = {**GPU, "host": "one", "placement": {"buses": ["0000:c1:00.0"]}}
     study(tmp_path, at_once, lambda number, seed: placed)
