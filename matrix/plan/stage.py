@@ -128,7 +128,8 @@ def restrict(
     kept = {control, *promotion.promoted}
     kept |= {step.id for step in steps if step.symbols == {SALT}}
     others = [step.id for step in steps if step.selected and step.id not in kept]
-    if others and settings.steps not in (None, "all"):
+    chosen = settings.steps not in (None, "all")
+    if others and chosen and settings.design != SEQUENTIAL:
         raise PlanError(
             f"{others[0]} was not promoted: only promoted arms are confirmed"
         )

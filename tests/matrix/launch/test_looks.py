@@ -54,6 +54,14 @@ def test_a_screening_promotes_by_itself(sequential):
     assert seeds(sequential, "08-hot") == [1, 2]
 
 
+def test_chosen_steps_are_screened_and_then_what_of_them_was_promoted(sequential):
+    sequential.base += 'CONFIG_SCREEN_SEEDS="1-2"\nCONFIG_PROMOTE=1\n'
+    sequential.configure()
+    status, output = sequential.run(STEPS="0,2,8")
+    assert status == 0, output
+    assert seeds(sequential, "02-wide") == [1, 2, *range(11, 17)]
+
+
 def test_one_look_and_no_more(sequential):
     status, output = sequential.run(LOOK="1")
     assert status == 0 and seeds(sequential, "08-hot") == list(range(11, 17))
