@@ -48,7 +48,15 @@ UNKNOWN = {
         "data_dir": "unknown",
         "provenance": {"time": 0},
     },
-    "summary": {"hash": NOUGHT, "step": 0, "final_eval": {"step": 0, "loss": 0.0}},
+    "summary": {
+        "hash": NOUGHT,
+        "step": 0,
+        "final_eval": {"step": 0, "loss": 0.0},
+        "last_evaluation": {
+            **dict.fromkeys(("sha256", "text_sha256"), NOUGHT),
+            **dict.fromkeys(("tokens", "bytes"), 1),
+        },
+    },
 }
 """What stands in a check, and nowhere else, for fields that a file does not hold."""
 

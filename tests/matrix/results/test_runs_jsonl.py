@@ -23,6 +23,7 @@ from matrix.results.study import load
 from records import evaluations, sealed_record
 from records.jsonl import open_append, read_rows
 from records.layout import CellDir
+from records.unit_losses import UnitLosses
 from tests.matrix.synthetic import START, Cell
 
 SEEDS = (1, 2, 3, 4, 5, 6)
@@ -185,6 +186,18 @@ def test_losses_stand_in_every_line(tmp_path):
     head, *lines = map(json.loads, write(tmp_path / "demo").jsonl.open())
     assert "loss" not in head["same"]["evals"] and "step" in head["same"]["evals"]
     assert [line["evals"]["loss"] for line in lines] == [[5.5, 3.3]] * 2
+
+
+def test_a_last_evaluation_goes_along_without_its_documents(tmp_path):
+    """Its size does; what each document cost stays in the directories."""
+    tokens = [100] * 30
+    for step, loss in (("00-base", 3.5), ("01-wide", 3.25)):
+        documents = UnitLosses("document", tokens, [loss * n for n in tokens])
+        run = cell(step, 1, 5.5, loss, documents=documents, control=step == "00-base")
+        run.finish(tmp_path)
+    found = gather_file(write(tmp_path / "demo").jsonl)
+    assert found.study.counted["00-base", 1].value("last_eval_tokens") == 3000
+    assert found.evidence.text["01-wide"].error is None
 
 
 def test_evaluations_after_training_go_along(study):
