@@ -67,6 +67,7 @@ def _chosen(evidence: Evidence, name: str) -> list[str]:
 def costs(plan: Plan, hours: float | None) -> list[str]:
     """What a sequential study takes and finds, in words; `hours` of devices per run."""
     settings = plan.settings
+    gpus = any(cell.device == "cuda" for cell in plan.cells)
     if settings.sequence is None:
         return []
     controls = {cell.step for cell in [*plan.reference, *plan.cells] if cell.control}
@@ -80,7 +81,7 @@ def costs(plan: Plan, hours: float | None) -> list[str]:
     elif settings.screening:  # they were chosen: the look's cost alone is ahead
         settings = replace(settings, screen_seeds="")
     found = cost.cost(settings, len(arms), named, len(plan.salted))
-    return cost.lines(found, settings, hours)
+    return cost.lines(found, settings, hours, "GPU-hours" if gpus else "hours")
 
 
 COMMANDS: dict[str, Callable[[Plan, Mapping[str, str]], int]] = {

@@ -139,15 +139,18 @@ def cost(settings: StudySettings, arms: int, named: int, aa: int) -> Cost:
     )
 
 
-def lines(found: Cost, settings: StudySettings, hours: float | None) -> list[str]:
-    """The cost in words; `hours` are those that a run keeps its devices (GPU-hours on
-    GPUs), None where no run has finished."""
+def lines(
+    found: Cost, settings: StudySettings, hours: float | None, unit: str
+) -> list[str]:
+    """The cost in words; `hours` are those that a run keeps its devices, in `unit`
+    (GPU-hours), None where no run has finished."""
 
     def runs(count: float) -> str:
-        return f"{count:.0f}" + ("" if hours is None else f" ({count * hours:.3g} h)")
+        price = "" if hours is None else f" ({count * hours:.3g} {unit})"
+        return f"{count:.0f}{price}"
 
     effect = settings.smallest or settings.assumed_sd
-    unknown = "; hours are known once a cell has finished" if hours is None else ""
+    unknown = f"; {unit} are known once a cell has finished" if hours is None else ""
     return [
         f"runs: {runs(found.best)} at best, typically {runs(found.none_true)} without a "
         f"true arm and {runs(found.one_true)} with one, {runs(found.worst)} at worst{unknown}",
