@@ -155,8 +155,7 @@ def make_plan(
     cores = cores or devices.core_count()
     tree = Tree(root)
     base = base_stages(root, environment)
-    configured = read_python(tree, *config_paths(root, environment))
-    overrides = _own_smallest(from_environment(environment), configured["METRIC"])
+    overrides = _own_smallest(tree, base, from_environment(environment))
     unchanged = tree.resolve([*base, overrides])
     values = unchanged.values
     settings = study_settings(values)
@@ -185,6 +184,7 @@ def make_plan(
     steps = [(step, step.resolve(overrides)) for step in tuned.steps]
     checks.refuse_seeds(tuned.steps, overrides)
     checks.require_settings(validate, steps, base[0].path)
+    read_python(tree, *config_paths(root, environment))  # that of .config, or refused
     for step, resolved in steps:
         device = concrete(resolved.values)
         changes = checks.changed(unchanged, resolved, tree.operational)
@@ -346,12 +346,15 @@ def _cell(
     )
 
 
-def _own_smallest(overrides: Overrides, metric: str) -> Overrides:
+def _own_smallest(
+    tree: Tree, base: Sequence[DotConfig], overrides: Overrides
+) -> Overrides:
     """The overrides, with no smallest effect for another METRIC= than the configured
     one: CONFIG_SMALLEST_EFFECT is in that one's unit. SMALLEST= names it.
     """
-    foreign = overrides.get("METRIC", metric) != metric
-    if not foreign or "SMALLEST_EFFECT" in overrides:
+    if "METRIC" not in overrides or "SMALLEST_EFFECT" in overrides:
+        return overrides
+    if overrides["METRIC"] == tree.resolve(base).values["METRIC"]:
         return overrides
     values = {**overrides, "SMALLEST_EFFECT": "none"}
     return Overrides(values, overrides.label, overrides.spelled)

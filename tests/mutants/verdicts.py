@@ -402,7 +402,7 @@ AROUND = [
         "plan-smallest-of-another-metric",
         "a one-shot METRIC= is judged by the configured metric's smallest effect",
         "cells:_own_smallest",
-        "if not foreign or",
+        'if "METRIC" not in overrides or',
         "if True or",
         Test(f"{STAGE}::test_a_smallest_effect_is_of_the_configured_metric"),
     ),
