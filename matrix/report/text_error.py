@@ -16,12 +16,6 @@ def phrase(evidence: Evidence, verdict: Verdict) -> str:
     return ON_THIS_TEXT
 
 
-def remark(evidence: Evidence, verdict: Verdict) -> list[str]:
-    """`line` where there is an error to print; `without` names the others together."""
-    found = evidence.text.get(verdict.step)
-    return [line(evidence, verdict)] if found and found.error else []
-
-
 def without(evidence: Evidence) -> list[str]:
     """A sentence per cause for the steps that no error of the text is known of."""
     causes: dict[str, list[str]] = {}

@@ -79,7 +79,7 @@ def verdict_table(evidence: Evidence) -> Table:
     for verdict in evidence.verdicts:
         found, numbers = verdict.measured, units.DASH
         words = [verdict_text.remarks(evidence, verdict)]
-        words += text_error.remark(evidence, verdict)
+        words.append(text_error.phrase(evidence, verdict))
         if found is not None:
             ends = interval(evidence, found.interval)
             numbers = f"{difference(evidence, found.difference)} {ends}"
