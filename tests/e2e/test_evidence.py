@@ -69,4 +69,4 @@ def test_screen_then_confirm(checkout):
     assert "toy: 6 cells (6 new)" in confirmed.output
     assert "3 seeds, 1 arm in the family: LIMITED at most" in confirmed.output
     used = checkout.make("verdict", DESIGN="fixed", SEEDS="1-2")
-    assert "screening seeds re-used: 1-2" in used.output
+    assert "seeds 11-13 ran and are left out" in used.output
