@@ -342,7 +342,7 @@ def smallest_effect(raw: str, metric: str) -> float | None:
 def screened_or_judged(settings: StudySettings) -> set[int]:
     """Every seed that ranks or judges an arm, in any stage."""
     return {
-        *ranges("SEEDS", settings.seeds),
+        *(ranges("SEEDS", settings.seeds) if settings.design != SEQUENTIAL else ()),
         *settings.screening,
         *ranges("CONFIRM_SEEDS", settings.confirm_seeds),
     }

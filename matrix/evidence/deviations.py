@@ -61,21 +61,25 @@ def deviations(
 
 
 def _seeds_added(timed: Sequence[Run], registered: Collection[int]) -> list[str]:
-    """Seeds that the first run's list did not name, started when others were done."""
-    first = next((seeds for run in timed if (seeds := _planned(run))), None)
-    if first is None:
-        return []
+    """Seeds that a list under which others were done did not name, started after those."""
+    planned = {run.run_dir: _planned(run) for run in timed}
     added, before = set(), set()
     for run in timed:
-        if run.seed in first or run.seed in registered:
+        if run.seed in registered:
             continue
-        done = {r.seed for r in timed if r.seed in first and r.time <= run.began}
+        done = {
+            other.seed
+            for other in timed
+            if other.time <= run.began
+            and planned[other.run_dir]
+            and run.seed not in planned[other.run_dir]
+        }
         if done:
             added.add(run.seed)
             before |= done
     if not added:
         return []
-    return [f"{_seeds(added)} added after {_seeds(before)} had run"]
+    return [f"{_seeds(added)} added after {_seeds(before - added or before)} had run"]
 
 
 def _planned(run: Run) -> frozenset[int]:

@@ -59,7 +59,8 @@ def _planned(run: Run, terms: Terms) -> bool:
     """Whether a run was meant to be judged elsewhere: by its stage, or by a look."""
     if run.value("stage") == SCREEN or run.seed in terms.planned_seeds:
         return True
-    return terms.stage == CONFIRM and run.seed in terms.screened
+    chose = run.seed in terms.screened and run.value("stage") != CONFIRM
+    return terms.stage == CONFIRM and chose
 
 
 def _line(step: str, state: str, runs: Sequence[Run]) -> str:

@@ -64,7 +64,13 @@ def judge(
     first = looks.seeds[: looks.at[0]]
     for contrast in contrasts:
         if contrast.aa:
-            (verdicts[contrast.step],) = decide([_cut(contrast, first)], rule)
+            invalid, unfair = contrast.by_look[0] if contrast.by_look else ((), ())
+            alone = replace(
+                _cut(contrast, first),
+                invalid=contrast.invalid + invalid,
+                unfair=contrast.unfair + unfair,
+            )
+            (verdicts[contrast.step],) = decide([alone], rule)
     judged = int(found.looks_X)
     live = found.state_XA == LIVE
     following = looks.at[min(judged, len(looks.at) - 1)]
@@ -73,7 +79,7 @@ def judge(
         for contrast, alive, n in zip(family, live, found.n_XA)
     }
     needs |= {contrast.step: looks.at[0] for contrast in contrasts if contrast.aa}
-    needs[control] = max(needs.values(), default=0)
+    needs[control] = max(needs.values(), default=looks.at[0])
     progress = Progress(looks.at, looks.seeds, judged, needs, not live.any())
     return tuple(verdicts[contrast.step] for contrast in contrasts), progress
 
@@ -87,13 +93,19 @@ def _replay(family: Sequence[Contrast], rule: Rule, looks: Looks) -> sequential.
     lost_A = np.zeros(len(family), bool)
     sign = 1.0 if rule.lower_is_better else -1.0
     for number, contrast in enumerate(family):
-        if contrast.invalid or contrast.unfair or not _finite(contrast, seeds):
+        if contrast.invalid or contrast.unfair:
             lost_A[number] = True
             continue
         d = contrast.differences
         have = next((k for k, seed in enumerate(seeds) if seed not in d), len(seeds))
-        ready_A[number] = have
+        against = next(
+            (k for k in range(len(looks.at)) if _against(contrast, k, looks)), None
+        )
         lost_A[number] = have < len(seeds) and seeds[have] in contrast.lost
+        if against is not None:
+            have = min(have, looks.at[against - 1] if against else 0)
+            lost_A[number] = True
+        ready_A[number] = have
         d_AN[number, :have] = [sign * d[seed] for seed in seeds[:have]]
         values = [*contrast.arm.values(), *contrast.control.values()]
         flat_A[number] = stats.ROUNDING * max(map(abs, values), default=0.0)
@@ -101,9 +113,20 @@ def _replay(family: Sequence[Contrast], rule: Rule, looks: Looks) -> sequential.
     return sequential.replay(d_AN, design, ready_A, lost_A, flat_A)
 
 
-def _finite(contrast: Contrast, seeds: Sequence[int]) -> bool:
-    d = [value for seed, value in contrast.differences.items() if seed in seeds]
-    return bool(np.isfinite(d).all())
+def _against(
+    contrast: Contrast, k: int, looks: Looks
+) -> tuple[str, tuple[str, ...]] | None:
+    """What stands against the seeds of look k (from 0) being judged: (outcome, reasons).
+    What lies behind them is not looked at.
+    """
+    invalid, unfair = contrast.by_look[k] if contrast.by_look else ((), ())
+    due = looks.seeds[: looks.at[k]]
+    d = [value for seed, value in contrast.differences.items() if seed in due]
+    if not invalid and not np.isfinite(d).all():
+        invalid = ("not a finite number",)
+    if invalid:
+        return INVALID, invalid
+    return (NON_DIAGNOSTIC, unfair) if unfair else None
 
 
 def _verdicts(
@@ -168,9 +191,13 @@ def _loss(contrast: Contrast, at: int, looks: Looks) -> tuple[str, tuple[str, ..
         return INVALID, contrast.invalid
     if contrast.unfair:
         return NON_DIAGNOSTIC, contrast.unfair
-    due = looks.seeds[: looks.at[min(at, len(looks.at) - 1)]]
-    lost = tuple(contrast.lost[seed] for seed in due if seed in contrast.lost)
-    return INVALID, lost or ("not a finite number",)
+    following = min(at, len(looks.at) - 1)
+    against = _against(contrast, following, looks)
+    if against is not None:
+        return against
+    due = looks.seeds[: looks.at[following]]
+    lost = (contrast.lost[seed] for seed in due if seed in contrast.lost)
+    return INVALID, tuple(lost)
 
 
 def _measure(

@@ -50,7 +50,7 @@ def standing(plan: Plan) -> Evidence | None:
     study = of_runs(place.name, runs, selection)
     terms = completed_terms(selection.terms, plan.study_dir)
     rows = make_rows(study, selection)
-    changed = weigh.changed_looks(study.counted.values(), terms)
+    changed = weigh.other_looks(study.counted.values(), terms)
     if changed:
         raise PlanError(changed[0])
     related = related_arms(plan.study_dir, rows, terms)
@@ -78,6 +78,8 @@ def describe(plan: Plan) -> list[str]:
     evidence = standing(plan)
     progress = evidence.progress
     looks = ", ".join(map(str, progress.planned))
+    if not evidence.family:
+        return [f"looks at {looks} seeds: no arm is chosen that they could judge"]
     if progress.over:
         return [f"looks at {looks} seeds: decided after look {progress.judged}"]
     following = progress.planned[progress.judged]

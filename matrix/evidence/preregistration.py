@@ -7,7 +7,7 @@ every deviation. It changes no verdict: a reader judges what a deviation means.
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Collection, Iterable, Mapping, Sequence
 
 from matrix import units
 from matrix.evidence import sequential, tuning
@@ -283,7 +283,7 @@ def _members(
         lines = _sets("arms", screening["arms"], evidence.family)
         seeds, aa = screening["seeds"], ()
     else:
-        lines = _promoted(stages.read(study_dir), screening, evidence.family)
+        lines = _promoted(stages.read(study_dir), record, evidence.family)
     return [
         *lines,
         *_sets("A/A arms", aa, evidence.aa),
@@ -293,18 +293,28 @@ def _members(
 
 def _promoted(
     promotion: stages.Promotion | None,
-    screening: Mapping[str, Any],
+    record: Mapping[str, Any],
     family: Sequence[str],
 ) -> list[str]:
-    """Where what is confirmed is not what the registered screening chose."""
+    """Where what is confirmed is not what the registered screening chose: the best of
+    its ranking, as many as registered, and those named beforehand.
+    """
+    screening = record["screening"]
     if promotion is None:
         return ["arms are judged without the registered screening"]
     lines = _sets("seeds of the screening", screening["seeds"], promotion.seeds)
-    best = [step for step in promotion.promoted if step not in promotion.named]
-    most = screening["promote"]
-    if len(best) > most:
-        lines.append(f"promoted: registered the best {most}, promoted {len(best)}")
     lines += _sets("arms promoted by name", screening["named"], promotion.named)
+    if promotion.ranked is not None:
+        best = promotion.ranked[: screening["promote"]]
+        lines += _sets(
+            "promoted arms", {*best, *screening["named"]}, promotion.promoted
+        )
+    ranked_by = (record["metric"], record["last_evals"])
+    if promotion.metric not in (None, ranked_by):
+        lines.append(
+            f"the screening ranked by {promotion.metric[0]}, mean of the last "
+            f"{promotion.metric[1]}; registered {ranked_by[0]}, {ranked_by[1]}"
+        )
     return lines + [
         f"arms not registered: {step}"
         for step in family
@@ -312,7 +322,7 @@ def _promoted(
     ]
 
 
-def _sets(name: str, registered: Sequence[Any], now: Sequence[Any]) -> list[str]:
+def _sets(name: str, registered: Collection[Any], now: Collection[Any]) -> list[str]:
     """What was added to a list and what is gone from it."""
     added = [str(each) for each in now if each not in registered]
     gone = [str(each) for each in registered if each not in now]

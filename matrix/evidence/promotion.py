@@ -11,7 +11,7 @@ from matrix.plan import stage
 from matrix.plan.cells import Plan
 from matrix.plan.checks import PlanError
 from matrix.plan.stage import PROMOTION, fresh_seeds
-from matrix.results.selection import SCREEN
+from matrix.results.selection import CONFIRM, SCREEN
 from records import sealed_record
 
 CLAIMS_NOTHING = (
@@ -44,6 +44,12 @@ def promote(plan: Plan, report: Report) -> dict[str, Any]:
         raise PlanError(
             f"seeds {units.numbers_in(begun)} of CONFIG_CONFIRM_SEEDS ran already: "
             "who is promoted must not depend on them"
+        )
+    confirmed = {r.seed for r in report.study.runs if r.value("stage") == CONFIRM}
+    if confirmed:
+        raise PlanError(
+            f"seeds {units.numbers_in(confirmed)} of a confirmation ran already: a study "
+            "is confirmed once; repeat it as another CONFIG_STUDY"
         )
     evidence = report.evidence
     ranked = ranking(evidence)

@@ -65,7 +65,8 @@ class Contrast:
     `arm` and `control` are the metric by seed. `invalid` says which runs failed
     or are missing, `unfair` why the two cannot be compared; `aa` marks the
     control with other initial values. `lost` are the seeds of a sequential study whose
-    run, or whose control's, will never be there, and why. `unchecked` is what could not
+    run, or whose control's, will never be there, and why; `by_look` what is invalid and
+    what is unfair about the seeds of each look. `unchecked` is what could not
     be looked at, which a claim must say.
     """
 
@@ -76,6 +77,7 @@ class Contrast:
     unfair: tuple[str, ...] = ()
     aa: bool = False
     lost: Mapping[int, str] = field(default_factory=dict)
+    by_look: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
     unchecked: tuple[str, ...] = ()
 
     @property

@@ -4,8 +4,8 @@ Reads what each run recorded, finds the contrasts of the family, says which are
 invalid or unfair, and hands the rest to the rule (matrix/evidence/verdict.py).
 """
 
-from dataclasses import dataclass, field
-from typing import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Collection, Iterable, Mapping, Sequence
 
 from kconf.bind import ranges
 from matrix import units
@@ -132,37 +132,75 @@ def _absent(study: Study, rows: Sequence[Row], terms: Terms) -> list[tuple[str, 
 
 
 def _contrast(study: Study, control: Row, row: Row, terms: Terms, aa: bool) -> Contrast:
-    values: dict[str, dict[int, float]] = {}
-    invalid = []
-    for side in (row, control):
-        found = side.measured(terms.metric, terms.last_evals)
-        values[side.step] = {k: v for k, v in found.items() if v is not None}
-        lacking = [k for k, v in found.items() if v is None]
-        if lacking:
-            where = f"{side.step} seed {units.numbers_in(lacking)}"
-            hint = " (make eval)" if terms.metric.evaluation else ""
-            invalid.append(f"{where} records no {terms.metric.name}{hint}")
-        if terms.looks is None:
-            invalid += _lost(study, side)
-        for run in side.runs.values():
-            invalid += disagreement(run)
-        invalid += left_out(study, side, terms)
-        repeated = copies.copied(side.runs.values())
-        invalid += [f"{side.step}: {line}" for line in repeated]
-    arm, base = values[row.step], values[control.step]
-    pairs = {seed: arm[seed] - base[seed] for seed in sorted(arm.keys() & base.keys())}
+    sides = (row, control)
+    arm, base = (_values(side, terms) for side in sides)
+    invalid, unfair, by_look, lost = [], [], (), {}
     if terms.looks is None:
-        invalid += diverged(study, row, control, terms.metric, pairs)
+        for side in sides:
+            invalid += [*_faults(study, side, terms), *left_out(study, side, terms)]
+        pairs = sorted(arm.keys() & base.keys())
+        d = {seed: arm[seed] - base[seed] for seed in pairs}
+        invalid += diverged(study, row, control, terms.metric, d)
+        unfair = _unfair(study, control, row, terms)
+    else:
+        for side in sides:
+            invalid += left_out(study, side, terms)
+        by_look = tuple(_at_look(study, sides, terms, n) for n in terms.looks.at)
+        lost = _lost_for_good(study, sides)
+    unfair += other_looks([*control.runs.values(), *row.runs.values()], terms)
     return Contrast(
         step=row.step,
         arm=arm,
         control=base,
         invalid=tuple(invalid),
-        unfair=tuple(_unfair(study, control, row, terms)),
+        unfair=tuple(unfair),
         aa=aa,
-        lost={} if terms.looks is None else _lost_for_good(study, (control, row)),
+        lost=lost,
+        by_look=by_look,
         unchecked=() if study.configured else (UNCHECKED,),
     )
+
+
+def _values(side: Row, terms: Terms) -> dict[int, float]:
+    """The metric by seed, of the runs that record it."""
+    found = side.measured(terms.metric, terms.last_evals)
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def _faults(study: Study, side: Row, terms: Terms) -> list[str]:
+    """What makes a step's runs invalid."""
+    found = side.measured(terms.metric, terms.last_evals)
+    lacking, lines = [seed for seed, value in found.items() if value is None], []
+    if lacking:
+        where = f"{side.step} seed {units.numbers_in(lacking)}"
+        hint = " (make eval)" if terms.metric.evaluation else ""
+        lines.append(f"{where} records no {terms.metric.name}{hint}")
+    if terms.looks is None:
+        lines += _lost(study, side)
+    for run in side.runs.values():
+        lines += disagreement(run)
+    repeated = copies.copied(side.runs.values())
+    return lines + [f"{side.step}: {line}" for line in repeated]
+
+
+def _at_look(
+    study: Study, sides: tuple[Row, Row], terms: Terms, n: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What makes the first n seeds of an arm and its control invalid, and what makes
+    them unfair: runs of a later look change nothing about an earlier one.
+    """
+    row, control = (_first(side, terms.looks.seeds[:n]) for side in sides)
+    invalid = [line for side in (row, control) for line in _faults(study, side, terms)]
+    return tuple(invalid), tuple(_unfair(study, control, row, terms))
+
+
+def _first(row: Row, seeds: Collection[int]) -> Row:
+    """The row with the runs of these seeds."""
+    runs, losses, d = (
+        {seed: value for seed, value in found.items() if seed in seeds}
+        for found in (row.runs, row.losses, row.differences)
+    )
+    return replace(row, runs=runs, losses=losses, differences=d)
 
 
 def _lost(study: Study, row: Row) -> list[str]:
@@ -204,31 +242,38 @@ def _unfair(study: Study, control: Row, row: Row, terms: Terms) -> list[str]:
     if study.configured:
         lines += config_differences.unexplained([control, row])
     lines += evaluations.incomparable(runs, terms.metric)
-    lines += changed_looks(runs, terms)
     return lines + reused(runs, terms) + tuning_seeds(runs, terms)
 
 
-def changed_looks(runs: Iterable[Run], terms: Terms) -> list[str]:
-    """Other looks than those under which a run started: their p values are none. Nor
-    are those of one test of runs that were looked at before.
+def other_looks(runs: Iterable[Run], terms: Terms) -> list[str]:
+    """Another design, other looks or another order of their seeds than those under
+    which a run of this study started: p values of looks that were not planned are none,
+    nor are those of one test of runs that were looked at before.
     """
-    if terms.looks is None and terms.stage != SCREEN:
+    mine = [run for run in runs if not run.reused]
+    if terms.looks is None:
         looked_at = any(
             run.config.get("DESIGN_SEQUENTIAL") is True
             and run.value("stage") == CONFIRM
-            for run in runs
+            for run in mine
         )
-        return ["runs of a sequential study are judged at its looks"] * looked_at
-    if terms.looks is None:
-        return []
-    now = ",".join(map(str, terms.looks.at))
-    then = units.distinct(run.config.get("LOOKS") for run in runs)
-    return [
-        f"CONFIG_LOOKS was {each} when a run began and is {now}: p values of looks "
-        "that were not planned are none"
-        for each in then
-        if each is not None and ranges("LOOKS", each) != terms.looks.at
-    ]
+        planned = terms.stage == SCREEN or not looked_at
+        return [] if planned else ["runs of a sequential study are judged at its looks"]
+    if any(run.config.get("DESIGN_SEQUENTIAL", True) is not True for run in mine):
+        return ["runs of another design were planned without looks"]
+    last, lines = terms.looks.at[-1], []
+    for symbol, most, now in (
+        ("LOOKS", None, terms.looks.at),
+        ("CONFIRM_SEEDS", last, terms.looks.seeds),
+    ):
+        then = units.distinct(run.config.get(symbol) for run in mine)
+        lines += [
+            f"CONFIG_{symbol} was {each} when a run began and is "
+            f"{','.join(map(str, now))}: p values of looks that were not planned are none"
+            for each in then
+            if each is not None and ranges(symbol, each)[:most] != now
+        ]
+    return lines
 
 
 def reused(runs: Iterable[Run], terms: Terms) -> list[str]:

@@ -55,4 +55,5 @@ def recorded(study_dir: Path, defaults: Mapping[str, Any]) -> Selection:
         hashes = frozenset(
             run.hash8 for run in study.runs if run.value("stage") != SCREEN
         )
-    return Selection(hashes=hashes, terms=terms)
+    seeds = () if terms.looks is None else terms.looks.seeds
+    return Selection(seeds=seeds, hashes=hashes, terms=terms)

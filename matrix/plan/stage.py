@@ -10,7 +10,7 @@ turns a screening seed into a fresh one.
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Collection, Sequence
+from typing import Any, Collection, Mapping, Sequence
 
 from matrix import units
 from matrix.plan.checks import PlanError
@@ -28,14 +28,20 @@ PROMOTION = "promotion.json"
 
 PROMOTED = fields(
     {"control": name, "promoted": listed(name), "seeds": listed(integer(0))},
-    {"named": listed(name)},
+    {
+        "named": listed(name),
+        "metric": name,
+        "last_evals": integer(1),
+        "ranking": listed(fields({"step": name, "lost": listed(name)})),
+    },
 )
 
 
 @dataclass(frozen=True)
 class Promotion:
     """What a screening chose: the arms, those of them that were named beforehand, and
-    the seeds that have had their say.
+    the seeds that have had their say; `ranked` are the arms that lost no run, the best
+    first, by `metric`, None where a record does not say.
     """
 
     control: str
@@ -43,6 +49,8 @@ class Promotion:
     named: tuple[str, ...]
     seeds: frozenset[int]
     seal: str
+    ranked: tuple[str, ...] | None = None
+    metric: tuple[str, int] | None = None
 
 
 def read(study_dir: Path) -> Promotion | None:
@@ -56,7 +64,18 @@ def read(study_dir: Path) -> Promotion | None:
         tuple(record.get("named", ())),
         frozenset(record["seeds"]),
         record[sealed_record.SEAL],
+        *_ranking(record),
     )
+
+
+def _ranking(
+    record: Mapping[str, Any],
+) -> tuple[tuple[str, ...] | None, tuple[str, int] | None]:
+    """The sound arms in their order, and the metric that ranked them."""
+    if not {"ranking", "metric", "last_evals"} <= record.keys():
+        return None, None
+    sound = [arm["step"] for arm in record["ranking"] if not arm["lost"]]
+    return tuple(sound), (record["metric"], record["last_evals"])
 
 
 def phase(

@@ -115,8 +115,8 @@ RUNS = [
     Mutant(
         "looks-others-now",
         "looks may be changed while the study runs",
-        "evidence.weigh:changed_looks",
-        'ranges("LOOKS", each) != terms.looks.at',
+        "evidence.weigh:other_looks",
+        "ranges(symbol, each)[:most] != now",
         "False",
         Test(f"{STUDY}::test_seeds_and_other_looks_are_refused"),
     ),
@@ -150,8 +150,8 @@ RUNS = [
         "looks-registered-number",
         "more may be promoted than was registered",
         "preregistration:_promoted",
-        "if len(best) > most:",
-        "if False:",
+        'promotion.ranked[: screening["promote"]]',
+        "promotion.ranked",
         Test(f"{STUDY}::test_more_arms_than_registered_are_a_deviation"),
     ),
     Mutant(
@@ -179,8 +179,62 @@ RUNS = [
         Test(f"{MAKE}::test_a_failed_cell_is_waited_for"),
     ),
 ]
+EDGE = "tests/matrix/plan/test_looks_at_the_edges.py"
+BENT = [
+    Mutant(
+        "looks-seeds-sorted-afterwards",
+        "the seeds of the looks may be put in another order",
+        "evidence.weigh:other_looks",
+        '("CONFIRM_SEEDS", last, terms.looks.seeds),',
+        "",
+        Test(
+            f"{EDGE}::test_the_order_of_the_seeds_cannot_be_changed_after_the_first_look"
+        ),
+    ),
+    Mutant(
+        "looks-planned-afterwards",
+        "runs that were planned without looks are judged at looks",
+        "evidence.weigh:other_looks",
+        'run.config.get("DESIGN_SEQUENTIAL", True) is not True',
+        "False",
+        Test(f"{EDGE}::test_a_confirmation_cannot_be_judged_again_at_looks"),
+    ),
+    Mutant(
+        "looks-confirmed-twice",
+        "a confirmation that failed is followed by another",
+        "promotion:promote",
+        "    if confirmed:",
+        "    if False:",
+        Test(f"{EDGE}::test_a_confirmation_that_failed_is_not_thrown_away"),
+    ),
+    Mutant(
+        "looks-later-runs-count",
+        "what is wrong with a later look's runs spoils an earlier one",
+        "evidence.weigh:_at_look",
+        "terms.looks.seeds[:n]",
+        "terms.looks.seeds",
+        Test(f"{EDGE}::test_a_later_look_takes_no_claim_back"),
+    ),
+    Mutant(
+        "looks-registered-ranking",
+        "fewer may be promoted than the registered screening chooses",
+        "preregistration:_promoted",
+        '_sets("promoted arms", {*best, *screening["named"]}, promotion.promoted)',
+        "[]",
+        Test(f"{EDGE}::test_fewer_arms_than_the_registered_screening_chooses"),
+    ),
+    Mutant(
+        "looks-registered-metric",
+        "a screening may rank by another metric than the registered one",
+        "preregistration:_promoted",
+        "if promotion.metric not in (None, ranked_by):",
+        "if False:",
+        Test(f"{EDGE}::test_another_metric_that_ranked"),
+    ),
+]
 SECTIONS = {
     "Looks: the law": LAW,
     "Looks: what stops an arm": STOPS,
     "Looks: what runs": RUNS,
+    "Looks: what somebody bends": BENT,
 }

@@ -212,4 +212,4 @@ def test_more_arms_than_registered_are_a_deviation(sequential):
     promotion.promote(plan, reported(plan))
     take_look(sequential)
     found = reported(sequential.plan()).registration.deviations
-    assert found == ("promoted: registered the best 1, promoted 2",)
+    assert found == ("promoted arms not registered: 08-hot",)
