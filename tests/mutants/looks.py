@@ -219,8 +219,8 @@ BENT = [
         "looks-registered-ranking",
         "fewer may be promoted than the registered screening chooses",
         "preregistration:_promoted",
-        '_sets("promoted arms", {*best, *screening["named"]}, promotion.promoted)',
-        "[]",
+        '{*best, *screening["named"]}, promotion.promoted',
+        "promotion.promoted, promotion.promoted",
         Test(f"{EDGE}::test_fewer_arms_than_the_registered_screening_chooses"),
     ),
     Mutant(
