@@ -12,9 +12,16 @@ import numpy as np
 
 from matrix.evidence import sequential, stats
 from matrix.evidence.sequential import CLAIM, END, EQUAL, FLAT, GIVEN_UP, LIVE, LOST
-from matrix.evidence.verdict import Contrast, EQUIVALENCE, INVALID, Look, Measured
+from matrix.evidence.verdict import Contrast, INVALID, Look
 from matrix.evidence.verdict import NEUTRAL, NON_DIAGNOSTIC, Rule, SUPPORTED
-from matrix.evidence.verdict import UNRESOLVED, Verdict, decide, obstacle_of, verdict_of
+from matrix.evidence.verdict import (
+    UNRESOLVED,
+    Verdict,
+    decide,
+    measure,
+    obstacle_of,
+    verdict_of,
+)
 from matrix.results.selection import GAIN, Looks
 
 OUTCOMES = {
@@ -153,7 +160,10 @@ def _verdicts(
             equivalence = None if rule.smallest is None else p_equal
             claimed = int(found.claimed_XA[number]) or len(after)
             held = after[claimed - 1][number]
-            measured = _measure(d, at, held, equivalence, looks)
+            # p is the plain one of these seeds, adjusted that of Holm over repeated ones
+            interval = sequential.repeated_interval(d, looks.at, at, held.level)
+            measured = measure(d, held, equivalence, None)
+            measured = replace(measured, interval=interval, bca=None)
         p = float(found.p_XA[number])
         look = Look(at, looks.at, p, "" if state == LIVE else reasons[0])
         verdicts[contrast.step] = verdict_of(
@@ -198,29 +208,3 @@ def _loss(contrast: Contrast, at: int, looks: Looks) -> tuple[str, tuple[str, ..
     due = looks.seeds[: looks.at[following]]
     lost = (contrast.lost[seed] for seed in due if seed in contrast.lost)
     return INVALID, tuple(lost)
-
-
-def _measure(
-    d: Sequence[float],
-    at: int,
-    holm: stats.Holm,
-    equivalence: float | None,
-    looks: Looks,
-) -> Measured:
-    """The numbers of an arm at its look; p is the plain one of these seeds, adjusted
-    that of Holm over the repeated ones, at the look of its claim or at the last."""
-    test = stats.paired_t(d)
-    return Measured(
-        difference=test.mean,
-        sd=test.sd,
-        t=test.t,
-        p=test.p,
-        adjusted=holm.adjusted,
-        level=holm.level,
-        flip=stats.sign_flip(d),
-        interval=sequential.repeated_interval(d, looks.at, at, holm.level),
-        narrow=stats.interval(d, EQUIVALENCE),
-        equivalence=equivalence,
-        planning=None,
-        bca=None,
-    )

@@ -181,7 +181,7 @@ def decide(contrasts: Sequence[Contrast], rule: Rule) -> tuple[Verdict, ...]:
             alone = stats.Holm(p[number], rule.alpha)  # an A/A arm, outside the family
             holm, d = levels.get(number, alone), values[number]
             able = None if contrast.aa else _planning(len(d), spread, holm, rule)
-            measured = _measure(d, holm, equivalent.get(number), able)
+            measured = measure(d, holm, equivalent.get(number), able)
         verdicts.append(_judge(contrast, obstacle, measured, rule))
     return tuple(verdicts)
 
@@ -252,12 +252,13 @@ def _planning(n: int, spread: Spread, holm: stats.Holm, rule: Rule) -> Planning:
     return planning.plan(n, spread, holm.level, rule.alpha, rule.fewest, rule.smallest)
 
 
-def _measure(
+def measure(
     d: Sequence[float],
     holm: stats.Holm,
     equivalence: float | None,
     able: Planning | None,
 ) -> Measured:
+    """The numbers of differences that can be tested, at the level that Holm held."""
     test = stats.paired_t(d)
     return Measured(
         difference=test.mean,

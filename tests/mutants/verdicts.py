@@ -98,7 +98,7 @@ EDGES = [
     Mutant(
         "rule-interval-at-alpha",
         "the printed interval has the level α, whatever Holm held the arm at",
-        "verdict:_measure",
+        "verdict:measure",
         "stats.interval(d, 1 - holm.level)",
         "stats.interval(d, 0.95)",
         RANDOM,
