@@ -111,7 +111,7 @@ class StudySettings:
     metric: str = text("METRIC")
     last_evals: int = integer("METRIC_LAST_EVALS")
     smallest_effect: str = text("SMALLEST_EFFECT")
-    alpha: float = real("ALPHA", above=0.0, below=0.5)
+    alpha: float = real("ALPHA", low=1e-9, below=0.5)
     control: str = text("CONTROL_STEP")
     design: str = one_of(
         DESIGN_FIXED=FIXED,
@@ -332,7 +332,7 @@ def smallest_effect(raw: str, metric: str) -> float | None:
         number = float(raw)
     except ValueError:
         number = math.nan
-    plain = raw == raw.strip() and "_" not in raw
+    plain = raw == raw.strip() and "_" not in raw and raw.isascii()
     if not plain or not 0.0 < number < math.inf:
         why = 'is neither a number above 0 nor "none"'
         raise SettingsError("SMALLEST_EFFECT", raw, why)

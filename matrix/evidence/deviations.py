@@ -54,6 +54,8 @@ def deviations(
     timed = [run for run in counted if run.began > 0 and not run.reused]
     timed.sort(key=lambda run: run.began)
     lines = [*_seeds_added(timed, registered), *_terms_changed(timed, evidence)]
+    if evidence.terms.looks is None and set(registered) != set(evidence.seeds):
+        lines += _seeds_dropped(timed, evidence.seeds)
     lines += _replaced(study_dir, counted)
     for row in rows[1:]:
         lines += _apart(rows[0], row, counted)
@@ -80,6 +82,17 @@ def _seeds_added(timed: Sequence[Run], registered: Collection[int]) -> list[str]
     if not added:
         return []
     return [f"{_seeds(added)} added after {_seeds(before - added or before)} had run"]
+
+
+def _seeds_dropped(timed: Sequence[Run], judged: Collection[int]) -> list[str]:
+    """Seeds that were planned when a judged run started and are not judged: a list that
+    is cut where it suits is as good as one that grows.
+    """
+    dropped = {seed for run in timed for seed in _planned(run)} - set(judged)
+    if not dropped:
+        return []
+    verb = "was" if len(dropped) == 1 else "were"
+    return [f"{_seeds(dropped)} {verb} planned when a run started and not judged now"]
 
 
 def _planned(run: Run) -> frozenset[int]:
@@ -131,17 +144,26 @@ def _word(value: Any) -> str:
 
 
 def _replaced(study_dir: Path, counted: Iterable[Run]) -> list[str]:
-    """Runs that `make rerun` put aside for a judged run of the same cell."""
+    """Runs that `make rerun` put aside: for a judged run of the same cell, or of seeds
+    that are not judged at all.
+    """
     judged = {(run.step, f"seed-{run.seed}", run.hash8) for run in counted}
-    former = [
-        shown(path.relative_to(study_dir.parent))
-        for path in replaced(study_dir)
-        for hash8 in [path.name.partition("-")[0]]
-        if (path.parent.parent.name, path.parent.name, hash8) in judged
-    ]
-    if not former:
-        return []
-    return [f"replaced by another run of the cell: {', '.join(former)}"]
+    seeds = {(step, seed) for step, seed, _ in judged}
+    steps = {step for step, _ in seeds}
+    former, gone = [], []
+    for path in replaced(study_dir):
+        step, seed, hash8 = *path.parts[-3:-1], path.name.partition("-")[0]
+        place = shown(path.relative_to(study_dir.parent))
+        if (step, seed, hash8) in judged:
+            former.append(place)
+        elif step in steps and (step, seed) not in seeds:
+            gone.append(place)
+    lines = []
+    if former:
+        lines.append(f"replaced by another run of the cell: {', '.join(former)}")
+    if gone:
+        lines.append(f"put aside, and their seeds are not judged: {', '.join(gone)}")
+    return lines
 
 
 def _apart(control: Row, row: Row, counted: Sequence[Run]) -> list[str]:

@@ -64,7 +64,9 @@ def gathered(study: Study, selection: Selection, study_dir: Path) -> Report:
         terms = completed_terms(selection.terms, study_dir)
     except RecordError as error:
         raise ReportError(str(error)) from error
-    related = related_arms(study_dir, rows, terms)
+    related = ()  # a file's paths are opened nowhere
+    if study.received is None:
+        related = related_arms(study_dir, rows, terms)
     weighed = weigh.weigh(study, rows, terms, related)
     if tuned.record is not None:
         remarks = {row.step: tuned.remark(row.step) for row in rows[1:]}

@@ -25,7 +25,7 @@ def left_out(study: Study, row: Row, terms: Terms) -> list[str]:
 
     Nothing in a screening, which claims nothing.
     """
-    if terms.stage == SCREEN:
+    if terms.stage == SCREEN or not study.configured:  # is it the same cell?
         return []
     judged = list(row.runs.values())
     by_end: dict[str, list[Run]] = {}

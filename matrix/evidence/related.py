@@ -65,7 +65,8 @@ def _is_arm(run: Run, control: Run) -> bool:
     if run.value("stage") == SCREEN or not run.documents:
         return False
     same_data = run.value("dataset_sha256") == control.value("dataset_sha256")
-    return same_data and set(differing(run, control)) <= set(changes)
+    explained = {*changes, *(control.value("changes") or ())}
+    return same_data and set(differing(run, control)) <= explained
 
 
 def _same(run: Run, own: Run | None) -> bool:

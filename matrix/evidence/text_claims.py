@@ -63,7 +63,7 @@ def _of(control: Row, row: Row, terms: Terms, verdict: Verdict) -> TextEvidence:
     if error is None:
         return TextEvidence(None, why)
     if terms.metric is BITS_PER_BYTE:
-        error = error.scaled(_bits_per_nat(next(iter(row.runs.values()))))
+        error = error.scaled(_bits_per_nat(next(iter(judged[0].values()))))
     p = p_value(error)
     return TextEvidence(error, "", p, _carried(error, p, verdict, terms))
 

@@ -147,7 +147,8 @@ def _contrast(study: Study, control: Row, row: Row, terms: Terms, aa: bool) -> C
             invalid += left_out(study, side, terms)
         by_look = tuple(_at_look(study, sides, terms, n) for n in terms.looks.at)
         lost = _lost_for_good(study, sides)
-    unfair += other_looks([*control.runs.values(), *row.runs.values()], terms)
+    runs = [*control.runs.values(), *row.runs.values()]
+    unfair += other_looks(runs, terms, study.configured)
     return Contrast(
         step=row.step,
         arm=arm,
@@ -245,12 +246,18 @@ def _unfair(study: Study, control: Row, row: Row, terms: Terms) -> list[str]:
     return lines + reused(runs, terms) + tuning_seeds(runs, terms)
 
 
-def other_looks(runs: Iterable[Run], terms: Terms) -> list[str]:
+def other_looks(
+    runs: Iterable[Run], terms: Terms, configured: bool = True
+) -> list[str]:
     """Another design, other looks or another order of their seeds than those under
     which a run of this study started: p values of looks that were not planned are none,
-    nor are those of one test of runs that were looked at before.
+    nor are those of one test of runs that were looked at before. Where the
+    configurations are not at hand (not `configured`) neither can be told.
     """
     mine = [run for run in runs if not run.reused]
+    if not configured:
+        confirms = any(run.value("stage") == CONFIRM for run in mine)
+        return ["a confirmation, and the file does not hold its design"] * confirms
     if terms.looks is None:
         looked_at = any(
             run.config.get("DESIGN_SEQUENTIAL") is True

@@ -101,7 +101,8 @@ def rungs(root: Path, environment: Mapping[str, str]) -> list[Rung]:
 
 
 def _names(settings: StudySettings) -> list[str]:
-    names = [WHOLE if name == "." else name for name in settings.ladder.split()]
+    written = [WHOLE if name == "." else name for name in settings.ladder.split()]
+    names = [str(int(name)) if name.isdecimal() else name for name in written]
     if len(names) < 2 or len(set(names)) < len(names):
         why = 'names no two different sizes, blanks between them, like "4 2 1"'
         raise SettingsError("LADDER", settings.ladder, why)

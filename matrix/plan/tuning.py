@@ -216,8 +216,14 @@ def changes(
 
 
 def _require_same_tuning(record: Mapping[str, Any], settings: StudySettings) -> None:
-    """Raise PlanError where CONFIG_TUNE is no longer what was tried."""
-    now = settings.tuning
+    """Raise PlanError where CONFIG_TUNE is no longer what was tried, and for the record
+    of another study.
+    """
+    now, label = settings.tuning, settings.tuned_label
+    if record["study"] != f"{label}.{TUNING}":
+        raise PlanError(
+            f"{TUNING_JSON} is of {record['study']}, not of {label}.{TUNING}: make tune"
+        )
     for symbol, then, value in (
         ("TUNE", record["tune"], now.symbols),
         ("TUNE_POINTS", record["points"], now.points),

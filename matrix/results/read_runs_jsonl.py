@@ -84,8 +84,8 @@ SELECTION = object_of(
         "excluded": listed(listed(text)),
         "metric": name,
         "last_evals": integer(1, 10**6),
-        "smallest": nullable(number(0)),
-        "alpha": number(0, 0.5),
+        "smallest": nullable(number(1e-300)),
+        "alpha": number(1e-9, 0.5),
         "stage": matching("|".join(fields.STAGES), "a stage"),
         "looks": nullable(LOOKS),
     }

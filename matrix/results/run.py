@@ -188,7 +188,7 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
             "config": history.completed(found.config.values),
             "operational": found.config.operational,
             "attempts": _machines(cell.attempts),
-            "sessions": _sessions(cell.attempts),
+            "sessions": _sessions(cell.attempts, cell.evals),
             "energy": energy.read(
                 cell.dir.gpu, _started(cell), _at(cell.summary, "tokens")
             ),
@@ -230,8 +230,11 @@ def _sparsity(cell: CellRecord) -> tuple[tuple[int, float], ...]:
     return (*kept, last) if last and last != kept[-1] else tuple(kept)
 
 
-def _sessions(attempts: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
-    """When and where each attempt ran; one without an end, until the next began.
+def _sessions(
+    attempts: Iterable[Mapping[str, Any]], evals: Iterable[Mapping[str, Any]]
+) -> tuple[dict[str, Any], ...]:
+    """When and where each attempt ran; one without an end, until the next began, or as
+    long as it had trained by its last evaluation.
 
     `devices` are the PCI addresses of its GPUs, or "cpu"; none where neither is known.
     """
@@ -245,8 +248,11 @@ def _sessions(attempts: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ..
             found[row["attempt"]] = {**place, "start": row["time"], "end": None}
         elif row["attempt"] in found:
             found[row["attempt"]]["end"] = row["time"]
-    ends = ({**each, "end": each["end"] or each["start"]} for each in found.values())
-    return tuple(ends)
+    trained = {row["attempt"]: row.get("time") or 0.0 for row in evals}
+    for attempt, session in found.items():
+        if session["end"] is None:
+            session["end"] = session["start"] + trained.get(attempt, 0.0)
+    return tuple(found.values())
 
 
 def _devices(start: Mapping[str, Any]) -> frozenset[str]:

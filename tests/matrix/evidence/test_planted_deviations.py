@@ -27,6 +27,9 @@ SYMBOLS = {
 }
 
 
+TWO, THREE = ({**SYMBOLS, "SEEDS": seeds} for seeds in ("1-2", "1-3"))
+
+
 @pytest.fixture(autouse=True)
 def no_drawing(monkeypatch):
     monkeypatch.setattr(common, "png_bytes", lambda figure: b"")
@@ -109,6 +112,25 @@ def test_seeds_that_were_sealed_were_not_added(tmp_path, monkeypatch):
     seeds = (1, 2, 3, 4, 5, 6)
     monkeypatch.setattr(preregistration, "announced_seeds", lambda *_: seeds)
     assert changed(tmp_path / "demo") == ()
+
+
+def test_a_list_that_is_cut_where_it_suits(tmp_path):
+    """SEEDS=1-6 and six seeds, then SEEDS=1-4: peeking backwards."""
+    for seed in range(1, 5):
+        round_of(tmp_path, seed, START + 2 * HOUR * seed)
+    assert changed(tmp_path / "demo") == (
+        "seeds 5-6 were planned when a run started and not judged now",
+    )
+
+
+def test_runs_put_aside_whose_seeds_nobody_judges(tmp_path):
+    place = study(tmp_path)
+    home = tmp_path / ".replaced/demo/01-good/seed-7"
+    (home / f"{'0' * 8}-1").mkdir(parents=True)
+    assert changed(place) == (
+        "put aside, and their seeds are not judged: "
+        f".replaced/demo/01-good/seed-7/{'0' * 8}-1",
+    )
 
 
 def test_a_trial_deviates_from_nothing(tmp_path):
@@ -208,19 +230,19 @@ def test_runs_that_were_replaced(tmp_path):
 
 def test_a_control_much_older_than_the_arm(tmp_path):
     for seed in range(1, 4):
-        one_run(tmp_path, "00-base", seed, START + HOUR * seed)
+        one_run(tmp_path, "00-base", seed, START + HOUR * seed, values=THREE)
         at = START + HOUR * seed + 3 * DAY + HOUR
-        one_run(tmp_path, "01-good", seed, at, -0.01 * seed)
+        one_run(tmp_path, "01-good", seed, at, -0.01 * seed, THREE)
     assert changed(tmp_path / "demo") == (
         "seeds 1-3 of 00-base had ended 3.0 days before 01-good began",
     )
 
 
 def test_a_control_that_came_later(tmp_path):
-    one_run(tmp_path, "01-good", 1, START, -0.01)
-    one_run(tmp_path, "00-base", 1, START + HOUR + 2 * DAY)
-    one_run(tmp_path, "01-good", 2, START, -0.02)
-    one_run(tmp_path, "00-base", 2, START + HOUR)
+    one_run(tmp_path, "01-good", 1, START, -0.01, TWO)
+    one_run(tmp_path, "00-base", 1, START + HOUR + 2 * DAY, values=TWO)
+    one_run(tmp_path, "01-good", 2, START, -0.02, TWO)
+    one_run(tmp_path, "00-base", 2, START + HOUR, values=TWO)
     assert changed(tmp_path / "demo") == (
         "seed 1 of 01-good had ended 2.0 days before 00-base began",
     )
@@ -232,7 +254,7 @@ def test_a_long_round_is_no_pause(tmp_path):
         for number in range(30):
             step = "00-base" if not number else f"{number:02d}-arm"
             at = START + (30 * seed + number) * HOUR
-            one_run(tmp_path, step, seed, at, 1e-3 * number * seed)
+            one_run(tmp_path, step, seed, at, 1e-3 * number * seed, TWO)
     assert changed(tmp_path / "demo") == ()
 
 

@@ -131,6 +131,25 @@ def test_a_process_of_somebody_else_on_the_gpu(tmp_path, processes, outcome):
         assert why.startswith("1 run had another process on the GPU (01-arm seed 2)")
 
 
+def test_a_neighbour_that_was_killed_had_trained_until_its_last_evaluation(tmp_path):
+    study(tmp_path, in_turn, on_one_gpu)
+    killed = Cell("09-trial", 1, (5.5, 3.4, 3.3), values={"GPT2_MAX_ITERS": 9})
+    run = killed.finish(tmp_path)
+    (run / "summary.json").unlink()
+    device = on_one_gpu(0, 1)
+    start = {"event": "start", "attempt": 1, "time": START + 2 * HOUR, "step": 0}
+    (run / "attempts.jsonl").write_text(json.dumps({**start, **device}) + "\n")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    for seconds, outcome in ((0.0, "SUPPORTED"), (3000.0, "NON_DIAGNOSTIC")):
+        for row in rows:
+            row["time"] = seconds * (row["kind"] == "eval" and row["step"] > 0)
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (run / "metrics.jsonl").write_text(text)
+        found = evidence(tmp_path, SPEED).of("01-arm")
+        assert found.outcome == outcome
+    assert "beside 09-trial" in found.reasons[0]
+
+
 def test_a_launcher_said_where_older_runs_were(tmp_path):
     placed = {**GPU, "host": "one", "placement": {"buses": ["0000:c1:00.0"]}}
     study(tmp_path, at_once, lambda number, seed: placed)
