@@ -6,6 +6,7 @@ selection when it has any. Everything else stays known, as a cell that
 does not count or as a run that was left out.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Mapping, Sequence
@@ -95,15 +96,19 @@ def of_runs(
     rest = sorted(found, key=lambda step: (step not in controls, natural(step)))
     steps = (*selection.steps, *rest)
     all_seeds = tuple(sorted({run.seed for run in eligible} | set(selection.seeds)))
+    cells: dict[tuple[str, int], list[Run]] = {}
+    for run in eligible:
+        cells.setdefault((run.step, run.seed), []).append(run)
+    everything = Counter((run.step, run.seed) for run in runs)
     counted: dict[tuple[str, int], Run] = {}
     opened: list[Open] = []
     for step in steps:
         for seed in all_seeds:
-            here = [r for r in eligible if (r.step, r.seed) == (step, seed)]
+            here = cells.get((step, seed), [])
             run, unfinished = _choose(here)
             if run is not None:
                 counted[step, seed] = run
-            others = sum((r.step, r.seed) == (step, seed) for r in runs) - len(here)
+            others = everything[step, seed] - len(here)
             opened += _open(step, seed, run, unfinished, others)
     used = {run.run_dir for run in counted.values()} | {o.run_dir for o in opened}
     left_out = tuple(run for run in runs if run.run_dir not in used)
