@@ -46,7 +46,7 @@ include Makefile.kconfig
 
 ##@ The main job
 .PHONY: all check check-all plan estimate watch continue rerun report data data-smoke generate export eval quickstart anchor
-all: | $(SETUP)		## Run the loaded configuration: plan, cells, report (DRY_RUN=1: check only)
+all: | $(SETUP)		## Run the loaded configuration: plan, cells, report (DRY_RUN=1: check only; LOOK=1: one look)
 	$(Q)$(RUNNER)
 
 check: | $(SETUP)	## Prove on the CPU that every step is what it claims (STEP=0,2,8-9; ARMS=adamw-*)
@@ -123,7 +123,7 @@ prereg: | $(SETUP)	## Before the first run: seal metric, arms, seeds, smallest e
 verdict: | $(SETUP)	## The verdict on a step, or on all (STEP=7 CONTROL=0 METRIC=val_loss)
 	$(Q)$(RUNNER) verdict
 
-promote: | $(SETUP)	## After STAGE=screen make: record the best arms; STAGE=confirm make judges them
+promote: | $(SETUP)	## DESIGN=screen-confirm, after STAGE=screen make: record the best arms for STAGE=confirm
 	$(Q)STAGE="$${STAGE:-screen}" $(RUNNER) promote
 
 compare: | $(SETUP)	## Two runs or two studies side by side (A=results/… B=results/…)

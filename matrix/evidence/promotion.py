@@ -16,7 +16,7 @@ from records import sealed_record
 
 CLAIMS_NOTHING = (
     "a screening ranks the arms and claims nothing about any of them: `make report` "
-    "shows the ranking, STAGE=confirm judges the promoted on fresh seeds"
+    "shows the ranking, the promoted are judged on fresh seeds"
 )
 
 

@@ -16,8 +16,8 @@ MOST_ABREAST = 8
 """Most seeds beside each other: more do not fit a page of 1280 pixels."""
 SCREENING = (
     "A screening: this ranks the arms by their mean difference and claims nothing "
-    "about any of them. `make promote` records the best few; STAGE=confirm judges "
-    "those on fresh seeds."
+    "about any of them. The best few are judged on fresh seeds: a sequential study goes "
+    "on to them by itself, else `make promote` records them for STAGE=confirm."
 )
 
 

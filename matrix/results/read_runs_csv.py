@@ -42,7 +42,10 @@ LACKING = (
     "It holds no times and no neighbours: whether control and arms ran in the same days, "
     "whether runs shared a GPU or were resumed under other software could not be checked. "
     "Speeds, times and energy are not reported.",
-    "It holds neither preregistration nor promotion, nor which runs were replaced.",
+    "It holds neither preregistration nor promotion, nor which runs were replaced, nor "
+    "whether a run that is left out is a judged one with another seed.",
+    "It holds no metric, smallest effect, level or design: what is said is about val_loss "
+    "at the defaults of 0.002 nats/token and 0.05, and a confirmation is not judged.",
 )
 WHOLE = re.compile(r"-?[0-9]{1,19}")
 REAL = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?|nan|-?inf")

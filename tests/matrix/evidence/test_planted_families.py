@@ -51,6 +51,17 @@ def test_both_halves_are_one_family(output):
     )
 
 
+def test_a_control_with_a_line_of_its_own(output):
+    """As CONFIG_CONTROL_STEP and a tuning give it: the arms differ in that as well."""
+    for path in sorted(output.glob("one/00-base/seed-*/*")):
+        own = cell_path(output, "two", "00-base", int(path.parent.name[5:]), path.name)
+        (own / pointer.NAME).unlink()
+        pointer.write(CellDir(own), CellDir(path), ("GPT2_LAYERS",))
+    other = {"values": {"INIT_SALT": "", "OWN": "04-d", "GPT2_LAYERS": 6}}
+    arm(output, "one", "04-d", **other)
+    assert families(output)[1] == ("02-b", "one/01-a", "one/04-d")
+
+
 def test_a_third_study_over_the_same_control(output):
     for path in sorted(output.glob("one/00-base/seed-*/*")):
         seed = int(path.parent.name[5:])

@@ -12,6 +12,7 @@ from matrix.report import text_error
 from matrix.report.verdict_text import explain, one_line
 from matrix.results.metrics import named
 from matrix.results.run import ReportError
+from matrix.results.metrics import METRICS
 from matrix.results.selection import Selection, Terms
 from records import unit_losses
 from records.unit_losses import UnitLosses
@@ -152,6 +153,15 @@ def test_a_damaged_file_costs_the_error_of_the_text_alone(study, tmp_path, damag
     label, here, line = said(report)
     assert (label, here) == ("SUPPORTED better", "on this text")
     assert "last_evaluation.bin" in line
+
+
+def test_bits_per_byte_are_those_of_a_judged_pair(study, tmp_path):
+    """A run outside the pairs need not have recorded its text."""
+    study("everywhere")
+    Cell("01-arm", 0, (5.5, 3.4, 3.3)).finish(tmp_path)
+    terms = Terms(METRICS["bits_per_byte"], smallest=None)
+    report = gather(tmp_path / "demo", Selection(terms=terms))
+    assert report.evidence.text["01-arm"].error is not None
 
 
 def test_other_documents_are_not_compared(study):

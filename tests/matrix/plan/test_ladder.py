@@ -69,7 +69,7 @@ def test_heads_that_no_divisor_divides_are_refused(divisible):
         ladder.rungs(divisible.root, {"CONFIG_LADDER": "0 1"})
 
 
-@pytest.mark.parametrize("text", ["", "4", "1 .", "2 2"])
+@pytest.mark.parametrize("text", ["", "4", "1 .", "2 2", "4 04", "1 01"])
 def test_one_size_is_no_ladder(divisible, text):
     with pytest.raises(SettingsError, match="names no two different sizes"):
         ladder.rungs(divisible.root, {"CONFIG_LADDER": text})

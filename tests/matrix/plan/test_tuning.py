@@ -309,6 +309,12 @@ def resealed(checkout, change):
     sealed_record.write(path, {k: v for k, v in record.items() if k != "sha256"})
 
 
+def test_the_tuning_of_another_study_is_not_taken(tuned):
+    resealed(tuned, lambda record: record.update(study="other.tuning"))
+    with pytest.raises(PlanError, match="is of other.tuning, not of toy.tuning"):
+        tuned.plan(**TUNE, **SEEDS)
+
+
 def test_a_budget_that_only_the_arm_had_is_marked(tuned):
     plan = run(tuned, {"08-hot": -0.02}, **TUNE, **SEEDS)
     resealed(tuned, lambda record: record["arms"]["00-control"]["trials"].pop())

@@ -138,6 +138,41 @@ def test_columns_that_nobody_knows_are_named(file):
     assert "Columns that are not read: luck." in lacking(written(file, rows))
 
 
+def label(file) -> str:
+    """The verdict on 02-wide."""
+    return gather_file(file).evidence.of("02-wide").label
+
+
+def test_a_confirmation_is_not_judged_without_its_design(file):
+    """It may be the first of several looks."""
+    assert label(written(file, [{**r, "stage": "one"} for r in table(file)]))[:9] == (
+        "SUPPORTED"
+    )
+    rows = [{**row, "stage": "confirm"} for row in table(file)]
+    assert label(written(file, rows)) == "NON_DIAGNOSTIC"
+
+
+def test_a_trial_is_no_seed_left_out_where_it_cannot_be_told(tmp_path):
+    values = {"MLP_DIM": 96, "GPT2_MAX_ITERS": 9}
+    place = planted(tmp_path)
+    Cell("02-wide", 9, (5.5, 3.9), values=values).finish(tmp_path)
+    rows = table(write(place).csv)
+    rows = [
+        row | {"counted": "left out"} if row["seed"] == "9" else row for row in rows
+    ]
+    made = written(tmp_path / "runs.csv", rows)
+    assert label(made).startswith("SUPPORTED better")
+
+
+@pytest.mark.parametrize("place", ["/seed-1/{}", "a/b/seed-1/{}"])
+def test_a_path_of_the_file_is_opened_nowhere(file, place):
+    rows = table(file)
+    at = next(k for k, row in enumerate(rows) if row["counted"] == "yes")
+    there = place.format(rows[at]["hash"])
+    rows[at] |= {"reused": "yes", "run_dir": there}
+    assert label(written(file, rows)).startswith("SUPPORTED better")
+
+
 def lacking(file):
     return read(file).study.received.lacking
 
