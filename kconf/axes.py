@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Mapping, Sequence
 
-from kconf.bind import SettingsError
+from kconf.bind import SettingsError, plainly
 
 OPTIMIZERS, PRUNING = "MATRIX_OPTIMIZERS", "MATRIX_PRUNING"
 SPARSITIES, RATES = "MATRIX_SPARSITIES", "MATRIX_LEARNING_RATES"
@@ -126,7 +126,7 @@ def _numbers(name: str, raw: str | None) -> tuple[str, ...]:
             number = float(part)
         except ValueError:
             number = math.nan
-        if not math.isfinite(number):
+        if not math.isfinite(number) or not plainly(part):
             raise SettingsError(name, raw, f"{part!r} is not a number")
         if number in seen:
             raise SettingsError(name, raw, f"{seen[number]} and {part} are one number")

@@ -91,6 +91,13 @@ def text(symbol: str, optional: bool = False) -> Any:
     return _field((symbol,), lambda values: _fetch(values, symbol, str, optional))
 
 
+def plainly(raw: str) -> bool:
+    """Whether a number is in ASCII, without blanks and underscores: float() and int()
+    also read 1_0, " 1" and the digits of every script.
+    """
+    return raw.isascii() and raw == raw.strip() and "_" not in raw
+
+
 def real(
     symbol: str,
     low: float = -math.inf,
@@ -112,7 +119,7 @@ def real(
             number = float(raw)
         except ValueError:
             raise SettingsError(symbol, raw, "is not a number") from None
-        if raw != raw.strip() or "_" in raw:
+        if not plainly(raw):
             raise SettingsError(symbol, raw, "is not a plainly written number")
         if not math.isfinite(number):
             raise SettingsError(symbol, raw, "is not finite")
@@ -219,7 +226,7 @@ def weighted(symbol: str, optional: bool = False) -> Any:
             number = float(written)
         except ValueError:
             return None
-        return number if 0 < number < math.inf else None
+        return number if plainly(written) and 0 < number < math.inf else None
 
     return _pairs(symbol, optional, "NAME:WEIGHT", weight)
 

@@ -14,6 +14,7 @@ from kconf.bind import (
     integer,
     names,
     one_of,
+    plainly,
     ranges,
     real,
     section,
@@ -332,8 +333,7 @@ def smallest_effect(raw: str, metric: str) -> float | None:
         number = float(raw)
     except ValueError:
         number = math.nan
-    plain = raw == raw.strip() and "_" not in raw and raw.isascii()
-    if not plain or not 0.0 < number < math.inf:
+    if not plainly(raw) or not 0.0 < number < math.inf:
         why = 'is neither a number above 0 nor "none"'
         raise SettingsError("SMALLEST_EFFECT", raw, why)
     return number

@@ -101,6 +101,9 @@ def rungs(root: Path, environment: Mapping[str, str]) -> list[Rung]:
 
 
 def _names(settings: StudySettings) -> list[str]:
+    if not settings.ladder.isascii():
+        why = "holds other characters than those of numbers and names of fragments"
+        raise SettingsError("LADDER", settings.ladder, why)
     written = [WHOLE if name == "." else name for name in settings.ladder.split()]
     names = [str(int(name)) if name.isdecimal() else name for name in written]
     if len(names) < 2 or len(set(names)) < len(names):

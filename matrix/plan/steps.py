@@ -11,7 +11,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 from kconf.arms import Arm, Excluded, choose, generate
 from kconf.axes import read_axes
-from kconf.bind import SettingsError
+from kconf.bind import SettingsError, plainly
 from kconf.overrides import Overrides
 from kconf.strict import Resolved, Stage, Tree
 from kconf.study import StepFile, list_steps, prove, study_dir
@@ -109,7 +109,8 @@ def step_at(ids: Sequence[str], name: str, symbol: str | None = "CONTROL_STEP") 
         return 0
     for position, id_ in enumerate(ids):
         number = id_.partition("-")[0]
-        same = name.isdecimal() and number.isdecimal() and int(name) == int(number)
+        digits = plainly(name) and name.isdecimal() and number.isdecimal()
+        same = digits and int(name) == int(number)
         if same or name == id_:
             return position
     raise SettingsError(symbol, name, f"{name} is none of {', '.join(ids)}")

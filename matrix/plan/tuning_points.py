@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Mapping, Sequence
 
-from kconf.bind import SettingsError
+from kconf.bind import SettingsError, plainly
 from kconf.points import Point
 from kconf.tree import Facts
 from matrix.settings import TuningSettings
@@ -129,7 +129,7 @@ def _number(raw: str, text: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not math.isfinite(number) or not plainly(text.strip()):
         raise SettingsError("TUNE", raw, f"{text.strip()!r} is not a number")
     return number
 

@@ -253,6 +253,8 @@ def test_an_optimizer_with_rates_of_its_own(made):
         ("1e-3;adamwprune=1", "is of none of the optimizers adamw, sgd"),
         ("1e-3;sgd=1;sgd=2", "'sgd=2' is a second one"),
         ("1e-3;sgd=x", "'x' is not a number"),
+        ("1e-3;sgd=1_0", "'1_0' is not a number"),
+        ("1e-3;sgd=٣", "'٣' is not a number"),
         ("1e-3,,;sgd=1", "has an empty value"),
     ],
 )

@@ -67,6 +67,7 @@ def test_symbols_of():
         ("RATE", "half", "is not a number"),
         ("RATE", " 0.5", "plainly written"),
         ("RATE", "0_1", "plainly written"),
+        ("RATE", "0.٥", "plainly written"),
         ("RATE", "nan", "not finite"),
         ("RATE", "inf", "not finite"),
         ("RATE", "0", "out of range (above 0, at most 1)"),
@@ -103,6 +104,7 @@ def test_ranges():
     [
         ("1-²", "'1-²' is not a number"),
         ("²", "is not a number"),
+        ("٣", "'٣' is not a number"),
         ("1-", "is not a number"),
         ("3-1", "the range '3-1' is reversed"),
         ("1-3,2", "2 is named twice"),

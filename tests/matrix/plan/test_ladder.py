@@ -69,6 +69,11 @@ def test_heads_that_no_divisor_divides_are_refused(divisible):
         ladder.rungs(divisible.root, {"CONFIG_LADDER": "0 1"})
 
 
+def test_a_divisor_is_in_ascii(divisible):
+    with pytest.raises(SettingsError, match="other characters than those of numbers"):
+        ladder.rungs(divisible.root, {"CONFIG_LADDER": "٤ 1"})
+
+
 @pytest.mark.parametrize("text", ["", "4", "1 .", "2 2", "4 04", "1 01"])
 def test_one_size_is_no_ladder(divisible, text):
     with pytest.raises(SettingsError, match="names no two different sizes"):

@@ -352,10 +352,24 @@ def test_another_metric_has_no_smallest_effect_of_its_own(registered):
         registered.plan(METRIC="loss")
 
 
-@pytest.mark.parametrize("raw", ["0", "-1", "nan", "inf", "small", "0_1", " 1"])
+@pytest.mark.parametrize("raw", ["0", "-1", "nan", "inf", "small", "0_1", " 1", "0.٥"])
 def test_a_smallest_effect_is_a_number_or_none(checkout, raw):
     checkout.configure(f'CONFIG_SMALLEST_EFFECT="{raw}"')
     with pytest.raises(SettingsError, match="SMALLEST_EFFECT"):
+        checkout.plan()
+
+
+@pytest.mark.parametrize("raw", ["0", "1e-10", "0.5", "0.٠٥"])
+def test_a_level_is_between_a_billionth_and_a_half(checkout, raw):
+    checkout.configure(f'CONFIG_ALPHA="{raw}"')
+    with pytest.raises(SettingsError, match="ALPHA"):
+        checkout.plan()
+
+
+@pytest.mark.parametrize("raw", ["٠", "²", "9", "wide"])
+def test_a_control_is_a_step_by_number_or_name(checkout, raw):
+    checkout.configure(f'CONFIG_CONTROL_STEP="{raw}"')
+    with pytest.raises(SettingsError, match=f"{raw} is none of 00-control"):
         checkout.plan()
 
 

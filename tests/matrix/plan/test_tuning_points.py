@@ -55,6 +55,8 @@ def test_a_range_of_whole_numbers(tree):
         ("LEARNING_RATE", 0, "neither SYMBOL=value,value nor"),
         ("LEARNING_RATE=3e-4", 0, "has 1 points: a tuning tries 2"),
         ("LEARNING_RATE=3e-4,x", 0, "'x' is not a number"),
+        ("LEARNING_RATE=3e-4,1_0", 0, "'1_0' is not a number"),
+        ("LEARNING_RATE=3e-4,٣", 0, "'٣' is not a number"),
         ("LEARNING_RATE=3e-4,0.0003", 0, "names a number twice"),
         ("LEARNING_RATE=3e-4,6e-4;LEARNING_RATE=1,2", 0, "names CONFIG_LEARNING_RATE"),
         ("LEARNING_RAT=3e-4,6e-4", 0, "did you mean CONFIG_LEARNING_RATE"),

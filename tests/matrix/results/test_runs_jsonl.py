@@ -299,6 +299,12 @@ REFUSED = [
     (0, put("schema", True), "line 1: has no schema version"),
     (0, put("study", "../x"), "line 1: study is '../x', expected a study's name"),
     (0, put("selection", "alpha", 2), "selection.alpha is 2, expected a number"),
+    (
+        0,
+        put("selection", "alpha", 1e-10),
+        "selection.alpha is 1e-10, expected a number",
+    ),
+    (0, put("selection", "smallest", 0), "selection.smallest is 0, expected a number"),
     (0, put("selection", "metric", "luck"), "metric is none of val_loss"),
     (0, put("selection", "excluded", [["a"]]), "holds what is no pair"),
     (0, put("records", {"../x.json": {}}), "expected the name of a sealed record"),
