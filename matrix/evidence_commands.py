@@ -14,7 +14,7 @@ from matrix.plan.checks import PlanError
 from matrix.plan.selection import selected
 from matrix.plan.stage import PROMOTION
 from matrix.plan.steps import step_at
-from matrix.report import registration_text
+from matrix.report import registration_text, trial
 from matrix.report.verdict_text import explain
 from matrix.results.run import ReportError
 from matrix.results.selection import SCREEN
@@ -51,7 +51,8 @@ def verdict(plan: Plan, environment: Mapping[str, str]) -> int:
         raise PlanError(promotion.CLAIMS_NOTHING)
     report = gather(plan.study_dir, selected(plan))
     chosen = _chosen(report.evidence, environment.get("STEP", ""))
-    for text in [*explain(report, chosen), *registration_text.lines(report)]:
+    said = [*trial.sentences(plan.trial), *explain(report, chosen)]
+    for text in [*said, *registration_text.lines(report)]:
         print(text)
     return 0
 

@@ -100,7 +100,8 @@ class Plan:
     `reference` holds the cells of steps that were not selected and that others are
     compared with: they are not run. `excluded` are the
     combinations of axes that cannot be. `salted` are the study's A/A arms. Cells in a state of `skipped` are left alone;
-    the runs of `aside` make room for new ones.
+    the runs of `aside` make room for new ones. `trial` are the overrides, as they were
+    written, that make these runs others than .config's.
     """
 
     root: Path
@@ -117,6 +118,7 @@ class Plan:
     salted: tuple[str, ...] = ()
     skipped: frozenset[str] = frozenset()
     aside: tuple[Cell, ...] = ()
+    trial: tuple[str, ...] = ()
 
     @property
     def study_dir(self) -> Path:
@@ -211,6 +213,7 @@ def make_plan(
         excluded=tuple(found.excluded),
         salted=tuple(step.id for step in found.steps if step.symbols == {stage.SALT}),
     )
+        trial=_trial(tree.resolve(base), overrides, unchanged, tree, probe),
 
 
 def base_stages(root: Path, environment: Mapping[str, str]) -> list[DotConfig]:
@@ -361,6 +364,30 @@ def _own_smallest(
 
 
 def _cell_overrides(overrides: Overrides, seed: int, device: str) -> Overrides:
+def _trial(
+    plain: Resolved,
+    overrides: Overrides,
+    resolved: Resolved,
+    tree: Tree,
+    probe: Callable[[], str],
+) -> tuple[str, ...]:
+    """The overrides that change an identity symbol of .config (`plain`), as written.
+
+    DEVICE= that names what `auto` is here changes none; under Slurm auto is not known.
+    """
+    changed = set(checks.changed(plain, resolved, tree.operational))
+    named = {devices.device_of(each.values) for each in (plain, resolved)}
+    if "auto" in named and len(named) > 1:
+        slurm = study_settings(resolved.values).launch.slurm
+        if slurm or probe() in named:
+            changed -= {*devices.DEVICES.values()}
+    return tuple(
+        overrides.spelled.get(symbol, f"CONFIG_{symbol}={raw}")
+        for symbol, raw in overrides.items()
+        if symbol in changed
+    )
+
+
     """The one-shot overrides with the cell's seed and its concrete device."""
     members = devices.DEVICES.values()
     kept = {name: raw for name, raw in overrides.items() if name not in members}

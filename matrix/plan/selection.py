@@ -22,6 +22,7 @@ def selected(plan: Plan) -> Selection:
         helps=helps,
         excluded=tuple((each.id, each.why) for each in plan.excluded),
         terms=terms_of(plan.settings),
+        trial=plan.trial,
     )
 
 

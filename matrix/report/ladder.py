@@ -10,6 +10,7 @@ from matrix.plan.ladder import Rung
 from matrix.report.document import Block, Column, Document, Notice, Picture, Section
 from matrix.report.document import Table, Text
 from matrix.report.html import html
+from matrix.report import trial
 from matrix.report.markdown import markdown
 from matrix.report.plots import ladder as plot
 from records import atomic
@@ -26,9 +27,9 @@ def write(rungs: Sequence[Rung], plans: Sequence[Plan]) -> list[Path]:
     found = assemble(rungs, plans)
     first = plans[0]
     name = first.settings.label.removesuffix(f".{first.settings.part}")
-    stem = first.output / f"{name}.ladder"
+    stem = first.output / f"{name}.ladder{'-trial' if first.trial else ''}"
     picture = plot.picture(found, stem.name)
-    document = document_of(found, picture)
+    document = document_of(found, picture, trial.sentences(first.trial))
     if picture is not None:
         atomic.write_bytes(first.output / picture.file, picture.png)
     paths = [stem.with_name(f"{stem.name}.{end}") for end in ("md", "html")]
@@ -40,9 +41,11 @@ def write(rungs: Sequence[Rung], plans: Sequence[Plan]) -> list[Path]:
 # -- the document ---------------------------------------------------------------
 
 
-def document_of(found: Ladder, picture: Picture | None) -> Document:
-    """Sizes, differences and trends."""
-    blocks: list[Block] = [Text(DESCRIPTION), sizes_table(found)]
+def document_of(
+    found: Ladder, picture: Picture | None, before: Sequence[str] = ()
+) -> Document:
+    """Sizes, differences and trends, after the sentences `before`."""
+    blocks: list[Block] = [*map(Text, before), Text(DESCRIPTION), sizes_table(found)]
     remarks = _remarks(found)
     if remarks:
         blocks.append(Notice("What the sizes do not share", tuple(remarks)))
@@ -76,12 +79,12 @@ def sizes_table(found: Ladder) -> Table:
     )
     lines = []
     for rung in found.rungs:
-        place = f"{rung.study_dir.name}/report.md"
         if rung.name not in found.reports:
             dashes = [units.DASH] * 7
             lines.append((rung.name, *dashes, f"none: {found.missing[rung.name]}"))
             continue
         report = found.reports[rung.name]
+        file = trial.file("report.md", report.selection.trial)
         control = report.rows[0]
         config = next((run.config for run in control.runs.values()), {})
         width = config.get("GPT2_WIDTH", 0) // config.get("WIDTH_DIVISOR", 1)
@@ -95,7 +98,7 @@ def sizes_table(found: Ladder) -> Table:
                 control.same("tokens", units.scaled),
                 _flops(compute(control)),
                 units.numbers_in(report.study.seeds),
-                place,
+                f"{rung.study_dir.name}/{file}",
             )
         )
     return Table(columns, tuple(lines))

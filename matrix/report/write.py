@@ -1,4 +1,5 @@
-"""The report of a study: report.md, report.html, runs.csv, runs.jsonl and its plots.
+"""The report of a study: report.md, report.html, runs.csv, runs.jsonl and its plots;
+of a trial report-trial.md and so on, beside them.
 
 The same run directories, preregistration and promotion give the same text files,
 byte for byte.
@@ -13,7 +14,7 @@ from matrix import units
 from matrix.evidence import preregistration
 from matrix.evidence.gather import Report, gather
 from matrix.evidence.gather_file import gather_file
-from matrix.report import verdict_text
+from matrix.report import trial, verdict_text
 from matrix.report.html import html
 from matrix.report.markdown import markdown
 from matrix.report.sections import document_of
@@ -69,7 +70,10 @@ def write(study_dir: Path, selection: Selection = Selection()) -> ReportPaths:
     """
     report = gather(study_dir, selection)
     written = _documents(report, study_dir)
-    csv, jsonl = study_dir / "runs.csv", study_dir / "runs.jsonl"
+    csv, jsonl = (
+        study_dir / trial.file(name, selection.trial)
+        for name in ("runs.csv", "runs.jsonl")
+    )
     atomic.write_text(csv, csv_text(report.study, selection.terms.last_evals))
     records, former = _beside(study_dir)
     text = runs_jsonl.text(report.study, selection, records, former)
@@ -89,10 +93,13 @@ def write_received(file: Path, output: Path) -> ReportPaths:
 
 def _documents(report: Report, folder: Path) -> ReportPaths:
     """Write report.md, report.html and the pictures."""
-    document, pictures = document_of(report)
+    document, pictures = trial.marked(document_of(report), report.selection.trial)
     for picture in pictures:
         atomic.write_bytes(folder / picture.file, picture.png)
-    markdown_file, html_file = folder / "report.md", folder / "report.html"
+    markdown_file, html_file = (
+        folder / trial.file(name, report.selection.trial)
+        for name in ("report.md", "report.html")
+    )
     atomic.write_text(markdown_file, markdown(document))
     atomic.write_text(html_file, html(document))
     drawn = tuple(folder / picture.file for picture in pictures)
@@ -130,10 +137,12 @@ def render_terminal(report: Report) -> str:
     room = TERMINAL - sum(2 + max(len(row[n]) for row in table) for n in numbers)
     table = [[units.shortened(name, room), *cells] for name, *cells in table]
     lines = [f"{report.study.name}: validation loss in nats/token", ""]
-    lines += aligned(table, right=numbers)
     wrapper = textwrap.TextWrapper(
         TERMINAL, subsequent_indent="  ", break_on_hyphens=False
     )
+    for text in trial.sentences(report.selection.trial):
+        lines += [*wrapper.wrap(text), ""]
+    lines += aligned(table, right=numbers)
     paragraphs = [f"warning: {line}" for line in report.warnings]
     for step, seeds, state, why, run_dir in open_cells(report.study):
         where = f" ({run_dir})" if run_dir else ""

@@ -88,7 +88,8 @@ SELECTION = object_of(
         "alpha": number(1e-9, 0.5),
         "stage": matching("|".join(fields.STAGES), "a stage"),
         "looks": nullable(LOOKS),
-    }
+    },
+    {"trial": listed(text)},
 )
 HEAD = object_of(
     {
@@ -214,6 +215,7 @@ def _selection(found: Mapping[str, Any]) -> Selection:
             stage=found["stage"],
             looks=None if found["looks"] is None else _looks(found["looks"]),
         ),
+        trial=tuple(found.get("trial", ())),
     )
 
 

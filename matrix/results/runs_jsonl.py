@@ -96,6 +96,7 @@ def selected(selection: Selection) -> dict[str, Any]:
         "metric": terms.metric.name,
         **{word: vars(terms)[word] for word in TERMS},
         "looks": None if terms.looks is None else {**vars(terms.looks)},
+        "trial": [*selection.trial],
     }
 
 

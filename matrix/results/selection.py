@@ -86,6 +86,7 @@ class Selection:
     without a run are named. `hashes` are those of its cells (whole or their first 8
     digits): other runs are left out; None leaves none out. `helps` describes the
     steps. `excluded` are the combinations of a test matrix that are no arm, and why.
+    `trial` are the one-shot overrides that make these runs others than .config's.
     """
 
     steps: tuple[str, ...] = ()
@@ -94,3 +95,4 @@ class Selection:
     helps: Mapping[str, str] = field(default_factory=dict)
     excluded: tuple[tuple[str, str], ...] = ()
     terms: Terms = Terms()
+    trial: tuple[str, ...] = ()

@@ -28,7 +28,7 @@ def test_tuned_then_run(checkout, starts):
     assert len(cells) == 4
     for cell in cells.values():
         assert 'CONFIG_LEARNING_RATE="1e-2"' in cell.dir.dotconfig.read_text()
-    report = (checkout.root / "results/toy/report.md").read_text()
+    report = (checkout.root / "results/toy/report-trial.md").read_text()
     assert "## Tuning" in report and "equal budgets" in report
 
 
@@ -49,11 +49,15 @@ def test_a_ladder_of_three_sizes(checkout):
     results = checkout.root / "results"
     for study in ("toy", "toy.ladder-2", "toy.ladder-4"):
         assert len(list(results.glob(f"{study}/*/seed-*/*/summary.json"))) == 2
-        assert (results / study / "report.md").exists()
-    report = (results / "toy.ladder.md").read_text()
+        assert (results / study / "report-trial.md").exists()
+        assert not (results / study / "report.md").exists()
+    report = (results / "toy.ladder-trial.md").read_text()
     assert "A description, no verdict" in report and "## Trend" in report
-    assert (results / "toy.ladder.html").exists()
-    assert (results / "toy.ladder.png").read_bytes().startswith(b"\x89PNG")
+    assert "Trial: MAX\\_ITERS=4 makes" in report
+    assert report.count("toy.ladder-4/report-trial.md") == 1
+    assert (results / "toy.ladder-trial.html").exists()
+    assert (results / "toy.ladder-trial.png").read_bytes().startswith(b"\x89PNG")
+    assert not [*results.glob("toy.ladder.*")]
 
     narrow = checkout.root / "defconfigs/fragments/narrow.config"
     narrow.write_text("# Help: narrow\nCONFIG_GPT2_WIDTH=32\n")
