@@ -1,9 +1,10 @@
 # kablate: the front door. `make help` lists everything.
-#
-#   PYTHON=python3   use that environment as it is, instead of setting up .venv
-#   BASE_PYTHON=…    the interpreter .venv is made from (python3, at least 3.11)
-#   TORCH_INDEX=URL  where pip finds torch (README, "Which torch")
-#   V=1              show commands
+
+# What is given on the command line, before any of it becomes ours.
+override typed := $(foreach .v,$(.VARIABLES),$(if $(findstring command line,$(origin $(.v))),$(.v)))
+override SHELL := /bin/sh
+override .SHELLFLAGS := -c
+include Makefile.variables
 
 # What a user gives reaches the recipes as it was typed: make expands none of it
 # (this line and $(value NAME)), the shell sees "$$NAME" alone. What is ours is
@@ -13,8 +14,6 @@ $(foreach .v,$(.VARIABLES),$(if $(findstring command line,$(origin $(.v))),$(eva
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
 MAKEFLAGS += --no-builtin-rules
-override SHELL := /bin/sh
-override .SHELLFLAGS := -c
 override VPATH :=
 override GPATH :=
 
@@ -239,4 +238,4 @@ distclean: mrproper	## … and .venv
 
 .PHONY: help
 help:			## This list
-	@awk -f scripts/help.awk Makefile Makefile.kconfig
+	@awk -f scripts/help.awk Makefile Makefile.kconfig Makefile.variables

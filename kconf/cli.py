@@ -19,6 +19,7 @@ from kconf.config_py import Value
 from kconf.derived import sizes
 from kconf.files import shown
 from kconf.oldconfig import ask_new
+from kconf.overrides import assignment, one_shots
 from kconf.presets import list_defconfigs, preset_files
 from kconf.strict import DotConfig, Overrides, Resolved, Tree
 from kconf.study import Fragment, difference, find_step, list_steps, resolve_step
@@ -95,6 +96,9 @@ def defconfig(session: Session, name: str) -> None:
         raise ConfigError(findings)
     label = Overrides({OVERLAYS: "+".join(overlays)}, f"make defconfig-{name}")
     session.save(tree.resolve([*stages, label]))
+    given = [assignment(*each) for each in one_shots(os.environ)]
+    if given:
+        print(f"not written, one-shots count once: {' '.join(given)}")
 
 
 def menuconfig(session: Session) -> None:

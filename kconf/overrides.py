@@ -1,11 +1,12 @@
 """One-shot settings from the environment: MAX_ITERS=100 make.
 
 They become the last stage of the strict merge, are recorded with the run and
-never touch .config. TABLE is the only place where a variable meets a symbol.
+never touch .config. TABLE is the only place where a variable meets a symbol;
+Makefile.variables says which targets take it.
 """
 
 import difflib
-from typing import Mapping
+from typing import Container, Mapping
 
 from kconf.syntax import ConfigError, Finding, Line
 
@@ -50,6 +51,25 @@ TABLE: dict[str, str | dict[str, tuple[str, str]]] = {
     },
 }
 FOREIGN = ("CONFIG_SITE", "CONFIG_SHELL")  # autoconf's and the kernel's, not ours
+MEANT = {
+    "SEED": "SEEDS",
+    "STEP": "STEPS",
+    "ARM": "ARMS",
+    "AXIS": "AXES",
+    "MAX_ITER": "MAX_ITERS",
+    "MAX_STEPS": "MAX_ITERS",
+    "ITERS": "MAX_ITERS",
+    "LR": "CONFIG_LEARNING_RATE",
+    "DRYRUN": "DRY_RUN",
+    "SMALEST": "SMALLEST",
+}
+"""What is written for another variable of a plan."""
+OTHERS = ("WINDOW",)
+"""Symbols whose bare names other programs export: GNU screen's."""
+COMMAND_LINE = "COMMAND_LINE_VARIABLES"
+"""Names the variables on make's command line (Makefile.variables)."""
+TYPED_ONLY = ("TIME",)
+"""Read on make's command line alone: in the environment TIME is GNU time's."""
 
 
 class Overrides(dict[str, str]):
@@ -95,13 +115,11 @@ def from_environment(environment: Mapping[str, str]) -> Overrides:
             findings.append(Finding(f"{written} (environment)", 0, symbol, cause))
         raw[symbol], spelled[symbol] = value, written
 
-    for variable, value in sorted(environment.items()):
-        written = f"{variable}={value if value.isprintable() else repr(value)}"
-        if variable in FOREIGN:
-            continue
+    for variable, value in one_shots(environment):
+        written = assignment(variable, value)
         if variable.startswith("CONFIG_"):
             add(variable.removeprefix("CONFIG_"), value, written)
-        elif variable in TABLE and value:
+        else:
             target = TABLE[variable]
             if isinstance(target, str):
                 add(target, value, written)
@@ -115,3 +133,47 @@ def from_environment(environment: Mapping[str, str]) -> Overrides:
     if findings:
         raise ConfigError(findings)
     return Overrides(raw, "environment", spelled)
+
+
+def one_shots(environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The variables that set a symbol once, and their values, sorted by name."""
+    typed = on_command_line(environment)
+    return [
+        (name, value)
+        for name, value in sorted(environment.items())
+        if (name.startswith("CONFIG_") and name not in FOREIGN)
+        or (name in TABLE and value and (name not in TYPED_ONLY or name in typed))
+    ]
+
+
+def on_command_line(environment: Mapping[str, str]) -> frozenset[str]:
+    """The variables that were given on make's command line, not exported."""
+    return frozenset(environment.get(COMMAND_LINE, "").split())
+
+
+def unread(environment: Mapping[str, str]) -> list[str]:
+    """A line for a variable that looks like a one-shot where none is read."""
+    typed = on_command_line(environment)
+    return [
+        f"{name}={environment[name]} in the environment is not read: "
+        f"make {name}={environment[name]}"
+        for name in TYPED_ONLY
+        if name not in typed and environment.get(name, "").isdecimal()
+    ]
+
+
+def refuse_bare(environment: Mapping[str, str], identity: Container[str]) -> None:
+    """Raise ConfigError for variables that are identity symbols without CONFIG_."""
+    known = {*TABLE, *MEANT, *OTHERS}
+    findings = [
+        Finding(assignment(name, value), 0, None, f"write CONFIG_{name}=, or unset it")
+        for name, value in sorted(environment.items())
+        if value and name in identity and name not in known
+    ]
+    if findings:
+        raise ConfigError(findings)
+
+
+def assignment(variable: str, value: str) -> str:
+    """NAME=value in one line."""
+    return f"{variable}={value if value.isprintable() else repr(value)}"

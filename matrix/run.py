@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Callable, Iterable, Mapping, Sequence
 
 from kconf.bind import SettingsError
+from kconf.overrides import MEANT, assignment
 from kconf.strict import ConfigError
 from matrix import units
 from matrix.fleet import place, visible_devices
@@ -97,7 +98,7 @@ def main(
                 return evidence_commands.prereg(plan, later)
             _leave_pointers(plan)
             return evidence_commands.perform(arguments.command, plan, environment)
-        _refuse_singular(environment)
+        _refuse_mistaken(environment)
         if arguments.command == "ladder":
             return _ladder(root, environment, python, validate, dry)
         if arguments.command == "tune":
@@ -126,12 +127,12 @@ def main(
         return 130
 
 
-def _refuse_singular(environment: Mapping[str, str]) -> None:
-    """`make STEP=2` would train every step. Raises PlanError."""
-    for word, meant in (("STEP", "STEPS"), ("ARM", "ARMS"), ("MAX_ITER", "MAX_ITERS")):
+def _refuse_mistaken(environment: Mapping[str, str]) -> None:
+    """`STEP=2 make` would train every step. Raises PlanError, as make does before."""
+    for word, meant in MEANT.items():
         if environment.get(word):
-            value = environment[word]
-            raise PlanError(f"{word}={value}: nothing here reads it; {meant}={value}?")
+            written = assignment(word, environment[word])
+            raise PlanError(f"{written}: nothing here reads it; write {meant}=")
 
 
 def _planned(

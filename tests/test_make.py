@@ -15,8 +15,12 @@ import pytest
 from kconf.overrides import TABLE
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("Makefile", "Makefile.kconfig")
+FILES = ("Makefile", "Makefile.kconfig", "Makefile.variables")
 TEXT = "".join((ROOT / name).read_text() for name in FILES)
+KCONFIGS = [ROOT / "Kconfig"]
+KCONFIGS += [
+    path for room in ("gpt2", "matrix") for path in (ROOT / room).rglob("Kconfig")
+]
 
 RECORDER = """\
 #!/bin/sh
@@ -63,9 +67,10 @@ class Door:
     def __init__(self, root: Path):
         self.root, self.record = root / "tree", root / "record"
         self.python = root / 'it\'s; touch p; $(touch p) "`touch p`" #' / "python"
-        for path in (self.root / "scripts", self.python.parent):
-            path.mkdir(parents=True)
-        for name in (*FILES, "scripts/help.awk", *map(str, requirements())):
+        self.python.parent.mkdir(parents=True)
+        kconfigs = [str(path.relative_to(ROOT)) for path in KCONFIGS]
+        for name in (*FILES, "scripts/help.awk", *map(str, requirements()), *kconfigs):
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, self.root / name)
         for name in ("defconfigs/toy.d", "defconfigs/fragments"):
             (self.root / name).mkdir(parents=True)
@@ -117,7 +122,36 @@ def rules() -> dict[str, str]:
 
 
 RULES = rules()
-OURS = set(re.findall(r"^override ([\w.]+) :?=", TEXT, re.M))
+OURS = set(re.findall(r"^override (?:export )?([\w.%]+) :?=", TEXT, re.M))
+TABLES = ("takes.", "meant.", "advice.", "goal.")
+
+
+def table(name: str) -> dict[str, str]:
+    """A table of Makefile.variables, `$(planning)` written out."""
+    text = re.sub(r"[ \t]*##.*", "", TEXT)
+    lists = dict(re.findall(r"^override (planning|configured) := (.*)$", text, re.M))
+    found = dict(re.findall(rf"^override {name}\.(\S+) :=(.*)$", text, re.M))
+    for group in ("configured", "planning"):
+        for key, value in found.items():
+            found[key] = value.replace(f"$({group})", lists[group]).strip()
+    return found
+
+
+TAKES = {name: value.split() for name, value in table("takes").items()}
+MISTAKES = {word: meant for word, meant in table("meant").items() if word != "STEPS"}
+
+
+def taken(target: str) -> set[str]:
+    """The variables that a target takes; of all symbols CONFIG_SEEDS."""
+    names = {name for name, targets in TAKES.items() if {target, "%"} & {*targets}}
+    return {name.replace("CONFIG_%", "CONFIG_SEEDS") for name in names}
+
+
+def refused(target: str) -> set[str]:
+    """The exported names that are mistakes for this target."""
+    mine = taken(target)
+    known = {**MISTAKES, "LR": "CONFIG_SEEDS"}
+    return {word for word, meant in known.items() if meant in mine} - mine
 
 
 def spoken(recipe: str) -> list[str]:
@@ -138,8 +172,14 @@ def test_the_rules_are_found():
 
 FUNCTIONS = {"if", "or", "and", "call", "value", "filter", "filter-out", "error"}
 FUNCTIONS |= {"foreach", "origin", "findstring", "eval", "wildcard", "notdir"}
-FUNCTIONS |= {"basename", "addprefix"}
-LOCAL = {"@", "1", "2", ".v", "name"}
+FUNCTIONS |= {"basename", "addprefix", "addsuffix", "firstword", "patsubst", "sort"}
+LOCAL = {"@", "1", "2", ".v", ".g", "name"}
+
+
+SHELL = (
+    "$(shell awk '$$1 ~ /^(menu)?config$$/ { name = $$2 } "
+    "$$1 ~ /^\\[($(1))\\]$$/ { print name }' $(kconfigs)))"
+)
 
 
 def test_make_expands_no_variable_of_a_user():
@@ -149,7 +189,12 @@ def test_make_expands_no_variable_of_a_user():
     used = re.findall(r"\$[({]([^\s(){}$,:]+)|\$([^({])", plain)
     names = {one or other for one, other in used}
     assert {"PY", "Q", "SETUP"} <= names and "option" in OURS
-    assert names - FUNCTIONS - LOCAL - {".VARIABLES"} <= OURS
+    assert names - FUNCTIONS - LOCAL - {".VARIABLES", "shell", *TABLES} <= OURS
+    assert re.findall(r"\$\(shell .*", TEXT) == [SHELL], "a user's name in a command"
+    assert {*re.findall(r"\$\(call symbols,(.*?)\)", plain)} == {
+        "identity",
+        "identity|operational",
+    }
 
 
 def test_the_values_that_make_asks_for_are_only_compared():
@@ -161,8 +206,11 @@ def test_the_values_that_make_asks_for_are_only_compared():
         rf"\$\(if \$\((?:filter y|and) ?,(?:{name},?)+\),",
         rf"\$\(if \$\(and (?:{name},?)+\),",
         rf"ifeq \({name},1\)",
+        rf"\$\(filter 0,{name}\)",
+        rf"\$\(or {name},all\)",
+        r"override given = \$\(and .*,\$\(value \$\(1\)\)\)$",
     ):
-        rest = re.sub(allowed, "", rest)
+        rest = re.sub(allowed, "", rest, flags=re.M)
     assert "(value" not in rest
 
 
@@ -202,32 +250,26 @@ def test_what_is_typed_arrives(door, target, kind):
 @each_hostile
 @pytest.mark.parametrize("target", RULES)
 def test_everything_at_once(door, target, kind):
-    """All variables that the house knows, whether the target takes them or not."""
-    names = {"RUN", "A", "B", "TEXT", "STUDY", "PROMPT", "TARGETS", "PART", "MUTANTS"}
-    names |= {
-        "OLD",
-        "NEW",
-        "WORKERS",
-        "FAULTS",
-        "CONFIG_SEEDS",
-        "KCONFIG_CONFIG",
-        "TORCH_INDEX",
-    }
-    names |= {*TABLE, "FOO", "V", "STEP", "DRY_RUN", "ONCE", "FULL", "JSON", "ARGS"}
-    given = {name: f"{name} {HOSTILE[kind]}" for name in names}
-    words = [f"{name}={value}" for name, value in given.items()]
-    for calls in (door.make(target, *words), door.make(target, **given)):
+    """On the command line what the target takes; in the environment what any does."""
+    every = {name.replace("CONFIG_%", "CONFIG_SEEDS") for name in TAKES} | {"FOO"}
+    for names, typed in ((taken(target), True), (every - refused(target), False)):
+        names -= {"PYTHON", "BASE_PYTHON"}
+        given = {name: f"{name} {HOSTILE[kind]}" for name in names}
+        words = [f"{name}={value}" for name, value in given.items()]
+        calls = door.make(target, *words) if typed else door.make(target, **given)
         assert door.done.returncode == 0, door.done.stderr
         for _, there in calls:
             assert {name: there[name] for name in names - {"STEPS", "STAGE"}} == {
                 name: given[name] for name in names - {"STEPS", "STAGE"}
             }
+            listed = there["COMMAND_LINE_VARIABLES"].split()
+            assert {*listed} == (names if typed else set())
 
 
 @each_hostile
 def test_the_name_of_a_defconfig_arrives(door, kind):
     name = f"toy{HOSTILE[kind]}"
-    calls = door.make(f"defconfig-{name}", "DEFCONFIG=other")
+    calls = door.make("-e", f"defconfig-{name}", DEFCONFIG="other")
     assert [words for words, _ in calls] == [["scripts/kconfig.py", "defconfig", name]]
 
 
@@ -236,14 +278,15 @@ def test_no_name_of_ours_or_of_make_is_taken(door, kind):
     """Q=…, PY=…, SHELL=…: what the recipes are built from stays what it is."""
     plain = [words for words, _ in door.make("quickstart")]
     assert len(plain) == 4
-    for name in (*OURS, *MAKES):
-        given = {name: HOSTILE[kind]}
-        calls = door.make("quickstart", f"{name}={HOSTILE[kind]}")
-        refused = name == ".RECIPEPREFIX" and door.done.returncode == 2
-        assert refused or [words for words, _ in calls] == plain, name
+    tables = {name for name in OURS if name.startswith(TABLES)}
+    assert len(tables) > 70
+    for names in (*({name} for name in (*(OURS - tables), *MAKES)), tables):
+        given = {name: HOSTILE[kind] for name in names}
+        calls = door.make("quickstart", *(f"{n}={v}" for n, v in given.items()))
+        assert not calls if names != {".v"} else calls, names
         for words in (["quickstart"], ["-e", "quickstart"]):
             calls = door.make(*words, **given)
-            assert [words for words, _ in calls] == plain, name
+            assert [words for words, _ in calls] == plain, names
 
 
 @each_hostile
@@ -268,19 +311,26 @@ def test_a_make_within_make(door, kind):
     inner = door.root / "inner"
     inner.write_text('#!/bin/sh\nexec make PYTHON="$OUTER" plan\n')
     inner.chmod(0o755)
-    words = [f"PYTHON={inner}", f"STEP={HOSTILE[kind]}"]
+    words = [f"PYTHON={inner}", f"ARMS={HOSTILE[kind]}"]
     calls = door.make("check", *words, OUTER=str(door.python))
-    arrived(calls, "STEP", HOSTILE[kind], False)
+    arrived(calls, "ARMS", HOSTILE[kind], False)
 
 
 RULE = next(line for line in TEXT.splitlines() if line.startswith("$(foreach .v"))
 SABOTAGE = {
-    "no rule": (RULE, "", ["help", "FOO=$(shell touch p)"], {}),
+    "no rule": (RULE, "", ["help", "V=$(shell touch p)"], {}),
     "expanded": ('"$$RUN"', "'$(RUN)'", ["export", "RUN=a'; touch p; '"], {}),
     "asked for": ("$(value RUN)", "$(RUN)", ["export"], {"RUN": "$(shell touch p)"}),
     "unquoted": ('"$$TEXT"', "$$TEXT", ["anchor", "TEXT=a b"], {}),
     "goal": ('"$$DEFCONFIG"', "'$*'", ["defconfig-x'; touch p; '"], {}),
-    "name": ("override Q := @", "Q := @", ["check", "Q=touch p;"], {}),
+    "name": ("override Q := @", "Q := @", ["-e", "check"], {"Q": "touch p;"}),
+    "mistake": ("$(value $(1))", "$($(1))", ["check"], {"SEED": "$(shell touch p)"}),
+    "goals": (
+        "$(value MAKECMDGOALS)",
+        "$(MAKECMDGOALS)",
+        ["help"],
+        {"MAKECMDGOALS": "$(shell touch p)"},
+    ),
     "path": ("override VPATH :=", "", ["help"], {"VPATH": "$(shell touch p)"}),
 }
 

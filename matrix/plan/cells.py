@@ -17,7 +17,7 @@ from kconf import config_py
 from kconf.arms import Excluded
 from kconf.derived import sizes
 from kconf.dotconfig import config_paths, read_python, render
-from kconf.overrides import Overrides, from_environment
+from kconf.overrides import Overrides, from_environment, refuse_bare, unread
 from kconf.strict import DotConfig, Resolved, Tree
 from matrix.plan import checks, reused_controls, stage, tuning
 from matrix.plan import device as devices
@@ -156,6 +156,7 @@ def make_plan(
     root, code_root = root.resolve(), (code_root or root).resolve()
     cores = cores or devices.core_count()
     tree = Tree(root)
+    refuse_bare(environment, {*tree.symbols} - tree.operational)
     base = base_stages(root, environment)
     overrides = _own_smallest(tree, base, from_environment(environment))
     unchanged = tree.resolve([*base, overrides])
@@ -163,7 +164,7 @@ def make_plan(
     settings = study_settings(values)
     output = _directory(root / settings.output)
     settings = stage.phase(settings, output / settings.label, everyone)
-    notes: list[str] = []
+    notes = unread(environment)
 
     def concrete(values: Mapping[str, Any]) -> str:
         name = devices.device_of(values)

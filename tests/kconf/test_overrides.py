@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from kconf.overrides import TABLE, Overrides, from_environment
+from kconf.overrides import COMMAND_LINE, TABLE, Overrides
+from kconf.overrides import from_environment, refuse_bare, unread
 from kconf.strict import ConfigError
 
 
@@ -39,6 +40,26 @@ def test_a_symbol_can_be_emptied(real) -> None:
 def test_what_is_no_string_cannot_be_empty(real, symbol: str) -> None:
     with pytest.raises(ConfigError, match=f"CONFIG_{symbol}= .environment."):
         real.resolve([from_environment({f"CONFIG_{symbol}": ""})])
+
+
+def test_time_counts_on_the_command_line_alone():
+    """In the environment it is GNU time's."""
+    assert from_environment({"TIME": "60"}) == {}
+    typed = {"TIME": "60", COMMAND_LINE: "SEEDS TIME"}
+    assert from_environment(typed) == {"GPT2_MAX_TIME": "60"}
+    assert from_environment({"SEEDS": "1", COMMAND_LINE: ""}) == {"SEEDS": "1"}
+    assert unread({"TIME": "60"}) and not unread(typed)
+    assert not unread({"TIME": "%e s"}) and not unread({})
+
+
+def test_a_symbol_without_its_prefix_is_named(real):
+    identity = {*real.symbols} - real.operational
+    given = {"LEARNING_RATE": "1\n", "SEED": "1", "WINDOW": "2", "MLA": "", "JOBS": "1"}
+    with pytest.raises(ConfigError) as caught:
+        refuse_bare({**given, "LOG_INTERVAL": "3", "PATH": "/bin"}, identity)
+    assert str(caught.value) == (
+        "LEARNING_RATE='1\\n': write CONFIG_LEARNING_RATE=, or unset it"
+    )
 
 
 def test_foreign_variables():

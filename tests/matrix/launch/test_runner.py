@@ -89,12 +89,17 @@ def test_threads_and_passive_waiting_reach_the_child(checkout, monkeypatch):
     assert log[0] == "['1', '1', 'PASSIVE', '0'] True"
 
 
-@pytest.mark.parametrize("word", ["STEP", "ARM", "MAX_ITER"])
-def test_a_word_that_nothing_reads_trains_nothing(checkout, word):
+@pytest.mark.parametrize(
+    "word, meant",
+    [("STEP", "STEPS"), ("LR", "CONFIG_LEARNING_RATE"), ("MLP_DIM", "CONFIG_MLP_DIM")],
+)
+def test_a_word_that_nothing_reads_trains_nothing(checkout, word, meant):
     status, said = checkout.run(**{word: "2"})
     assert status == 2
-    assert f"{word}=2: nothing here reads it; {word}S=2?" in said
+    assert f"{word}=2: " in said and f"write {meant}=" in said
     assert not (checkout.root / "results").exists()
+    others = {"WINDOW": "2", "LOG_INTERVAL": "2", "SLURM_PARTITION": "x", word: ""}
+    assert checkout.run("plan", **others)[0] == 0
 
 
 def test_cells_share_what_was_compiled(checkout, monkeypatch):

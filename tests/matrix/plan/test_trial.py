@@ -1,0 +1,50 @@
+"""A plan whose one-shot overrides make other runs than .config does is a trial."""
+
+import pytest
+
+from kconf.overrides import COMMAND_LINE
+
+TIME = {"TIME": "60", COMMAND_LINE: "TIME"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"SEEDS": "1-3", "STEPS": "2,8", "JOBS": "1", "OUTPUT": "elsewhere"},
+        {"METRIC": "bits_per_byte", "SMALLEST": "0.01", "CONFIG_SAVE_MODEL": "n"},
+        {"MAX_ITERS": "3", "DEVICE": "cpu"},
+        {"DEVICE": "auto"},
+        {"TIME": "60"},
+    ],
+)
+def test_what_selects_or_changes_nothing_is_none(checkout, given):
+    plan = checkout.plan(**given)
+    assert plan.trial == ()
+    assert [note for note in plan.notes if "TIME" in note] == [
+        f"TIME={60} in the environment is not read: make TIME=60"
+    ] * ("TIME" in given)
+    assert plan.cells[0].values["GPT2_MAX_TIME"] == 0
+
+
+@pytest.mark.parametrize(
+    "given, trial",
+    [
+        ({"MAX_ITERS": "7", "SEEDS": "1"}, ("MAX_ITERS=7",)),
+        ({"CONFIG_GPT2_DROPOUT": "0.1"}, ("CONFIG_GPT2_DROPOUT=0.1",)),
+        ({"CONFIG_GPT2_SIZE_124M": "y"}, ("CONFIG_GPT2_SIZE_124M=y",)),
+        ({"DEVICE": "cuda"}, ("DEVICE=cuda",)),
+        (TIME, ("TIME=60",)),
+    ],
+)
+def test_what_changes_the_runs_is_named(checkout, given, trial):
+    plan = checkout.plan(**given)
+    assert plan.trial == trial
+    former = {cell.hash for cell in checkout.plan(SEEDS=plan.settings.seeds).cells}
+    assert former.isdisjoint(cell.hash for cell in plan.cells)
+
+
+def test_a_device_that_auto_would_take_is_none(checkout):
+    checkout.configure("CONFIG_DEVICE_AUTO=y")
+    assert checkout.plan(DEVICE="cpu").trial == ()
+    assert checkout.plan(DEVICE="cuda").trial == ("DEVICE=cuda",)
