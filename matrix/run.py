@@ -112,7 +112,12 @@ def main(
             plan, _ = _planned(root, environment, python, validate, root, choose)
             _print_costs(plan, python)
             rerun.make_room(plan, False, print)
-            return _check(root, python) if dry and arguments.command == "run" else 0
+            checked = dry and arguments.command == "run"
+            return _check(plan, python) if checked else 0
+        if arguments.command == "rerun" and not rerun.is_chosen(environment):
+            plan, _ = _planned(root, environment, python, validate, root, choose)
+            rerun.make_room(plan, False, print)
+            raise PlanError(rerun.how_to_choose(environment))
         finish = _seal_tuning if arguments.command == "tune" else _report
         return _run(root, environment, python, validate, choose, finish)
     except REFUSED as error:
@@ -397,11 +402,12 @@ def _report(plan: Plan) -> bool:
     return True
 
 
-def _check(root: Path, python: str) -> int:
-    """The dry run over every step; 1 when it fails, whatever its own status."""
-    done = subprocess.run(
-        [python, str(root / model_facts.ENTRY), "--dry-run"], cwd=root
-    )
+def _check(plan: Plan, python: str) -> int:
+    """The dry run over the plan's steps; 1 when it fails, whatever its own status."""
+    command = [python, str(plan.root / model_facts.ENTRY), "--dry-run"]
+    if plan.settings.steps not in (None, "all"):
+        command.append(f"--ra-mla-ablation-step={plan.settings.steps}")
+    done = subprocess.run(command, cwd=plan.root)
     return 1 if done.returncode else 0
 
 

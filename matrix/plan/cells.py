@@ -213,8 +213,8 @@ def make_plan(
         notes=tuple(notes),
         excluded=tuple(found.excluded),
         salted=tuple(step.id for step in found.steps if step.symbols == {stage.SALT}),
-    )
         trial=_trial(tree.resolve(base), overrides, unchanged, tree, probe),
+    )
 
 
 def base_stages(root: Path, environment: Mapping[str, str]) -> list[DotConfig]:
@@ -364,7 +364,6 @@ def _own_smallest(
     return Overrides(values, overrides.label, overrides.spelled)
 
 
-def _cell_overrides(overrides: Overrides, seed: int, device: str) -> Overrides:
 def _trial(
     plain: Resolved,
     overrides: Overrides,
@@ -389,6 +388,7 @@ def _trial(
     )
 
 
+def _cell_overrides(overrides: Overrides, seed: int, device: str) -> Overrides:
     """The one-shot overrides with the cell's seed and its concrete device."""
     members = devices.DEVICES.values()
     kept = {name: raw for name, raw in overrides.items() if name not in members}

@@ -1,9 +1,11 @@
 """`make continue` and `make rerun`: what of a plan runs, and what makes room for it."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Mapping
 
+from kconf.overrides import on_command_line, one_shots
 from matrix.plan.cells import Cell, Plan
 from matrix.plan.checks import PlanError
 from records.cell import DAMAGED
@@ -16,6 +18,8 @@ CHOICES = {
     "SEEDS": "SEEDS",
 }
 """Symbols by which a rerun may be narrowed, and their variables."""
+EVERYTHING = "ALL"
+"""ALL=1: a rerun of every finished cell of the plan."""
 
 
 def only_started(plan: Plan) -> Plan:
@@ -26,12 +30,8 @@ def only_started(plan: Plan) -> Plan:
 def replaced_by_new_runs(plan: Plan) -> Plan:
     """The plan with its done, diverged and damaged cells to be run again, once `make_room` has
     moved their directories. Control runs of another study stay where they are and
-    count. Raises PlanError unless the one-shot overrides choose steps, arms or seeds,
-    and where nothing is done.
+    count. Raises PlanError where nothing is done.
     """
-    if not CHOICES.keys() & plan.overrides.keys():
-        named = ", ".join(f"{name}=" for name in CHOICES.values())
-        raise PlanError(f"make rerun runs again what one of {named} chooses")
     settled = [
         cell
         for cell in plan.cells
@@ -48,6 +48,32 @@ def replaced_by_new_runs(plan: Plan) -> Plan:
         for cell in plan.cells
     ]
     return replace(plan, cells=tuple(cells), aside=tuple(settled))
+
+
+def is_chosen(environment: Mapping[str, str]) -> bool:
+    """Whether make's own command line says what to run again: what was exported for
+    other commands runs nothing again.
+    """
+    typed = on_command_line(environment)
+    if EVERYTHING in typed and environment.get(EVERYTHING) == "1":
+        return True
+    return any(name in typed for name, _ in _choices(environment))
+
+
+def how_to_choose(environment: Mapping[str, str]) -> str:
+    """What to type for the rerun that the environment alone asks for."""
+    given = _choices(environment)
+    words = shlex.join(f"{name}={value}" for name, value in given)
+    return (
+        f"nothing was run again: `make rerun {words or f'{EVERYTHING}=1'}` does that, "
+        "with the choice on make's own command line"
+    )
+
+
+def _choices(environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The variables that choose what is run again, and their values."""
+    names = {*CHOICES.values(), *(f"CONFIG_{symbol}" for symbol in CHOICES)}
+    return [each for each in one_shots(environment) if each[0] in names]
 
 
 def make_room(plan: Plan, move: bool, say: Callable[[str], None]) -> None:

@@ -49,11 +49,33 @@ def test_from_corpus_to_report(checkout, starts):
     assert reported.status == 0, reported.output
     assert "01-latent" in report.read_text()
 
+    exported = checkout.make("rerun", SEEDS="1")
+    assert exported.status and "nothing was run again: `make rerun SEEDS=1` does" in (
+        exported.output
+    )
+    assert attempts == {name: starts(cell) for name, cell in checkout.cells().items()}
+    chosen = checkout.make("rerun", "STEPS=0", DRY_RUN="1")
+    assert chosen.status == 0 and chosen.output.count("would move ") == 1
+    dry = checkout.make(DRY_RUN="1", STEPS="1")
+    assert dry.status == 0 and "check: 1 of 1 steps" in dry.output, dry.output
+
     with open(checkout.root / "gpt2" / "model" / "gpt.py", "a") as model:
         model.write("# another word\n")
-    plan = checkout.make("plan")
+    plan = checkout.make("plan", TIME="60")
     assert plan.output.count("code changed: gpt2/model/gpt.py\n") == 2, plan.output
     assert "(2 new)" in plan.output
+    assert "TIME=60 in the environment is not read: make TIME=60" in plan.output
+
+    before = report.read_bytes()
+    tried = checkout.make(MAX_ITERS="10", STEPS="0")
+    assert tried.status == 0 and "Trial: MAX_ITERS=10 makes other" in tried.output
+    assert report.read_bytes() == before
+    assert "# Study toy (trial)" in report.with_name("report-trial.md").read_text()
+    timed = checkout.make("plan", "TIME=60")
+    assert "not read" not in timed.output and "MAX_TIME" in timed.output
+    again = checkout.make("defconfig-toy", MAX_ITERS="10")
+    assert "not written, one-shots count once: MAX_ITERS=10" in again.output
+    assert "GPT2_MAX_ITERS=20\n" in (checkout.root / ".config").read_text()
 
 
 def test_a_missing_corpus_stops_before_anything(checkout):

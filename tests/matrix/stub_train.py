@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--facts", nargs="+", type=Path)
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--ra-mla-ablation-step")
     options = parser.parse_args()
     if options.facts:
         parameters = behaviour().get("parameters", 1000)
@@ -55,7 +56,7 @@ def main() -> int:
             asked.write(f"{len(options.facts)}\n")
         return 0
     if options.dry_run:
-        print("dry run")
+        print("dry run", options.ra_mla_ablation_step)
         return behaviour().get("dry_run", 0)
     cell = CellDir(options.run_dir)
     if os.environ.get("RANK", "0") != "0":

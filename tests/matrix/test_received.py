@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from gpt2.data.loading import on_the_fly
+from kconf.overrides import COMMAND_LINE
 from matrix.fleet.place import Slot
 from matrix.launch.slurm import Slurm
 from matrix.plan import device
@@ -121,7 +122,9 @@ def test_two_ranks_run_none_of_it_either(checkout, own, tmp_path_factory):
     checkout.configure("CONFIG_GPUS_PER_RUN=2", "CONFIG_EFFECTIVE_BATCH=64")
     assert checkout.run(SEEDS="1", STEPS="0")[0] == 0
     plant(snapshot_of(checkout), place)
-    status, output = checkout.run("rerun", SEEDS="1", STEPS="0")
+    status, output = checkout.run(
+        "rerun", SEEDS="1", STEPS="0", **{COMMAND_LINE: "SEEDS"}
+    )
     assert status == 0, output
     assert not (place / "ran").exists(), (place / "ran").read_text()
 

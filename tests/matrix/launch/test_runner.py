@@ -112,7 +112,7 @@ def test_cells_share_what_was_compiled(checkout, monkeypatch):
     assert seen() == {str(private.cache_home() / "inductor")}
     mine = str(checkout.root / "mine")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", mine)
-    assert checkout.run("rerun", SEEDS="1-2")[0] == 0
+    assert checkout.run("rerun", SEEDS="1-2", COMMAND_LINE_VARIABLES="SEEDS")[0] == 0
     assert seen() == {mine}
 
 
@@ -372,7 +372,10 @@ def test_dry_run_trains_nothing(checkout, capfd):
     for arguments, environment in ((["--dry-run"], {}), ([], {"DRY_RUN": "1"})):
         status, output = checkout.run(*arguments, **environment)
         assert status == 0 and "6 new" in output
-        assert "dry run" in capfd.readouterr().out
+        assert capfd.readouterr().out == "dry run None\n"
+    status, output = checkout.run(DRY_RUN="1", STEPS="0,8")
+    assert status == 0 and "4 new" in output
+    assert capfd.readouterr().out == "dry run 0,8\n"
     checkout.stub(dry_run=3)
     assert checkout.run("--dry-run")[0] == 1
     assert checkout.run(DRY_RUN="yes")[0] == 2

@@ -8,6 +8,7 @@ import zipfile
 import pytest
 from rich.console import Console
 
+from kconf.overrides import COMMAND_LINE
 from matrix import run
 from matrix.plan import estimate, forecast
 from matrix.plan.checks import PlanError
@@ -15,6 +16,8 @@ from matrix.watch import Watch, watch
 from records import atomic
 from records.jsonl import open_append
 from records.lease import Lease
+
+TYPED = {COMMAND_LINE: "STEPS SEEDS"}
 
 
 def text_of(study) -> str:
@@ -45,7 +48,7 @@ def test_rerun_moves_aside_and_overwrites_nothing(checkout):
     assert status == 0 and f"would move {path} to " in output
     assert checkout.cells["02-wide/seed-1"].summary == before.summary
     for number in (1, 2):
-        status, output = checkout.run("rerun", SEEDS="1", STEPS="2")
+        status, output = checkout.run("rerun", SEEDS="1", STEPS="2", **TYPED)
         assert status == 0, output
         home = checkout.root / "results" / ".replaced" / "toy" / "02-wide" / "seed-1"
         target = home / f"{path.name}-{number}"
@@ -65,16 +68,36 @@ def test_a_rerun_that_is_refused_moves_nothing(checkout, monkeypatch):
         raise PlanError("no tracker here")
 
     monkeypatch.setattr(run, "mirrored", refuse)
-    status, output = checkout.run("rerun", SEEDS="1", STEPS="2")
+    status, output = checkout.run("rerun", SEEDS="1", STEPS="2", **TYPED)
     assert status == 2 and "no tracker here" in output and "moved" not in output
     assert checkout.cells["02-wide/seed-1"].summary == before.summary
 
 
 def test_rerun_runs_what_is_named_and_done(checkout):
-    status, output = checkout.run("rerun")
-    assert status == 2 and "STEPS=, ARMS=, SEEDS=" in output
-    status, output = checkout.run("rerun", STEPS="0")
+    status, output = checkout.run("rerun", STEPS="0", **TYPED)
     assert status == 2 and "none of these cells is done" in output
+    assert checkout.run(SEEDS="1")[0] == 0
+
+    def nothing(choice: str, **given: str) -> None:
+        before = states(checkout)
+        status, output = checkout.run("rerun", **given)
+        assert status == 2 and "would move" in output
+        assert f"nothing was run again: `make rerun {choice}` does" in output
+        assert states(checkout) == before
+
+    def states(checkout) -> dict:
+        return {name: cell.dir.path for name, cell in checkout.cells.items()}
+
+    typed = {COMMAND_LINE: "STEPS SEEDS ALL OUTPUT"}
+    nothing("ALL=1")
+    nothing("ALL=1", ALL="1")
+    nothing("ALL=1", ALL="0", **typed)
+    nothing("SEEDS=1 STEPS=2,8", SEEDS="1", STEPS="2,8")
+    nothing("ALL=1", STEPS="", SEEDS="", **typed)
+    nothing("CONFIG_SEEDS=1", CONFIG_SEEDS="1", **typed)
+    for given in ({"ALL": "1", COMMAND_LINE: "ALL"}, {"SEEDS": "1", **TYPED}):
+        status, output = checkout.run("rerun", **given)
+        assert status == 0 and output.count("run again, was done") == 3, output
 
 
 FLOPS = {"parameters": 1000, "flops_per_token": 6000.0}

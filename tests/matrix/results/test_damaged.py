@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from kconf import config_py
+from kconf.overrides import COMMAND_LINE
 from matrix.evidence.gather import gather
 from matrix.launch.tail import Tail
 from matrix.published.selection import Query
@@ -95,7 +96,9 @@ def test_the_plan_leaves_a_damaged_cell_alone(checkout):
     assert cell.dir.summary.read_bytes() == before
     states = [cell.state for cell in checkout.plan(SEEDS="1").cells]
     assert states == ["damaged", "done", "done"]
-    status, output = checkout.run("rerun", SEEDS="1", STEPS="0")
+    status, output = checkout.run(
+        "rerun", SEEDS="1", STEPS="0", **{COMMAND_LINE: "SEEDS"}
+    )
     assert status == 0 and "moved" in output
     (moved,) = checkout.root.glob("results/.replaced/*/*/*/*/summary.json")
     assert moved.read_bytes() == before
