@@ -2,11 +2,16 @@
 
 import difflib
 import itertools
+import os
+from functools import partial
 from pathlib import Path
+from typing import Callable, TypeVar
 
 from kconf.files import shown
 from kconf.study import list_steps, study_dir
 from kconf.syntax import ConfigError, Finding
+
+T, U = TypeVar("T"), TypeVar("U")
 
 
 def presets(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -15,7 +20,7 @@ def presets(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     bases = {
         path.name: path
         for path in sorted(folder.glob("[!.]*"))
-        if path.is_file() and not path.name.endswith("~")
+        if path.is_file() and not path.name.endswith((".d", "~"))
     }
     overlays = sorted((folder / "fragments").glob("[!.]*.config"))
     return bases, {path.stem: path for path in overlays}
@@ -48,21 +53,47 @@ def preset_files(root: Path, base: str, overlays: list[str]) -> list[Path]:
 def list_defconfigs(root: Path) -> None:
     """Print the defconfigs, the number of their steps, what each takes and reaches, and
     the fragments.
+
+    One that cannot be read is listed as such and does not hide the others. Raises
+    ConfigError with the findings of all of them, after the list.
     """
     bases, fragments = presets(root)
     width = max(map(len, [*bases, *fragments]), default=0)
+    findings: list[Finding] = []
     for name, path in bases.items():
-        steps = ""
-        if study_dir(root, name).is_dir():
-            steps = f" ({len(list_steps(root, name))} steps)"
-        said = said_in(path)
-        print(f"  {name:{width}}  {said['Help']}{steps}")
+        said = _readable(said_in, path, findings) or {"Help": "cannot be read"}
+        print(f"  {name:{width}}  {said['Help']}{_steps_in(root, name, findings)}")
         for key in ("Takes", "Reaches"):
             if key in said:
                 print(f"  {'':{width}}    {key.lower()}: {said[key]}")
     print("fragments, as in make defconfig-NAME+FRAGMENT:")
     for name, path in fragments.items():
-        print(f"  {name:{width}}  {said_in(path)['Help']}")
+        said = _readable(said_in, path, findings) or {"Help": "cannot be read"}
+        print(f"  {name:{width}}  {said['Help']}")
+    if findings:
+        raise ConfigError(findings)
+
+
+def _steps_in(root: Path, name: str, findings: list[Finding]) -> str:
+    """How many steps a defconfig has, in words; "" for one that has none."""
+    if not os.path.lexists(study_dir(root, name)):
+        return ""
+    steps = _readable(partial(list_steps, root), name, findings)
+    if steps is None:
+        return " (steps: refused)"
+    return f" ({len(steps)} step{'s' * (len(steps) != 1)})"
+
+
+def _readable(read: Callable[[T], U], what: T, findings: list[Finding]) -> U | None:
+    """read(what); None, with the cause among the findings, where it is refused."""
+    try:
+        return read(what)
+    except ConfigError as error:
+        findings += error.findings
+    except OSError as error:
+        where = shown(Path(error.filename))
+        findings.append(Finding(where, 0, None, error.strerror))
+    return None
 
 
 def said_in(path: Path) -> dict[str, str]:
