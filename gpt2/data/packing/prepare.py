@@ -2,7 +2,7 @@
 
 A dataset that is whole and was packed from the corpus as it is now is left
 alone; otherwise build.py packs it, one process at a time per dataset, by a
-lock on a file beside it.
+lock on a file beside it that is gone afterwards.
 """
 
 import fcntl
@@ -169,14 +169,35 @@ def summary(directory: Path, manifest: Manifest) -> str:
 
 @contextmanager
 def _locked(path: Path, say: Say) -> Iterator[None]:
-    """Hold the lock, waiting for whoever has it."""
-    with open(path, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"{path}: another `make data` is at work, waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    """Hold the lock, waiting for whoever has it; the file goes when it is released.
+
+    Only the holder removes the file, and whoever waited for it looks whether the name
+    still means what it has locked: if not, the lock is that of nothing, and it begins
+    anew. A file that a killed process has left is taken like any other.
+    """
+    while True:
+        with open(path, "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"{path}: another `make data` is at work, waiting for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _names(path, file.fileno()):
+                continue
+            try:
+                yield
+            finally:
+                if _names(path, file.fileno()):
+                    path.unlink()
+            return
+
+
+def _names(path: Path, descriptor: int) -> bool:
+    """Whether the file of the descriptor is the one of this name."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _explain(error: OSError, directory: Path, source: Source | None) -> str:

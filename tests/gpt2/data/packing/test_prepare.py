@@ -1,5 +1,6 @@
 """`make data`: built once, verified after, whole or not at all."""
 
+import fcntl
 import json
 import os
 import resource
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 from gpt2.data.loading.loader import TokenStream
 from gpt2.data.packing import build as build_module
 from gpt2.data.packing.build import BuildError
-from gpt2.data.packing.prepare import examine, prepare
+from gpt2.data.packing.prepare import _locked, examine, prepare
 from gpt2.data.sources import corpora
 from gpt2.data.sources.corpora import CorpusError
 from gpt2.settings.run import DataSettings
@@ -57,7 +59,7 @@ def shard_bytes(directory: Path) -> dict[str, bytes]:
 
 def leftovers(directory: Path) -> list[str]:
     hidden = directory.parent.glob(f".{directory.name}.*")
-    return sorted(path.name for path in hidden if not path.name.endswith(".lock"))
+    return sorted(path.name for path in hidden)
 
 
 def test_a_second_run_finds_it_up_to_date(dataset: Path, make_settings) -> None:
@@ -255,9 +257,6 @@ def test_two_at_a_time_wait_for_each_other(tmp_path: Path, make_settings) -> Non
 
 def test_the_lock_makes_the_second_wait(dataset: Path, make_settings) -> None:
     """The first holds the lock and finishes the work; the second does none."""
-    import fcntl
-    import threading
-
     aside = dataset.rename(dataset.parent / "aside")
     said: list[str] = []
     with open(dataset.parent / ".set.lock", "a") as lock:
@@ -273,6 +272,64 @@ def test_the_lock_makes_the_second_wait(dataset: Path, make_settings) -> None:
         aside.rename(dataset)
     second.join(10)
     assert said[1:] == [f"{dataset}: up to date"]
+
+
+def test_a_lock_that_was_removed_is_no_lock(tmp_path: Path) -> None:
+    """Whoever waited for a file that is gone waits for the one of that name."""
+    path, said, inside = tmp_path / ".set.lock", [], threading.Event()
+
+    def enter() -> None:
+        with _locked(path, said.append):
+            inside.set()
+
+    def wait(lines: int) -> None:
+        deadline = time.monotonic() + 10
+        while len(said) < lines and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert len(said) == lines and not inside.is_set()
+
+    waiting = threading.Thread(target=enter)
+    with open(path, "a") as first, open(tmp_path / "other", "a") as second:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        fcntl.flock(second, fcntl.LOCK_EX)
+        waiting.start()
+        wait(1)
+        (tmp_path / "other").rename(path)
+        fcntl.flock(first, fcntl.LOCK_UN)
+        wait(2)
+    waiting.join(10)
+    assert inside.is_set() and not path.exists()
+
+
+def test_one_at_a_time_holds_the_lock(tmp_path: Path) -> None:
+    """And no file stays, whether the work ends or fails."""
+    path, within, most = tmp_path / ".set.lock", [], []
+
+    def enter() -> None:
+        for _ in range(50):
+            with _locked(path, lambda line: None):
+                within.append(1)
+                most.append(len(within))
+                within.pop()
+
+    threads = [threading.Thread(target=enter) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(most) == 200 and set(most) == {1} and not path.exists()
+    with pytest.raises(KeyboardInterrupt), _locked(path, print):
+        raise KeyboardInterrupt
+    assert not path.exists()
+
+
+def test_the_lock_of_a_killed_process_is_taken(tmp_path: Path, make_settings) -> None:
+    settings = make_settings(local_path=str(many_documents(tmp_path)))
+    directory = tmp_path / "data" / "set"
+    directory.parent.mkdir()
+    (directory.parent / ".set.lock").touch()
+    prepare(settings, directory, quiet)
+    assert [path.name for path in directory.parent.iterdir()] == ["set"]
 
 
 def limit_files() -> None:
