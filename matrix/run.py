@@ -33,6 +33,7 @@ from matrix.results.run import ReportError
 from matrix.results.selection import CONFIRM, SCREEN, SEQUENTIAL
 from matrix.settings import study_settings
 from matrix.trackers.mirror_process import mirrored
+from matrix.trackers.sink import targets
 from matrix.trackers.target import TrackerError
 from records import pointer, private, provenance, refused
 from records.codehash import CodeError, snapshot
@@ -166,7 +167,7 @@ def _planned(
     print(table(plan))
     for line in units.by_reason((each.id, each.why) for each in plan.excluded):
         print(f"excluded: {line}")
-    for note in plan.notes:
+    for note in (*plan.notes, *targets(plan.settings, environment)[1]):
         print(note)
     diverged = [cell for cell in plan.cells if cell.state == "diverged"]
     if diverged and not plan.settings.retry_diverged:
@@ -313,7 +314,7 @@ def _train(
 ) -> int:
     """Run the plan's pending cells; the runner's exit status."""
     _leave_pointers(plan)
-    shown = mirrored(plan, display(plan, _switch(environment, "V")))
+    shown = mirrored(plan, display(plan, _switch(environment, "V")), environment)
     origin = provenance.gather(root)
     if pool is None:
         launcher = slurm.Slurm(plan, python, origin, shown.say)

@@ -18,9 +18,10 @@ from kconf.overrides import from_environment  # noqa: E402
 from kconf.strict import ConfigError, DotConfig, Tree  # noqa: E402
 from matrix.results.run import ReportError  # noqa: E402
 from matrix.settings import study_settings  # noqa: E402
+from matrix.trackers import wandb_variables  # noqa: E402
 from matrix.trackers.sink import targets  # noqa: E402
 from matrix.trackers.sync import sync, verdict_tags  # noqa: E402
-from matrix.trackers.target import TrackerError  # noqa: E402
+from matrix.trackers.target import TrackerError, require_extra  # noqa: E402
 
 
 def main(arguments: list[str]) -> int:
@@ -31,9 +32,16 @@ def main(arguments: list[str]) -> int:
         stages.append(from_environment(os.environ))
         tree = Tree(ROOT)
         settings = study_settings(tree.resolve(stages).values)
-        wanted = targets(settings)
+        wanted, notes = targets(settings, os.environ)
+        if notes and not wanted:
+            raise TrackerError(f"{'; '.join(notes)}: nothing is sent")
         if not wanted:
             raise TrackerError("no tracker is configured: TRACKER=wandb make sync")
+        print(*notes, sep="\n", end="\n" if notes else "")
+        for target in wanted:
+            require_extra(target.tracker)
+        for name in wandb_variables.NAMES:  # decided; W&B is told in words
+            os.environ.pop(name, None)
         study = ROOT / settings.output / (arguments[0] if arguments else settings.label)
         if arguments and Path(arguments[0]).is_dir():
             study = Path(arguments[0]).resolve()

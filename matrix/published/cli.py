@@ -1,6 +1,7 @@
 """The command line that the W&B scripts share."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Callable, Sequence
@@ -9,6 +10,7 @@ from matrix.published.run import PublishedError, PublishedRun
 from matrix.published.selection import Query
 from matrix.published.sources import SOURCES, fetch
 from matrix.published.table import Answer
+from matrix.trackers.wandb_variables import ENTITY, PROJECT
 
 Ask = Callable[[Sequence[PublishedRun], argparse.Namespace], Answer]
 
@@ -24,8 +26,15 @@ def parser(doc: str) -> argparse.ArgumentParser:
         default="wandb",
         help="W&B's server, its offline files in the run directories, or our records",
     )
-    made.add_argument("--entity", default="", help="W&B user or team")
-    made.add_argument("--project", default="kablate", help="W&B project (kablate)")
+    said = {name: os.environ.get(name, "") for name in (ENTITY, PROJECT)}
+    made.add_argument(
+        "--entity", default=said[ENTITY], help=f"W&B user or team (${ENTITY})"
+    )
+    made.add_argument(
+        "--project",
+        default=said[PROJECT] or "kablate",
+        help=f"W&B project (${PROJECT}, else kablate)",
+    )
     made.add_argument(
         "--run-name",
         nargs="+",

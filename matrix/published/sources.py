@@ -1,5 +1,6 @@
 """Where published runs are read from: run directories, W&B's files, W&B's server."""
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,19 +17,25 @@ from matrix.trackers.content import flatten_summary
 from matrix.trackers.row_order import FOLDER
 from matrix.trackers.session import CURRENT, state
 from matrix.trackers.target import TrackerError, require_extra
+from matrix.trackers.wandb_variables import ONLINE, variable_mode
 from records import read
 from records.cell import DAMAGED
 from records.files import shown
 from records.layout import CellDir, RecordError
 
 SOURCES = ("wandb", "offline", "local")
-ONLINE = "online"
 
 
 def fetch(query: Query) -> list[PublishedRun]:
     """The runs of a query, in the order of its names. Raises PublishedError."""
     try:
         if query.source == "wandb":
+            word, mode = variable_mode(os.environ)
+            if mode not in ("", ONLINE):
+                raise PublishedError(
+                    f"{word}: W&B's server is not asked. --source offline and --source "
+                    "local read the run directories"
+                )
             require_extra("wandb")
             from matrix.published import cloud
 

@@ -14,7 +14,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Sequence
+from typing import Mapping, Sequence
 
 from matrix import units
 from matrix.launch.child import Outcome
@@ -22,7 +22,8 @@ from matrix.launch.local import Display
 from matrix.plan.cells import Cell, Plan
 from matrix.trackers.session import CURRENT, FAILED, OPEN, note, state
 from matrix.trackers.sink import targets
-from matrix.trackers.target import Target
+from matrix.trackers.target import Target, TrackerError, require_extra
+from matrix.trackers.wandb_variables import without
 from records.layout import RecordError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +48,7 @@ class MirrorProcess:
         self.process = subprocess.Popen(
             [*command, json.dumps(asdict(target))],
             cwd=ROOT,
+            env=without(os.environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -226,15 +228,45 @@ class MirroredDisplay:
             self._shown.say(line)
 
 
-def mirrored(plan: Plan, shown: Display) -> Display:
+def mirrored(plan: Plan, shown: Display, environment: Mapping[str, str]) -> Display:
     """The display, with the configured trackers beside the cells it shows.
 
-    Done cells of the plan whose mirror was killed are finished. Raises TrackerError
-    for a tracker whose extra is not installed.
+    Done cells of the plan whose mirror was killed are finished. Where no cell is to be
+    started and none was left open nothing is mirrored, which is said, and no tracker
+    need be installed. Raises TrackerError for a tracker that cells need and whose extra
+    is not installed.
     """
-    wanted = targets(plan.settings)
-    if not wanted:
+    wanted, _ = targets(plan.settings, environment)
+    needed = []
+    for target in wanted:
+        if not plan.pending and not _left_open(plan, target):
+            shown.say(
+                f"{target.tracker}: no cell is to be run, none is mirrored: `make sync` "
+                "sends what is missing"
+            )
+            continue
+        try:
+            require_extra(target.tracker)
+            needed.append(target)
+        except TrackerError as error:
+            if plan.pending:
+                raise
+            shown.say(f"{target.tracker}: mirrors were left open, and {error}")
+    if not needed:
         return shown
-    found = MirroredDisplay(shown, wanted, plan.settings.tracker_wait)
+    found = MirroredDisplay(shown, needed, plan.settings.tracker_wait)
     found.finish(plan)
     return found
+
+
+def _left_open(plan: Plan, target: Target) -> bool:
+    """Whether a mirror of a done cell was killed, or its note cannot be read."""
+    for cell in plan.cells:
+        if cell.state != "done" or cell.reused:
+            continue
+        try:
+            if state(cell.dir.path, target.tracker).get("state") == OPEN:
+                return True
+        except RecordError:  # MirrorProcess.finish says so
+            return True
+    return False

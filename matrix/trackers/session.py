@@ -29,6 +29,7 @@ STATE = fields(
         "rows": COUNT,
         "tags": listed(name),
         "error": nullable(text),
+        "by": fields({}, {}, text),
     },
 )
 

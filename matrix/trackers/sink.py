@@ -3,26 +3,31 @@
 import netrc
 import os
 import re
+from typing import Mapping
 
-from matrix.settings import NO_TRACKER, StudySettings
-from matrix.trackers.target import Sink, Target, require_extra
+from matrix.settings import StudySettings
+from matrix.trackers import wandb_variables
+from matrix.trackers.target import Sink, Target
 
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 LEAST_SECRET = 8
 """Characters below which a value is no credential and its removal would garble."""
 
 
-def targets(settings: StudySettings) -> list[Target]:
-    """The configured trackers. Raises TrackerError for an extra that is absent."""
-    names = [name for name in settings.trackers if name != NO_TRACKER]
-    for name in names:
-        require_extra(name)
-    project = settings.tracker_project
-    known = {
-        "wandb": Target("wandb", project, settings.wandb_entity, settings.wandb_mode),
-        "trackio": Target("trackio", project, "", "local"),
-    }
-    return [known[name] for name in names]
+def targets(
+    settings: StudySettings, environment: Mapping[str, str]
+) -> tuple[list[Target], tuple[str, ...]]:
+    """The configured trackers under W&B's own variables, and what a person must hear
+    of these. Raises TrackerError for a variable that W&B does not know like that.
+    """
+    found, notes = [], ()
+    if "wandb" in settings.trackers:
+        wandb = wandb_variables.decide(settings, environment)
+        found += [wandb.target] if wandb.target else []
+        notes = wandb.notes
+    if "trackio" in settings.trackers:
+        found.append(Target("trackio", settings.tracker_project, "", "local"))
+    return sorted(found, key=lambda each: settings.trackers.index(each.tracker)), notes
 
 
 def make_sink(target: Target) -> Sink:

@@ -66,7 +66,7 @@ def _mirror(session: Session) -> str:
 def _is_current(session: Session) -> bool:
     """Whether the last mirror sent everything there will be, to the same place."""
     known = state(session.path, session.target.tracker)
-    wanted = {**vars(session.target), "state": CURRENT, "tags": list(session.tags)}
+    wanted = {**session.target.place, "state": CURRENT, "tags": list(session.tags)}
     return all(known.get(key) == value for key, value in wanted.items())
 
 

@@ -1,9 +1,9 @@
 """What every tracker can do, and where it files the runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol, Sequence
+from typing import Any, Mapping, Protocol, Sequence
 
 from matrix.trackers.content import Description, Numbers
 from records.extras import installing
@@ -15,12 +15,22 @@ class TrackerError(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """Where a tracker files the runs. `entity` is W&B's; trackio's mode is local."""
+    """Where a tracker files the runs. `entity` is W&B's; trackio's mode is local.
+
+    `by` names, for each of the others that a variable decided, the variable and its
+    value: {"mode": "WANDB_MODE=offline"}.
+    """
 
     tracker: str
     project: str
     entity: str
     mode: str
+    by: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """What tells one target from another, whatever decided it."""
+        return {key: value for key, value in vars(self).items() if key != "by"}
 
 
 class Sink(Protocol):

@@ -32,4 +32,49 @@ LEFT = [
     ),
 ]
 
-SECTIONS = {"What stays, and what is honoured": LEFT}
+WANDB = "tests/matrix/trackers/test_wandb_variables.py"
+BEATS = "environment11-offline-CONFIG_WANDB_MODE=offline beats WANDB_DISABLED=yes"
+HONOURED = [
+    Mutant(
+        "wandb-mode-ignored",
+        "WANDB_MODE=offline uploads",
+        "wandb_variables:decide",
+        'target = _under(target, "mode", "WANDB_MODE", mode, variable, notes)',
+        "pass",
+        Test(f"{WANDB}::test_a_variable_beats_the_file_and_is_recorded"),
+    ),
+    Mutant(
+        "wandb-disabled-mirrors",
+        "WANDB_MODE=disabled is mirrored",
+        "wandb_variables:decide",
+        "if mode == OFF:",
+        "if False:",
+        Test(f"{WANDB}::TestMake::test_a_mode_is_said_by_the_plan_and_recorded"),
+    ),
+    Mutant(
+        "wandb-variable-beats-the-command",
+        "WANDB_MODE beats CONFIG_WANDB_MODE= of the same command",
+        "wandb_variables:decide",
+        'if "CONFIG_WANDB_MODE" in environment:',
+        "if False:",
+        Test(f"{WANDB}::test_the_mode[{BEATS}]"),
+    ),
+    Mutant(
+        "wandb-hears-what-was-beaten",
+        "W&B reads the variables that were decided upon",
+        "mirror_process:MirrorProcess.__init__",
+        "env=without(os.environ)",
+        "env=dict(os.environ)",
+        Test(f"{WANDB}::test_the_mirror_is_told_in_words_alone"),
+    ),
+    Mutant(
+        "tracker-needed-for-nothing",
+        "a finished study asks for a package before it reports",
+        "mirror_process:mirrored",
+        "            if plan.pending:\n",
+        "            if True:\n",
+        Test(f"{WANDB}::TestMake::test_nothing_to_start_needs_no_package"),
+    ),
+]
+
+SECTIONS = {"What stays in a folder": LEFT, "Variables of other tools": HONOURED}
