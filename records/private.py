@@ -14,6 +14,9 @@ from pathlib import Path
 CACHES = {"TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
 """Where compilers keep what they made, and the folder's name in the user's cache."""
 
+VOCABULARY_CACHES = ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR")
+"""Where tiktoken keeps what it fetched; the first that is set counts."""
+
 
 class NotPrivate(OSError):
     """Somebody else could put code into a folder; the message says what to do."""
@@ -94,6 +97,21 @@ def compile_caches(environment: Mapping[str, str]) -> dict[str, str]:
         given = environment.get(variable)
         found[variable] = str(private_folder(given, variable) if given else cache(name))
     return found
+
+
+def vocabulary_cache() -> Path:
+    """Where tiktoken keeps what it fetched: what one of its own variables names, else
+    the user's cache, and not a folder of /tmp.
+    """
+    for name in VOCABULARY_CACHES:
+        if name in os.environ:
+            return Path(os.environ[name])
+    return cache_home() / "tiktoken"
+
+
+def claim_vocabulary_cache() -> None:
+    """Tell tiktoken where that is."""
+    os.environ.setdefault(VOCABULARY_CACHES[0], str(vocabulary_cache()))
 
 
 def shared_name() -> str:

@@ -20,6 +20,7 @@ from records import read as records
 from records.cell import read_status
 from records.extras import installing
 from records.layout import CellDir, RecordError
+from records.offline import OfflineError, silence
 from records.progress_line import Counted
 
 LOWER, DONE = "lower", "done"
@@ -67,8 +68,9 @@ class Evaluator:
         self.text_sha256 = sha256(read(wanted.text)) if wanted.text else None
         self.tasks = None
         if wanted.tasks:
+            offline = _offline()
             self.tasks = _harness()
-            self.asked = self.tasks.find(wanted.tasks, say)
+            self.asked = self.tasks.find(wanted.tasks, say, offline)
 
     def missing(self, cell: CellDir) -> bool:
         """Whether a finished run lacks a row that this evaluation would write."""
@@ -164,6 +166,17 @@ class Evaluator:
                 "counts": {"requests": found.requests, "truncated": found.truncated},
             }
         progress.close()
+
+
+def _offline() -> str | None:
+    """The variable that keeps the harness off the network, None where none does.
+
+    Each of its libraries reads one of its own when it is imported, and so all are set.
+    """
+    try:
+        return silence()
+    except OfflineError as error:
+        raise EvaluationError(str(error)) from None
 
 
 def _harness() -> Any:

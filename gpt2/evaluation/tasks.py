@@ -63,10 +63,15 @@ class Answers:
     better: dict[str, str]
 
 
-def find(names: Iterable[str], say: Callable[[str], object] = print) -> list[Asked]:
+def find(
+    names: Iterable[str],
+    say: Callable[[str], object] = print,
+    offline: str | None = None,
+) -> list[Asked]:
     """The tasks of these names, lm-eval's groups and tags as their members.
 
-    What a YAML file runs besides is said before it runs. Raises EvaluationError for a
+    What a YAML file runs besides is said before it runs. offline: the variable that
+    keeps lm-eval off the network, for the message. Raises EvaluationError for a
     name or a file that is no task.
     """
     found: list[Asked] = []
@@ -79,7 +84,7 @@ def find(names: Iterable[str], say: Callable[[str], object] = print) -> list[Ask
             found.append(_local(path, say))
         else:
             manager = manager or TaskManager()
-            found += _known(manager, name)
+            found += _known(manager, name, offline)
     twice = {asked.name for asked in found if _count(found, asked.name) > 1}
     if twice:
         raise EvaluationError(f"TASKS names {', '.join(sorted(twice))} twice")
@@ -125,7 +130,7 @@ def _absolute(config: dict[str, Any], folder: Path) -> list[Path]:
     return sorted(place for each in places.values() for place in each)
 
 
-def _known(manager: TaskManager, name: str) -> list[Asked]:
+def _known(manager: TaskManager, name: str, offline: str | None) -> list[Asked]:
     """The tasks that lm-eval has under a name."""
     if name not in manager.all_tasks:
         shipped = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
@@ -136,10 +141,11 @@ def _known(manager: TaskManager, name: str) -> list[Asked]:
         )
     try:
         loaded = manager.load([name])["tasks"]
-    except OSError as error:  # the hub's errors are OSErrors
+    except (OSError, ValueError) as error:  # of the hub, and of its cache
         raise EvaluationError(
-            f"TASKS: the data of {name} cannot be loaded: {error}. Without a network "
-            "take a local task (docs/evaluation.md)"
+            f"TASKS: the data of {name} cannot be loaded: "
+            + (f"{offline}, and it is in no cache: " if offline else "")
+            + f"{error}. Without a network take a local task (docs/evaluation.md)"
         ) from error
     return [Asked(task, f"lm-eval {VERSION}") for task in loaded.values()]
 

@@ -34,6 +34,8 @@ LEFT = [
 
 WANDB = "tests/matrix/trackers/test_wandb_variables.py"
 BEATS = "environment11-offline-CONFIG_WANDB_MODE=offline beats WANDB_DISABLED=yes"
+HUB = "tests/gpt2/data/sources/test_hub.py"
+BPE = "tests/gpt2/data/tokenization/test_bpe.py"
 HONOURED = [
     Mutant(
         "wandb-mode-ignored",
@@ -66,6 +68,41 @@ HONOURED = [
         "env=without(os.environ)",
         "env=dict(os.environ)",
         Test(f"{WANDB}::test_the_mirror_is_told_in_words_alone"),
+    ),
+    Mutant(
+        "hub-asked-offline",
+        "HF_HUB_OFFLINE=1 does not keep a corpus off the network",
+        "sources.hub:Stream.__init__",
+        "            self._require_network()",
+        "            pass",
+        Test(
+            f"{HUB}::test_the_hub_is_not_asked_where_a_variable_says_so"
+            "[HF_DATASETS_OFFLINE]"
+        ),
+    ),
+    Mutant(
+        "vocabulary-asked-offline",
+        "HF_HUB_OFFLINE=1 does not keep GPT-2's vocabulary off the network",
+        "tokenization.bpe:gpt2",
+        "if reason := _not_to_be_fetched():",
+        'if reason := "":',
+        Test(f"{BPE}::test_the_network_is_not_used_where_a_variable_says_so"),
+    ),
+    Mutant(
+        "offline-of-one-library",
+        "a variable holds for the library that reads it alone",
+        "records.offline:offline_by",
+        "for name in NAMES:",
+        "for name in NAMES[:1]:",
+        Test("tests/records/test_offline.py::test_a_no_does_not_hide_a_yes"),
+    ),
+    Mutant(
+        "vocabulary-in-tmp",
+        "GPT-2's vocabulary is kept in /tmp/data-gym-cache",
+        "tokenization.bpe:_cached_ranks",
+        "private.claim_vocabulary_cache()",
+        "pass",
+        Test(f"{BPE}::test_what_is_fetched_lies_in_the_users_cache"),
     ),
     Mutant(
         "tracker-needed-for-nothing",

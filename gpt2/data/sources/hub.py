@@ -24,6 +24,7 @@ from gpt2.data.permutation import Permutation
 from gpt2.data.sources.columns import FIELD, text_only
 from gpt2.data.sources.corpora import CorpusError, Document, Source
 from gpt2.settings.run import DataSettings
+from records.offline import OfflineError, offline_by
 
 SPLIT = "train"
 # Rows of a block that is not shuffled.
@@ -72,6 +73,8 @@ class Stream:
         self.settings = settings
         self.repository = REPOSITORIES[settings.corpus]
         self.place, self.local = _place(settings, self.repository)
+        if not self.local:
+            self._require_network()
         own = None if settings.hf_path else self.repository.revision
         with self._reaching():
             datasets.disable_progress_bars()
@@ -164,6 +167,17 @@ class Stream:
         except (OSError, ValueError, RuntimeError) as error:
             head = f"{self.place}: {type(error).__name__}: {error}"
             raise CorpusError(f"{head}. {self._help()}") from error
+
+    def _require_network(self) -> None:
+        """Raise CorpusError where a variable says that the hub is not to be asked."""
+        try:
+            variable = offline_by()
+        except OfflineError as error:
+            raise CorpusError(str(error)) from None
+        if variable:
+            raise CorpusError(
+                f"{self.place}: {variable}, so the hub is not asked. {self._help()}"
+            )
 
     def _help(self) -> str:
         if self.local:

@@ -32,6 +32,8 @@ from gpt2.data.tokenization.tokenizers import (
     text_tokens,
 )
 from gpt2.settings.run import DataSettings
+from records import private
+from records.offline import OfflineError, offline_by
 from records.progress_line import Counted
 
 TOKENIZER = "tokenizer.json"
@@ -138,10 +140,13 @@ def gpt2(path: Path | None, sha256: str = GPT2_SHA256) -> BpeTokenizer:
     """GPT-2's tokenizer: 50,257 tokens.
 
     path: the vocabulary file, or the folder it lies in under its own name or
-    tiktoken's; None for tiktoken's cache, filled from the network. Raises
-    TokenizerError that says which file is needed and where.
+    tiktoken's; None for a cache, filled from the network unless a variable says that
+    the network is not to be used (records/offline.py). Raises TokenizerError that says
+    which file is needed and where.
     """
     if path is None:
+        if reason := _not_to_be_fetched():
+            raise TokenizerError(f"{reason}. {_where(sha256)}")
         try:
             return BpeTokenizer("gpt2", dict(_cached_ranks()))
         except (OSError, ValueError) as error:
@@ -163,8 +168,23 @@ def gpt2(path: Path | None, sha256: str = GPT2_SHA256) -> BpeTokenizer:
 
 
 def _cached_ranks() -> dict[bytes, int]:
-    """The ranks from tiktoken's cache, or from the network into it."""
+    """The ranks from the cache, or from the network into it."""
+    private.claim_vocabulary_cache()
     return tiktoken.load.load_tiktoken_bpe(GPT2_URL, GPT2_SHA256)
+
+
+def _not_to_be_fetched() -> str:
+    """Why the vocabulary, which is in no cache, may not come from the network; "" where
+    it may, or need not.
+    """
+    try:
+        variable = offline_by()
+    except OfflineError as error:
+        return str(error)
+    cache = private.vocabulary_cache()
+    if variable is None or (cache / GPT2_CACHED).is_file():
+        return ""
+    return f"{variable}, so {GPT2_URL} is not asked, and {cache} does not hold it"
 
 
 def _where(sha256: str) -> str:

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -28,6 +31,8 @@ from gpt2.model.gpt import GPT  # noqa: E402
 from gpt2.training.cell import execute  # noqa: E402
 from records import evaluations  # noqa: E402
 from records.layout import CellDir  # noqa: E402
+from records.offline import NAMES  # noqa: E402
+from tests.conftest import ROOT  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -315,6 +320,28 @@ def test_names_that_are_no_task(tmp_path, monkeypatch, name, why):
     )
     with pytest.raises(EvaluationError, match=why):
         find([name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_hub_is_not_asked_where_a_variable_says_so(tmp_path, name):
+    """At once, whatever library the variable is meant for; in a process that has not
+    imported them, before a hub that does not answer.
+    """
+    program = "from gpt2.evaluation.command import EXPECTED, Evaluator, Wanted\n"
+    program += "try: Evaluator(Wanted(tasks=('arc_easy',)), print)\n"
+    program += "except EXPECTED as error: print(error)"
+    given = {k: v for k, v in os.environ.items() if k not in NAMES}
+    given |= {name: "1", "HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=given,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    said = f"TASKS: the data of arc_easy cannot be loaded: {name}=1, and it is in no"
+    assert said in done.stdout, done.stdout + done.stderr
 
 
 def test_a_task_twice_is_refused():

@@ -61,7 +61,7 @@ def test_the_terminal_is_what_tasks_speak_to(monkeypatch):
 
     class Harness:
         @staticmethod
-        def find(names, say):
+        def find(names, say, offline):
             say(f"{names}: !function")
             return []
 

@@ -25,6 +25,7 @@ from gpt2.data.packing.splits import fraction_of
 from gpt2.data.sources.corpora import CorpusError
 from gpt2.data.sources.hub import REPOSITORIES, Stream
 from records.manifest import read_manifest
+from records.offline import NAMES
 from tests.conftest import ROOT
 from tests.gpt2.data.packing.test_prepare import command, quiet, shard_bytes
 
@@ -430,9 +431,9 @@ def test_a_folder_without_a_training_split(tmp_path, texts, hub_settings) -> Non
 @pytest.mark.parametrize(
     "corpus, offline",
     [
-        ("openwebtext", "1"),
-        ("shakespeare", "1"),
-        pytest.param("finewebedu", "0", marks=pytest.mark.slow),  # it tries again
+        ("openwebtext", "HF_HUB_OFFLINE=1"),
+        ("shakespeare", "TRANSFORMERS_OFFLINE=1"),
+        pytest.param("finewebedu", "", marks=pytest.mark.slow),  # it tries again
     ],
 )
 def test_without_a_network_it_says_what_works(
@@ -444,8 +445,8 @@ def test_without_a_network_it_says_what_works(
     environment = {
         "HF_ENDPOINT": "http://127.0.0.1:9",
         "HF_HOME": str(tmp_path / "home"),
-        "HF_HUB_OFFLINE": offline,
     }
+    environment |= dict([offline.split("=")]) if offline else {}
     done = subprocess.run(
         command(settings, tmp_path / "set"),
         env={**os.environ, **environment},
@@ -458,5 +459,31 @@ def test_without_a_network_it_says_what_works(
         "hf download --repo-type dataset",
         "CONFIG_HF_PATH=FOLDER",
         "CONFIG_DATASET_STDLIB=y",
+        f"{offline}, so the hub is not asked" if offline else "127.0.0.1",
     ):
         assert part in done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_hub_is_not_asked_where_a_variable_says_so(
+    tmp_path, texts, hub_settings, monkeypatch, name
+) -> None:
+    """A folder needs no network and is read; a value that is neither is refused."""
+    for other in NAMES:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, "1")
+    assert Stream(hub_settings()).local
+    asked: list[str] = []
+
+    def ask(place: str, *_, **options):
+        asked.append(place)
+        raise ValueError("no answer")
+
+    monkeypatch.setattr("datasets.load_dataset_builder", ask)
+    with pytest.raises(CorpusError) as refused:
+        Stream(hub_settings(hf_path="me/corpus"))
+    assert f"me/corpus: {name}=1, so the hub is not asked" in str(refused.value)
+    assert asked == []
+    monkeypatch.setenv(name, "y")
+    with pytest.raises(CorpusError, match=f"{name}='y': "):
+        Stream(hub_settings(hf_path="me/corpus"))

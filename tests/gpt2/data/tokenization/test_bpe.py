@@ -21,7 +21,9 @@ from gpt2.data.sources.files import CorpusError
 from gpt2.data.tokenization import bpe, token_bytes
 from gpt2.data.tokenization.bpe import BpeTokenizer, TOKENIZER, gpt2, train, trained
 from gpt2.data.tokenization.tokenizers import ByteTokenizer, TokenizerError, cut
+from records import private
 from records.manifest import read_manifest
+from records.offline import NAMES
 from tests.conftest import ROOT
 
 PROSE = [
@@ -236,6 +238,49 @@ def test_without_a_network_the_same_is_said(tmp_path: Path) -> None:
     )
     assert said.startswith(f"{bpe.GPT2_URL} cannot be reached (ProxyError)")
     assert "CONFIG_GPT2_VOCAB_PATH" in said
+
+
+def test_the_network_is_not_used_where_a_variable_says_so(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """What lies in a cache serves all the same."""
+
+    def ask(url: str) -> bytes:
+        raise OSError(url)
+
+    monkeypatch.setattr("tiktoken.load.read_file", ask)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in private.VOCABULARY_CACHES:
+        monkeypatch.delenv(name, raising=False)
+    for name in NAMES:
+        monkeypatch.setenv(name, "1")
+        with pytest.raises(TokenizerError) as refused:
+            gpt2(None)
+        assert str(refused.value).startswith(
+            f"{name}=1, so {bpe.GPT2_URL} is not asked"
+        )
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(NAMES[0], "y")
+    with pytest.raises(TokenizerError, match=f"{NAMES[0]}='y': "):
+        gpt2(None)
+
+
+def test_what_is_fetched_lies_in_the_users_cache(tmp_path: Path, monkeypatch) -> None:
+    """Not in /tmp/data-gym-cache, where tiktoken puts it."""
+    content, fetched = b"YQ== 0\nYg== 1\n", []
+    monkeypatch.setattr(bpe, "GPT2_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(
+        "tiktoken.load.read_file", lambda url: fetched.append(url) or content
+    )
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "x")  # and so removed after the test
+    for name in private.VOCABULARY_CACHES:
+        monkeypatch.delenv(name, raising=False)
+    assert bpe._cached_ranks() == {b"a": 0, b"b": 1}
+    assert fetched == [bpe.GPT2_URL]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [
+        tmp_path / "kablate" / "tiktoken" / bpe.GPT2_CACHED
+    ]
 
 
 @pytest.mark.parametrize("line", ["YQ==", "YQ== x", "Y 1"])
