@@ -159,7 +159,7 @@ def _planned(
         plan, pool = slurm.all_at_once(plan, python), None
     else:
         if any(cell.device == "cuda" for cell in plan.pending):
-            device.require_gpu(probe)
+            device.require_gpu(probe, environment)
         plan, pool = pooled(plan, environment, python)
     known = _model_facts(plan, plan.pending, python, code_root)
     disk = forecast.disk(plan, known)

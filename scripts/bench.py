@@ -24,6 +24,7 @@ from gpt2.measure import parts  # noqa: E402
 from gpt2.measure.race import Race  # noqa: E402
 from gpt2.measure.record import Record  # noqa: E402
 from gpt2.measure.table import PARTS, shown  # noqa: E402
+from gpt2.training.device import DeviceError  # noqa: E402
 from kconf.bind import ranges  # noqa: E402
 from records import layout, private  # noqa: E402
 
@@ -58,13 +59,14 @@ def main(arguments: list[str]) -> int:
     options = parsed(arguments)
     contexts = ranges("CONTEXTS", options.contexts) if options.contexts else [None]
     race = Race(options.tokens, options.rounds, options.timed, options.nanogpt)
-    where, date = parts.machine_and_commit(ROOT), time.strftime("%Y-%m-%d")
+    date = time.strftime("%Y-%m-%d")
     try:
+        where = parts.machine_and_commit(ROOT)
         if options.resume:
             record = Record.resume(options.resume, where)
         else:
             record = Record.begin(options.folder, where, date)
-    except layout.RecordError as error:
+    except (layout.RecordError, DeviceError) as error:
         sys.exit(f"error: {error}")
     command = " ".join([Path(__file__).name, *arguments])
     for part in options.part:

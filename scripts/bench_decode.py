@@ -51,8 +51,8 @@ def main(arguments: list[str]) -> int:
             wanted.append((step.id, run_settings(values).model))
     command = " ".join([Path(__file__).name, *arguments])
     counts = options.prompt, options.tokens, options.rounds
-    kind = device.resolve(options.device)
     say = partial(print, file=sys.stderr, flush=True)
+    kind = device.resolve(options.device, say)
     record = decoding.measure(wanted, kind, *counts, command, say)
     atomic.write_json(options.out, record)
     text = decoding.table(record)

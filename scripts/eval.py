@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> int:
             options.limit,
             options.shots,
             options.seed,
-            resolve(options.device),
+            resolve(options.device, partial(print, file=sys.stderr)),
         )
         if options.run:
             return command.evaluate_run(wanted, options.run)

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Sample text from a run or an export through the KV cache (`make generate`); why it
-ends, and tokens/s, go to stderr.
-"""
+ends, and tokens/s, go to stderr."""
 
 import argparse
 import os
@@ -58,13 +57,14 @@ def main(arguments: list[str]) -> int:
     sys.stdout.reconfigure(encoding="utf-8")
     what = (options.prompt, options.tokens, options.sampling)
     request = generation.Request(*what, options.seed, options.stops)
-    show = partial(print, end="", flush=True)
+    show, tell = partial(print, end="", flush=True), partial(print, file=sys.stderr)
     try:
-        trained = load(options.run, device.resolve(options.device), options.decode)
+        kind = device.resolve(options.device, tell)
+        trained = load(options.run, kind, options.decode)
         done = generation.generate(trained, request, show)
         print(flush=True)
-        told = f"{len(done.tokens)} tokens: {done.ended}"
-        print(told, *generation.speed(trained, done), sep="\n", file=sys.stderr)
+        tell(f"{len(done.tokens)} tokens: {done.ended}")
+        tell(*generation.speed(trained, done), sep="\n")
     except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

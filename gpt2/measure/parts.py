@@ -23,7 +23,7 @@ Wanted = list[tuple[str, RunSettings]]
 
 def machine_and_commit(root: Path) -> dict[str, Any]:
     """Where a record is made: the device, torch, Triton, the commit."""
-    kind = device.resolve("auto")
+    kind = device.resolve("auto", print)
     state = provenance.git_state(root)
     commit = state["commit"]
     if commit and state.get("dirty"):

@@ -4,10 +4,12 @@ import os
 import resource
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Callable
 
 import torch
 
 from gpt2.settings.run import ModelSettings, SystemSettings
+from records import gpu_masks
 from records.codehash import hash_rooms
 from records.gpu_readers import driver_version
 
@@ -51,17 +53,24 @@ class DeviceError(RuntimeError):
     """The configured device cannot serve; the message says what to do."""
 
 
-def resolve(kind: str) -> str:
-    """`auto` to "cuda" when torch sees a GPU, else "cpu".
+def resolve(kind: str, say: Callable[[str], object] | None = None) -> str:
+    """`auto` to "cuda" when torch sees a GPU, else "cpu", of which `say` is told why.
 
-    Raises DeviceError when a GPU is asked for and torch sees none.
+    Raises DeviceError when a GPU is asked for and torch sees none, with the mask that
+    hides them, and for a mask that names none.
     """
     available = torch.cuda.is_available()
+    try:
+        why = "" if available or kind == "cpu" else gpu_masks.why_no_gpu()
+    except gpu_masks.MaskError as error:
+        raise DeviceError(str(error)) from None
     if kind == "auto":
+        if why and say:
+            say(f"device: the CPU, as {why}")
         return "cuda" if available else "cpu"
     if kind == "cuda" and not available:
         raise DeviceError(
-            f"CONFIG_DEVICE_CUDA=y, but torch {torch.__version__} sees no GPU: "
+            f"CONFIG_DEVICE_CUDA=y, but torch {torch.__version__} sees no GPU ({why}): "
             "install a CUDA or ROCm build of torch (README, 'Which torch'), check "
             "`make doctor`, or run with DEVICE=cpu"
         )

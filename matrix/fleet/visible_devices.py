@@ -10,13 +10,10 @@ from dataclasses import replace
 from typing import Mapping, Sequence
 
 from matrix.fleet.topology import Gpu
+from records import gpu_masks
+from records.gpu_masks import CUDA, HIP, ROCR, MaskError
 
-ROCR, HIP, CUDA = "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"
 ORDER = "CUDA_DEVICE_ORDER"
-
-
-class MaskError(ValueError):
-    """A mask that cannot be followed; the message says what to write instead."""
 
 
 def allowed(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> list[Gpu]:
@@ -25,6 +22,7 @@ def allowed(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> list[Gpu]:
     `visible` of an AMD GPU becomes its number below ROCR_VISIBLE_DEVICES, which
     the cell inherits. Raises MaskError.
     """
+    gpu_masks.require(environment)
     kept = list(gpus)
     if not kept:
         return []
@@ -61,9 +59,10 @@ def _masked(gpus: list[Gpu], name: str, environment: Mapping[str, str]) -> list[
 
 def _named(item: str, gpus: list[Gpu], whole: str) -> Gpu | None:
     """The GPU that one item of a mask names; None for one that does not exist."""
-    if not item or item.lstrip("-").isdigit():
-        number = int(item or -1)
-        return gpus[number] if 0 <= number < len(gpus) else None
+    if gpu_masks.NONE.fullmatch(item):
+        return None
+    if item.isdigit():
+        return gpus[int(item)] if int(item) < len(gpus) else None
     if item.startswith("MIG-"):
         raise MaskError(
             f"{whole}: MIG slices are not placed: mask whole GPUs, or let Slurm hand "

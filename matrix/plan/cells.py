@@ -171,7 +171,7 @@ def make_plan(
         if name != "auto":
             return name
         devices.refuse_auto(settings.launch.slurm)
-        note = f"DEVICE=auto is {probe()} on this machine"
+        note = devices.auto_note(probe(), environment)
         notes.extend([] if note in notes else [note])
         return probe()
 

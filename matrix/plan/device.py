@@ -9,6 +9,8 @@ import os
 import subprocess
 from typing import Any, Callable, Iterable, Mapping
 
+from records.gpu_masks import why_no_gpu
+
 DEVICES = {"auto": "DEVICE_AUTO", "cpu": "DEVICE_CPU", "cuda": "DEVICE_CUDA"}
 QUESTION = "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')"
 BUILD = """
@@ -89,13 +91,19 @@ def job_count(jobs: int, threads: int, device: str, cores: int) -> int:
     return 1
 
 
-def require_gpu(ask: Callable[[], str]) -> None:
-    """Raise DeviceError unless torch finds a GPU."""
+def require_gpu(ask: Callable[[], str], environment: Mapping[str, str]) -> None:
+    """Raise DeviceError, with the mask that hides them, unless torch finds a GPU."""
     if ask() != "cuda":
         raise DeviceError(
-            "DEVICE=cuda: torch finds no GPU here: `make doctor` says what there is; "
+            f"DEVICE=cuda: {why_no_gpu(environment)}: `make doctor` says what there is; "
             "choose DEVICE=cpu or DEVICE=auto, or another machine"
         )
+
+
+def auto_note(found: str, environment: Mapping[str, str]) -> str:
+    """What DEVICE=auto is, and why it is the CPU. Raises records.gpu_masks.MaskError."""
+    why = f": {why_no_gpu(environment)}" if found == "cpu" else ""
+    return f"DEVICE=auto is {found} on this machine{why}"
 
 
 def refuse_auto(slurm: bool) -> None:

@@ -105,6 +105,22 @@ HONOURED = [
         Test(f"{BPE}::test_what_is_fetched_lies_in_the_users_cache"),
     ),
     Mutant(
+        "mask-of-a-slip",
+        "CUDA_VISIBLE_DEVICES=all is taken for no GPU",
+        "records.gpu_masks:why_no_gpu",
+        "    require(environment)\n",
+        "",
+        Test("tests/matrix/plan/test_cells.py::test_auto_is_resolved_once_and_printed"),
+    ),
+    Mutant(
+        "cpu-without-a-cause",
+        "a run on the CPU does not say that its GPUs are hidden",
+        "training.device:resolve",
+        "if why and say:",
+        "if False:",
+        Test("tests/gpt2/training/test_device.py::test_auto_says_why_it_is_the_cpu"),
+    ),
+    Mutant(
         "tracker-needed-for-nothing",
         "a finished study asks for a package before it reports",
         "mirror_process:mirrored",

@@ -1,34 +1,56 @@
-"""What a process is set up with before it computes."""
-
-from pathlib import Path
+"""The device that is asked for, with GPUs hidden by a variable."""
 
 import pytest
 import torch
 
 from gpt2.training import device
-from records.codehash import hash_rooms
-from tests.conftest import ROOT
+
+MASK = "CUDA_VISIBLE_DEVICES"
 
 
 @pytest.fixture
-def tag(small):
-    """What torch keeps compiled graphs under, after a process was configured."""
+def seen(monkeypatch):
+    """seen(mask, gpu): the environment's mask, None for none; whether torch sees one."""
 
-    def configured() -> str:
-        device.configure(small().system, "cpu")
-        return torch.compiler.config.cache_key_tag
+    def make(mask: str | None, gpu: bool) -> None:
+        for name in (MASK, "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
+            monkeypatch.delenv(name, raising=False)
+        if mask is not None:
+            monkeypatch.setenv(MASK, mask)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
 
-    with torch.compiler.config.patch(cache_key_tag="mine-"):
-        yield configured
-
-
-def test_compiled_graphs_are_kept_by_the_code_of_the_kernels(tag, monkeypatch):
-    """Once, behind a tag of the user's; other code has other graphs."""
-    expected = f"mine-kablate-{hash_rooms(ROOT, ('kernels',))[0][:16]}"
-    assert tag() == expected and tag() == expected
-    monkeypatch.setattr(device, "hash_rooms", lambda root, rooms: ("f" * 64, {}))
-    assert tag() == f"{expected}kablate-{'f' * 16}"
+    return make
 
 
-def test_the_code_is_that_of_the_process():
-    assert Path(device.__file__).parents[2] == ROOT
+def test_auto_says_why_it_is_the_cpu(seen):
+    said: list[str] = []
+    for mask, why in (
+        ("", f"{MASK}= hides every GPU"),
+        ("-1", f"{MASK}=-1 hides every GPU"),
+        ("3", f"torch finds no GPU under {MASK}=3"),
+        (None, "torch finds no GPU"),
+    ):
+        seen(mask, False)
+        assert device.resolve("auto", said.append) == "cpu"
+        assert said == [f"device: the CPU, as {why}"]
+        said.clear()
+    seen("0", True)
+    assert device.resolve("auto", said.append) == "cuda" and said == []
+    seen("-1", False)
+    assert device.resolve("cpu", said.append) == "cpu" and said == []
+
+
+def test_a_gpu_that_is_hidden_is_refused_by_name(seen):
+    seen("-1", False)
+    with pytest.raises(device.DeviceError, match=rf"\({MASK}=-1 hides every GPU\)"):
+        device.resolve("cuda")
+
+
+@pytest.mark.parametrize("kind", ["auto", "cuda"])
+def test_a_slip_is_refused_by_name(seen, kind):
+    seen("cuda:0", False)
+    with pytest.raises(
+        device.DeviceError, match=f"^{MASK}=cuda:0: 'cuda:0' is neither"
+    ):
+        device.resolve(kind)
+    assert device.resolve("cpu") == "cpu"

@@ -43,12 +43,18 @@ def test_no_mask():
     assert left(nvidia()) == [0, 1, 2, 3] and left([]) == []
 
 
+def test_a_slip_is_refused_where_there_is_no_gpu():
+    with pytest.raises(MaskError, match="CUDA_VISIBLE_DEVICES=cuda: 'cuda' is neither"):
+        left([], CUDA_VISIBLE_DEVICES="cuda")
+
+
 @pytest.mark.parametrize(
     "text, why",
     [
         ("GPU-", "fits 4 GPUs: write more"),
         ("1,1", "names a GPU twice"),
         ("MIG-1234", "MIG slices are not placed"),
+        ("none", "'none' is neither a GPU's number nor its UUID"),
     ],
 )
 def test_a_mask_that_cannot_be_followed(text, why):

@@ -14,6 +14,7 @@ from records import atomic, history
 from records.codehash import combined
 from records.jsonl import open_append
 from records.lease import Lease
+from records.gpu_masks import MaskError
 from records.manifest import MissingDataset
 
 
@@ -168,7 +169,13 @@ def test_what_a_0_stands_for_is_told_and_recorded(checkout):
 
 def test_auto_is_resolved_once_and_printed(checkout):
     plan = checkout.plan(DEVICE="auto")
-    assert plan.notes[0] == "DEVICE=auto is cpu on this machine"
+    told = "DEVICE=auto is cpu on this machine"
+    assert plan.notes[0] == f"{told}: torch finds no GPU"
+    hidden = {"CUDA_VISIBLE_DEVICES": "-1"}
+    notes = checkout.plan(DEVICE="auto", **hidden).notes
+    assert notes[0] == f"{told}: CUDA_VISIBLE_DEVICES=-1 hides every GPU"
+    with pytest.raises(MaskError, match="CUDA_VISIBLE_DEVICES=all: 'all' is neither"):
+        checkout.plan(DEVICE="auto", CUDA_VISIBLE_DEVICES="all")
     assert [c.hash for c in plan.cells] == [c.hash for c in checkout.plan().cells]
     cell = plan.cells[0]
     assert cell.values["DEVICE_CPU"] and not cell.values["DEVICE_AUTO"]

@@ -37,9 +37,12 @@ def test_more_threads_than_cores_are_refused():
 
 
 def test_a_gpu_is_required():
-    device.require_gpu(lambda: "cuda")
+    device.require_gpu(lambda: "cuda", {})
     with pytest.raises(device.DeviceError, match="DEVICE=cuda: .*no GPU"):
-        device.require_gpu(lambda: "cpu")
+        device.require_gpu(lambda: "cpu", {})
+    hidden = {"CUDA_VISIBLE_DEVICES": ""}
+    with pytest.raises(device.DeviceError, match="=cuda: CUDA_VISIBLE_DEVICES= hides"):
+        device.require_gpu(lambda: "cpu", hidden)
 
 
 def fake_python(tmp_path: Path, body: str) -> str:
