@@ -4,6 +4,7 @@ Reads the run directories and nothing else: neither a plan nor a configuration,
 so it works beside the runner, on another host, and after everything has ended.
 """
 
+import sys
 import time
 from pathlib import Path
 
@@ -119,11 +120,11 @@ def _gpu(cell: CellDir) -> str:
 
 def watch(study_dir: Path, once: bool, console: Console | None = None) -> int:
     """Show the study until Ctrl-C; once where asked or without a terminal."""
-    console = console or Console()
+    console = console or Console(force_terminal=sys.stdout.isatty())
     shown = Watch(study_dir)
     if once or not console.is_terminal:
         if not console.is_terminal:  # no width to keep to
-            console = Console(file=console.file, width=200)
+            console = Console(file=console.file, width=200, force_terminal=False)
         console.print(shown.table())
         return 0
     with Live(shown.table(), console=console, auto_refresh=False) as live:

@@ -35,15 +35,16 @@ def require(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def why_no_gpu(environment: Mapping[str, str] = os.environ) -> str:
-    """Why torch finds no GPU, as far as the masks tell. Raises MaskError."""
+    """Why torch finds no GPU, as far as the masks tell; "" where there is none.
+
+    Raises MaskError.
+    """
     require(environment)
     masks = [name for name in NAMES if name in environment]
     for name in masks:
         if NONE.fullmatch(environment[name].split(",")[0].strip()):
             return f"{_written(environment, name)} hides every GPU"
-    if masks:
-        return f"torch finds no GPU under {_written(environment, masks[0])}"
-    return "torch finds no GPU"
+    return f"none is seen under {_written(environment, masks[0])}" if masks else ""
 
 
 def _written(environment: Mapping[str, str], name: str) -> str:

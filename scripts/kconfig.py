@@ -1,5 +1,6 @@
 """The configuration commands behind Makefile.kconfig; see kconf/cli.py."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, Mapping
@@ -25,6 +26,8 @@ def study_check(values: Mapping[str, Any]) -> None:
 
 def edit(kconfig: Any) -> None:
     """Open menuconfig; it needs curses, so it is imported only when asked for."""
+    if os.environ.get("NO_COLOR"):
+        os.environ.setdefault("MENUCONFIG_STYLE", "monochrome")
     from menuconfig import menuconfig
 
     menuconfig(kconfig)

@@ -54,7 +54,8 @@ class DeviceError(RuntimeError):
 
 
 def resolve(kind: str, say: Callable[[str], object] | None = None) -> str:
-    """`auto` to "cuda" when torch sees a GPU, else "cpu", of which `say` is told why.
+    """`auto` to "cuda" when torch sees a GPU, else "cpu"; `say` is told of a mask that is
+    the cause.
 
     Raises DeviceError when a GPU is asked for and torch sees none, with the mask that
     hides them, and for a mask that names none.
@@ -70,9 +71,9 @@ def resolve(kind: str, say: Callable[[str], object] | None = None) -> str:
         return "cuda" if available else "cpu"
     if kind == "cuda" and not available:
         raise DeviceError(
-            f"CONFIG_DEVICE_CUDA=y, but torch {torch.__version__} sees no GPU ({why}): "
-            "install a CUDA or ROCm build of torch (README, 'Which torch'), check "
-            "`make doctor`, or run with DEVICE=cpu"
+            f"CONFIG_DEVICE_CUDA=y, but torch {torch.__version__} sees no GPU"
+            f"{f' ({why})' if why else ''}: install a CUDA or ROCm build of torch "
+            "(README, 'Which torch'), check `make doctor`, or run with DEVICE=cpu"
         )
     return kind
 

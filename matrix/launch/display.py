@@ -1,6 +1,7 @@
 """What a person sees while cells run: a live table, or plain lines."""
 
 import shlex
+import sys
 import time
 from dataclasses import dataclass, field
 
@@ -167,8 +168,8 @@ class Terminal:
 
 
 def display(plan: Plan, verbose: bool) -> Display:
-    """A table on a terminal, lines otherwise."""
-    console = Console()
+    """A table on a terminal, lines otherwise. Without colours where NO_COLOR is set."""
+    console = Console(force_terminal=sys.stdout.isatty())  # not by FORCE_COLOR
     if console.is_terminal:
         return Terminal(plan, console, verbose)
     return Plain(plan, verbose)

@@ -13,6 +13,7 @@ from records.gpu_masks import why_no_gpu
 
 DEVICES = {"auto": "DEVICE_AUTO", "cpu": "DEVICE_CPU", "cuda": "DEVICE_CUDA"}
 QUESTION = "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')"
+NONE = "torch finds no GPU"
 BUILD = """
 import json, torch
 seen = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
@@ -95,14 +96,14 @@ def require_gpu(ask: Callable[[], str], environment: Mapping[str, str]) -> None:
     """Raise DeviceError, with the mask that hides them, unless torch finds a GPU."""
     if ask() != "cuda":
         raise DeviceError(
-            f"DEVICE=cuda: {why_no_gpu(environment)}: `make doctor` says what there is; "
+            f"DEVICE=cuda: {why_no_gpu(environment) or NONE}: `make doctor` says what there is; "
             "choose DEVICE=cpu or DEVICE=auto, or another machine"
         )
 
 
 def auto_note(found: str, environment: Mapping[str, str]) -> str:
     """What DEVICE=auto is, and why it is the CPU. Raises records.gpu_masks.MaskError."""
-    why = f": {why_no_gpu(environment)}" if found == "cpu" else ""
+    why = f": {why_no_gpu(environment) or NONE}" if found == "cpu" else ""
     return f"DEVICE=auto is {found} on this machine{why}"
 
 

@@ -121,6 +121,14 @@ HONOURED = [
         Test("tests/gpt2/training/test_device.py::test_auto_says_why_it_is_the_cpu"),
     ),
     Mutant(
+        "colours-in-a-log",
+        "FORCE_COLOR puts a table that redraws itself into a log",
+        "launch.display:display",
+        "Console(force_terminal=sys.stdout.isatty())",
+        "Console()",
+        Test("tests/matrix/launch/test_colors.py::test_a_pipe_is_no_terminal"),
+    ),
+    Mutant(
         "tracker-needed-for-nothing",
         "a finished study asks for a package before it reports",
         "mirror_process:mirrored",

@@ -246,13 +246,15 @@ def command(directory, *arguments, **environment):
 def test_the_command_continues_a_prompt(finished):
     """The text is that of the library, whatever the locale of the terminal."""
     flags = ("--prompt=line é: ", "--tokens=7", "--seed=3", "--top-k=50")
-    done = command(finished, *flags, LC_ALL="C", PYTHONIOENCODING="ascii")
+    given = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "CUDA_VISIBLE_DEVICES": "-1"}
+    done = command(finished, *flags, **given)
     assert done.returncode == 0, done.stderr
     pieces = []
     request = Request("line é: ", 7, Sampling(top_k=50), 3)
     generate(load(finished, "cpu"), request, pieces.append)
     assert done.stdout.decode() == "".join(pieces) + "\n"
     said = done.stderr.decode()
+    assert "device: the CPU, as CUDA_VISIBLE_DEVICES=-1 hides every GPU\n" in said
     assert "7 tokens: TOKENS=7 were asked for" in said
     assert "with the cache: 6 tokens, " in said and "without it: the same, " in said
     assert "\ndecode: the reference (DECODE=auto)\n" in said
@@ -282,6 +284,9 @@ def test_what_is_refused_has_no_traceback(finished, tmp_path):
     assert done.returncode == 1 and not done.stdout
     said = "error: DECODE=triton: our kernels cannot run on cpu; use DECODE=reference"
     assert done.stderr.decode() == f"{said}\n"
+    done = command(finished, CUDA_VISIBLE_DEVICES="all")
+    assert done.returncode == 1 and not done.stdout
+    assert done.stderr.startswith(b"error: CUDA_VISIBLE_DEVICES=all: 'all' is neither")
     done = command(tmp_path / "nowhere")
     assert done.returncode == 1
     assert done.stderr.startswith(b"error: ") and b"no such" in done.stderr

@@ -27,13 +27,14 @@ def test_auto_says_why_it_is_the_cpu(seen):
     for mask, why in (
         ("", f"{MASK}= hides every GPU"),
         ("-1", f"{MASK}=-1 hides every GPU"),
-        ("3", f"torch finds no GPU under {MASK}=3"),
-        (None, "torch finds no GPU"),
+        ("3", f"none is seen under {MASK}=3"),
     ):
         seen(mask, False)
         assert device.resolve("auto", said.append) == "cpu"
         assert said == [f"device: the CPU, as {why}"]
         said.clear()
+    seen(None, False)
+    assert device.resolve("auto", said.append) == "cpu" and said == []
     seen("0", True)
     assert device.resolve("auto", said.append) == "cuda" and said == []
     seen("-1", False)
