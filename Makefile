@@ -161,7 +161,7 @@ gpu-test: | $(SETUP_TEST)	## Every shipped kernel configuration on this machine'
 	$(Q)$(if $(value ARGS),,$(PYTEST) -m gpu --ignore=tests/kernels)
 
 aot: | $(SETUP_TEST)	## Compile every kernel's tiles for every target, no GPU needed; FULL=y in all variants (TARGETS="cuda:90 hip:gfx942" JOBS=2)
-	$(Q)$(PY) scripts/aot.py $(call option,TARGETS,targets) $(if $(filter y,$(value FULL)),--full)
+	$(Q)$(PY) scripts/aot.py $(call option,TARGETS,targets) $(call option,JOBS,jobs) $(if $(filter y,$(value FULL)),--full)
 
 style: | $(SETUP_TEST)	## black, whitespace, imports, commit messages: check only
 	$(Q)$(PY) -m black --check --quiet . || { $(PY) -m black --check . ; exit 1; }

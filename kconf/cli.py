@@ -275,6 +275,4 @@ def main(
     except (ConfigError, SettingsError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     return 0

@@ -7,16 +7,15 @@ Exit status: 0 all cells done; 1 a cell failed or was stopped, or there is nothi
 to report; 2 the plan cannot be made; 130 or 143 after SIGINT or SIGTERM.
 """
 
-import argparse
 import os
-import subprocess
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Iterable, Mapping, Sequence
 
 from kconf.bind import SettingsError
-from kconf.overrides import MEANT, assignment
+from kconf.overrides import MEANT, assignment, from_environment
 from kconf.strict import ConfigError
 from matrix import units
 from matrix.fleet import place, visible_devices
@@ -35,14 +34,17 @@ from matrix.settings import study_settings
 from matrix.trackers.mirror_process import mirrored
 from matrix.trackers.sink import targets
 from matrix.trackers.target import TrackerError
-from records import pointer, private, provenance, refused
+from records import entry, pointer, private, provenance, refused
+from records.arguments import Parser, one_of
 from records.codehash import CodeError, snapshot
+from records.doing import doing
 from records.layout import RecordError
 from records.manifest import ManifestError, MissingDataset
 from records.text_table import aligned
 
 RUNS = ("run", "continue", "rerun", "tune", "ladder")
 COMMANDS = (*RUNS, "plan", "estimate", "report", "prereg", "promote", "verdict")
+STOPPED = (entry.INTERRUPTED, entry.TERMINATED)
 REFUSED = (
     ConfigError,
     SettingsError,
@@ -75,51 +77,82 @@ def main(
     checkout, `python` the interpreter that trains, and `validate` builds the
     settings of a run (gpt2.settings.run.run_settings).
     """
-    parser = argparse.ArgumentParser(prog="run_test_matrix.py")
-    parser.add_argument("command", nargs="?", choices=COMMANDS, default="run")
+    parser = Parser(__doc__)
+    parser.add_argument("command", nargs="?", type=one_of(COMMANDS), default="run")
     parser.add_argument("--dry-run", action="store_true", help="check, train nothing")
-    arguments = parser.parse_args(argv)
+    given = parser.parse_args(argv)
+    asked = given.command, given.dry_run
     try:
-        dry = arguments.dry_run or _switch(environment, "DRY_RUN")
-        if arguments.command == "report":
+        status = _perform(*asked, environment, root, python, validate)
+    except KeyboardInterrupt:  # before or after the cells run
+        status = entry.INTERRUPTED
+    if status in STOPPED:
+        entry.say_stopped(status, _what_goes_on(*asked, environment))
+    return status
+
+
+def _what_goes_on(command: str, dry: bool, environment: Mapping[str, str]) -> str:
+    """What goes on with an interrupted command, as in `make STEPS=2`; "" for one that
+    trains nothing. A rerun has put the former runs aside: they are new cells.
+    """
+    if command not in RUNS or dry or environment.get("DRY_RUN"):
+        return ""
+    try:
+        spelled = from_environment(environment).spelled.values()
+    except ConfigError:  # nothing was trained with these
+        return ""
+    target = [] if command in ("run", "rerun") else [command]
+    return " ".join(["make", *target, *map(shlex.quote, spelled)])
+
+
+def _perform(
+    command: str,
+    dry: bool,
+    environment: Mapping[str, str],
+    root: Path,
+    python: str,
+    validate: Validate,
+) -> int:
+    """The exit status of a command, its refusals printed; KeyboardInterrupt passes."""
+    try:
+        dry = dry or _switch(environment, "DRY_RUN")
+        if command == "report":
             plan = make_plan(root, environment, device.probe_once(python), validate)
             _leave_pointers(plan)
             return 0 if _report(plan) else 1
-        if arguments.command not in (*RUNS, "plan", "estimate"):
-            from matrix import (
-                evidence_commands,
-            )  # scipy, which `make plan` does without
+        if command not in (*RUNS, "plan", "estimate"):
+            with entry.importing("scipy"):  # which `make plan` does without
+                from matrix import evidence_commands
 
             probe = device.probe_once(python)
             plan = make_plan(root, environment, probe, validate)
-            if arguments.command == "prereg":  # which comes before any run
+            if command == "prereg":  # which comes before any run
                 later = None
                 if plan.settings.stage == SCREEN:
                     later = make_plan(root, environment, probe, validate, everyone=True)
                 return evidence_commands.prereg(plan, later)
             _leave_pointers(plan)
-            return evidence_commands.perform(arguments.command, plan, environment)
+            return evidence_commands.perform(command, plan, environment)
         _refuse_mistaken(environment)
-        if arguments.command == "ladder":
+        if command == "ladder":
             return _ladder(root, environment, python, validate, dry)
-        if arguments.command == "tune":
+        if command == "tune":
             part = study_settings(configured(root, environment)).part
             environment = tuning.environment(environment, part)
-        choose = _choice(arguments.command)
-        if arguments.command == "estimate":
+        choose = _choice(command)
+        if command == "estimate":
             _estimate(root, environment, python, validate)
             return 0
-        if arguments.command == "plan" or dry:
+        if command == "plan" or dry:
             plan, _ = _planned(root, environment, python, validate, root, choose)
             _print_costs(plan, python)
             rerun.make_room(plan, False, print)
-            checked = dry and arguments.command == "run"
-            return _check(plan, python) if checked else 0
-        if arguments.command == "rerun" and not rerun.is_chosen(environment):
+            return _check(plan, python) if dry and command == "run" else 0
+        if command == "rerun" and not rerun.is_chosen(environment):
             plan, _ = _planned(root, environment, python, validate, root, choose)
             rerun.make_room(plan, False, print)
             raise PlanError(rerun.how_to_choose(environment))
-        finish = _seal_tuning if arguments.command == "tune" else _report
+        finish = _seal_tuning if command == "tune" else _report
         return _run(root, environment, python, validate, choose, finish)
     except REFUSED as error:
         print(f"error: {error}", file=sys.stderr)
@@ -128,9 +161,6 @@ def main(
         why = refused.explanation(error, "or choose another OUTPUT= for results")
         print(f"error: {why}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # before or after the cells run
-        print("interrupted", file=sys.stderr)
-        return 130
 
 
 def _refuse_mistaken(environment: Mapping[str, str]) -> None:
@@ -336,7 +366,8 @@ def _ladder(
     """Run the study at every size of CONFIG_LADDER, then write what they show; the
     worst status of them.
     """
-    from matrix.report import ladder as shown  # matplotlib, as in _report
+    with entry.importing("matplotlib"):  # as in _report
+        from matrix.report import ladder as shown
 
     tunes = bool(study_settings(configured(root, environment)).tuning.symbols)
     rungs, probe = ladder.rungs(root, environment), device.probe_once(python)
@@ -363,7 +394,7 @@ def _ladder(
         for command in commands:
             dropped = tuning.NOT_ITS if command == "tune" else {}
             kept = {k: v for k, v in given.items() if k not in dropped}
-            status = main([command], kept, root, python, validate)
+            status = _perform(command, False, kept, root, python, validate)
             if status not in (0, 1):
                 return status
             worst = max(worst, status)
@@ -390,11 +421,12 @@ def _leave_pointers(plan: Plan) -> None:
 
 def _report(plan: Plan) -> bool:
     """Write the report of the plan's cells; False, with the cause, when it cannot."""
-    # matplotlib and scipy, a second that `make plan` is spared
-    from matrix.report import write
+    with entry.importing("matplotlib"):  # a second that `make plan` is spared
+        from matrix.report import write
 
     try:
-        paths = write.write(plan.study_dir, selection.selected(plan))
+        with doing("writing the report"):
+            paths = write.write(plan.study_dir, selection.selected(plan))
     except write.ReportError as error:
         print(f"no report: {error}")
         return False
@@ -405,11 +437,11 @@ def _report(plan: Plan) -> bool:
 
 def _check(plan: Plan, python: str) -> int:
     """The dry run over the plan's steps; 1 when it fails, whatever its own status."""
-    command = [python, str(plan.root / model_facts.ENTRY), "--dry-run"]
+    words = [python, str(plan.root / model_facts.ENTRY), "--dry-run"]
     if plan.settings.steps not in (None, "all"):
-        command.append(f"--ra-mla-ablation-step={plan.settings.steps}")
-    done = subprocess.run(command, cwd=plan.root)
-    return 1 if done.returncode else 0
+        words.append(f"--ra-mla-ablation-step={plan.settings.steps}")
+    status = entry.delegate(words, plan.root)
+    return status if status in STOPPED else int(status != 0)
 
 
 def _switch(environment: Mapping[str, str], name: str) -> bool:

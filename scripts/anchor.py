@@ -7,7 +7,6 @@ GPU, the best evaluation of the run. DEVICE=cuda chooses the second.
 """
 
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -15,17 +14,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from kconf import dotconfig  # noqa: E402
-from kconf.overrides import Overrides  # noqa: E402
-from kconf.strict import Tree  # noqa: E402
-from records.cell import read_cell  # noqa: E402
+from records import entry  # noqa: E402
 
 # defconfig -> (published loss, the most that counts as reached)
 ANCHORS = {"anchor-cpu": (1.88, 1.90), "anchor-gpu": (1.4697, 1.48)}
 
 
-def main(text: str) -> int:
+def main(arguments: list[str]) -> int:
     """0 when the loss is reached."""
+    from kconf import dotconfig
+    from kconf.overrides import Overrides
+    from kconf.strict import Tree
+    from records.cell import read_cell
+
+    text = arguments[0]
     if not Path(text).is_file():
         print(f"TEXT={text}: no such file", file=sys.stderr)
         return 1
@@ -39,9 +41,8 @@ def main(text: str) -> int:
         dotconfig.write(config, tree, resolved)
         environment = {**os.environ, "KCONFIG_CONFIG": str(config)}
         for script in ("scripts/prepare_data.py", "scripts/run_test_matrix.py"):
-            done = subprocess.run([sys.executable, script], cwd=ROOT, env=environment)
-            if done.returncode:
-                return done.returncode
+            if status := entry.delegate([sys.executable, script], ROOT, environment):
+                return status
     output = ROOT / (os.environ.get("OUTPUT") or resolved.values["OUTPUT_DIR"])
     cells = (output / name / "single" / "seed-1").glob("*/summary.json")
     newest = max(cells, key=lambda summary: summary.stat().st_mtime).parent
@@ -56,4 +57,4 @@ def main(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    entry.run(main)

@@ -2,14 +2,7 @@
 """`make bench`: our attention beside its peers, the training step of every step of a
 study beside its FLOPs; results/bench/GPU-DATE.json and .md, row by row.
 
-bench.py [--part attention,training] [--steps 0,2,8-9] [--contexts 1024,2048]
-    [--tokens 65536] [--rounds 5] [--timed 10] [--study NAME] [--overlay h200]
-    [--set CONFIG_X=value …] [--also CONFIG_X=value …] [--nanogpt path/to/model.py]
-    [--resume results/bench/NAME.json] [--folder results/bench]
-
---set holds for every contender; --also adds the study's first step once more with
-that symbol set. --resume adds what is missing to a record of this machine. A part
-whose rows are all there does nothing.
+--set: for every contender; --also: the study's first step once more, with that.
 """
 
 import argparse
@@ -20,61 +13,69 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from gpt2.measure import parts  # noqa: E402
-from gpt2.measure.race import Race  # noqa: E402
-from gpt2.measure.record import Record  # noqa: E402
-from gpt2.measure.table import PARTS, shown  # noqa: E402
-from gpt2.training.device import DeviceError  # noqa: E402
-from kconf.bind import ranges  # noqa: E402
-from records import layout, private  # noqa: E402
+from records import entry  # noqa: E402
+from records.arguments import Parser, some_of, whole  # noqa: E402
+
+COUNTS = "tokens", "rounds", "timed"
 
 
-def parsed(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--part", default=",".join(PARTS))
-    parser.add_argument("--steps", default="0-99")
-    parser.add_argument("--contexts", default="")
-    for name in ("tokens", "rounds", "timed"):
-        default = getattr(Race, name)
-        parser.add_argument(f"--{name}", type=int, default=default)
+def _parsed(arguments: list[str]) -> argparse.Namespace:
+    from gpt2.measure.table import PARTS
+    from kconf.bind import SettingsError, ranges
+
+    parser = Parser(__doc__)
+    parser.add_argument("--part", type=some_of(PARTS), default=list(PARTS))
+    parser.add_argument("--steps", default="0-99", help="of the study: 0,2,8-9")
+    parser.add_argument("--contexts", default="", help="1024,2048")
+    for name in COUNTS:
+        parser.add_argument(f"--{name}", type=whole(1))
     parser.add_argument("--study", default="gpt2-ratio-ablation")
     parser.add_argument("--overlay", default="h200")
-    for name in ("set", "also"):
-        parser.add_argument(f"--{name}", nargs="*", default=[], metavar="CONFIG_X=V")
-    parser.add_argument("--nanogpt", type=Path)
-    parser.add_argument("--resume", type=Path)
+    for name in ("--set", "--also"):
+        parser.add_argument(name, nargs="*", default=[], metavar="CONFIG_X=V")
+    parser.add_argument("--nanogpt", type=Path, help="its model.py")
+    parser.add_argument("--resume", type=Path, help="results/bench/NAME.json")
     parser.add_argument("--folder", type=Path, default=ROOT / "results" / "bench")
     options = parser.parse_args(arguments)
-    options.part = options.part.split(",")
-    if wrong := set(options.part) - set(PARTS):
-        parser.error(f"--part {', '.join(sorted(wrong))}: {', '.join(PARTS)}")
+    try:
+        for name in ("steps", "contexts"):
+            ranges(name.upper(), vars(options)[name] or "0")
+    except SettingsError as error:
+        parser.error(f"{error.symbol}={error.value}: {error.why}")
     return options
 
 
 def main(arguments: list[str]) -> int:
     """0; every row on the terminal as it comes, and in the record."""
-    options = parsed(arguments)
+    options = _parsed(arguments)
+    from kconf.bind import ranges
+    from records import layout, private
+
+    private.claim()
+    with entry.importing():
+        from gpt2.measure import parts
+        from gpt2.measure.race import Race
+        from gpt2.measure.record import Record
+        from gpt2.measure.table import markdown, shown
+        from gpt2.training.device import DeviceError
     contexts = ranges("CONTEXTS", options.contexts) if options.contexts else [None]
-    race = Race(options.tokens, options.rounds, options.timed, options.nanogpt)
-    date = time.strftime("%Y-%m-%d")
+    counts = {name: count for name in COUNTS if (count := vars(options)[name])}
+    race = Race(**counts, nanogpt=options.nanogpt)
     try:
         where = parts.machine_and_commit(ROOT)
         if options.resume:
             record = Record.resume(options.resume, where)
         else:
-            record = Record.begin(options.folder, where, date)
+            record = Record.begin(options.folder, where, time.strftime("%Y-%m-%d"))
     except (layout.RecordError, DeviceError) as error:
         sys.exit(f"error: {error}")
     command = " ".join([Path(__file__).name, *arguments])
     for part in options.part:
         for row in parts.measured(ROOT, part, options, contexts, race, record, command):
             print(shown(row), flush=True)
-    print(f"\n{record.path.with_suffix('.md').read_text()}\n{record.path}")
+    print("", markdown(record.content), record.path, sep="\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(private.claim() or main(sys.argv[1:]))
+    entry.run(main)

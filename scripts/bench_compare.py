@@ -7,28 +7,28 @@ Without --b the last record; without --a the last one before it of the same GPU 
 shares a row. Compares ratios to the anchor and peak memory; 1 on a regression.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from gpt2.measure import compare  # noqa: E402
-from gpt2.measure.record import load  # noqa: E402
-from gpt2.measure.table import unfinished  # noqa: E402
-from records.layout import RecordError  # noqa: E402
+from records import entry  # noqa: E402
+from records.arguments import Parser  # noqa: E402
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """0; 1 where something became worse beyond the noise; 2 without two records."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--a", type=Path)
     parser.add_argument("--b", type=Path)
     parser.add_argument("--folder", type=Path, default=ROOT / "results" / "bench")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    from gpt2.measure import compare
+    from gpt2.measure.record import load
+    from gpt2.measure.table import unfinished
+    from records.layout import RecordError
+
     try:
         paths = compare.pick(options.folder, options.a, options.b)
         before, after = (load(path) for path in paths)
@@ -52,4 +52,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.run(main)

@@ -5,29 +5,32 @@ bench_optimizers.py --device cuda --out results/bench/NAME.json
 bench_optimizers.py --device cpu --set CONFIG_GPT2_SIZE_TINY=y
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from gpt2.measure.optimizers import measure, table  # noqa: E402
-from kconf.overrides import Overrides  # noqa: E402
-from kconf.strict import Tree  # noqa: E402
-from records import atomic  # noqa: E402
-from records import private  # noqa: E402
+from records import entry  # noqa: E402
+from records.arguments import Parser, one_of  # noqa: E402
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Measure, print the tables, write the JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "--device", type=one_of(("auto", "cpu", "cuda")), default="auto"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--out", type=Path, help="where the numbers go")
     parser.add_argument("--set", nargs="*", default=[], metavar="CONFIG_X=value")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    from kconf.overrides import Overrides
+    from kconf.strict import Tree
+    from records import atomic, private
+
+    private.claim()
+    with entry.importing():
+        from gpt2.measure.optimizers import measure, table
     tree = Tree(ROOT)
     pairs = (word.removeprefix("CONFIG_").split("=", 1) for word in options.set)
     base = Overrides(dict(pairs), "--set")
@@ -44,4 +47,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(private.claim() or main())
+    entry.run(main)

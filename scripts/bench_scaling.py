@@ -9,7 +9,6 @@ bench_scaling.py --out results/bench/NAME.json [--ranks 1,2,4] [--batch 64]
 first step with the overlay h200; --set CONFIG_DEVICE_CPU=y runs on the CPU.
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -19,28 +18,29 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from gpt2.measure import scaling  # noqa: E402
-from kconf.bind import ranges  # noqa: E402
-from kconf.overrides import Overrides  # noqa: E402
-from kconf.strict import Tree  # noqa: E402
-from records import atomic  # noqa: E402
+from records import entry  # noqa: E402
+from records.arguments import Parser, real, whole  # noqa: E402
 
 STAGES = ("gpt2-ratio-ablation", "fragments/h200.config")
 
 
 def main(arguments: list[str]) -> int:
     """0; tables on the terminal and beside the record, which goes to --out."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--ranks", default="1,2,4")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=80)
-    parser.add_argument("--groups", type=int, default=2)
-    parser.add_argument("--limit", type=float, default=230)
+    parser.add_argument("--batch", type=whole(1), default=64)
+    parser.add_argument("--steps", type=whole(1), default=80)
+    parser.add_argument("--groups", type=whole(0), default=2)
+    parser.add_argument("--limit", type=real("above 0", lambda x: x > 0), default=230)
     parser.add_argument("--set", nargs="*", default=[], metavar="CONFIG_X=value")
     options = parser.parse_args(arguments)
+    from gpt2.measure import scaling
+    from kconf.bind import ranges
+    from kconf.overrides import Overrides
+    from kconf.strict import Tree
+    from records import atomic
+
     limit = time.monotonic() + options.limit
     pairs = (word.removeprefix("CONFIG_").split("=", 1) for word in options.set)
     tree, chosen = Tree(ROOT), Overrides(dict(pairs), "--set")
@@ -64,10 +64,10 @@ def main(arguments: list[str]) -> int:
             bench.close()
     atomic.write_json(options.out, record)
     text = scaling.markdown(record)
-    options.out.with_suffix(".md").write_text(text)
+    options.out.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    entry.run(main)

@@ -7,6 +7,12 @@ check_commit_messages.py [RANGE]      the whole history by default
 import re
 import subprocess
 import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from records import entry  # noqa: E402
 
 COLUMNS = 70
 SUBJECT = re.compile(r"[\w./+-]+(, [\w./+-]+)*: \S.*")
@@ -46,4 +52,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    entry.run(main)

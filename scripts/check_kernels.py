@@ -6,43 +6,45 @@ here they are new ones every time. `rows`: only those of statistics, packed docu
 and routing.
 """
 
-import argparse
-import multiprocessing
 import os
 import secrets
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from kernels.attention import check  # noqa: E402
-from kernels.topk_routing import check as routing  # noqa: E402
-from records import private  # noqa: E402
+from records import entry  # noqa: E402
+from records.arguments import Parser, one_of, whole  # noqa: E402
 
 # One process per core compiles; each holds a CUDA context.
 PROCESSES = min(16, len(os.sched_getaffinity(0)))
 
 
-def checked(rows: bool, seed: int) -> Iterator[tuple[check.Case, list[check.Error]]]:
+def checked(rows: bool, seed: int) -> Iterator[tuple]:
     """Every case with its errors, in order; rows: only what knows of rows."""
+    with entry.importing():
+        from kernels.attention import check
+        from kernels.topk_routing import check as routing
     cases = [(check, case) for case in (check.row_cases if rows else check.cases)()]
     cases += [(routing, case) for case in routing.cases()]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(PROCESSES, mp_context=context) as pool:
-        found = [pool.submit(its.errors, case, "cuda", seed) for its, case in cases]
+    with entry.pool(PROCESSES) as pool:
+        with entry.shielded():
+            found = [pool.submit(its.errors, case, "cuda", seed) for its, case in cases]
         for (_, case), future in zip(cases, found):
             yield case, future.result()
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Print what lies outside its budget and the worst of the rest; 1 on failure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("which", nargs="?", default="all", choices=("all", "rows"))
-    parser.add_argument("--seed", type=int, help="of an earlier run, to repeat it")
-    given = parser.parse_args()
+    parser = Parser(__doc__)
+    parser.add_argument("which", nargs="?", default="all", type=one_of(("all", "rows")))
+    parser.add_argument("--seed", type=whole(0), help="of an earlier run, to repeat it")
+    given = parser.parse_args(arguments)
+    from records import private
+
+    private.claim()
     seed = secrets.randbits(32) if given.seed is None else given.seed
     print(f"seed {seed}", flush=True)
     worst, bad, count = {}, 0, 0
@@ -62,4 +64,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(private.claim() or main())
+    entry.run(main)

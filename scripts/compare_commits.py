@@ -8,7 +8,6 @@ gradients, ten training steps. Status 1 where a figure differs, or FLOPs that
 were declared to differ do not; 2 where the two cannot be compared. Some minutes.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -16,19 +15,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from gpt2.measure.commit_comparison import ComparisonError, compare, table  # noqa: E402
+from records import entry  # noqa: E402
+from records.arguments import Parser  # noqa: E402
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """0, 1 or 2 as above."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("old", help="a commit")
     parser.add_argument("new", help="another one")
     parser.add_argument("--expect-flops", default="", metavar="STUDY/STEP,…")
     parser.add_argument("--only", default="*", metavar="'STUDY/*'")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    from gpt2.measure.commit_comparison import ComparisonError, compare, table
+
     declared = tuple(name for name in options.expect_flops.split(",") if name)
     try:
         found = compare(
@@ -55,4 +55,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.run(main)

@@ -3,24 +3,26 @@
 Exit status 1 when one of them cannot be read or they are not of a kind.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from matrix.report.compare import compare  # noqa: E402
-from matrix.results.run import ReportError  # noqa: E402
+from records import entry  # noqa: E402
+from records.arguments import Parser, whole  # noqa: E402
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Print the comparison."""
-    parser = argparse.ArgumentParser(prog="compare_runs.py")
+    parser = Parser(__doc__)
     parser.add_argument("a", type=Path, help="a run (…/seed-K/HASH8) or a study")
     parser.add_argument("b", type=Path, help="another of the same kind")
-    parser.add_argument("--last-evals", type=int, default=1, metavar="K")
-    given = parser.parse_args()
+    parser.add_argument("--last-evals", type=whole(1), default=1, metavar="K")
+    given = parser.parse_args(arguments)
+    from matrix.report.compare import compare
+    from matrix.results.run import ReportError
+
     try:
         print(compare(given.a, given.b, given.last_evals), end="")
     except ReportError as error:
@@ -30,4 +32,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.run(main)

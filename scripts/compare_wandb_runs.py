@@ -9,18 +9,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from matrix.published.cli import answer, parser  # noqa: E402
-from matrix.published.queries import compare  # noqa: E402
+from records import entry  # noqa: E402
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Compare the runs that are named."""
+    from matrix.published.cli import answer, parser
+    from matrix.published.queries import compare
+
     options = parser(__doc__)
     options.add_argument(
         "--metric", nargs="+", default=[], help="which ones (the totals of the runs)"
     )
-    return answer(lambda runs, given: compare(runs, given.metric), options.parse_args())
+    given = options.parse_args(arguments)
+    return answer(lambda runs, given: compare(runs, given.metric), given)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.run(main)

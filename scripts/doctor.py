@@ -14,11 +14,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
+from records import entry  # noqa: E402
 
-def main() -> int:
+
+def main(arguments: list[str]) -> int:
     """Print the facts; 1 when something the project needs is missing."""
-    missing = []
-    cores = len(os.sched_getaffinity(0))
+    missing, cores = [], len(os.sched_getaffinity(0))
     print(f"python     {platform.python_version()} at {sys.executable}")
     if sys.version_info < (3, 11):
         missing.append("Python 3.11 or newer")
@@ -27,10 +28,9 @@ def main() -> int:
     print(f"threads    a CPU cell gets {cores} / JOBS unless CONFIG_CPU_THREADS is set")
     print(f"disk       {shutil.disk_usage(ROOT).free / 2**30:.1f} GiB free here")
     for name, wanted in requirements():
-        try:
-            found = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found = None
+        copies = importlib.metadata.distributions(name=name)
+        found = next((copy.version for copy in copies), None)
+        if found is None:
             missing.append(f"{name} {wanted} (make setup, or pip install)")
         same = found is None or found.partition("+")[0] == wanted
         note = "" if same else f" (tested with {wanted})"
@@ -57,8 +57,8 @@ def torch_build() -> str:
     """torch's build and the GPUs it sees."""
     if importlib.util.find_spec("torch") is None:
         return "MISSING"
-    import torch
-
+    with entry.importing():
+        import torch
     kind = torch.version.hip and f"ROCm {torch.version.hip}"
     kind = kind or (torch.version.cuda and f"CUDA {torch.version.cuda}") or "CPU build"
     gpus = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
@@ -77,4 +77,4 @@ def driver() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.run(main)

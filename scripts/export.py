@@ -4,39 +4,44 @@
 What was written is read back and compared before it gets its name.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from gpt2.data.tokenization.tokenizers import TokenizerError  # noqa: E402
-from gpt2.export.bundle import DTYPES, ExportError  # noqa: E402
-from gpt2.export.write import TARGETS, deliver  # noqa: E402
-from gpt2.generation.generate import GenerateError  # noqa: E402
-from gpt2.training.checkpoint import CheckpointError  # noqa: E402
-from kconf.syntax import ConfigError  # noqa: E402
-from records import private  # noqa: E402
-from records.layout import RecordError  # noqa: E402
-
-# What a user can cause and mend: reported without a traceback.
-BROKEN = (CheckpointError, ConfigError, RecordError, TokenizerError, OSError)
-EXPECTED = (ExportError, GenerateError, *BROKEN)
+from records import entry  # noqa: E402
+from records.arguments import Parser, one_of  # noqa: E402
+from records.doing import doing  # noqa: E402
 
 
 def main(arguments: list[str]) -> int:
     """0; 1 for a run that cannot be exported, with nothing written."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    from gpt2.export.formats import DTYPES, FORMATS
+    from records import private
+
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("run", type=Path, help="a run directory: OUTPUT/STUDY/STEP/seed-K/HASH8")
-    add("--format", choices=TARGETS, default="hf", help="%(default)s unless said")
-    add("--dtype", choices=DTYPES, default="fp32", help="%(default)s unless said")
+    add("--format", type=one_of(FORMATS), default="hf", help=", ".join(FORMATS))
+    add("--dtype", type=one_of(DTYPES), default="fp32", help=", ".join(DTYPES))
     add("--out", type=Path, help="folder or file; RUN/export/FORMAT-DTYPE unless said")
     options = parser.parse_args(arguments)
+    private.claim()
+    with entry.importing():
+        from gpt2.data.tokenization.tokenizers import TokenizerError
+        from gpt2.export.bundle import ExportError
+        from gpt2.export.write import deliver
+        from gpt2.generation.generate import GenerateError
+        from gpt2.training.checkpoint import CheckpointError
+        from kconf.syntax import ConfigError
+        from records.layout import RecordError
+    # What a user can cause and mend: reported without a traceback.
+    broken = (CheckpointError, ConfigError, RecordError, TokenizerError, OSError)
     try:
-        lines = deliver(options.run, options.format, options.dtype, options.out)
-    except EXPECTED as error:
+        with doing(f"exporting {options.run}"):
+            lines = deliver(options.run, options.format, options.dtype, options.out)
+    except (ExportError, GenerateError, *broken) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(*lines, sep="\n")
@@ -44,4 +49,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(private.claim() or main(sys.argv[1:]))
+    entry.run(main)

@@ -4,12 +4,15 @@
 With --check it names them and exits 1; without, it repairs them.
 """
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from records import entry  # noqa: E402
+from records.arguments import Parser  # noqa: E402
 
 
 def tracked() -> list[Path]:
@@ -27,11 +30,11 @@ def repaired(text: str) -> str:
     return "\n".join(lines).rstrip("\n") + "\n" if any(lines) else ""
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """0 when there is nothing to repair, or it was repaired."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("--check", action="store_true", help="repair nothing")
-    check = parser.parse_args().check
+    check = parser.parse_args(arguments).check
     wrong = 0
     for path in tracked():
         text = path.read_bytes().decode("utf-8").replace("\r\n", "\n")
@@ -49,4 +52,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.run(main)

@@ -6,7 +6,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from matrix.fleet.machine import main  # noqa: E402
+from records import entry  # noqa: E402
+
+
+def main(arguments: list[str]) -> int:
+    """Print the groups; 1 for a mask that cannot be followed."""
+    from matrix.fleet import machine
+
+    return machine.main(ROOT, sys.executable)
+
 
 if __name__ == "__main__":
-    sys.exit(main(ROOT, sys.executable))
+    entry.run(main)

@@ -15,6 +15,10 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from records import entry  # noqa: E402
+
 BASE = "base"
 COMPILE = "uv pip compile --quiet --universal --python-version=3.11 --generate-hashes"
 COMPILE += " --no-header --no-annotate --no-emit-index-url --no-emit-find-links"
@@ -38,7 +42,7 @@ def compiled(groups: list[str], *options: str) -> list[str]:
     return sorted({*blocks, *(EXTRAS.sub("", block, count=1) for block in blocks)})
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Resolve all groups together, so that they agree, then each."""
     if importlib.util.find_spec("uv") is None:
         sys.exit(f"error: make lock needs uv: {sys.executable} -m pip install uv")
@@ -60,4 +64,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.run(main)

@@ -13,7 +13,6 @@ file lacks is named.
 Exit status 1 when no run has finished or the file is refused, 2 when there is no plan.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -21,41 +20,45 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from gpt2.settings.run import run_settings  # noqa: E402
-from kconf.bind import SettingsError  # noqa: E402
-from kconf.strict import Tree  # noqa: E402
-from matrix.plan.selection import recorded  # noqa: E402
-from matrix.report.write import ReportError, render_terminal  # noqa: E402
-from matrix.report.write import write, write_received  # noqa: E402
-from matrix.run import main as run_matrix  # noqa: E402
-from records.files import shown  # noqa: E402
-from records.layout import RecordError  # noqa: E402
+from records import entry  # noqa: E402
+from records.arguments import Parser  # noqa: E402
+from records.doing import doing  # noqa: E402
 
 
 def main(arguments: list[str]) -> int:
     """Report the study in the directory or file given, or the planned one."""
     if not arguments:
+        from gpt2.settings.run import run_settings
+        from matrix.run import main as run_matrix
+
         return run_matrix(["report"], os.environ, ROOT, sys.executable, run_settings)
-    parser = argparse.ArgumentParser(prog="make_report.py", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = Parser(__doc__)
     parser.add_argument("study", type=Path, help="a study's directory, or its file")
     parser.add_argument("--output", type=Path, help="where a file's report lands")
     given = parser.parse_args(arguments)
     of_file = not given.study.is_dir() and given.study.suffix in (".csv", ".jsonl")
     if given.output and not of_file:
         parser.error("--output goes with a runs.csv or runs.jsonl")
+    with entry.importing("matplotlib"):
+        from kconf.bind import SettingsError
+        from kconf.strict import Tree
+        from matrix.plan.selection import recorded
+        from matrix.report import write
+        from records.files import shown
+        from records.layout import RecordError
     try:
-        if of_file:
-            name = given.study.name.replace(".", "-") + "-report"
-            folder = given.output or given.study.with_name(name)
-            paths = write_received(given.study, folder)
-        else:
-            defaults = Tree(ROOT).resolve([]).values
-            paths = write(given.study, recorded(given.study, defaults))
-    except (ReportError, RecordError, SettingsError, OSError) as error:
+        with doing("writing the report"):
+            if of_file:
+                name = given.study.name.replace(".", "-") + "-report"
+                folder = given.output or given.study.with_name(name)
+                paths = write.write_received(given.study, folder)
+            else:
+                defaults = Tree(ROOT).resolve([]).values
+                paths = write.write(given.study, recorded(given.study, defaults))
+    except (write.ReportError, RecordError, SettingsError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(render_terminal(paths.report))
+    print(write.render_terminal(paths.report))
     for path in (paths.markdown, paths.html, paths.csv, paths.jsonl):
         if path is not None:
             print(shown(path))
@@ -63,4 +66,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    entry.run(main)

@@ -7,33 +7,29 @@ RUN_DIR: results/STUDY/STEP/seed-K/HASH of a finished run that kept its weights
 (CONFIG_SAVE_MODEL=y). Says plainly when nothing is saved.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from records import private  # noqa: E402
-import torch  # noqa: E402
+from records import entry  # noqa: E402
+from records.arguments import Parser, one_of, whole  # noqa: E402
 
-from gpt2.measure.sparse import DTYPES, measure  # noqa: E402
-from gpt2.settings.run import run_settings  # noqa: E402
-from kconf import config_py  # noqa: E402
-from records import atomic, history  # noqa: E402
+DTYPES = ("fp32", "fp16", "bf16")
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Measure, print, write the JSON; 1 when the run has no weights."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("run_dir", type=Path)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--dtype", choices=tuple(DTYPES), default="bf16")
-    parser.add_argument("--batch", type=int, default=8, help="sequences (8)")
+    parser.add_argument(
+        "--device", type=one_of(("auto", "cpu", "cuda")), default="auto"
+    )
+    parser.add_argument("--dtype", type=one_of(DTYPES), default="bf16")
+    parser.add_argument("--batch", type=whole(1), default=8, help="sequences (8)")
     parser.add_argument("--json", type=Path, help="where the numbers go")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     path = options.run_dir / "checkpoint" / "model.pt"
     if not (options.run_dir / "config.py").exists():
         parser.error(
@@ -43,6 +39,15 @@ def main() -> int:
         why = f"error: {path} does not exist: train with CONFIG_SAVE_MODEL=y"
         print(why, file=sys.stderr)
         return 1
+    from gpt2.settings.run import run_settings
+    from kconf import config_py
+    from records import atomic, history, private
+
+    private.claim()
+    with entry.importing():
+        import torch
+
+        from gpt2.measure.sparse import measure
     values = config_py.read(options.run_dir / "config.py").values
     settings = run_settings(history.completed(values))
     saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -71,4 +76,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(private.claim() or main())
+    entry.run(main)

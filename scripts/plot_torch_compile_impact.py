@@ -11,18 +11,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from matrix.published.cli import answer, parser  # noqa: E402
-from matrix.published.compileplots import plot  # noqa: E402
+from records import entry  # noqa: E402
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Draw the runs that are named, or all of the study."""
+    with entry.importing("matplotlib"):
+        from matrix.published.cli import answer, parser
+        from matrix.published.compileplots import plot
+
     options = parser(__doc__)
     options.add_argument(
         "--out", type=Path, default=Path("."), help="directory of the pictures (.)"
     )
-    return answer(lambda runs, given: plot(runs, given.out), options.parse_args())
+    given = options.parse_args(arguments)
+    return answer(lambda runs, given: plot(runs, given.out), given)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.run(main)

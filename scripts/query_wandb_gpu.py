@@ -9,8 +9,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from matrix.published.cli import main  # noqa: E402
-from matrix.published.queries import gpu  # noqa: E402
+from records import entry  # noqa: E402
+
+
+def main(arguments: list[str]) -> int:
+    """Ask it of the runs that are named."""
+    from matrix.published import cli
+    from matrix.published.queries import gpu
+
+    return cli.main(__doc__, lambda runs, given: gpu(runs), arguments)
+
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__, lambda runs, given: gpu(runs)))
+    entry.run(main)

@@ -11,8 +11,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from gpt2.settings.run import run_settings  # noqa: E402
-from matrix.run import main  # noqa: E402
+from records import entry  # noqa: E402
+
+
+def main(arguments: list[str]) -> int:
+    """The exit status of matrix/run.py."""
+    from gpt2.settings.run import run_settings
+    from matrix import run
+
+    return run.main(arguments, os.environ, ROOT, sys.executable, run_settings)
+
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ, ROOT, sys.executable, run_settings))
+    entry.run(main)

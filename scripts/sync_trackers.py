@@ -12,20 +12,23 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from kconf.bind import SettingsError  # noqa: E402
-from kconf.dotconfig import config_paths  # noqa: E402
-from kconf.overrides import from_environment  # noqa: E402
-from kconf.strict import ConfigError, DotConfig, Tree  # noqa: E402
-from matrix.results.run import ReportError  # noqa: E402
-from matrix.settings import study_settings  # noqa: E402
-from matrix.trackers import wandb_variables  # noqa: E402
-from matrix.trackers.sink import targets  # noqa: E402
-from matrix.trackers.sync import sync, verdict_tags  # noqa: E402
-from matrix.trackers.target import TrackerError, require_extra  # noqa: E402
+from records import entry  # noqa: E402
 
 
 def main(arguments: list[str]) -> int:
     """Read the settings, then sync."""
+    with entry.importing("scipy"):
+        from kconf.bind import SettingsError
+        from kconf.dotconfig import config_paths
+        from kconf.overrides import from_environment
+        from kconf.strict import ConfigError, DotConfig, Tree
+        from matrix.results.run import ReportError
+        from matrix.settings import study_settings
+        from matrix.trackers import wandb_variables
+        from matrix.trackers.sink import targets
+        from matrix.trackers.sync import sync, verdict_tags
+        from matrix.trackers.target import TrackerError, require_extra
+
     try:
         config, _ = config_paths(ROOT, os.environ)
         stages = [DotConfig(config)] if config.exists() else []
@@ -53,4 +56,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    entry.run(main, "make sync")

@@ -11,22 +11,24 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from matrix.published.cli import answer, parser  # noqa: E402
-from matrix.published.commit import origin  # noqa: E402
-from matrix.published.queries import verify  # noqa: E402
+from records import entry  # noqa: E402
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Check the runs of the study."""
+    from matrix.published.cli import answer, parser
+    from matrix.published.commit import origin
+    from matrix.published.queries import verify
+
     options = parser(__doc__)
     options.add_argument(
         "--remote", help="where everybody can get the code (the checkout's origin)"
     )
     return answer(
         lambda runs, given: verify(runs, given.remote or origin(ROOT)),
-        options.parse_args(),
+        options.parse_args(arguments),
     )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.run(main)

@@ -11,16 +11,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from kconf.bind import SettingsError  # noqa: E402
-from kconf.overrides import from_environment  # noqa: E402
-from kconf.strict import ConfigError, Tree  # noqa: E402
-from matrix.plan.cells import PlanError, base_stages  # noqa: E402
-from matrix.settings import study_settings  # noqa: E402
-from matrix.watch import watch  # noqa: E402
+from records import entry  # noqa: E402
 
 
 def configured() -> Path:
     """Where the results of the configured study lie."""
+    from kconf.overrides import from_environment
+    from kconf.strict import Tree
+    from matrix.plan.cells import base_stages
+    from matrix.settings import study_settings
+
     stages = [*base_stages(ROOT, os.environ), from_environment(os.environ)]
     settings = study_settings(Tree(ROOT).resolve(stages).values)
     return ROOT / settings.output / settings.label
@@ -28,6 +28,11 @@ def configured() -> Path:
 
 def main(arguments: list[str]) -> int:
     """The exit status: 0, or 2 where there is nothing to look at."""
+    from kconf.bind import SettingsError
+    from kconf.strict import ConfigError
+    from matrix.plan.cells import PlanError
+    from matrix.watch import watch
+
     try:
         study = Path(arguments[0]) if arguments else configured()
     except (ConfigError, SettingsError, PlanError) as error:
@@ -40,4 +45,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    entry.run(main)

@@ -7,6 +7,12 @@ in it is expanded or run: make test ARGS="-k 'one or two' -x".
 import os
 import shlex
 import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from records import entry  # noqa: E402
 
 
 def main(arguments: list[str]) -> int:
@@ -20,4 +26,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    entry.run(main)

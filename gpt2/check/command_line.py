@@ -10,15 +10,16 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from gpt2.settings import pruning_names
+from records import entry
+from records.arguments import Parser
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line, where it trains no cell."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__, {"--ra-mla-ablation-step": "STEP"})
     parser.add_argument("--run-dir", type=Path, help="a prepared run directory")
     parser.add_argument("--data-dir", type=Path, help="a packed corpus (dataset.json)")
     parser.add_argument("--facts", nargs="+", type=Path, metavar="CONFIG_PY")
@@ -58,11 +59,17 @@ def overrides(options: argparse.Namespace) -> dict[str, str]:
     return {f"CONFIG_{symbol}": "y" for symbol in symbols}
 
 
-def main(arguments: list[str], root: Path, began: float) -> int:
-    """The exit status, 0 or 1. root: the checkout; began: when the process did."""
+def main(arguments: list[str], root: Path, began: float) -> NoReturn:
+    """End with the status, 0 or 1. root: the checkout; began: when the process did."""
+    entry.run(lambda _: perform(arguments, root, began))
+
+
+def perform(arguments: list[str], root: Path, began: float) -> int:
+    """The exit status, 0 or 1."""
     options = parse(arguments)
     if options.facts:
-        from gpt2.training.config_costs import print_costs
+        with entry.importing():
+            from gpt2.training.config_costs import print_costs
 
         return print_costs(options.facts)
     os.environ.update(overrides(options))
@@ -70,7 +77,8 @@ def main(arguments: list[str], root: Path, began: float) -> int:
         from records import private
 
         private.claim()
-        from gpt2.check.run import check
+        with entry.importing():
+            from gpt2.check.run import check
 
         step = options.ra_mla_ablation_step
         return check(root, step, options.all, options.json, began)

@@ -5,7 +5,6 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from kconf.overrides import Overrides, from_environment
 from kconf.strict import Resolved, Tree
 from kconf.study import Fragment, difference, duplicates, resolve_step
 from kconf.syntax import ConfigError
+from records.doing import Activity, doing
 
 
 def check(
@@ -48,9 +48,9 @@ def check(
         os.environ.setdefault(name, value)
     cases, lost = None, False
     try:
-        with Pair() as pair:
+        with doing("merging the steps") as activity, Pair() as pair:
             merged = [merge_study(tree, study, overrides) for study in chosen]
-            cases = _prove_all(pair, merged)
+            cases = _prove_all(pair, merged, activity)
     except PartnerLost as error:
         print(f"error: {error}", file=sys.stderr)
         lost = True
@@ -74,7 +74,9 @@ def check(
     return 1 if failed or lost else 0
 
 
-def _prove_all(pair: Pair, studies_of: list[list[Case]]) -> list[list[Case]]:
+def _prove_all(
+    pair: Pair, studies_of: list[list[Case]], activity: Activity
+) -> list[list[Case]]:
     """Every proof of every case that merged; the cases, study by study."""
     result = [list(cases) for cases in studies_of]
     places = [
@@ -85,10 +87,14 @@ def _prove_all(pair: Pair, studies_of: list[list[Case]]) -> list[list[Case]]:
     ]
     merged = [cases[index] for cases, index in places]
     find_twins(merged)
-    proven = pair.prove(merged, _progress(len(merged)))
+    total = len(merged)
+    proven = pair.prove(
+        merged, lambda done: activity.now(f"checking {min(done + 1, total)} of {total}")
+    )
     for (cases, index), case in zip(places, proven, strict=True):
         cases[index] = case
     inherit(proven)
+    activity.now("training as two ranks")
     pair.two_ranks([case for case in proven if case.sound and case.leads])
     for case in proven:
         if case.sound and not case.leads and not proven[case.twin].sound:
@@ -97,17 +103,6 @@ def _prove_all(pair: Pair, studies_of: list[list[Case]]) -> list[list[Case]]:
     for cases in result:
         _tell_apart(cases)
     return result
-
-
-def _progress(total: int) -> Callable[[int], None]:
-    """Says on a terminal which step is under proof; from `total` on, nothing."""
-
-    def show(index: int) -> None:
-        if sys.stderr.isatty():
-            line = f"checking {index + 1} of {total}" if index < total else ""
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-
-    return show
 
 
 def check_study(

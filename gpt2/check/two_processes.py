@@ -16,6 +16,7 @@ import torch
 from gpt2.check.proofs.ranks import joined, two_ranks
 from gpt2.check.prove import Case, Recorded, prove
 from gpt2.check.table import Verdict
+from records.entry import shielded
 
 SPAWN = multiprocessing.get_context("spawn")
 # Seconds for the second process to end once nothing is left for it to do.
@@ -39,7 +40,8 @@ class Pair:
         self.store = str(Path(self.folder.name) / "store")
         arguments = (far, self.taken, self.store)
         self.partner = SPAWN.Process(target=_serve, args=arguments, daemon=True)
-        self.partner.start()
+        with shielded():
+            self.partner.start()
         far.close()
 
     def __enter__(self) -> "Pair":

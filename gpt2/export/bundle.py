@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from gpt2.data.tokenization.tokenizers import Tokenizer
+from gpt2.export import formats
 from gpt2.generation import generate
 from gpt2.generation.generate import Trained
 from gpt2.model.gpt import GPT
@@ -33,7 +34,7 @@ from records.extras import installing
 from records.layout import CellDir
 
 FORMAT, VERSION = "kablate", 1
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+DTYPES = dict(zip(formats.DTYPES, (torch.float32, torch.bfloat16, torch.float16)))
 NEEDS = installing("export")
 
 

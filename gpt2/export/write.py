@@ -17,10 +17,11 @@ import torch
 from gpt2.export import gguf, huggingface, native
 from gpt2.export.architectures import CARRIES, architecture
 from gpt2.export.bundle import ExportError, NEEDS, Parcel, of_run, pack
+from gpt2.export.formats import FORMATS
 from gpt2.generation.generate import Trained
 from records.atomic import sync_directory
 
-TARGETS = {"hf": huggingface, "gguf": gguf, "native": native}
+TARGETS = dict(zip(FORMATS, (huggingface, gguf, native)))
 SEQUENCES, LONGEST = 2, 256
 TOLERANCE = 1e-5
 """Of logits that transformers computes in fp32, relative to the largest, or to 1."""

@@ -68,9 +68,9 @@ def parse_stops(text: str) -> tuple[str, ...]:
             letter = next(characters, "")
             if letter not in ESCAPES:
                 known = ", ".join("\\" + name for name in ESCAPES)
-                raise ValueError(f"stop {text!r}: \\{letter} is none of {known}")
+                raise ValueError(f"STOP={text}: \\{letter} is none of {known}")
             character = ESCAPES[letter]
         parts[-1] += character
     if "" in parts:
-        raise ValueError(f"stop {text!r}: holds an empty string between |")
+        raise ValueError(f"STOP={text}: holds an empty string between |")
     return tuple(parts)

@@ -9,6 +9,8 @@ import os
 import subprocess
 from typing import Any, Callable, Iterable, Mapping
 
+from records.doing import doing
+from records.entry import UTF8
 from records.gpu_masks import why_no_gpu
 
 DEVICES = {"auto": "DEVICE_AUTO", "cpu": "DEVICE_CPU", "cuda": "DEVICE_CUDA"}
@@ -58,9 +60,14 @@ def build(python: str) -> dict[str, Any]:
 
 def _run_python(python: str, question: str) -> tuple[str, str]:
     """The answer, "" after an error; and the last line that was said."""
-    done = subprocess.run(
-        [python, "-P", "-c", question], capture_output=True, text=True, check=False
-    )
+    with doing("asking torch for this machine's GPUs"):
+        done = subprocess.run(
+            [python, "-P", "-c", question],
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            env={**os.environ, **UTF8},
+        )
     answer = done.stdout.strip()
     last = (done.stderr.strip() or answer or "no answer").splitlines()[-1]
     return "" if done.returncode else answer, last

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
 from kconf import config_py
+from matrix import units
 from records import atomic, kinds
 from records.codehash import FROM_SNAPSHOT
+from records.doing import doing
+from records.entry import UTF8
 from records.fields import COUNT
 from records.fields import FACTS as KNOWN
 from records.layout import RecordError, read_json
@@ -39,14 +42,15 @@ def ask(python: str, code_root: Path, root: Path) -> Provider:
 
     def provider(paths: Sequence[Path]) -> list[dict[str, Any]]:
         entry = str(code_root / ENTRY)
-        done = subprocess.run(
-            [python, entry, "--facts", *map(str, paths)],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=root,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **FROM_SNAPSHOT},
-        )
+        with doing(f"counting what {units.plural(len(paths), 'model')} cost"):
+            done = subprocess.run(
+                [python, entry, "--facts", *map(str, paths)],
+                capture_output=True,
+                encoding="utf-8",
+                check=False,
+                cwd=root,
+                env={**os.environ, **UTF8, "OMP_NUM_THREADS": "1", **FROM_SNAPSHOT},
+            )
         if done.returncode:
             raise FactsError(
                 f"{entry} --facts ended with status {done.returncode}:\n"

@@ -365,7 +365,10 @@ def test_a_study_without_a_finished_run(copied, text, capsys):
         (["--run", "a"], "nothing to evaluate on"),
         (["--run", "a", "--tasks", "b", "--stride", "2"], "STRIDE belongs to TEXT"),
         (["--run", "a", "--text", "b", "--limit", "2"], "LIMIT and SHOTS belong"),
-        (["--run", "a", "--tasks", "b", "--limit", "0"], "limit must be at least 1"),
+        (
+            ["--run", "a", "--tasks", "b", "--limit", "0"],
+            "--limit=0: must be a whole number, at least 1",
+        ),
     ],
 )
 def test_arguments_that_make_no_sense(arguments, why, capsys):

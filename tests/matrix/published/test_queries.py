@@ -17,7 +17,7 @@ from matrix.published.checklist import block, checklist
 from matrix.published.run import PublishedError, PublishedRun
 from matrix.published.selection import Query
 from matrix.published.sources import fetch
-from records import jsonl
+from records import entry, jsonl
 from records.layout import CellDir
 from tests.matrix.synthetic import Cell
 
@@ -486,7 +486,8 @@ class TestScripts:
     @pytest.mark.parametrize("name", SCRIPTS)
     def test_every_script_has_the_shared_options(self, name, monkeypatch, capsys):
         monkeypatch.setattr(sys, "path", list(sys.path))
-        monkeypatch.setattr(sys, "argv", [name, "--help"])
+        end = lambda main: sys.exit(main(["--help"]))  # noqa: E731
+        monkeypatch.setattr(entry, "run", end)
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
         assert ended.value.code == 0

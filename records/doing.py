@@ -1,0 +1,63 @@
+"""A line that says what is being done, for what may take seconds."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+FIRST, AGAIN, REDRAW = 1.5, 10.0, 0.2
+"""Seconds: to the first line without a terminal, between two, between looks at one."""
+
+
+class Activity:
+    """What is being done, on stderr: on a terminal at once, wiped at the end; elsewhere a
+    line once it has taken FIRST seconds, and another where the text has changed since.
+    """
+
+    def __init__(self, text: str):
+        self._stream, self._text, self._shown = sys.stderr, text, ""
+        self._terminal = self._stream.isatty()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._tell, name="doing", daemon=True)
+        if self._terminal:
+            self._show()
+        self._thread.start()
+
+    def now(self, text: str) -> None:
+        """Something else is being done from here on."""
+        self._text = text
+
+    def end(self) -> None:
+        """Nothing more is said; the terminal's line is wiped. Once is enough."""
+        if not self._over.is_set():
+            self._over.set()
+            self._thread.join()
+            if self._terminal:
+                self._write("\r\x1b[K")
+
+    def _tell(self) -> None:
+        wait = REDRAW if self._terminal else FIRST
+        while not self._over.wait(wait):
+            wait = REDRAW if self._terminal else AGAIN
+            if self._text != self._shown:
+                self._show()
+
+    def _show(self) -> None:
+        self._shown = self._text
+        self._write(
+            f"\r\x1b[K{self._shown} …" if self._terminal else f"{self._shown} …\n"
+        )
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+@contextmanager
+def doing(text: str) -> Iterator[Activity]:
+    """While entered, `text` is what is being done."""
+    activity = Activity(text)
+    try:
+        yield activity
+    finally:
+        activity.end()
