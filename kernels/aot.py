@@ -115,7 +115,10 @@ def _nvidia(cubin: bytes) -> tuple[int, int]:
         file.write(cubin)
         file.flush()
         text = subprocess.run(
-            [tool, "-res-usage", file.name], capture_output=True, text=True, check=True
+            [tool, "-res-usage", file.name],
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
         ).stdout
     used = re.search(r"REG:(\d+) STACK:(\d+)", text)
     return int(used[1]), int(used[2])

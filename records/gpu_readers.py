@@ -102,7 +102,7 @@ class Sysfs:
         reading = {}
         for quantity, (path, unit) in files.items():
             try:
-                reading[quantity] = int(path.read_text()) * unit
+                reading[quantity] = int(path.read_text(encoding="ascii")) * unit
             except OSError:  # the sensor is asleep or not supported
                 continue
             except ValueError as error:
@@ -258,7 +258,11 @@ class Smi:
         argv += ["--id=" + ",".join(self.names)]
         try:
             done = subprocess.run(
-                argv, capture_output=True, text=True, timeout=SMI_SECONDS, check=True
+                argv,
+                capture_output=True,
+                encoding="utf-8",
+                timeout=SMI_SECONDS,
+                check=True,
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise ReadError(f"nvidia-smi: {error}") from error

@@ -38,7 +38,7 @@ def complaints(message: str) -> list[str]:
 def main(arguments: list[str]) -> int:
     """0 when every message is as it should be."""
     command = ["git", "log", "-z", "--no-merges", "--format=%h%x01%B", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
     if done.returncode:
         print(done.stderr.strip(), file=sys.stderr)
         return 1

@@ -19,10 +19,9 @@ from records import entry  # noqa: E402
 
 def main(arguments: list[str]) -> int:
     """Print the facts; 1 when something the project needs is missing."""
-    missing, cores = [], len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0))
+    missing = ["Python 3.11 or newer"] * (sys.version_info < (3, 11))
     print(f"python     {platform.python_version()} at {sys.executable}")
-    if sys.version_info < (3, 11):
-        missing.append("Python 3.11 or newer")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     print(f"machine    {platform.platform()}, {cores} cores, {memory:.1f} GiB")
     print(f"threads    a CPU cell gets {cores} / JOBS unless CONFIG_CPU_THREADS is set")
@@ -48,8 +47,9 @@ def main(arguments: list[str]) -> int:
 
 def requirements() -> list[tuple[str, str]]:
     """(name, version) of every package a study needs."""
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    lines = (ROOT / "requirements-torch.txt").read_text().splitlines() + groups["base"]
+    names = "pyproject.toml", "requirements-torch.txt"
+    project, pinned = ((ROOT / name).read_bytes().decode() for name in names)
+    lines = pinned.splitlines() + tomllib.loads(project)["dependency-groups"]["base"]
     return [tuple(line.split("==")) for line in lines if "==" in line]
 
 
@@ -71,7 +71,7 @@ def driver() -> str:
     query = ["--query-gpu=name,driver_version", "--format=csv,noheader"]
     for tool, query in (("nvidia-smi", query), ("rocm-smi", ["--showdriverversion"])):
         if shutil.which(tool):
-            done = subprocess.run([tool, *query], capture_output=True, text=True)
+            done = subprocess.run([tool, *query], capture_output=True, encoding="utf-8")
             return " | ".join((done.stdout or done.stderr).split("\n")).strip(" |")
     return "no nvidia-smi, no rocm-smi"
 

@@ -35,7 +35,7 @@ def compiled(groups: list[str], *options: str) -> list[str]:
     """
     command = [sys.executable, "-m", *COMPILE.split(), *options]
     command += [f"--group={ROOT / 'pyproject.toml'}:{group}" for group in groups]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8")
     if done.returncode:
         sys.exit("error: nothing was written")
     blocks = re.findall(r"^\S.*\n(?:\s.*\n)*", done.stdout, re.M)
@@ -46,8 +46,10 @@ def main(arguments: list[str]) -> int:
     """Resolve all groups together, so that they agree, then each."""
     if importlib.util.find_spec("uv") is None:
         sys.exit(f"error: make lock needs uv: {sys.executable} -m pip install uv")
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as whole:
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_bytes().decode())[
+        "dependency-groups"
+    ]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as whole:
         whole.write("".join(compiled(list(groups), "--strip-extras")))
         whole.flush()
         held = f"--constraints={whole.name}"
@@ -58,7 +60,7 @@ def main(arguments: list[str]) -> int:
             head += "-r requirements.txt\n"
             blocks = [block for block in blocks if block not in kept[BASE]]
         name = "requirements.txt" if group == BASE else f"requirements-{group}.txt"
-        (ROOT / name).write_text(head + "".join(blocks))
+        (ROOT / name).write_text(head + "".join(blocks), encoding="utf-8")
         print(f"{name}: {len(blocks)} packages")
     return 0
 

@@ -243,6 +243,43 @@ def test_no_except_that_hides(path):
             assert raises, f"{name_of(path)}:{node.lineno} catches {sorted(names)}"
 
 
+READS_OR_WRITES_TEXT = ("open", "fdopen", "read_text", "write_text")
+TEMPORARY = ("NamedTemporaryFile", "TemporaryFile", "SpooledTemporaryFile")
+
+
+def text_without_encoding(path: Path) -> list[str]:
+    """Calls that take the locale's encoding for a file or for a program's output."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        given = {keyword.arg for keyword in node.keywords}
+        name = ast.unparse(node.func)
+        last = name.rpartition(".")[2]
+        words = [*node.args, *(k.value for k in node.keywords if k.arg == "mode")]
+        modes = [w.value for w in words if isinstance(w, ast.Constant)]
+        modes = [m for m in modes if isinstance(m, str) and set(m) <= set("rwaxbt+")]
+        binary = any("b" in mode for mode in modes)
+        files = last in READS_OR_WRITES_TEXT
+        foreign = name.startswith(("atomic.", "os.open", "tarfile.", "sink."))
+        temporary = last in TEMPORARY and modes
+        text = (files and not foreign or temporary) and not binary
+        if (
+            text
+            and "encoding" not in given
+            or (
+                name.startswith("subprocess.")
+                and given & {"text", "universal_newlines"}
+            )
+        ):
+            found.append(f"{name_of(path)}:{node.lineno} {name}")
+    return found
+
+
+def test_text_is_utf8_whatever_the_locale():
+    assert not [call for path in sources() for call in text_without_encoding(path)]
+
+
 @pytest.mark.parametrize("path", sources(), ids=name_of)
 def test_public_things_have_docstrings(path):
     tree = ast.parse(path.read_text())

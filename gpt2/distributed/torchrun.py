@@ -127,7 +127,7 @@ def pass_on(number: int, frame: FrameType | None) -> None:
 def ranks() -> Iterator[int]:
     """The children of this process that run as ranks."""
     for thread in Path("/proc/self/task").iterdir():
-        for pid in map(int, (thread / "children").read_text().split()):
+        for pid in map(int, (thread / "children").read_text(encoding="ascii").split()):
             try:
                 variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
             except (FileNotFoundError, ProcessLookupError):

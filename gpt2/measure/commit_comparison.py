@@ -140,7 +140,7 @@ class _Unpacked:
             "--end-of-options",
             f"{commit}^{{commit}}",
         ]
-        known = subprocess.run(name, capture_output=True, text=True)
+        known = subprocess.run(name, capture_output=True, encoding="utf-8")
         if known.returncode:
             raise ComparisonError(f"{commit!r} is no commit: {known.stderr.strip()}")
         tar = [*git, "archive", "--format=tar", known.stdout.strip()]
@@ -159,7 +159,9 @@ class _Unpacked:
     def ask(self, names: list[str]) -> Iterator[Figures]:
         """What the measuring process answers, line by line."""
         command = [sys.executable, "-P", str(PROGRAM), str(self.folder), *names]
-        with (self.folder / "log").open("w+") as log:
+        with (self.folder / "log").open(
+            "w+", encoding="utf-8", errors="replace"
+        ) as log:
             process = subprocess.Popen(
                 command,
                 cwd=self.folder,

@@ -263,17 +263,18 @@ def trained(configuration: Configuration, folder: Path) -> dict[str, Any]:
     if not corpus.exists():
         words = ("quick", "lazy", "brown")
         lines = [f"{i}: {words[i % 3]} {i * i}.\n" for i in range(800)]
-        text.write_text("".join(lines))
+        text.write_text("".join(lines), encoding="utf-8")
         data = find("run_settings")(values).data
         find("prepare")(data, corpus, say=lambda line: None)
     cell = Path(tempfile.mkdtemp(dir=folder))
     find("write_config")(cell / "config.py", values, configuration.operational)
     run = {"schema": 1, "cell": {"hash": "0" * 64}}
-    (cell / "run.json").write_text(json.dumps(run))
+    (cell / "run.json").write_text(json.dumps(run), encoding="utf-8")
     if find("execute")(cell, corpus) != 0:
         raise RuntimeError(f"{configuration.name}: the cell failed, see above")
-    rows = [json.loads(line) for line in (cell / "metrics.jsonl").open()]
-    summary = json.loads((cell / "summary.json").read_text())
+    lines = (cell / "metrics.jsonl").read_bytes().splitlines()
+    rows = [json.loads(line) for line in lines]
+    summary = json.loads((cell / "summary.json").read_bytes())
     train = [row for row in rows if row["kind"] == "train"]
     return {
         "losses": [row["loss"] for row in train],
@@ -300,7 +301,7 @@ def main(root: Path, names: list[str]) -> None:
     package = Path(importlib.import_module("gpt2").__path__[0])
     if package.parent.resolve() != root.resolve():
         raise RuntimeError(f"{package} is imported, not that of {root}")
-    out = os.fdopen(os.dup(1), "w")
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a cell prints is not an answer
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

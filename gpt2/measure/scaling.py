@@ -163,7 +163,9 @@ class Running:
         time.sleep(POLL)
 
     def _unfinished(self, what: str) -> Unfinished:
-        log = (self.directory / "train.log").read_text(errors="replace")
+        log = (self.directory / "train.log").read_text(
+            encoding="utf-8", errors="replace"
+        )
         return Unfinished(f"{self.name} {what}:\n" + "\n".join(log.splitlines()[-30:]))
 
 

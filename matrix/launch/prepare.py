@@ -14,6 +14,7 @@ from matrix.plan.cells import Cell, Plan
 from matrix.plan.model_facts import ENTRY
 from records import atomic, history
 from records.codehash import FROM_SNAPSHOT
+from records.entry import UTF8
 from records.layout import SCHEMA, CellDir
 
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
@@ -37,7 +38,7 @@ def environment(cell: Cell) -> dict[str, str]:
 
 def additions(cell: Cell) -> dict[str, str]:
     """What a cell's environment has beside that of whoever starts it."""
-    found = {"PYTHONUNBUFFERED": "1", **FROM_SNAPSHOT}
+    found = {"PYTHONUNBUFFERED": "1", **UTF8, **FROM_SNAPSHOT}
     if cell.threads is not None:
         count = str(cell.threads)
         found |= {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, **PASSIVE}

@@ -275,4 +275,5 @@ def _failure_time(status: CellStatus) -> float | None:
 
 
 def _ask(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, capture_output=True, text=True, check=False)
+    how = {"encoding": "utf-8", "errors": "replace", "check": False}
+    return subprocess.run(argv, capture_output=True, **how)

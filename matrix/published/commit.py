@@ -23,7 +23,7 @@ ADVICE = "name the public URL (--remote https://…)"
 def origin(root: Path) -> str | None:
     """The URL of the checkout's remote `origin`; None where it has none."""
     command = ["git", "-C", str(root), "remote", "get-url", "origin"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 
 
@@ -111,7 +111,8 @@ def _git(directory: str, *arguments: str) -> str | None:
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=SECONDS,
             check=False,
         )

@@ -100,7 +100,7 @@ def listen(source: IO[str]) -> "queue.Queue[str | None]":
 def main(argv: list[str]) -> int:
     """Mirror what standard input names; tell on what was standard output."""
     os.nice(NICE)
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)  # what a tracker prints is no answer
 
     def report_failure(path: Path, error: str) -> None:

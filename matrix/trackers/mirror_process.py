@@ -24,6 +24,7 @@ from matrix.trackers.session import CURRENT, FAILED, OPEN, note, state
 from matrix.trackers.sink import targets
 from matrix.trackers.target import Target, TrackerError, require_extra
 from matrix.trackers.wandb_variables import without
+from records.entry import UTF8
 from records.layout import RecordError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +53,8 @@ class MirrorProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
+            encoding="utf-8",
+            env={**os.environ, **UTF8},
             start_new_session=True,
         )
         for work in (self._write, self._read):

@@ -1,12 +1,14 @@
 """Reading the files that W&B writes offline, with W&B's own `leet inspect`."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Iterator
 
 from matrix.trackers.target import TrackerError, require_extra
+from records.entry import UTF8
 
 Record = dict[str, Any]
 
@@ -24,7 +26,9 @@ def records(path: Path) -> Iterator[Record]:
     require_extra("wandb")
     wandb = [sys.executable, "-P", "-m", "wandb"]  # not a wandb/ that lies here
     command = [*wandb, "leet", "inspect", "--json", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", env={**os.environ, **UTF8}
+    )
     if done.returncode:
         raise TrackerError(f"{path}: W&B cannot read it: {done.stderr.strip()}")
     for line in done.stdout.splitlines():

@@ -176,7 +176,7 @@ def _locked(path: Path, say: Say) -> Iterator[None]:
     anew. A file that a killed process has left is taken like any other.
     """
     while True:
-        with open(path, "a") as file:
+        with open(path, "ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
