@@ -156,6 +156,7 @@ list-mutants: | $(SETUP_TEST)	## What each mutant does, and what catches it (MUT
 	$(Q)$(PY) -m tests.mutants.run --list
 
 gpu-test: | $(SETUP_TEST)	## Every shipped kernel configuration on this machine's GPU, against float64 (JOBS=8, ARGS=tests/kernels/test_decode.py)
+	$(Q)$(PY) scripts/gpus.py --require
 	$(Q)$(PYTEST) -n "$${JOBS:-8}" -m 'gpu and not alone' $(if $(value ARGS),,tests/kernels)
 	$(Q)$(if $(value ARGS),,$(PYTEST) -m 'gpu and alone' tests/kernels)
 	$(Q)$(if $(value ARGS),,$(PYTEST) -m gpu --ignore=tests/kernels)

@@ -9,6 +9,7 @@ import argparse
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 MUST = ": must be "
@@ -110,6 +111,13 @@ def some_of(names: Iterable[str]) -> Callable[[str], list[str]]:
         return found
 
     return read
+
+
+def file(text: str) -> Path:
+    """The type of a file that is there."""
+    if not os.path.isfile(text):
+        raise _refusal(text, "a file that is there")
+    return Path(text)
 
 
 def _refusal(text: str, wanted: str) -> argparse.ArgumentTypeError:

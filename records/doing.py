@@ -27,6 +27,14 @@ class Activity:
         """Something else is being done from here on."""
         self._text = text
 
+    def note(self, line: str) -> None:
+        """A line for standard output, in between."""
+        if self._terminal:
+            self._write("\r\x1b[K")
+        print(line, flush=True)
+        if self._terminal:
+            self._show()
+
     def end(self) -> None:
         """Nothing more is said; the terminal's line is wiped. Once is enough."""
         if not self._over.is_set():

@@ -40,6 +40,8 @@ def run(main: Callable[[list[str]], int], goes_on: str = "") -> NoReturn:
         sys.stdout, sys.stderr = _stream(sys.stdout), _stream(sys.stderr)
         signal.signal(signal.SIGTERM, _terminate)
         status = main(sys.argv[1:])
+    except SystemExit as end:
+        status = end.code
     except KeyboardInterrupt:
         status = INTERRUPTED
         say_stopped(status, goes_on)
@@ -70,6 +72,17 @@ def importing(what: str = "torch") -> Iterator[None]:
             yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def refusing(*kinds: type[Exception]) -> Iterator[None]:
+    """While entered, what a person can cause and mend, an error of these kinds, ends the
+    process with a line and status 1.
+    """
+    try:
+        yield
+    except kinds as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 @contextmanager
@@ -126,20 +139,33 @@ def delegate(
     return 128 - status if status < 0 else status
 
 
-class _Standard(io.FileIO):
-    """A standard stream; a process whose stream takes nothing more ends."""
+class _Standard(io.TextIOWrapper):
+    """A standard stream; a process whose stream takes nothing more ends.
 
-    def write(self, data) -> int | None:
-        """As FileIO. SystemExit, with status 141, where the reader has left; no
-        `except OSError` on the way takes it for an error of a file.
-        """
+    With status 141 where the reader has left. It is a SystemExit, which no `except
+    OSError` on the way takes for an error of a file.
+    """
+
+    def write(self, text: str) -> int:
+        """As TextIOWrapper."""
         try:
-            return super().write(data)
+            return super().write(text)
         except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
-            if error.errno != errno.EPIPE:
-                raise SystemExit(f"error: the output: {error.strerror}") from None
-            raise SystemExit(UNREAD) from None
+            raise self._end(error) from None
+
+    def flush(self) -> None:
+        """As TextIOWrapper."""
+        try:
+            super().flush()
+        except OSError as error:
+            raise self._end(error) from None
+
+    def _end(self, error: OSError) -> SystemExit:
+        """What is left in the buffers goes nowhere."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+        if error.errno == errno.EPIPE:
+            return SystemExit(UNREAD)
+        return SystemExit(f"error: the output: {error.strerror}")
 
 
 def _stream(given: TextIO | None) -> TextIO:
@@ -147,8 +173,8 @@ def _stream(given: TextIO | None) -> TextIO:
     if given is None:
         return open(os.devnull, "w", encoding="utf-8")
     given.flush()
-    return io.TextIOWrapper(
-        io.BufferedWriter(_Standard(given.fileno(), "wb", closefd=False)),
+    return _Standard(
+        open(given.fileno(), "wb", closefd=False),
         encoding=given.encoding,
         errors=readable.ERRORS,
         line_buffering=given.line_buffering or given.write_through,

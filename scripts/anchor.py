@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from records import entry  # noqa: E402
+from records.arguments import Parser, file  # noqa: E402
 
 # defconfig -> (published loss, the most that counts as reached)
 ANCHORS = {"anchor-cpu": (1.88, 1.90), "anchor-gpu": (1.4697, 1.48)}
@@ -27,14 +28,13 @@ def main(arguments: list[str]) -> int:
     from kconf.strict import Tree
     from records.cell import read_cell
 
-    text = arguments[0]
-    if not Path(text).is_file():
-        print(f"TEXT={text}: no such file", file=sys.stderr)
-        return 1
+    parser = Parser(__doc__)
+    parser.add_argument("text", type=file, help="tinyshakespeare.txt")
+    text = parser.parse_args(arguments).text
     name = "anchor-gpu" if os.environ.get("DEVICE") == "cuda" else "anchor-cpu"
     published, limit = ANCHORS[name]
     tree = Tree(ROOT)
-    path = Overrides({"LOCAL_PATH": str(Path(text).resolve())}, "TEXT")
+    path = Overrides({"LOCAL_PATH": str(text.resolve())}, "TEXT")
     resolved = tree.resolve([ROOT / "defconfigs" / name, path])
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / f"{name}.config"

@@ -7,14 +7,13 @@ study beside its FLOPs; results/bench/GPU-DATE.json and .md, row by row.
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from records import entry  # noqa: E402
-from records.arguments import Parser, some_of, whole  # noqa: E402
+from records.arguments import Parser, file, some_of, whole  # noqa: E402
 
 COUNTS = "tokens", "rounds", "timed"
 
@@ -33,8 +32,8 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--overlay", default="h200")
     for name in ("--set", "--also"):
         parser.add_argument(name, nargs="*", default=[], metavar="CONFIG_X=V")
-    parser.add_argument("--nanogpt", type=Path, help="its model.py")
-    parser.add_argument("--resume", type=Path, help="results/bench/NAME.json")
+    parser.add_argument("--nanogpt", type=file, help="its model.py")
+    parser.add_argument("--resume", type=file, help="results/bench/NAME.json")
     parser.add_argument("--folder", type=Path, default=ROOT / "results" / "bench")
     options = parser.parse_args(arguments)
     try:
@@ -49,30 +48,26 @@ def main(arguments: list[str]) -> int:
     """0; every row on the terminal as it comes, and in the record."""
     options = _parsed(arguments)
     from kconf.bind import ranges
-    from records import layout, private
+    from records import private
+    from records.doing import doing
 
     private.claim()
     with entry.importing():
         from gpt2.measure import parts
         from gpt2.measure.race import Race
-        from gpt2.measure.record import Record
         from gpt2.measure.table import markdown, shown
-        from gpt2.training.device import DeviceError
     contexts = ranges("CONTEXTS", options.contexts) if options.contexts else [None]
     counts = {name: count for name in COUNTS if (count := vars(options)[name])}
     race = Race(**counts, nanogpt=options.nanogpt)
-    try:
-        where = parts.machine_and_commit(ROOT)
-        if options.resume:
-            record = Record.resume(options.resume, where)
-        else:
-            record = Record.begin(options.folder, where, time.strftime("%Y-%m-%d"))
-    except (layout.RecordError, DeviceError) as error:
-        sys.exit(f"error: {error}")
     command = " ".join([Path(__file__).name, *arguments])
-    for part in options.part:
-        for row in parts.measured(ROOT, part, options, contexts, race, record, command):
-            print(shown(row), flush=True)
+    with entry.refusing(*parts.REFUSED), doing("measuring") as activity:
+        if "training" in options.part:
+            parts.require_device(ROOT, options, contexts[0])
+        record = parts.opened(ROOT, options)
+        asked = options, contexts, race, record, command
+        for part in options.part:
+            for row in parts.measured(ROOT, part, *asked):
+                activity.note(shown(row))
     print("", markdown(record.content), record.path, sep="\n")
     return 0
 

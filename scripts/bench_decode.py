@@ -55,7 +55,8 @@ def main(arguments: list[str]) -> int:
     command = " ".join([Path(__file__).name, *arguments])
     counts = options.prompt, options.tokens, options.rounds
     show = partial(print, file=sys.stderr, flush=True)
-    kind = device.resolve(options.device, show)
+    with entry.refusing(device.DeviceError):
+        kind = device.resolve(options.device, show)
     record = decoding.measure(wanted, kind, *counts, command, show)
     atomic.write_json(options.out, record)
     text = decoding.table(record)

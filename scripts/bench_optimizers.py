@@ -13,6 +13,7 @@ sys.path[0] = str(ROOT)
 
 from records import entry  # noqa: E402
 from records.arguments import Parser, one_of  # noqa: E402
+from records.doing import doing  # noqa: E402
 
 
 def main(arguments: list[str]) -> int:
@@ -31,6 +32,7 @@ def main(arguments: list[str]) -> int:
     private.claim()
     with entry.importing():
         from gpt2.measure.optimizers import measure, table
+        from gpt2.training.device import DeviceError
     tree = Tree(ROOT)
     pairs = (word.removeprefix("CONFIG_").split("=", 1) for word in options.set)
     base = Overrides(dict(pairs), "--set")
@@ -38,7 +40,8 @@ def main(arguments: list[str]) -> int:
     def values(**symbols: str) -> dict:
         return tree.resolve([base, Overrides(symbols)]).values
 
-    found = measure(values, options.device)
+    with entry.refusing(DeviceError), doing("measuring"):
+        found = measure(values, options.device)
     print(f"{found['device']['name']}, torch {found['torch']}, {found['parameters']:,}")
     print(table(found))
     if options.out:

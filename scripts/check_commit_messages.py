@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from records import entry  # noqa: E402
+from records.arguments import Parser  # noqa: E402
 
 COLUMNS = 70
 SUBJECT = re.compile(r"[\w./+-]+(, [\w./+-]+)*: \S.*")
@@ -37,7 +38,11 @@ def complaints(message: str) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """0 when every message is as it should be."""
-    command = ["git", "log", "-z", "--no-merges", "--format=%h%x01%B", *arguments]
+    parser = Parser(__doc__)
+    parser.add_argument("range", nargs="?", help="HEAD~3..HEAD (the whole history)")
+    given = parser.parse_args(arguments).range
+    command = ["git", "log", "-z", "--no-merges", "--format=%h%x01%B"]
+    command += [given] if given else []
     done = subprocess.run(command, capture_output=True, encoding="utf-8")
     if done.returncode:
         print(done.stderr.strip(), file=sys.stderr)

@@ -25,8 +25,11 @@ PROCESSES = min(16, len(os.sched_getaffinity(0)))
 def checked(rows: bool, seed: int) -> Iterator[tuple]:
     """Every case with its errors, in order; rows: only what knows of rows."""
     with entry.importing():
+        from gpt2.training.device import DeviceError, resolve
         from kernels.attention import check
         from kernels.topk_routing import check as routing
+    with entry.refusing(DeviceError):
+        resolve("cuda")
     cases = [(check, case) for case in (check.row_cases if rows else check.cases)()]
     cases += [(routing, case) for case in routing.cases()]
     with entry.pool(PROCESSES) as pool:

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from records import entry  # noqa: E402
+from records.arguments import Parser  # noqa: E402
 
 BASE = "base"
 COMPILE = "uv pip compile --quiet --universal --python-version=3.11 --generate-hashes"
@@ -44,6 +45,7 @@ def compiled(groups: list[str], *options: str) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Resolve all groups together, so that they agree, then each."""
+    Parser(__doc__).parse_args(arguments)
     if importlib.util.find_spec("uv") is None:
         sys.exit(f"error: make lock needs uv: {sys.executable} -m pip install uv")
     groups = tomllib.loads((ROOT / "pyproject.toml").read_bytes().decode())[

@@ -48,12 +48,13 @@ def main(arguments: list[str]) -> int:
         import torch
 
         from gpt2.measure.sparse import measure
+        from gpt2.training.device import DeviceError
     values = config_py.read(options.run_dir / "config.py").values
     settings = run_settings(history.completed(values))
     saved = torch.load(path, map_location="cpu", weights_only=True)
-    found = measure(
-        settings, saved["model"], options.device, options.dtype, options.batch
-    )
+    how = options.device, options.dtype, options.batch
+    with entry.refusing(DeviceError):
+        found = measure(settings, saved["model"], *how)
     print(
         f"device: {found['device']['name']}, torch {found['torch']}, {found['dtype']}"
     )

@@ -16,15 +16,15 @@ from records import entry  # noqa: E402
 
 def main(arguments: list[str]) -> int:
     """Draw the runs that are named, or all of the study."""
-    with entry.importing("matplotlib"):
-        from matrix.published.cli import answer, parser
-        from matrix.published.compileplots import plot
+    from matrix.published.cli import answer, parser
 
     options = parser(__doc__)
     options.add_argument(
         "--out", type=Path, default=Path("."), help="directory of the pictures (.)"
     )
     given = options.parse_args(arguments)
+    with entry.importing("matplotlib"):
+        from matrix.published.compileplots import plot
     return answer(lambda runs, given: plot(runs, given.out), given)
 
 

@@ -13,10 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from records import entry  # noqa: E402
+from records.arguments import Parser  # noqa: E402
 
 
 def main(arguments: list[str]) -> int:
     """Read the settings, then sync."""
+    parser = Parser(__doc__)
+    parser.add_argument("study", nargs="?", help="its name or directory")
+    given = parser.parse_args(arguments).study
     with entry.importing("scipy"):
         from kconf.bind import SettingsError
         from kconf.dotconfig import config_paths
@@ -45,9 +49,9 @@ def main(arguments: list[str]) -> int:
             require_extra(target.tracker)
         for name in wandb_variables.NAMES:  # decided; W&B is told in words
             os.environ.pop(name, None)
-        study = ROOT / settings.output / (arguments[0] if arguments else settings.label)
-        if arguments and Path(arguments[0]).is_dir():
-            study = Path(arguments[0]).resolve()
+        study = ROOT / settings.output / (given or settings.label)
+        if given and Path(given).is_dir():
+            study = Path(given).resolve()
         tags = verdict_tags(study, tree.resolve([]).values)
         return 1 if sync(study, wanted, tags) else 0
     except (ConfigError, SettingsError, ReportError, TrackerError) as error:

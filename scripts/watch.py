@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from records import entry  # noqa: E402
+from records.arguments import Parser  # noqa: E402
 
 
 def configured() -> Path:
@@ -28,13 +29,16 @@ def configured() -> Path:
 
 def main(arguments: list[str]) -> int:
     """The exit status: 0, or 2 where there is nothing to look at."""
+    parser = Parser(__doc__)
+    parser.add_argument("study", nargs="?", type=Path, help="its directory")
+    given = parser.parse_args(arguments)
     from kconf.bind import SettingsError
     from kconf.strict import ConfigError
     from matrix.plan.cells import PlanError
     from matrix.watch import watch
 
     try:
-        study = Path(arguments[0]) if arguments else configured()
+        study = given.study or configured()
     except (ConfigError, SettingsError, PlanError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,5 +1,6 @@
 """`make bench`, part by part: from options to rows of a record."""
 
+import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,9 +16,13 @@ from kconf.bind import ranges
 from kconf.overrides import Overrides
 from kconf.strict import Tree
 from kconf.study import list_steps, resolve_step
+from kconf.syntax import ConfigError
 from kernels.attention import bench as attention
 from records import provenance
+from records.layout import RecordError
 
+REFUSED = (device.DeviceError, RecordError, ConfigError, ValueError)
+"""What a person can cause and mend."""
 Wanted = list[tuple[str, RunSettings]]
 
 
@@ -32,6 +37,29 @@ def machine_and_commit(root: Path) -> dict[str, Any]:
     triton = packages.get("triton") or packages.get("pytorch-triton-rocm")
     versions = {"torch": torch.__version__, "triton": triton}
     return {"device": device.describe(kind).as_dict(), **versions, "commit": commit}
+
+
+def require_device(root: Path, options: Namespace, context: int | None) -> None:
+    """Raise DeviceError where the training step cannot be timed on this machine, before
+    anything else has been.
+    """
+    kind = settings(root, options, context)[0][1].system.device
+    try:
+        device.resolve(kind)
+    except device.DeviceError:
+        raise device.DeviceError(
+            f"PART=training takes steps on a GPU, and torch {torch.__version__} sees "
+            "none (`make doctor`); ARGS='--set CONFIG_DEVICE_CPU=y' takes them on the "
+            "CPU, PART=attention does without"
+        ) from None
+
+
+def opened(root: Path, options: Namespace) -> Record:
+    """The record to go on with, or a new one. Raises RecordError."""
+    where = machine_and_commit(root)
+    if options.resume:
+        return Record.resume(options.resume, where)
+    return Record.begin(options.folder, where, time.strftime("%Y-%m-%d"))
 
 
 def measured(

@@ -32,6 +32,8 @@ def test_ctrl_c_and_go_on(checkout, wait_until, curve, starts):
     print(f"\nended {seconds:.1f} s after Ctrl-C with status {make.returncode}")
     assert make.returncode and seconds < 30, output
     assert "Traceback" not in output, output
+    last = [line for line in output.splitlines() if not line.startswith("make: ***")]
+    assert last[-1] == "interrupted; make goes on from here"
     assert checkout.trainers() == []
     stopped = checkout.cells()
     for name, cell in stopped.items():

@@ -194,6 +194,8 @@ def test_a_signal_stops_and_the_next_run_continues(checkout, number, status):
     output, _ = runner.communicate(timeout=20)
     assert runner.returncode == status, output
     assert "waiting for the checkpoints" in output
+    what = {130: "interrupted", 143: "stopped"}[status]
+    assert output.endswith(f"\n{what}; make JOBS=2 goes on from here\n")
     stopped = checkout.cells
     assert len(stopped) == 2
     for record in stopped.values():
@@ -445,6 +447,14 @@ def test_an_interrupt_outside_the_run(checkout, monkeypatch):
 
     monkeypatch.setattr(run, "make_plan", interrupt)
     assert checkout.run("plan") == (130, "interrupted\n")
+    assert checkout.run(DRY_RUN="1") == (130, "interrupted\n")
+    for command, goes_on in {
+        "run": "make 'ARMS=a b' SEEDS=1-2",
+        "rerun": "make 'ARMS=a b' SEEDS=1-2",
+        "continue": "make continue 'ARMS=a b' SEEDS=1-2",
+    }.items():
+        said = f"interrupted; {goes_on} goes on from here\n"
+        assert checkout.run(command, SEEDS="1-2", ARMS="a b") == (130, said)
 
 
 def test_log_tail_of_a_long_log(tmp_path):
