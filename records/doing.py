@@ -2,20 +2,24 @@
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-FIRST, AGAIN, REDRAW = 1.5, 10.0, 0.2
-"""Seconds: to the first line without a terminal, between two, between looks at one."""
+from records.durations import duration
+
+FIRST, AGAIN, REDRAW = 1.0, 10.0, 0.5
+"""Seconds: to the first line without a terminal, between two, between two drawings."""
 
 
 class Activity:
-    """What is being done, on stderr: on a terminal at once, wiped at the end; elsewhere a
-    line once it has taken FIRST seconds, and another where the text has changed since.
+    """What is being done, and for how long, on stderr: on a terminal at once, wiped at the
+    end; elsewhere a line once it has taken FIRST seconds, and one more every AGAIN.
     """
 
     def __init__(self, text: str):
-        self._stream, self._text, self._shown = sys.stderr, text, ""
+        self._stream, self._text = sys.stderr, text
+        self._began = time.monotonic()
         self._terminal = self._stream.isatty()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._tell, name="doing", daemon=True)
@@ -47,14 +51,12 @@ class Activity:
         wait = REDRAW if self._terminal else FIRST
         while not self._over.wait(wait):
             wait = REDRAW if self._terminal else AGAIN
-            if self._text != self._shown:
-                self._show()
+            self._show()
 
     def _show(self) -> None:
-        self._shown = self._text
-        self._write(
-            f"\r\x1b[K{self._shown} …" if self._terminal else f"{self._shown} …\n"
-        )
+        seconds = int(time.monotonic() - self._began)
+        shown = f"{self._text}, {duration(seconds)}" if seconds > FIRST else self._text
+        self._write(f"\r\x1b[K{shown} …" if self._terminal else f"{shown} …\n")
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

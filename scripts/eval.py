@@ -55,23 +55,22 @@ def main(arguments: list[str]) -> int:
         from gpt2.evaluation import command
         from gpt2.training.device import resolve
     try:
-        wanted = command.Wanted(
-            options.text,
-            options.tasks,
-            options.stride,
-            options.batch,
-            options.limit,
-            options.shots,
-            options.seed,
-            resolve(options.device, partial(print, file=sys.stderr)),
-        )
+        kind = resolve(options.device, partial(print, file=sys.stderr))
+        what = options.text, options.tasks, options.stride, options.batch
+        how = options.limit, options.shots, options.seed, kind
+        wanted = command.Wanted(*what, *how)
         if options.run:
             return command.evaluate_run(wanted, options.run)
         return command.evaluate_study(wanted, options.study)
+    except KeyboardInterrupt:
+        if options.run:
+            raise
+        entry.say_stopped(entry.INTERRUPTED, f"make eval STUDY={options.study}")
+        return entry.INTERRUPTED
     except command.EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
 if __name__ == "__main__":
-    entry.run(main, "the same command")
+    entry.run(main)

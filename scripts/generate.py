@@ -12,6 +12,8 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 from records import entry  # noqa: E402
 from records.arguments import Parser, one_of, real, whole  # noqa: E402
 
+SHOW = partial(print, end="", flush=True)
+
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
@@ -53,23 +55,23 @@ def main(arguments: list[str]) -> int:
         from gpt2.generation.sampling import Sampling
         from gpt2.training import checkpoint, device
         from kconf.syntax import ConfigError
-    # What a user can cause and mend: reported without a traceback.
     expected = (checkpoint.CheckpointError, ConfigError, layout.RecordError)
     expected += (generate.GenerateError, ExportError, device.DeviceError)
     # The model's own text, as it is.
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-    filters = (options.temperature, options.top_k, options.top_p, options.min_p)
-    what = (options.prompt, options.tokens, Sampling(*filters))
-    request = generate.Request(*what, options.seed, options.stops)
-    show, tell = partial(print, end="", flush=True), partial(print, file=sys.stderr)
-    try:
+    tell = partial(print, file=sys.stderr)
+    filters = options.temperature, options.top_k, options.top_p, options.min_p
+    what = options.prompt, options.tokens, Sampling(*filters), options.seed
+    request = generate.Request(*what, options.stops)
+    with entry.refusing(*expected, ArithmeticError):
         kind = device.resolve(options.device, tell)
         trained = load(options.run, kind, options.decode)
-        done = generate.generate(trained, request, show)
-        print(flush=True)
-    except (*expected, ArithmeticError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        try:
+            done = generate.generate(trained, request, SHOW)
+        except KeyboardInterrupt:
+            print(flush=True)  # what is said of it has a line of its own
+            raise
+    print(flush=True)
     tell(f"{len(done.tokens)} tokens: {done.ended}")
     tell(*generate.speed(trained, done), sep="\n")
     return 0

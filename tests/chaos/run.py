@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from records import entry
 from tests.chaos.storm import Broken, Storm
 from tests.e2e.conftest import Checkout
 
@@ -51,4 +52,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.run(lambda _: main())

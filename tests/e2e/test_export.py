@@ -51,7 +51,7 @@ def test_a_trained_llama_says_the_same_elsewhere(checkout):
     tokenizer = transformers.AutoTokenizer.from_pretrained(hf)
     given = tokenizer(PROMPT, return_tensors="pt")
     made = theirs.generate(**given, max_new_tokens=TOKENS, do_sample=False)
-    assert said.startswith(tokenizer.decode(made[0], skip_special_tokens=True) + "\n")
+    assert tokenizer.decode(made[0], skip_special_tokens=True) + "\n" in said
 
     file = str(run / "export" / "gguf-fp32.gguf")
     options = {"n_ctx": ours.context, "logits_all": True, "n_threads": 1}

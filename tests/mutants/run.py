@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
+from records import entry
 from tests.mutants.catalogue import MUTANTS, table
 from tests.mutants.mutant import Check, Mutant, Test, matches
 
@@ -238,9 +239,14 @@ def _crash(done: Done) -> str:
     return f"crashes with status {done.status}: {said[-1]}"
 
 
-if __name__ == "__main__":
+def command(arguments: list[str]) -> int:
+    """`make test-mutants` and, with --list, `make list-mutants`."""
     patterns = os.environ.get("MUTANTS", "").split()
-    if sys.argv[1:] == ["--list"]:
+    if arguments == ["--list"]:
         print(table(patterns))
-        sys.exit()
-    sys.exit(main(patterns, int(os.environ.get("WORKERS") or os.cpu_count() or 1)))
+        return 0
+    return main(patterns, int(os.environ.get("WORKERS") or os.cpu_count() or 1))
+
+
+if __name__ == "__main__":
+    entry.run(command)

@@ -291,7 +291,8 @@ def test_what_is_refused_has_no_traceback(finished, tmp_path):
     assert b"error: CUDA_VISIBLE_DEVICES=all: 'all' is neither" in done.stderr
     done = command(tmp_path / "nowhere")
     assert done.returncode == 1
-    assert done.stderr.startswith(b"error: ") and b"no such" in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(b"error: ") and b"no such" in last
 
 
 def test_the_loaded_model_is_the_one_that_was_evaluated(finished, corpus, small):
