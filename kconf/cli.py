@@ -24,6 +24,7 @@ from kconf.presets import list_defconfigs, preset_files
 from kconf.strict import DotConfig, Overrides, Resolved, Tree
 from kconf.study import Fragment, difference, find_step, list_steps, resolve_step
 from kconf.syntax import ConfigError, Finding, assignments, parse_file
+from kconf.unusual import questions, warnings
 from records import atomic
 
 OVERLAYS = "STUDY_OVERLAYS"
@@ -76,6 +77,8 @@ class Session:
         print(f"wrote {shown(self.config)} and {shown(self.python)}")
         for line in sizes(resolved.written):
             print(f"  {line}")
+        for line in warnings([("", questions(resolved.values))]):
+            print(line)
 
 
 # -- commands -------------------------------------------------------------

@@ -12,7 +12,7 @@ from gpt2.check import studies
 from gpt2.check.proofs import distinct, initial
 from gpt2.check.prove import Case, Recorded, find_network, find_twins, inherit, prove
 from gpt2.check.subject import Subject
-from gpt2.check.table import Verdict, print_failure, print_table
+from gpt2.check.table import Verdict, print_failure, print_questions, print_table
 from gpt2.check.two_processes import Pair, PartnerLost
 from gpt2.distributed.ranks import LOOPBACK
 from gpt2.settings.run import run_settings
@@ -21,6 +21,7 @@ from kconf.overrides import Overrides, from_environment
 from kconf.strict import Resolved, Tree
 from kconf.study import Fragment, difference, duplicates, resolve_step
 from kconf.syntax import ConfigError
+from kconf.unusual import questions
 from records.doing import Activity, doing
 
 
@@ -63,6 +64,7 @@ def check(
         print_table(verdicts)
     failed = [verdict for verdict in verdicts if verdict.promise is not None]
     prose = sys.stderr if as_json else sys.stdout
+    print_questions(verdicts, prose)
     spelled = [w for s, w in overrides.spelled.items() if s != "MATRIX_ARMS"]
     for verdict in failed:
         print_failure(verdict, [shlex.quote(word) for word in spelled], prose)
@@ -128,6 +130,7 @@ def merge_study(tree: Tree, study: studies.Study, overrides: Overrides) -> list[
             base = tree.resolve([*study.stages, overrides])
             case.verdict.sizes = sizes(base.written)
             settings = run_settings(base.values)
+            case.verdict.questions = questions(base.values)
             case.subject = Subject("base", settings, settings, {})
             find_network(case)
         return [case]
@@ -168,6 +171,7 @@ def _merge(
     verdict.sizes = sizes(base.written)
     merged = resolve_step(tree, study.stages, step, overrides)
     settings = run_settings(merged.values)
+    verdict.questions = questions(merged.values)
     claims_of = settings
     if step.expect:
         claims_of = run_settings(resolve_step(tree, study.claims, step).values)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from kconf.unusual import warnings
 from records.text_table import aligned
 
 HEADINGS = (
@@ -24,7 +25,7 @@ class Verdict:
     promise: the first broken one, None when all hold; found: what was found
     instead. cache_per_token: values over all layers. memory_bytes: estimated
     peak of training with micro_batch sequences. sizes: what a 0 of the base stands for
-    (kconf/derived.py). again: the command that checks only this step.
+    (kconf/derived.py). questions: asked of its values (kconf/unusual.py). again: the command that checks only this step.
     """
 
     study: str
@@ -40,6 +41,7 @@ class Verdict:
     seconds: float = 0.0
     network_of: str | None = None
     sizes: list[str] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
     proofs: list[str] = field(default_factory=list)
     promise: str | None = None
     found: str | None = None
@@ -59,6 +61,14 @@ def print_table(verdicts: list[Verdict]) -> None:
     shared = sum(verdict.network_of is not None for verdict in verdicts)
     if shared:
         print(f"{shared} steps share their network with an earlier one, proven there")
+
+
+def print_questions(verdicts: list[Verdict], to: TextIO) -> None:
+    """What is asked of the values of each study, a line per question."""
+    for study in dict.fromkeys(verdict.study for verdict in verdicts):
+        asked = [(v.step, v.questions) for v in verdicts if v.study == study]
+        for line in warnings(asked):
+            print(line, file=to)
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:

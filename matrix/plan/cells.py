@@ -19,6 +19,7 @@ from kconf.derived import sizes
 from kconf.dotconfig import config_paths, read_python, render
 from kconf.overrides import Overrides, from_environment, refuse_bare, unread
 from kconf.strict import DotConfig, Resolved, Tree
+from kconf.unusual import questions, warnings
 from matrix.plan import checks, reused_controls, stage, tuning
 from matrix.plan import device as devices
 from matrix.plan.checks import PlanError, Validate
@@ -188,6 +189,7 @@ def make_plan(
     checks.refuse_seeds(tuned.steps, overrides)
     checks.require_settings(validate, steps, base[0].path)
     read_python(tree, *config_paths(root, environment))  # that of .config, or refused
+    notes += warnings([(step.id, questions(each.values)) for step, each in steps])
     for step, resolved in steps:
         device = concrete(resolved.values)
         changes = checks.changed(unchanged, resolved, tree.operational)

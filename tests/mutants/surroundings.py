@@ -36,6 +36,7 @@ WANDB = "tests/matrix/trackers/test_wandb_variables.py"
 BEATS = "environment11-offline-CONFIG_WANDB_MODE=offline beats WANDB_DISABLED=yes"
 HUB = "tests/gpt2/data/sources/test_hub.py"
 BPE = "tests/gpt2/data/tokenization/test_bpe.py"
+CELLS = "tests/matrix/plan/test_cells.py"
 HONOURED = [
     Mutant(
         "wandb-mode-ignored",
@@ -110,7 +111,7 @@ HONOURED = [
         "records.gpu_masks:why_no_gpu",
         "    require(environment)\n",
         "",
-        Test("tests/matrix/plan/test_cells.py::test_auto_is_resolved_once_and_printed"),
+        Test(f"{CELLS}::test_auto_is_resolved_once_and_printed"),
     ),
     Mutant(
         "cpu-without-a-cause",
@@ -127,6 +128,14 @@ HONOURED = [
         "Console(force_terminal=sys.stdout.isatty())",
         "Console()",
         Test("tests/matrix/launch/test_colors.py::test_a_pipe_is_no_terminal"),
+    ),
+    Mutant(
+        "rate-of-99-unasked",
+        "a plan does not ask about a rate that nobody uses",
+        "plan.cells:make_plan",
+        "notes += warnings(",
+        "warnings(",
+        Test(f"{CELLS}::test_a_rate_that_nobody_uses_is_questioned"),
     ),
     Mutant(
         "tracker-needed-for-nothing",

@@ -181,6 +181,22 @@ def test_auto_is_resolved_once_and_printed(checkout):
     assert cell.values["DEVICE_CPU"] and not cell.values["DEVICE_AUTO"]
 
 
+def test_a_rate_that_nobody_uses_is_questioned(checkout):
+    """Of the steps that have it; of every step without their names."""
+    asked = "CONFIG_LEARNING_RATE=99: CONFIG_OPTIMIZER_ADAMW is used with 1e-07 to 0.1"
+
+    def warnings(**environment: str) -> list[str]:
+        notes = checkout.plan(**environment).notes
+        return [note for note in notes if note.startswith("warning: ")]
+
+    assert warnings() == []
+    [line] = warnings(STEPS="0,2", CONFIG_LEARNING_RATE="99")
+    assert line.startswith(f"warning: {asked}")
+    checkout.step("08-hot", '# Help: hot\nCONFIG_LEARNING_RATE="99"\n')
+    [line] = warnings()
+    assert line.startswith(f"warning: 08-hot: {asked}")
+
+
 def test_the_ranks_of_a_cpu_cell_share_its_cores(checkout):
     ranks = {"CONFIG_GPUS_PER_RUN": "2", "CONFIG_EFFECTIVE_BATCH": "64"}
     plan = checkout.plan(**ranks)
