@@ -41,41 +41,50 @@ override PYTEST := OMP_NUM_THREADS=1 $(PY) scripts/with_args.py -m pytest
 # $(call option,NAME,flag): --flag="$NAME" where NAME has a value.
 override option = $${$(1):+--$(2)="$$$(1)"}
 
+# What stops a target before .venv is made: the first of what the target needs.
+.PHONY: .needs-config .needs-text
+.needs-config:
+	@[ -e "$${KCONFIG_CONFIG:-.config}" ] || { printf '%s\n' "error: $${KCONFIG_CONFIG:-.config}: \
+	is not there: make defconfig-NAME or make menuconfig writes it" >&2; exit 1; }
+
+.needs-text:
+	@[ -z "$$TEXT" ] || [ -f "$$TEXT" ] || { printf '%s\n' "error: TEXT=$$TEXT: no such file" >&2; exit 1; }
+
 include Makefile.kconfig
 
 ##@ The main job
 .PHONY: all check check-all plan estimate watch continue rerun report data data-smoke generate export eval quickstart anchor
-all: | $(SETUP)		## Run the loaded configuration: plan, cells, report (DRY_RUN=1: check only; LOOK=1: one look)
+all: | .needs-config $(SETUP)		## Run the loaded configuration: plan, cells, report (DRY_RUN=1: check only; LOOK=1: one look)
 	$(Q)$(RUNNER)
 
-check: | $(SETUP)	## Prove on the CPU that every step is what it claims (STEP=0,2,8-9; ARMS=adamw-*)
+check: | .needs-config $(SETUP)	## Prove on the CPU that every step is what it claims (STEP=0,2,8-9; ARMS=adamw-*)
 	$(Q)$(TRAIN) --dry-run $(call option,STEP,ra-mla-ablation-step) $${JSON:+--json}
 
 check-all: | $(SETUP)	## The same for every study in defconfigs/
 	$(Q)$(TRAIN) --dry-run --all $${JSON:+--json}
 
-plan: | $(SETUP)	## Every cell with its reason, what is excluded, disk forecast, time estimate
+plan: | .needs-config $(SETUP)	## Every cell with its reason, what is excluded, disk forecast, time estimate
 	$(Q)$(RUNNER) plan
 
-estimate: | $(SETUP)	## Time and energy of what is pending, cell by cell, and from what it is known
+estimate: | .needs-config $(SETUP)	## Time and energy of what is pending, cell by cell, and from what it is known
 	$(Q)$(RUNNER) estimate
 
-watch: | $(SETUP)	## Live table of a study, from any terminal (STUDY=results/NAME, ONCE=1)
+watch: | $(if $(value STUDY),,.needs-config) $(SETUP)	## Live table of a study, from any terminal (STUDY=results/NAME, ONCE=1)
 	$(Q)$(PY) scripts/watch.py $${STUDY:+"$$STUDY"}
 
-continue: | $(SETUP)	## Resume what was interrupted or failed, start nothing new
+continue: | .needs-config $(SETUP)	## Resume what was interrupted or failed, start nothing new
 	$(Q)$(RUNNER) continue
 
-rerun: | $(SETUP)	## Run finished cells again; the former runs are moved aside (STEPS=2 SEEDS=1)
+rerun: | .needs-config $(SETUP)	## Run finished cells again; the former runs are moved aside (STEPS=2 SEEDS=1)
 	$(Q)$(RUNNER) rerun
 
-data: | $(SETUP)	## Pack the configured corpus
+data: | .needs-config $(SETUP)	## Pack the configured corpus
 	$(Q)$(PY) scripts/prepare_data.py
 
-data-smoke: | $(SETUP)	## Time the corpus and the loader, without a model
+data-smoke: | .needs-config $(SETUP)	## Time the corpus and the loader, without a model
 	$(Q)$(PY) scripts/prepare_data.py --smoke
 
-report: | $(SETUP)	## Verdicts, tables and plots of the loaded study
+report: | .needs-config $(SETUP)	## Verdicts, tables and plots of the loaded study
 	$(Q)$(PY) scripts/make_report.py
 
 generate: | $(SETUP)	## Sample text from a finished run: RUN=results/… PROMPT=… (docs/generate.md)
@@ -96,13 +105,12 @@ eval: | $(SETUP)	## Evaluate a run on TEXT=file or TASKS=a,b: RUN=results/…, S
 	  $(call option,BATCH,batch) $(call option,DEVICE,device) \
 	  $(call option,RUN,run) $(call option,STUDY,study) $(call option,TEXT,text)
 
-# Four steps that differ in kind: the baseline, its ratio, MLA, and both.
-override QUICK := 0,2,8-9
-quickstart: | $(SETUP)	## Configure, pack, check and train a small study on the CPU
-	$(Q)$(KCONFIG) defconfig gpt2-ratio-ablation+tiny
+quickstart: | .needs-text $(SETUP)	## Configure, pack, check and train a small study on the CPU (TEXT=file: on your own text)
+	$(Q)$(KCONFIG) defconfig $(call option,TEXT,text) "gpt2-ratio-ablation+tiny+quick$${TEXT:++text}"
 	$(Q)$(PY) scripts/prepare_data.py
-	$(Q)$(TRAIN) --dry-run --ra-mla-ablation-step="$${STEPS:-$(QUICK)}"
-	$(Q)STEPS="$${STEPS:-$(QUICK)}" $(RUNNER)
+	$(Q)$(TRAIN) --dry-run
+	$(Q)$(RUNNER)
+	$(Q)$(PY) scripts/next_steps.py
 
 anchor: | $(SETUP)	## Train to a published loss: TEXT=file (tinyshakespeare), DEVICE=cuda: the larger one
 	$(if $(value TEXT),,$(error make anchor needs a text: make anchor TEXT=tinyshakespeare.txt))
@@ -110,19 +118,19 @@ anchor: | $(SETUP)	## Train to a published loss: TEXT=file (tinyshakespeare), DE
 
 ##@ Evidence (docs/evidence.md)
 .PHONY: tune ladder prereg verdict promote compare
-tune: | $(SETUP)	## Train every arm at every point of CONFIG_TUNE, choose each its best (CONFIG_TUNE_SEEDS)
+tune: | .needs-config $(SETUP)	## Train every arm at every point of CONFIG_TUNE, choose each its best (CONFIG_TUNE_SEEDS)
 	$(Q)$(RUNNER) tune
 
-ladder: | $(SETUP)	## The study at every size of CONFIG_LADDER, and its differences against size
+ladder: | .needs-config $(SETUP)	## The study at every size of CONFIG_LADDER, and its differences against size
 	$(Q)$(RUNNER) ladder
 
-prereg: | $(SETUP)	## Before the first run: seal metric, arms, seeds, smallest effect, stop rule
+prereg: | .needs-config $(SETUP)	## Before the first run: seal metric, arms, seeds, smallest effect, stop rule
 	$(Q)$(RUNNER) prereg
 
-verdict: | $(SETUP)	## The verdict on a step, or on all (STEP=7 CONTROL=0 METRIC=val_loss)
+verdict: | .needs-config $(SETUP)	## The verdict on a step, or on all (STEP=7 CONTROL=0 METRIC=val_loss)
 	$(Q)$(RUNNER) verdict
 
-promote: | $(SETUP)	## DESIGN=screen-confirm, after STAGE=screen make: record the best arms for STAGE=confirm
+promote: | .needs-config $(SETUP)	## DESIGN=screen-confirm, after STAGE=screen make: record the best arms for STAGE=confirm
 	$(Q)STAGE="$${STAGE:-screen}" $(RUNNER) promote
 
 compare: | $(SETUP)	## Two runs or two studies side by side (A=results/… B=results/…)
@@ -131,7 +139,7 @@ compare: | $(SETUP)	## Two runs or two studies side by side (A=results/… B=res
 
 ##@ Trackers (docs/tracker.md)
 .PHONY: sync publish-check
-sync: | $(SETUP)	## Send runs to the trackers, now or again (STUDY=name or directory; TRACKER=wandb,trackio)
+sync: | $(if $(value STUDY),,.needs-config) $(SETUP)	## Send runs to the trackers, now or again (STUDY=name or directory; TRACKER=wandb,trackio)
 	$(Q)$(PY) scripts/sync_trackers.py $${STUDY:+"$$STUDY"}
 
 publish-check: | $(SETUP)	## The checklist before publishing, and the block to carry (STUDY=name or directory; REMOTE=URL)

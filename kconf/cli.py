@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
-from kconf import dotconfig
+from kconf import dotconfig, own_text
 from kconf.arms import choose, generate
 from kconf.axes import read_axes
 from kconf.bind import SettingsError, format_value
@@ -48,8 +48,7 @@ class Session:
     def load(self) -> Resolved:
         """The .config, strictly; ConfigError names what is missing."""
         if not self.config.exists():
-            cause = "does not exist: run make defconfig-NAME or make menuconfig"
-            raise ConfigError([Finding(shown(self.config), 0, None, cause)])
+            raise ConfigError([Finding(shown(self.config), 0, None, dotconfig.ABSENT)])
         return self.tree.resolve([DotConfig(self.config)])
 
     def check(self, resolved: Resolved) -> None:
@@ -84,8 +83,10 @@ class Session:
 # -- commands -------------------------------------------------------------
 
 
-def defconfig(session: Session, name: str) -> None:
-    """defconfigs/NAME with its overlays becomes .config and config.py."""
+def defconfig(session: Session, name: str, text: str) -> None:
+    """defconfigs/NAME with its overlays becomes .config and config.py; `text` is a
+    file of the user's to train on, or empty.
+    """
     tree = session.tree
     base, *overlays = name.split("+")
     stages = preset_files(tree.root, base, overlays)
@@ -98,7 +99,12 @@ def defconfig(session: Session, name: str) -> None:
     if findings:
         raise ConfigError(findings)
     label = Overrides({OVERLAYS: "+".join(overlays)}, f"make defconfig-{name}")
-    session.save(tree.resolve([*stages, label]))
+    if text:
+        resolved = tree.resolve([*stages, own_text.corpus(tree.root, text), label])
+        own_text.require_length(text, resolved.values)
+    else:
+        resolved = tree.resolve([*stages, label])
+    session.save(resolved)
     given = [assignment(*each) for each in one_shots(os.environ)]
     if given:
         print(f"not written, one-shots count once: {' '.join(given)}")
@@ -243,7 +249,7 @@ def _assignment(symbol: str, value: Value) -> str:
 
 
 _COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
-    "defconfig": (defconfig, ("NAME[+FRAGMENT...]",)),
+    "defconfig": (defconfig, ("NAME[+FRAGMENT...]", "--text")),
     "menuconfig": (menuconfig, ()),
     "oldconfig": (oldconfig, ()),
     "olddefconfig": (olddefconfig, ()),
@@ -268,13 +274,16 @@ def main(
     for name, (function, operands) in _COMMANDS.items():
         command = commands.add_parser(name, help=function.__doc__.split("\n")[0])
         for operand in operands:
-            command.add_argument("operands", metavar=operand, action="append")
-    options = parser.parse_args(arguments)
-    function, operands = _COMMANDS[options.command]
+            if operand.startswith("--"):
+                command.add_argument(operand, default="")
+            else:
+                command.add_argument(operand)
+    options = vars(parser.parse_args(arguments))
+    function, operands = _COMMANDS[options["command"]]
     try:
         paths = dotconfig.config_paths(root, os.environ)
         session = Session(Tree(root), *paths, checks, edit)
-        function(session, *(options.operands if operands else ()))
+        function(session, *(options[name.removeprefix("--")] for name in operands))
     except (ConfigError, SettingsError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

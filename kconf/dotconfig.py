@@ -10,6 +10,7 @@ from kconf.strict import DotConfig, Merge, Resolved, Tree
 from kconf.syntax import ConfigError, Finding, Line, render_line
 from records import atomic
 
+ABSENT = "is not there: make defconfig-NAME or make menuconfig writes it"
 _HEADER = "# Written by the configuration targets of make; see make help.\n"
 
 
@@ -21,6 +22,16 @@ def config_paths(root: Path, environment: Mapping[str, str]) -> tuple[Path, Path
     dotconfig = Path(environment.get("KCONFIG_CONFIG") or Path(root) / ".config")
     python = "config.py" if dotconfig.name == ".config" else f"{dotconfig.name}.py"
     return dotconfig, dotconfig.with_name(python)
+
+
+def loaded(root: Path, environment: Mapping[str, str]) -> Path:
+    """The .config of config_paths. Raises ConfigError where there is none, in the words
+    of the Makefile's own check.
+    """
+    dotconfig, _ = config_paths(root, environment)
+    if not dotconfig.exists():
+        raise ConfigError([Finding(shown(dotconfig), 0, None, ABSENT)])
+    return dotconfig
 
 
 def render(tree: Tree, resolved: Resolved) -> str:

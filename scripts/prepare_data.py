@@ -29,15 +29,14 @@ def main(words: list[str]) -> int:
     from gpt2.data.tokenization.tokenizers import TokenizerError
     from gpt2.settings.run import run_settings
     from kconf.bind import SettingsError
-    from kconf.dotconfig import config_paths
+    from kconf.dotconfig import loaded
     from kconf.overrides import from_environment
     from kconf.strict import ConfigError, DotConfig, Tree
     from records.manifest import ManifestError, dataset_dir
 
     expected = (ConfigError, SettingsError, CorpusError, TokenizerError, BuildError)
     try:
-        config, _ = config_paths(ROOT, os.environ)
-        stages = [DotConfig(config), from_environment(os.environ)]
+        stages = [DotConfig(loaded(ROOT, os.environ)), from_environment(os.environ)]
         values = Tree(ROOT).resolve(stages).values
         whole = run_settings(values)
         settings = whole.data

@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments).study
     with entry.importing("scipy"):
         from kconf.bind import SettingsError
-        from kconf.dotconfig import config_paths
+        from kconf.dotconfig import config_paths, loaded
         from kconf.overrides import from_environment
         from kconf.strict import ConfigError, DotConfig, Tree
         from matrix.results.run import ReportError
@@ -34,7 +34,10 @@ def main(arguments: list[str]) -> int:
         from matrix.trackers.target import TrackerError, require_extra
 
     try:
-        config, _ = config_paths(ROOT, os.environ)
+        if given:
+            config, _ = config_paths(ROOT, os.environ)
+        else:
+            config = loaded(ROOT, os.environ)
         stages = [DotConfig(config)] if config.exists() else []
         stages.append(from_environment(os.environ))
         tree = Tree(ROOT)

@@ -79,9 +79,19 @@ class Door:
         self.python.write_text(RECORDER)
         self.python.chmod(0o755)
 
-    def make(self, *words: str, python: bool = True, **variables: str) -> list:
+    def make(
+        self,
+        *words: str,
+        python: bool = True,
+        configured: bool = True,
+        **variables: str,
+    ) -> list:
         """[(arguments, environment)] of every python that make started."""
         self.record.write_bytes(b"")
+        if configured:
+            (self.root / ".config").touch()
+        else:
+            (self.root / ".config").unlink(missing_ok=True)
         kept = {name: os.environ[name] for name in ("PATH", "HOME")}
         given = {"PYTHON": str(self.python)} if python else {}
         environment = {**kept, **given, **variables, "RECORD": str(self.record)}
@@ -239,6 +249,7 @@ def test_what_is_typed_arrives(door, target, kind):
     """Each variable of the target, on the command line and in the environment."""
     for name in spoken(RULES[target]):
         value = f"{name} {HOSTILE[kind]}"
+        (door.root / value).touch()  # where it is TEXT=, a file that must be there
         given = NEEDED.get(target, {}) | {name: value}
         if name == "STEP":
             given.pop("ARMS", None)
@@ -255,6 +266,8 @@ def test_everything_at_once(door, target, kind):
     for names, typed in ((taken(target), True), (every - refused(target), False)):
         names -= {"PYTHON", "BASE_PYTHON"}
         given = {name: f"{name} {HOSTILE[kind]}" for name in names}
+        for name in names & {"TEXT", "KCONFIG_CONFIG"}:
+            (door.root / given[name]).touch()
         words = [f"{name}={value}" for name, value in given.items()]
         calls = door.make(target, *words) if typed else door.make(target, **given)
         assert door.done.returncode == 0, door.done.stderr
@@ -277,7 +290,7 @@ def test_the_name_of_a_defconfig_arrives(door, kind):
 def test_no_name_of_ours_or_of_make_is_taken(door, kind):
     """Q=…, PY=…, SHELL=…: what the recipes are built from stays what it is."""
     plain = [words for words, _ in door.make("quickstart")]
-    assert len(plain) == 4
+    assert len(plain) == 5
     tables = {name for name in OURS if name.startswith(TABLES)}
     assert len(tables) > 70
     for names in (*({name} for name in (*(OURS - tables), *MAKES)), tables):

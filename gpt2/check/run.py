@@ -30,7 +30,7 @@ def check(
 ) -> int:
     """Check the loaded configuration's steps; 0 when every promise holds.
 
-    step: numbers as 0,2,8-9, to check those only. every: all studies of defconfigs/
+    step: numbers as 0,2,8-9, to check those and not what is selected. every: all studies of defconfigs/
     instead. Without a .config the study gpt2-ratio-ablation is checked. began:
     time.monotonic() when the process started; the time printed counts from it.
     """
@@ -39,7 +39,7 @@ def check(
         found = (
             studies.every(root, tree)
             if every
-            else [studies.loaded(root, tree, overrides)]
+            else [studies.loaded(root, tree, overrides, step is not None)]
         )
         chosen = [study.only(step) for study in found] if step else found
     except ConfigError as error:

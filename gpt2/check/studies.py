@@ -32,20 +32,24 @@ class Study:
     claims: tuple[Stage, ...]
     steps: tuple[Fragment, ...]
 
-    def only(self, chosen: str) -> "Study":
-        """The study with some of its steps ("6", "0,2,8-9"); raises ConfigError."""
+    def only(self, chosen: str, name: str = "STEP") -> "Study":
+        """The study with some of its steps ("6", "0,2,8-9"), which `name` selects;
+        raises ConfigError.
+        """
         if any(isinstance(step, Arm) for step in self.steps):
             cause = "the arms of a test matrix have names: ARMS=NAME,NAME"
-            raise ConfigError([Finding(f"STEP={chosen}", 0, None, cause)])
+            raise ConfigError([Finding(f"{name}={chosen}", 0, None, cause)])
         try:
             numbers = ranges("RA_MLA_ABLATION_STEPS", chosen)
         except SettingsError as error:
-            raise ConfigError([Finding(f"STEP={chosen}", 0, None, error.why)]) from None
+            raise ConfigError(
+                [Finding(f"{name}={chosen}", 0, None, error.why)]
+            ) from None
         unknown = set(numbers) - {step.number for step in self.steps}
         if unknown:
             known = ", ".join(str(s.number) for s in self.steps) or "none"
             cause = f"{self.name} has no step {min(unknown)}; its steps: {known}"
-            raise ConfigError([Finding(f"STEP={chosen}", 0, None, cause)])
+            raise ConfigError([Finding(f"{name}={chosen}", 0, None, cause)])
         steps = tuple(step for step in self.steps if step.number in numbers)
         return replace(self, steps=steps)
 
@@ -90,8 +94,10 @@ def from_defconfig(root: Path, name: str) -> Study:
     return Study(name, (defconfig,), (defconfig,), steps)
 
 
-def loaded(root: Path, tree: Tree, overrides: Overrides) -> Study:
-    """The study of the .config (KCONFIG_CONFIG), or the default one without it."""
+def loaded(root: Path, tree: Tree, overrides: Overrides, whole: bool) -> Study:
+    """The study of the .config (KCONFIG_CONFIG), or the default one without it; of an
+    ablation the steps that CONFIG_RA_MLA_ABLATION_STEPS selects, or the `whole`.
+    """
     path = Path(os.environ.get("KCONFIG_CONFIG") or root / ".config")
     if not path.exists():
         study = from_defconfig(root, DEFAULT_STUDY)
@@ -104,4 +110,8 @@ def loaded(root: Path, tree: Tree, overrides: Overrides) -> Study:
         return _matrix(tree, name, stages, overrides, values)
     if not values["RA_MLA_ABLATION_MODE"]:
         return Study(name, stages, stages, ())
-    return replace(from_defconfig(root, name), stages=stages)
+    study = replace(from_defconfig(root, name), stages=stages)
+    selection = values["RA_MLA_ABLATION_STEPS"]
+    if whole or selection == "all":
+        return study
+    return study.only(selection, "CONFIG_RA_MLA_ABLATION_STEPS")

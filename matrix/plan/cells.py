@@ -16,7 +16,7 @@ from typing import Any, Callable, Mapping, Sequence
 from kconf import config_py
 from kconf.arms import Excluded
 from kconf.derived import sizes
-from kconf.dotconfig import config_paths, read_python, render
+from kconf.dotconfig import config_paths, loaded, read_python, render
 from kconf.overrides import Overrides, from_environment, refuse_bare, unread
 from kconf.strict import DotConfig, Resolved, Tree
 from kconf.unusual import questions, warnings
@@ -221,13 +221,7 @@ def make_plan(
 
 def base_stages(root: Path, environment: Mapping[str, str]) -> list[DotConfig]:
     """The full configuration: ROOT/.config, or what KCONFIG_CONFIG names."""
-    config, _ = config_paths(root, environment)
-    if not config.exists():
-        raise PlanError(
-            f"{config} does not exist: `make defconfig-NAME` or `make menuconfig` "
-            "writes it"
-        )
-    return [DotConfig(config)]
+    return [DotConfig(loaded(root, environment))]
 
 
 def configured(root: Path, environment: Mapping[str, str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from kconf.bind import SettingsError
 from kconf.presets import presets, said_in
 from kconf.strict import DotConfig
 from kconf.study import list_steps
+from kconf.syntax import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "kconfig.py"
@@ -70,6 +71,26 @@ def test_quickstart(kconfig, config, real):
     assert f"did you mean 08-mla? known: {steps}\n" in error
 
 
+def test_a_text_of_the_users(kconfig, config, tmp_path):
+    """Its path, relative to where the command runs; it must be long enough."""
+    text, name = tmp_path / 'a "long" text.txt', "gpt2-ratio-ablation+tiny+quick+text"
+    text.write_bytes(b"x" * 81_930)  # (128 * 64 + 1) / 0.1
+    given = os.path.relpath(text, ROOT)
+    kconfig("defconfig", "--text", given, name)
+    values = config_py.read(config.with_name("x.config.py")).values
+    assert values["LOCAL_PATH"] == str(text) and values["DATASET_LOCAL"] is True
+    assert values["RA_MLA_ABLATION_STEPS"] == "0,2,8-9"
+    kconfig("defconfig", "--text", "LICENSE", "gpt2-124m+tiny+text", ok=False)
+    config.unlink()
+    text.write_bytes(b"x" * 81_929)
+    error = kconfig("defconfig", "--text", given, name, ok=False)
+    assert f"TEXT={given}: holds 81,929 bytes and needs 81,930: " in error
+    for given, cause in (("absent", "no such file"), ("docs", "is a folder")):
+        error = kconfig("defconfig", "--text", given, name, ok=False)
+        assert error.startswith(f"TEXT={given}: {cause}")
+    assert not config.exists()
+
+
 def test_the_next_defconfig_keeps_the_old(kconfig, config):
     kconfig("defconfig", "gpt2-ratio-ablation")
     kconfig("defconfig", "gpt2-ratio-ablation+h200+tiny")
@@ -95,7 +116,7 @@ def test_an_unknown_name(kconfig, config, name, message):
 
 def test_no_config_says_what_to_run(kconfig):
     for command in ("olddefconfig", "savedefconfig", "config-py", "listnewconfig"):
-        assert "run make defconfig-NAME" in kconfig(command, ok=False)
+        assert "make defconfig-NAME" in kconfig(command, ok=False)
 
 
 def test_a_hand_edited_config(kconfig, config):
@@ -201,9 +222,13 @@ def test_every_preset_stands_alone(real):
     bases, fragments = presets(ROOT)
     assert {"gpt2-ratio-ablation", "gpt2-124m"} <= set(bases)
     for base in bases.values():
-        real.resolve([base])
-        for fragment in fragments.values():
-            real.resolve([base, fragment])
+        ablation = real.resolve([base]).values["RA_MLA_ABLATION_MODE"]
+        for name, fragment in fragments.items():
+            if name == "quick" and not ablation:  # steps are those of a study
+                with pytest.raises(ConfigError, match="RA_MLA_ABLATION_STEPS"):
+                    real.resolve([base, fragment])
+            else:
+                real.resolve([base, fragment])
 
 
 class TestInProcess:

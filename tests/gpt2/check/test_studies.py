@@ -9,7 +9,10 @@ from gpt2.check import studies
 from gpt2.check.proofs import claims
 from gpt2.check.subject import Subject
 from gpt2.settings.run import run_settings
-from kconf.strict import Tree
+from kconf.dotconfig import write
+from kconf.overrides import Overrides
+from kconf.presets import preset_files
+from kconf.strict import ConfigError, Tree
 from kconf.study import prove
 from tests.conftest import ROOT
 
@@ -43,3 +46,21 @@ def test_the_ratio_table():
     assert total[13] == total[17] == total[18] == base + gated
     assert total[14] == total[15] == total[9] + gated
     assert total[16] == total[10] + gated
+
+
+def test_the_loaded_study_has_the_steps_that_are_selected(tmp_path, monkeypatch):
+    tree = Tree(ROOT)
+    stages = preset_files(ROOT, "gpt2-ratio-ablation", ["tiny", "quick"])
+    write(tmp_path / ".config", tree, tree.resolve(stages))
+    monkeypatch.setenv("KCONFIG_CONFIG", str(tmp_path / ".config"))
+
+    def numbers(whole: bool, **given: str) -> list[int]:
+        found = studies.loaded(ROOT, tree, Overrides(given), whole)
+        return [step.number for step in found.steps]
+
+    assert numbers(False) == [0, 2, 8, 9]
+    assert numbers(False, RA_MLA_ABLATION_STEPS="1") == [1]
+    assert numbers(True) == numbers(False, RA_MLA_ABLATION_STEPS="all")
+    assert len(numbers(True)) > 15
+    with pytest.raises(ConfigError, match="STEPS=77: .* has no step 77"):
+        numbers(False, RA_MLA_ABLATION_STEPS="77")

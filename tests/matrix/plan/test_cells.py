@@ -119,7 +119,7 @@ def test_steps_are_checked(checkout, text, why):
 
 def test_no_configuration(checkout):
     (checkout.root / ".config").unlink()
-    with pytest.raises(PlanError, match="make defconfig-NAME"):
+    with pytest.raises(ConfigError, match="make defconfig-NAME"):
         checkout.plan()
 
 

@@ -1,0 +1,34 @@
+"""What to type after `make quickstart`, for the study that is loaded."""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from matrix.plan.cells import configured  # noqa: E402
+from matrix.settings import study_settings  # noqa: E402
+from records.files import shown  # noqa: E402
+
+
+def main() -> int:
+    """Print it."""
+    settings = study_settings(configured(ROOT, os.environ))
+    page = os.path.relpath(ROOT / settings.output / settings.label / "report.html")
+    print("\nnext:")
+    for command, what in (
+        (f"open {shown(page)}", "the report, in a browser"),
+        ('make generate RUN=newest PROMPT="def "', "text from a model that it trained"),
+        ("make plan", "these runs, and where each of them lies"),
+        (
+            f"make new-study NAME=my-study FROM={settings.study}+tiny",
+            "a study of your own",
+        ),
+    ):
+        print(f"  {command}\n      {what}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
