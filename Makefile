@@ -69,7 +69,7 @@ plan: | .needs-config $(SETUP)	## Every cell with its reason, what is excluded, 
 estimate: | .needs-config $(SETUP)	## Time and energy of what is pending, cell by cell, and from what it is known
 	$(Q)$(RUNNER) estimate
 
-watch: | $(if $(value STUDY),,.needs-config) $(SETUP)	## Live table of a study, from any terminal (STUDY=results/NAME, ONCE=1)
+watch: | $(if $(value STUDY),,.needs-config) $(SETUP)	## Live table of a study, from any terminal (STUDY=NAME, ONCE=1)
 	$(Q)$(PY) scripts/watch.py $${STUDY:+"$$STUDY"}
 
 continue: | .needs-config $(SETUP)	## Resume what was interrupted or failed, start nothing new
@@ -87,19 +87,19 @@ data-smoke: | .needs-config $(SETUP)	## Time the corpus and the loader, without 
 report: | .needs-config $(SETUP)	## Verdicts, tables and plots of the loaded study
 	$(Q)$(PY) scripts/make_report.py
 
-generate: | $(SETUP)	## Sample text from a finished run: RUN=results/… PROMPT=… (docs/generate.md)
-	$(if $(value RUN),,$(error make generate needs a run: make generate RUN=results/STUDY/STEP/seed-K/HASH8 PROMPT="…"))
+generate: | $(SETUP)	## Sample text from a finished run: RUN=newest PROMPT=… (docs/generate.md)
+	$(if $(value RUN),,$(error make generate needs a run: make generate RUN=newest PROMPT="…", or RUN=STEP/seed-K (docs/operations.md)))
 	$(Q)$(PY) scripts/generate.py --prompt="$$PROMPT" --stop="$$STOP" \
 	  $(call option,TOKENS,tokens) $(call option,SEED,seed) $(call option,DEVICE,device) \
 	  $(call option,DECODE,decode) $(call option,TEMPERATURE,temperature) $(call option,TOP_K,top-k) \
 	  $(call option,TOP_P,top-p) $(call option,MIN_P,min-p) "$$RUN"
 
-export: | $(SETUP)	## A finished run for other programs: RUN=results/… FORMAT=hf|gguf|native (docs/export.md)
-	$(if $(value RUN),,$(error make export needs a run: make export RUN=results/STUDY/STEP/seed-K/HASH8 FORMAT=hf))
+export: | $(SETUP)	## A finished run for other programs: RUN=newest FORMAT=hf|gguf|native (docs/export.md)
+	$(if $(value RUN),,$(error make export needs a run: make export RUN=newest FORMAT=hf, or RUN=STEP/seed-K (docs/operations.md)))
 	$(Q)$(PY) scripts/export.py $(call option,FORMAT,format) $(call option,DTYPE,dtype) \
 	  $(call option,OUT,out) "$$RUN"
 
-eval: | $(SETUP)	## Evaluate a run on TEXT=file or TASKS=a,b: RUN=results/…, STUDY=results/… (docs/evaluation.md)
+eval: | $(SETUP)	## Evaluate on TEXT=file or TASKS=a,b: RUN=newest, or STUDY=NAME (docs/evaluation.md)
 	$(Q)$(PY) scripts/eval.py --tasks="$$TASKS" $(call option,STRIDE,stride) \
 	  $(call option,LIMIT,limit) $(call option,SHOTS,shots) $(call option,SEED,seed) \
 	  $(call option,BATCH,batch) $(call option,DEVICE,device) \
@@ -133,16 +133,16 @@ verdict: | .needs-config $(SETUP)	## The verdict on a step, or on all (STEP=7 CO
 promote: | .needs-config $(SETUP)	## DESIGN=screen-confirm, after STAGE=screen make: record the best arms for STAGE=confirm
 	$(Q)STAGE="$${STAGE:-screen}" $(RUNNER) promote
 
-compare: | $(SETUP)	## Two runs or two studies side by side (A=results/… B=results/…)
-	$(if $(and $(value A),$(value B)),,$(error make compare needs two directories: make compare A=results/… B=results/…))
+compare: | $(SETUP)	## Two studies, steps or runs side by side (A=STUDY/STEP B=STUDY/STEP; docs/operations.md)
+	$(if $(and $(value A),$(value B)),,$(error make compare needs two studies, steps or runs: make compare A=STUDY/STEP B=STUDY/STEP))
 	$(Q)$(PY) scripts/compare_runs.py "$$A" "$$B"
 
 ##@ Trackers (docs/tracker.md)
 .PHONY: sync publish-check
-sync: | $(if $(value STUDY),,.needs-config) $(SETUP)	## Send runs to the trackers, now or again (STUDY=name or directory; TRACKER=wandb,trackio)
+sync: | $(if $(value STUDY),,.needs-config) $(SETUP)	## Send runs to the trackers, now or again (STUDY=NAME; TRACKER=wandb,trackio)
 	$(Q)$(PY) scripts/sync_trackers.py $${STUDY:+"$$STUDY"}
 
-publish-check: | $(SETUP)	## The checklist before publishing, and the block to carry (STUDY=name or directory; REMOTE=URL)
+publish-check: | $(SETUP)	## The checklist before publishing, and the block to carry (STUDY=NAME; REMOTE=URL)
 	$(if $(value STUDY),,$(error make publish-check needs a study: make publish-check STUDY=gpt2-ratio-ablation+tiny))
 	$(Q)$(PY) scripts/verify_wandb_publication.py --source local --study="$$STUDY" $(call option,REMOTE,remote)
 

@@ -2,6 +2,7 @@
 """Evaluate finished runs on held-out text and tasks (`make eval`, docs/evaluation.md)."""
 
 import argparse
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("--run", type=Path, help="a run directory: OUTPUT/STUDY/STEP/seed-K/HASH8")
-    add("--study", type=Path, help="a study: every finished run below OUTPUT/STUDY")
+    add("--run", help="a run: its path or name (docs/operations.md)")
+    add("--study", help="a study: every finished run of it")
     add("--text", type=Path, help="a file of held-out text")
     add("--tasks", default="", help="tasks, separated by commas: names or YAML files")
     add("--stride", type=whole(1), help="tokens that a window of the text moves by")
@@ -48,8 +49,16 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """0; 1 where a run, a text or a task cannot serve."""
     options = parse(arguments)
+    from kconf.strict import ConfigError
+    from matrix.plan import loaded
     from records import private
+    from records.layout import RecordError
 
+    with entry.refusing(ConfigError, RecordError):
+        read, name = (
+            (loaded.run, options.run) if options.run else (loaded.study, options.study)
+        )
+        place = read(ROOT, os.environ, name)
     private.claim()
     with entry.importing():
         from gpt2.evaluation import command
@@ -60,8 +69,8 @@ def main(arguments: list[str]) -> int:
         how = options.limit, options.shots, options.seed, kind
         wanted = command.Wanted(*what, *how)
         if options.run:
-            return command.evaluate_run(wanted, options.run)
-        return command.evaluate_study(wanted, options.study)
+            return command.evaluate_run(wanted, place)
+        return command.evaluate_study(wanted, place)
     except KeyboardInterrupt:
         if options.run:
             raise

@@ -4,6 +4,7 @@
 What was written is read back and compared before it gets its name.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -18,15 +19,20 @@ from records.doing import doing  # noqa: E402
 def main(arguments: list[str]) -> int:
     """0; 1 for a run that cannot be exported, with nothing written."""
     from gpt2.export.formats import DTYPES, FORMATS
+    from kconf.syntax import ConfigError
+    from matrix.plan import loaded
     from records import private
+    from records.layout import RecordError
 
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("run", type=Path, help="a run directory: OUTPUT/STUDY/STEP/seed-K/HASH8")
+    add("run", help="a run: its path or name (docs/operations.md)")
     add("--format", type=one_of(FORMATS), default="hf", help=", ".join(FORMATS))
     add("--dtype", type=one_of(DTYPES), default="fp32", help=", ".join(DTYPES))
     add("--out", type=Path, help="folder or file; RUN/export/FORMAT-DTYPE unless said")
     options = parser.parse_args(arguments)
+    with entry.refusing(ConfigError, RecordError):
+        run = loaded.run(ROOT, os.environ, options.run)
     private.claim()
     with entry.importing():
         from gpt2.data.tokenization.tokenizers import TokenizerError
@@ -34,13 +40,11 @@ def main(arguments: list[str]) -> int:
         from gpt2.export.write import deliver
         from gpt2.generation.generate import GenerateError
         from gpt2.training.checkpoint import CheckpointError
-        from kconf.syntax import ConfigError
-        from records.layout import RecordError
     # What a user can cause and mend: reported without a traceback.
     broken = (CheckpointError, ConfigError, RecordError, TokenizerError, OSError)
     try:
-        with doing(f"exporting {options.run}"):
-            lines = deliver(options.run, options.format, options.dtype, options.out)
+        with doing(f"exporting {run}"):
+            lines = deliver(run, options.format, options.dtype, options.out)
     except (ExportError, GenerateError, *broken) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

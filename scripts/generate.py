@@ -3,11 +3,13 @@
 ends, and tokens/s, go to stderr."""
 
 import argparse
+import os
 import sys
 from functools import partial
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
 
 from records import entry  # noqa: E402
 from records.arguments import Parser, one_of, real, whole  # noqa: E402
@@ -23,7 +25,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add, positive = parser.add_argument, real("at least 0", lambda x: x >= 0)
     share = real("above 0, at most 1", lambda x: 0 < x <= 1)
     part = real("from 0 to 1", lambda x: 0 <= x <= 1)
-    add("run", type=Path, help="a run directory, or what make export wrote")
+    add("run", help="a run's path or name, or what make export wrote")
     add("--prompt", default="", help="text to continue; empty: begin a document")
     add("--tokens", type=whole(1), default=200, help="new ones at most (%(default)s)")
     add("--temperature", type=positive, default=1.0, help="0: greedy (%(default)s)")
@@ -45,8 +47,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """0; 1 for a run or a prompt that cannot serve."""
     options = parse(arguments)
+    from kconf.syntax import ConfigError
+    from matrix.plan import loaded
     from records import layout, private
 
+    with entry.refusing(ConfigError, layout.RecordError):
+        run = loaded.run(ROOT, os.environ, options.run)
     private.claim()
     with entry.importing():
         from gpt2.export.bundle import ExportError
@@ -54,7 +60,6 @@ def main(arguments: list[str]) -> int:
         from gpt2.generation import generate
         from gpt2.generation.sampling import Sampling
         from gpt2.training import checkpoint, device
-        from kconf.syntax import ConfigError
     expected = (checkpoint.CheckpointError, ConfigError, layout.RecordError)
     expected += (generate.GenerateError, ExportError, device.DeviceError)
     # The model's own text, as it is.
@@ -65,7 +70,7 @@ def main(arguments: list[str]) -> int:
     request = generate.Request(*what, options.stops)
     with entry.refusing(*expected, ArithmeticError):
         kind = device.resolve(options.device, tell)
-        trained = load(options.run, kind, options.decode)
+        trained = load(run, kind, options.decode)
         try:
             done = generate.generate(trained, request, SHOW)
         except KeyboardInterrupt:

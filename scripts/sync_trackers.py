@@ -23,9 +23,11 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments).study
     with entry.importing("scipy"):
         from kconf.bind import SettingsError
-        from kconf.dotconfig import config_paths, loaded
+        from kconf.dotconfig import config_paths
         from kconf.overrides import from_environment
-        from kconf.strict import ConfigError, DotConfig, Tree
+        from kconf.strict import ConfigError, Tree
+        from matrix.plan import loaded
+        from matrix.plan.cells import base_stages
         from matrix.results.run import ReportError
         from matrix.settings import study_settings
         from matrix.trackers import wandb_variables
@@ -34,11 +36,9 @@ def main(arguments: list[str]) -> int:
         from matrix.trackers.target import TrackerError, require_extra
 
     try:
-        if given:
-            config, _ = config_paths(ROOT, os.environ)
-        else:
-            config = loaded(ROOT, os.environ)
-        stages = [DotConfig(config)] if config.exists() else []
+        config, _ = config_paths(ROOT, os.environ)
+        needed = config.exists() or not given
+        stages = base_stages(ROOT, os.environ) if needed else []
         stages.append(from_environment(os.environ))
         tree = Tree(ROOT)
         settings = study_settings(tree.resolve(stages).values)
@@ -52,9 +52,9 @@ def main(arguments: list[str]) -> int:
             require_extra(target.tracker)
         for name in wandb_variables.NAMES:  # decided; W&B is told in words
             os.environ.pop(name, None)
-        study = ROOT / settings.output / (given or settings.label)
-        if given and Path(given).is_dir():
-            study = Path(given).resolve()
+        study = ROOT / settings.output / settings.label
+        if given:
+            study = loaded.study(ROOT, os.environ, given).resolve()
         tags = verdict_tags(study, tree.resolve([]).values)
         return 1 if sync(study, wanted, tags) else 0
     except (ConfigError, SettingsError, ReportError, TrackerError) as error:

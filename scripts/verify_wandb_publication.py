@@ -5,6 +5,7 @@
 Prints the block that a paper or README must carry.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from records import entry  # noqa: E402
 
 def main(arguments: list[str]) -> int:
     """Check the runs of the study."""
+    from kconf.strict import ConfigError
+    from matrix.plan import loaded
     from matrix.published.cli import answer, parser
     from matrix.published.commit import origin
     from matrix.published.queries import verify
@@ -24,6 +27,8 @@ def main(arguments: list[str]) -> int:
     options.add_argument(
         "--remote", help="where everybody can get the code (the checkout's origin)"
     )
+    with entry.refusing(ConfigError):
+        options.set_defaults(output=loaded.results(ROOT, os.environ).output)
     return answer(
         lambda runs, given: verify(runs, given.remote or origin(ROOT)),
         options.parse_args(arguments),

@@ -30,15 +30,16 @@ def configured() -> Path:
 def main(arguments: list[str]) -> int:
     """The exit status: 0, or 2 where there is nothing to look at."""
     parser = Parser(__doc__)
-    parser.add_argument("study", nargs="?", type=Path, help="its directory")
-    given = parser.parse_args(arguments)
+    parser.add_argument("study", nargs="?", help="its name or directory")
+    given = parser.parse_args(arguments).study
     from kconf.bind import SettingsError
     from kconf.strict import ConfigError
+    from matrix.plan import loaded
     from matrix.plan.cells import PlanError
     from matrix.watch import watch
 
     try:
-        study = given.study or configured()
+        study = loaded.study(ROOT, os.environ, given) if given else configured()
     except (ConfigError, SettingsError, PlanError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

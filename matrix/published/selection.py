@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from kconf.syntax import ConfigError
 from matrix.published.run import PublishedError, PublishedRun, missing, plain
+from matrix.results import names
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,15 @@ def _place(query: Query) -> str:
 
 
 def directory(query: Query) -> Path:
-    """The study's directory: as given, or below the results directory."""
-    given = Path(query.study)
-    return given if query.study and given.is_dir() else query.output / query.study
+    """The results directory, or the study's: a name in it, or a path. Raises
+    PublishedError.
+    """
+    if not query.study:
+        return query.output
+    try:
+        return names.study_dir(names.Results(query.output, None), query.study, "study")
+    except ConfigError as error:
+        raise PublishedError(str(error)) from None
 
 
 def logged(row: dict) -> dict:

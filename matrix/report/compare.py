@@ -1,10 +1,10 @@
-"""Two runs or two studies side by side: configuration, fairness, metrics.
+"""Two runs, two steps or two studies side by side: configuration, fairness, metrics.
 
-`make compare A=results/… B=results/…`. A run is a directory with run.json
-(…/seed-K/HASH8), a study the directory above its steps. Two runs are one pair: a
-difference is shown and nothing is concluded from it. Two studies are compared step
-by step over the seeds that both have; that is a description too, for what differs
-between studies is not one declared step.
+`make compare A=… B=…`. A run is a directory with run.json (…/seed-K/HASH8), a step the
+directory above its seeds, a study the one above its steps. Two runs are one pair: a
+difference is shown and nothing is concluded from it. Two steps are compared over the
+seeds that both have, two studies so step by step; that is a description too: what
+differs is not one declared step, and no family of claims is corrected for.
 """
 
 from dataclasses import dataclass
@@ -37,20 +37,31 @@ DESCRIPTIVE = "Descriptive: no verdict follows from this (docs/evidence.md)."
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two: its directory, and the finished runs by step and seed."""
+    """One of the two: its directory, and the finished runs by step and seed; of a step
+    its own, of a run itself.
+    """
 
     path: Path
     study: Study
-    run: Run | None
+    step: str | None = None
+    run: Run | None = None
 
     @property
     def runs(self) -> list[Run]:
         """The runs that are compared."""
-        return [self.run] if self.run else list(self.study.counted.values())
+        if self.run:
+            return [self.run]
+        counted = self.study.counted
+        return [run for (step, _), run in counted.items() if self.step in (None, step)]
+
+    @property
+    def kind(self) -> str:
+        """What it is, in a word."""
+        return "run" if self.run else "step" if self.step else "study"
 
 
 def side(path: Path) -> Side:
-    """The run or study at `path`. Raises ReportError for anything else."""
+    """The run, step or study at `path`. Raises ReportError for anything else."""
     path = path.resolve()
     if (path / "run.json").exists():
         study_dir = path.parent.parent.parent
@@ -61,28 +72,36 @@ def side(path: Path) -> Side:
             raise ReportError(f"{path}: a run lies in STUDY/STEP/seed-K/HASH8")
         if run.state != DONE:
             raise ReportError(f"{path}: {run.state}: {run.why}")
-        return Side(path, study, run)
-    study = load(path)
-    if not study.counted:
-        raise ReportError(f"{path}: neither a run nor a study with finished runs")
-    return Side(path, study, None)
+        return Side(path, study, run=run)
+    if any(path.glob("seed-*/*")):
+        found = Side(path, load(path.parent), step=shown(path.name))
+    else:
+        found = Side(path, load(path))
+    if not found.runs:
+        raise ReportError(
+            f"{path}: neither a run nor a {found.kind} with finished runs"
+        )
+    return found
 
 
 def compare(a: Path, b: Path, last_evals: int = 1) -> str:
     """The comparison as text; ends with a newline.
 
-    Raises ReportError when one is a run and the other a study, or either cannot be
-    read.
+    Raises ReportError when they are of two kinds, or either cannot be read.
     """
     left, right = side(a), side(b)
-    if (left.run is None) != (right.run is None):
-        raise ReportError(f"{a} and {b}: one is a run, the other a study")
+    if left.kind != right.kind:
+        raise ReportError(
+            f"{a} and {b}: one is a {left.kind}, the other a {right.kind}"
+        )
     lines = [f"A {shown(left.path)}", f"B {shown(right.path)}", ""]
     lines += _damaged(left, right)
     lines += _titled("Configuration", _configuration(left, right))
     lines += _titled("Fairness", _fairness(left, right))
     if left.run and right.run:
         lines += _titled("Numbers", _two_runs(left.run, right.run, last_evals))
+    elif left.step:
+        lines += _titled("Numbers", _two_steps(left, right, last_evals))
     else:
         lines += _titled("Steps", _two_studies(left.study, right.study, last_evals))
     return "\n".join([*lines, DESCRIPTIVE]) + "\n"
@@ -93,14 +112,14 @@ def _titled(title: str, lines: Sequence[str]) -> list[str]:
 
 
 def _damaged(left: Side, right: Side) -> list[str]:
-    """The runs of two studies that cannot be read and are in no number."""
+    """The runs of two steps or studies that cannot be read and are in no number."""
     if left.run:
         return []
     lines = [
         f"{side.path.name}: {run.step} seed {run.seed}: {run.why}"
         for side in (left, right)
         for run in side.study.runs
-        if run.state == DAMAGED
+        if run.state == DAMAGED and side.step in (None, run.step)
     ]
     return _titled("Damaged, left out", lines) if lines else []
 
@@ -114,15 +133,20 @@ def _configuration(left: Side, right: Side) -> list[str]:
             values = (format_value(run.config.get(symbol)) for run in (one, other))
             text = f"CONFIG_{symbol}: {' | '.join(values)}"
             found.setdefault(text, []).append(one.step)
-    if left.run:
+    if left.kind != "study":
         return list(found)
     return [f"{text} ({', '.join(units.distinct(s))})" for text, s in found.items()]
 
 
 def _pairs(left: Side, right: Side) -> list[tuple[Run, Run]]:
-    """The runs that belong together: the two, or those of one step and seed."""
+    """The runs that belong together: the two, those of one seed, or of one step and
+    seed.
+    """
     if left.run and right.run:
         return [(left.run, right.run)]
+    if left.step and right.step:
+        one, other = left.study.of(left.step), right.study.of(right.step)
+        return [(one[seed], other[seed]) for seed in sorted(one.keys() & other.keys())]
     shared = left.study.counted.keys() & right.study.counted.keys()
     return [(left.study.counted[k], right.study.counted[k]) for k in sorted(shared)]
 
@@ -155,6 +179,24 @@ def _two_runs(one: Run, other: Run, last_evals: int) -> list[str]:
         if a is not None and b is not None:
             rows.append((metric.name, _number(a), _number(b), f"{b - a:+.6g}"))
     return aligned(rows, right=(1, 2, 3))
+
+
+def _two_steps(left: Side, right: Side, last_evals: int) -> list[str]:
+    """Means of both over the seeds that both have, and B − A with its deviation."""
+    pairs = _pairs(left, right)
+    if not pairs:
+        return ["no seed is finished in both"]
+    seeds = units.numbers_in(one.seed for one, _ in pairs)
+    rows = [(f"means of seeds {seeds}", "A", "B", "B − A", "SD of B − A")]
+    for metric in METRICS.values():
+        values = [[metric.of(run, last_evals) for run in pair] for pair in pairs]
+        if any(value is None for pair in values for value in pair):
+            continue
+        d = [b - a for a, b in values]
+        means = [_number(fmean(each)) for each in zip(*values)]
+        spread = _number(deviation(d))
+        rows.append((metric.name, *means, f"{fmean(d):+.6g}", spread))
+    return aligned(rows, right=(1, 2, 3, 4))
 
 
 def _number(value: float | None) -> str:

@@ -132,7 +132,7 @@ class TestChoosing:
             run.series("eval/los")
 
     def test_no_study(self, tmp_path):
-        with pytest.raises(PublishedError, match="no such directory"):
+        with pytest.raises(PublishedError, match="no such study"):
             runs(tmp_path)
 
     def test_no_run_was_mirrored(self, tmp_path):

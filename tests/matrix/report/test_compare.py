@@ -1,5 +1,6 @@
 """Two runs, or two studies, side by side."""
 
+import os
 import re
 import subprocess
 import sys
@@ -48,6 +49,23 @@ def test_two_studies(two):
     assert line.split()[1:] == ["3.2000", "–", "–", "0", "shared", "seeds"]
 
 
+def test_two_steps(two):
+    """Over the seeds that both have, each metric with the deviation of B − A."""
+    text = compare(two[0] / "00-base", two[1] / "00-base")
+    assert 'CONFIG_LEARNING_RATE: "3e-4" | "1e-2"\n' in text
+    assert "dtype: fp32 | bf16" in text
+    assert "means of seeds 1-2" in text
+    line = next(x for x in text.splitlines() if x.startswith("  val_loss"))
+    assert line.split()[1:] == ["3.3", "3.215", "-0.085", "0.00707107"]
+    within = compare(two[0] / "00-base", two[0] / "01-ra")
+    assert "means of seeds 1 " in within
+    line = next(x for x in within.splitlines() if x.startswith("  val_loss"))
+    assert line.split()[1:] == ["3.3", "3.2", "-0.1", "–"]
+    Cell("02-x", 3, (5.5, 3.2), **BASE).finish(two[0].parent, "one")
+    apart = compare(two[0] / "00-base", two[0] / "02-x")
+    assert "no seed is finished in both" in apart
+
+
 def test_a_study_with_itself(two):
     text = compare(two[0], two[0])
     assert text.count("the same") == 2
@@ -57,6 +75,8 @@ def test_what_cannot_be_compared(two, tmp_path):
     run = Cell("00-base", 1, ()).path(tmp_path, "one")
     with pytest.raises(ReportError, match="one is a run, the other a study"):
         compare(run, two[1])
+    with pytest.raises(ReportError, match="one is a step, the other a study"):
+        compare(two[0] / "00-base", two[1])
     with pytest.raises(ReportError, match="no such study"):
         compare(two[0], tmp_path / "three")
     with pytest.raises(ReportError, match="neither a run nor a study"):
@@ -67,8 +87,19 @@ def test_what_cannot_be_compared(two, tmp_path):
 
 
 def test_the_script(two, tmp_path):
-    script = [sys.executable, str(ROOT / "scripts" / "compare_runs.py")]
-    done = subprocess.run([*script, "one", "two"], cwd=tmp_path, capture_output=True)
-    assert done.returncode == 0 and b"Fairness" in done.stdout
-    lost = subprocess.run([*script, "one", "3"], cwd=tmp_path, capture_output=True)
-    assert lost.returncode == 1 and b"no such study" in lost.stderr
+    """By the names of make compare A=… B=…, below OUTPUT=."""
+
+    def call(*sides: str) -> subprocess.CompletedProcess:
+        script = [sys.executable, str(ROOT / "scripts" / "compare_runs.py")]
+        environment = {**os.environ, "OUTPUT": str(tmp_path), "KCONFIG_CONFIG": "none"}
+        return subprocess.run(
+            [*script, *sides], cwd=ROOT, env=environment, capture_output=True, text=True
+        )
+
+    done = call("one", "two")
+    assert done.returncode == 0 and "Fairness" in done.stdout, done.stderr
+    done = call("one/00", "two/0")
+    assert done.returncode == 0 and "means of seeds 1-2" in done.stdout, done.stderr
+    lost = call("one", "3")
+    assert lost.returncode == 1
+    assert lost.stderr.startswith("error: B=3: names no run; there are\n  one/00-base/")
