@@ -129,7 +129,14 @@ def list_steps(root: Path, name: str) -> tuple[StepFile, ...]:
             cause = f"step number {second.number:02d} is also that of {first.id}"
             findings.append(Finding(shown(second.path), 0, None, cause))
     if not steps and not findings:
-        findings.append(Finding(shown(folder), 0, None, "holds no step"))
+        findings.append(
+            Finding(
+                shown(folder),
+                0,
+                None,
+                "holds no step: add 00-baseline.config (docs/adding-a-step.md)",
+            )
+        )
     if findings:
         raise ConfigError(findings)
     return tuple(steps)

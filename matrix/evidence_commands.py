@@ -8,7 +8,7 @@ from matrix import units
 from matrix.evidence import cost, preregistration, promotion
 from matrix.evidence.gather import gather
 from matrix.evidence.weigh import Evidence
-from matrix.plan import stage
+from matrix.plan import checkout, stage
 from matrix.plan.cells import Plan
 from matrix.plan.checks import PlanError
 from matrix.plan.selection import selected
@@ -23,7 +23,7 @@ from records.text_table import aligned
 
 def prereg(plan: Plan, confirmation: Plan | None) -> int:
     """Write the preregistration; `confirmation` is what follows a screening."""
-    for line in costs(plan, None):
+    for line in [*costs(plan, None), *checkout.uncommitted(plan.root)]:
         print(line)
     path, seal = preregistration.register(plan, confirmation)
     print(f"{path}\nsha256 {seal}")

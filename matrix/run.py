@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Iterable, Mapping, Sequence
 
+from kconf import files
 from kconf.bind import SettingsError
 from kconf.overrides import MEANT, assignment, from_environment
 from kconf.strict import ConfigError
@@ -144,7 +145,8 @@ def _perform(
             _estimate(root, environment, python, validate)
             return 0
         if command == "plan" or dry:
-            plan, _ = _planned(root, environment, python, validate, root, choose)
+            given = (root, environment, python, validate, root, choose)
+            plan, _ = _planned(*given, packed=False)
             _print_costs(plan, python)
             rerun.make_room(plan, False, print)
             return _check(plan, python) if dry and command == "run" else 0
@@ -178,13 +180,16 @@ def _planned(
     validate: Validate,
     code_root: Path,
     choose: Callable[[Plan], Plan],
+    packed: bool = True,
 ) -> tuple[Plan, place.Pool | None]:
-    """The plan, printed, with its forecasts; refuses one that cannot run here.
+    """The plan, printed, with its forecasts; refuses one that cannot run here, and
+    where `packed` one whose corpus is not packed.
 
     And the GPUs of this machine, which a plan for Slurm does not need.
     """
     probe = device.probe_once(python)
-    plan = choose(_due(make_plan(root, environment, probe, validate, code_root)))
+    plan = make_plan(root, environment, probe, validate, code_root, packed=packed)
+    plan = choose(_due(plan))
     if plan.settings.launch.slurm:
         plan, pool = slurm.all_at_once(plan, python), None
     else:
@@ -268,21 +273,24 @@ def _estimate(
     root: Path, environment: Mapping[str, str], python: str, validate: Validate
 ) -> None:
     """Print what the pending cells will take."""
-    plan = _due(make_plan(root, environment, device.probe_once(python), validate))
+    probe = device.probe_once(python)
+    plan = _due(make_plan(root, environment, probe, validate, packed=False))
     found = estimate.estimates(plan, _model_facts(plan, plan.pending, python, root))
     print(estimate.text(plan, found))
 
 
 def table(plan: Plan) -> str:
-    """Cell, hash, state and reason in columns, then the totals."""
-    rows = [("cell", "hash", "state", "reason")]
+    """Run directory, state and reason in columns, then the totals, and where the
+    directories lie.
+    """
+    rows = [("run", "state", "reason")]
     for cell in plan.cells:
-        rows.append((cell.name, cell.hash[:8], cell.state, cell.reason))
+        rows.append((cell.directory, cell.state, cell.reason))
     count = len(plan.cells)
     states = [cell.state for cell in plan.cells]
     totals = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
     title = f"{plan.settings.label}: {count} cell{'s' * (count != 1)} ({totals})"
-    return "\n".join([*aligned(rows), "", title])
+    return "\n".join([*aligned(rows), "", title, f"in {files.shown(plan.study_dir)}"])
 
 
 def _run(

@@ -167,6 +167,17 @@ def git_state(root: Path | str) -> dict[str, Any]:
     }
 
 
+def uncommitted(root: Path | str) -> list[str]:
+    """The paths that make `git_state` of the checkout dirty: changed, or untracked and
+    not ignored; none outside a repository.
+    """
+    if git_state(root)["commit"] is None:
+        return []
+    status = _git(root, "status", "--porcelain=v1", "-z", "--no-renames")
+    entries = status.decode("utf-8", "replace") if isinstance(status, bytes) else ""
+    return [entry[3:] for entry in entries.split("\0") if entry]
+
+
 def _git(root: Path | str, *arguments: str) -> bytes | str:
     """git's output, or the reason (str) why there is none."""
     command = ["git", "--no-optional-locks", "-C", str(root), *arguments]

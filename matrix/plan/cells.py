@@ -20,7 +20,8 @@ from kconf.dotconfig import config_paths, loaded, read_python, render
 from kconf.overrides import Overrides, from_environment, refuse_bare, unread
 from kconf.strict import DotConfig, Resolved, Tree
 from kconf.unusual import questions, warnings
-from matrix.plan import checks, reused_controls, stage, tuning
+from matrix import units
+from matrix.plan import checkout, checks, reused_controls, stage, tuning
 from matrix.plan import device as devices
 from matrix.plan.checks import PlanError, Validate
 from matrix.plan.reasons import Subject, explain_new
@@ -31,8 +32,10 @@ from records import history
 from records.cell import DAMAGED, read_status
 from records.codehash import IDENTITY_ROOMS, RULE, Code, combined, hash_rooms
 from records.layout import CellDir, cell_path
-from records.manifest import dataset_dir
+from records.manifest import NAME as MANIFEST
+from records.manifest import MissingDataset, dataset_dir
 
+UNPACKED = "unpacked"
 NETWORK = "Model"
 """The menu whose symbols shape the network, and with it parameters and FLOPs."""
 
@@ -51,7 +54,8 @@ class Cell:
     `fragment` the text that makes the difference, `arm` as in matrix.plan.steps.Step;
     `model` is the hash of the symbols that shape the network. `dir` is where the run
     lies: `own`, the cell's own directory, or that of a control run of another study
-    (records/pointer.py).
+    (records/pointer.py). Before its corpus is packed a cell is in the state UNPACKED, its
+    hash is none that a run will have, and `dir` no place where one can lie.
     """
 
     study: str
@@ -86,6 +90,13 @@ class Cell:
     def name(self) -> str:
         """STEP seed-K."""
         return f"{self.step} seed-{self.seed}"
+
+    @property
+    def directory(self) -> str:
+        """STEP/seed-K/HASH8, which names the run to RUN= as well."""
+        if self.state == UNPACKED:
+            return f"{self.step}/seed-{self.seed}/?"
+        return self.own.path.relative_to(self.own.path.parents[2]).as_posix()
 
     @property
     def all_threads(self) -> int | None:
@@ -144,15 +155,16 @@ def make_plan(
     code_root: Path | None = None,
     cores: int | None = None,
     everyone: bool = False,
+    packed: bool = True,
 ) -> Plan:
     """The plan of ROOT/.config with the one-shot overrides of `environment`.
 
     `probe` resolves DEVICE=auto; `validate` builds the settings of a run from
     symbol values, or raises SettingsError; `code_root` is the code that would run (the
-    checkout, or a snapshot of it); `cores` defaults to what the process may
-    use. `everyone`: the confirmation of every arm, before it is known who is promoted
-    (what a preregistration seals). Raises PlanError, SettingsError, DeviceError, kconf's ConfigError and
-    records.manifest.MissingDataset.
+    checkout, or a snapshot of it); `cores` defaults to what the process may use.
+    `everyone`: the confirmation of every arm, before it is known who is promoted (what a
+    preregistration seals). `packed`: whether the corpus must be; if not, a plan can be
+    looked at. Raises PlanError, SettingsError, DeviceError, ConfigError, MissingDataset.
     """
     root, code_root = root.resolve(), (code_root or root).resolve()
     cores = cores or devices.core_count()
@@ -179,7 +191,7 @@ def make_plan(
     threads = values["CPU_THREADS"] * values["GPUS_PER_RUN"]
     jobs = devices.job_count(settings.jobs, threads, concrete(values), cores)
     rooms, _ = hash_rooms(code_root, IDENTITY_ROOMS)
-    shared = _Shared(root, output, settings, tree, Code(code_root), rooms)
+    shared = _Shared(root, output, settings, tree, Code(code_root), rooms, packed)
     by_step, reference = [], []
     found = plan_steps(tree, root, base, overrides, settings)
     planned = stage.restrict(found.steps, settings, output, overrides, everyone)
@@ -200,7 +212,8 @@ def make_plan(
             reference += cells
     cells = [cell for pairs in zip(*by_step) for cell in pairs]  # seeds outer
     _refuse_duplicates(cells)
-    notes += _trained_here(shared, [*reference, *cells])
+    notes += [*_trained_here(shared, [*reference, *cells]), *_not_packed(cells)]
+    notes += checkout.notes(root, values)
     notes += devices.thread_notes([cell.all_threads for cell in cells], jobs, cores)
     return Plan(
         root=root,
@@ -248,6 +261,7 @@ class _Shared:
     tree: Tree
     code: Code
     rooms: str
+    packed: bool
 
     @property
     def label(self) -> str:
@@ -302,19 +316,24 @@ def _cell(
         "config": config_py.identity(values, operational | history.as_before(values)),
         "code": combined(code_files),
         "code_rule": RULE,
-        "dataset": checks.corpus(dataset, values).sha256,
+        "dataset": _corpus(shared, dataset, values),
         "threads": threads,
     }
     hash_ = whole_run.identity_hash(identity)
     own = CellDir(cell_path(shared.output, shared.label, step.id, seed, hash_[:8]))
     subject = Subject(own, values, operational, identity, code_files)
+    unpacked = identity["dataset"] is None
     place, status = whole_run.place_and_status(own, hash_)
     settled = ("done", "running", DAMAGED)
-    if shared.baseline and step.control and status.state not in settled:
+    state = UNPACKED if unpacked else status.state
+    if shared.baseline and step.control and state not in (*settled, UNPACKED):
         place = reused_controls.find(shared.baseline, step.id, subject, hash_) or own
         status = read_status(place, hash_)
+        state = status.state
     reason = status.reason
-    if place != own:
+    if unpacked:
+        reason = "its hash and state are known after make data"
+    elif place != own:
         reason += f", reused from {place.path}"
     elif status.left:
         reason += f"; make will {', '.join(status.left)}"
@@ -341,9 +360,19 @@ def _cell(
         arm=step.arm,
         own=own,
         dir=place,
-        state=status.state,
+        state=state,
         reason=reason,
     )
+
+
+def _corpus(shared: _Shared, dataset: Path, values: Mapping[str, Any]) -> str | None:
+    """The sha256 of the corpus; None for one that is not packed, where it need not be."""
+    try:
+        return checks.corpus(dataset, values).sha256
+    except MissingDataset:
+        if shared.packed:
+            raise
+        return None
 
 
 def _own_smallest(
@@ -396,7 +425,7 @@ def _trained_here(shared: _Shared, cells: Sequence[Cell]) -> list[str]:
     """A note per control cell that the baseline does not serve; refuses a baseline
     that serves none.
     """
-    if shared.baseline is None:
+    if shared.baseline is None or any(cell.state == UNPACKED for cell in cells):
         return []
     controls = [cell for cell in cells if cell.control]
     own = shared.output / shared.label
@@ -410,6 +439,12 @@ def _trained_here(shared: _Shared, cells: Sequence[Cell]) -> list[str]:
         for cell in controls
         if not cell.reused and cell.state not in ("done", DAMAGED)
     ]
+
+
+def _not_packed(cells: Sequence[Cell]) -> list[str]:
+    """A line per corpus that `make data` has yet to pack."""
+    places = units.distinct(cell.dataset for cell in cells if cell.state == UNPACKED)
+    return [str(MissingDataset(place / MANIFEST)) for place in places]
 
 
 def _refuse_duplicates(cells: list[Cell]) -> None:

@@ -11,7 +11,8 @@ HOT = '# Help: a rate that no model survives\nCONFIG_LEARNING_RATE="1e30"\n'
 def test_from_corpus_to_report(checkout, starts):
     checkout.toy()
     missing = checkout.make("plan")
-    assert missing.status and "make data" in missing.output
+    assert missing.status == 0 and "`make data` packs the corpus" in missing.output
+    assert "00-control/seed-1/?  unpacked" in missing.output
     assert checkout.make("data").status == 0
     checked = checkout.make("check")
     assert checked.status == 0 and "2 of 2 steps" in checked.output
@@ -90,7 +91,7 @@ def test_data_packs_what_make_asks_for(checkout):
     assert checkout.make("data").status == 0
     fraction = {"CONFIG_VAL_FRACTION": "0.2"}
     asked = checkout.make("plan", **fraction)
-    place = Path(re.search(r"error: (\S+)/dataset.json: not there", asked.output)[1])
+    place = Path(re.search(r"(\S+)/dataset.json: not there", asked.output)[1])
     assert not place.exists()
     assert checkout.make("data", **fraction).status == 0
     assert place.exists()

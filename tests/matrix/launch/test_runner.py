@@ -387,8 +387,10 @@ def test_dry_run_trains_nothing(checkout, capfd):
 def test_plan_prints_and_trains_nothing(checkout):
     status, output = checkout.run("plan")
     assert status == 0
-    assert re.search(r"^02-wide seed-1 +[0-9a-f]{8}  new    never ran$", output, re.M)
-    assert "toy: 6 cells (6 new)" in output and "disk: up to" in output
+    assert re.search(r"^02-wide/seed-1/[0-9a-f]{8} +new    never ran$", output, re.M)
+    assert "toy: 6 cells (6 new)\nin " in output and "disk: up to" in output
+    (place,) = re.findall("^in (.*)$", output, re.M)
+    assert place == str(checkout.root / "results" / "toy")
     assert checkout.cells == {}
 
 
