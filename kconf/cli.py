@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
-from kconf import dotconfig, own_text
+from kconf import dotconfig, new_study as new_study_files, own_text
 from kconf.arms import choose, generate
 from kconf.axes import read_axes
 from kconf.bind import SettingsError, format_value
@@ -25,6 +25,7 @@ from kconf.strict import DotConfig, Overrides, Resolved, Tree
 from kconf.study import Fragment, difference, find_step, list_steps, resolve_step
 from kconf.syntax import ConfigError, Finding, assignments, parse_file
 from kconf.unusual import questions, warnings
+from kconf.unused_steps import unused_steps
 from records import atomic
 
 OVERLAYS = "STUDY_OVERLAYS"
@@ -87,7 +88,16 @@ def defconfig(session: Session, name: str, text: str) -> None:
     """defconfigs/NAME with its overlays becomes .config and config.py; `text` is a
     file of the user's to train on, or empty.
     """
-    tree = session.tree
+    session.save(_preset(session.tree, name, text))
+    for line in unused_steps(session.tree.root, session.load().values):
+        print(f"  {line}")
+    given = [assignment(*each) for each in one_shots(os.environ)]
+    if given:
+        print(f"not written, one-shots count once: {' '.join(given)}")
+
+
+def _preset(tree: Tree, name: str, text: str) -> Resolved:
+    """A defconfig with its overlays, NAME+FRAGMENT…, on the text where one is given."""
     base, *overlays = name.split("+")
     stages = preset_files(tree.root, base, overlays)
     findings = [
@@ -99,15 +109,23 @@ def defconfig(session: Session, name: str, text: str) -> None:
     if findings:
         raise ConfigError(findings)
     label = Overrides({OVERLAYS: "+".join(overlays)}, f"make defconfig-{name}")
-    if text:
-        resolved = tree.resolve([*stages, own_text.corpus(tree.root, text), label])
-        own_text.require_length(text, resolved.values)
-    else:
-        resolved = tree.resolve([*stages, label])
-    session.save(resolved)
-    given = [assignment(*each) for each in one_shots(os.environ)]
-    if given:
-        print(f"not written, one-shots count once: {' '.join(given)}")
+    if not text:
+        return tree.resolve([*stages, label])
+    resolved = tree.resolve([*stages, own_text.corpus(tree.root, text), label])
+    own_text.require_length(text, resolved.values)
+    return resolved
+
+
+def new_study(session: Session, name: str, source: str, text: str) -> None:
+    """Write a study of the user's: a base made from `source`, NAME+FRAGMENT…, and two
+    steps; print what to do with it.
+    """
+    tree = session.tree
+    new_study_files.require_name(tree.root, name)
+    given = _preset(tree, source, text)
+    base = new_study_files.write(tree, name, source, given)
+    session.check(base)
+    print(new_study_files.page(tree, name, source, given, base))
 
 
 def menuconfig(session: Session) -> None:
@@ -250,6 +268,7 @@ def _assignment(symbol: str, value: Value) -> str:
 
 _COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "defconfig": (defconfig, ("NAME[+FRAGMENT...]", "--text")),
+    "new-study": (new_study, ("NAME", "FROM", "--text")),
     "menuconfig": (menuconfig, ()),
     "oldconfig": (oldconfig, ()),
     "olddefconfig": (olddefconfig, ()),

@@ -3,6 +3,8 @@
 import random
 import re
 
+import pytest
+
 # tiny, so small that a run takes a second
 SMALLER = {"MAX_ITERS=400": "MAX_ITERS=6", "EVAL_WINDOWS=128": "EVAL_WINDOWS=8"}
 SMALLER |= {"INTERVAL=100": "INTERVAL=3", "STEPS=40": "STEPS=2"}
@@ -36,4 +38,56 @@ def test_quickstart_on_a_text(checkout):
     verdicts = re.search("Verdicts: .*", done.output)[0]
     reported = checkout.make("report")
     assert reported.status == 0 and verdicts in reported.output
-    assert f"{STUDY}: 2 cells (2 done)" in checkout.make("plan").output
+    planned = checkout.make("plan").output
+    assert f"{STUDY}: 2 cells (2 done)\nin results/{STUDY}\n" in planned
+    for path in (checkout.root / "results" / STUDY).glob("*/*/????????"):
+        name = "/".join(path.parts[-3:])
+        assert re.search(rf"^{name} +done +done, 6 steps$", planned, re.M), planned
+    names(checkout)
+
+
+def names(checkout) -> None:
+    """A run, a step and a study by what one types, through make."""
+    made = checkout.make("generate", RUN="8/seed-1", TOKENS="3")
+    assert made.status == 0 and "3 tokens: " in made.output, made.output
+    steps = checkout.make("compare", A=f"{STUDY}/00", B="08-mla")
+    assert steps.status == 0 and "means of seeds 1 " in steps.output, steps.output
+    assert "  CONFIG_MLA: n | y\n" in steps.output
+    watched = checkout.make("watch", STUDY=STUDY, ONCE="1")
+    assert watched.status == 0 and "2 done" in watched.output
+    absent = checkout.make("watch", STUDY="quick")
+    assert f"STUDY=quick: no such study; results holds {STUDY}\n" in absent.output
+
+
+@pytest.mark.slow
+def test_a_study_of_ones_own(checkout):
+    """From a text file to a verdict, by what new-study prints."""
+    shrink(checkout)
+    words = random.Random(0).choices("the cat and a dog saw one bird".split(), k=4000)
+    (checkout.root / "novel.txt").write_text(" ".join(words))
+    source = {"FROM": "gpt2-ratio-ablation+tiny+text", "TEXT": "novel.txt"}
+    page = checkout.make("new-study", NAME="mine", **source)
+    assert page.status == 0, page.output
+    again = checkout.make("new-study", NAME="mine", **source)
+    assert again.status == 2 and "NAME=mine: defconfigs/mine is there" in again.output
+    assert checkout.make("defconfig-mine").status == 0
+    checked = checkout.make("check")
+    assert checked.status == 0 and "check: 2 of 2 steps" in checked.output
+    planned = checkout.make("plan", SEEDS="1-6")
+    assert planned.status == 0 and "12 unpacked" in planned.output
+    for target in ("data", "prereg", "all"):
+        done = checkout.make(target, SEEDS="1-6")
+        assert done.status == 0, done.output
+    assert "SUPPORTED is possible" in done.output and "(preregistered)" in done.output
+    verdict = checkout.make("verdict", SEEDS="1-6", STEP="1")
+    assert (
+        verdict.status == 0
+        and "01-without-biases against 00-baseline" in verdict.output
+    )
+    absent = checkout.make("generate", RUN="9/seed-1")
+    assert absent.status == 2 and "Traceback" not in absent.output
+    assert "RUN=9/seed-1: names no run; there are\n  mine/00-b" in absent.output
+    exported = checkout.make("export", RUN="newest", FORMAT="native")
+    assert exported.status == 0, exported.output
+    evaluated = checkout.make("eval", STUDY="mine", TEXT="novel.txt")
+    assert evaluated.status == 0 and "12 runs to evaluate" in evaluated.output
