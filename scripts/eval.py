@@ -26,12 +26,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--limit", type=whole(1), help="documents of each task, the first ones")
     add("--shots", type=whole(0), help="examples before a question")
     add("--seed", type=whole(0), default=1, help="of examples and draws (%(default)s)")
-    add(
-        "--batch",
-        type=whole(1),
-        default=8,
-        help="windows to a forward pass (%(default)s)",
-    )
+    add("--batch", type=whole(1), default=8, help="windows to a pass (%(default)s)")
     add("--device", type=one_of(("auto", "cpu", "cuda")), default="auto")
     options = parser.parse_args(arguments)
     options.tasks = tuple(name.strip() for name in options.tasks.split(",") if name)
@@ -49,16 +44,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """0; 1 where a run, a text or a task cannot serve."""
     options = parse(arguments)
-    from kconf.strict import ConfigError
     from matrix.plan import loaded
     from records import private
-    from records.layout import RecordError
 
-    with entry.refusing(ConfigError, RecordError):
-        read, name = (
-            (loaded.run, options.run) if options.run else (loaded.study, options.study)
-        )
-        place = read(ROOT, os.environ, name)
+    read = loaded.run if options.run else loaded.study
+    with entry.refusing(*loaded.REFUSED):
+        place = read(ROOT, os.environ, options.run or options.study)
     private.claim()
     with entry.importing():
         from gpt2.evaluation import command

@@ -19,10 +19,8 @@ from records.doing import doing  # noqa: E402
 def main(arguments: list[str]) -> int:
     """0; 1 for a run that cannot be exported, with nothing written."""
     from gpt2.export.formats import DTYPES, FORMATS
-    from kconf.syntax import ConfigError
     from matrix.plan import loaded
     from records import private
-    from records.layout import RecordError
 
     parser = Parser(__doc__)
     add = parser.add_argument
@@ -31,7 +29,7 @@ def main(arguments: list[str]) -> int:
     add("--dtype", type=one_of(DTYPES), default="fp32", help=", ".join(DTYPES))
     add("--out", type=Path, help="folder or file; RUN/export/FORMAT-DTYPE unless said")
     options = parser.parse_args(arguments)
-    with entry.refusing(ConfigError, RecordError):
+    with entry.refusing(*loaded.REFUSED):
         run = loaded.run(ROOT, os.environ, options.run)
     private.claim()
     with entry.importing():
@@ -41,7 +39,7 @@ def main(arguments: list[str]) -> int:
         from gpt2.generation.generate import GenerateError
         from gpt2.training.checkpoint import CheckpointError
     # What a user can cause and mend: reported without a traceback.
-    broken = (CheckpointError, ConfigError, RecordError, TokenizerError, OSError)
+    broken = (CheckpointError, TokenizerError, OSError, *loaded.REFUSED)
     try:
         with doing(f"exporting {run}"):
             lines = deliver(run, options.format, options.dtype, options.out)

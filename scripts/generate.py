@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""Sample text from a run or an export through the KV cache (`make generate`); why it
-ends, and tokens/s, go to stderr."""
+"""Sample text from a run or an export (`make generate`); its end and speed: stderr."""
 
 import argparse
 import os
@@ -13,8 +12,6 @@ sys.path[0] = str(ROOT)
 
 from records import entry  # noqa: E402
 from records.arguments import Parser, one_of, real, whole  # noqa: E402
-
-SHOW = partial(print, end="", flush=True)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -47,11 +44,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """0; 1 for a run or a prompt that cannot serve."""
     options = parse(arguments)
-    from kconf.syntax import ConfigError
     from matrix.plan import loaded
-    from records import layout, private
+    from records import private
 
-    with entry.refusing(ConfigError, layout.RecordError):
+    with entry.refusing(*loaded.REFUSED):
         run = loaded.run(ROOT, os.environ, options.run)
     private.claim()
     with entry.importing():
@@ -60,19 +56,17 @@ def main(arguments: list[str]) -> int:
         from gpt2.generation import generate
         from gpt2.generation.sampling import Sampling
         from gpt2.training import checkpoint, device
-    expected = (checkpoint.CheckpointError, ConfigError, layout.RecordError)
-    expected += (generate.GenerateError, ExportError, device.DeviceError)
-    # The model's own text, as it is.
+    expected = (checkpoint.CheckpointError, generate.GenerateError, ExportError)
+    expected += (device.DeviceError, ArithmeticError, *loaded.REFUSED)
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-    tell = partial(print, file=sys.stderr)
+    show, tell = partial(print, end="", flush=True), partial(print, file=sys.stderr)
     filters = options.temperature, options.top_k, options.top_p, options.min_p
     what = options.prompt, options.tokens, Sampling(*filters), options.seed
     request = generate.Request(*what, options.stops)
-    with entry.refusing(*expected, ArithmeticError):
-        kind = device.resolve(options.device, tell)
-        trained = load(run, kind, options.decode)
+    with entry.refusing(*expected):
+        trained = load(run, device.resolve(options.device, tell), options.decode)
         try:
-            done = generate.generate(trained, request, SHOW)
+            done = generate.generate(trained, request, show)
         except KeyboardInterrupt:
             print(flush=True)  # what is said of it has a line of its own
             raise

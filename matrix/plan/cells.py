@@ -162,9 +162,9 @@ def make_plan(
     `probe` resolves DEVICE=auto; `validate` builds the settings of a run from
     symbol values, or raises SettingsError; `code_root` is the code that would run (the
     checkout, or a snapshot of it); `cores` defaults to what the process may use.
-    `everyone`: the confirmation of every arm, before it is known who is promoted (what a
-    preregistration seals). `packed`: whether the corpus must be; if not, a plan can be
-    looked at. Raises PlanError, SettingsError, DeviceError, ConfigError, MissingDataset.
+    `everyone`: the confirmation of every arm, as a preregistration seals it. `packed`:
+    whether the corpus must be; if not, a plan can be looked at.
+    Raises PlanError, SettingsError, DeviceError, ConfigError, MissingDataset.
     """
     root, code_root = root.resolve(), (code_root or root).resolve()
     cores = cores or devices.core_count()
@@ -180,19 +180,12 @@ def make_plan(
     notes = unread(environment)
 
     def concrete(values: Mapping[str, Any]) -> str:
-        name = devices.device_of(values)
-        if name != "auto":
-            return name
-        devices.refuse_auto(settings.launch.slurm)
-        note = devices.auto_note(probe(), environment)
-        notes.extend([] if note in notes else [note])
-        return probe()
+        return _device(values, settings, probe, environment, notes)
 
     threads = values["CPU_THREADS"] * values["GPUS_PER_RUN"]
     jobs = devices.job_count(settings.jobs, threads, concrete(values), cores)
-    rooms, _ = hash_rooms(code_root, IDENTITY_ROOMS)
+    rooms = hash_rooms(code_root, IDENTITY_ROOMS)[0]
     shared = _Shared(root, output, settings, tree, Code(code_root), rooms, packed)
-    by_step, reference = [], []
     found = plan_steps(tree, root, base, overrides, settings)
     planned = stage.restrict(found.steps, settings, output, overrides, everyone)
     tuned = tuning.arms(tree, unchanged, planned, settings, output, overrides)
@@ -202,6 +195,7 @@ def make_plan(
     checks.require_settings(validate, steps, base[0].path)
     read_python(tree, *config_paths(root, environment))  # that of .config, or refused
     notes += warnings([(step.id, questions(each.values)) for step, each in steps])
+    by_step, reference = [], []
     for step, resolved in steps:
         device = concrete(resolved.values)
         changes = checks.changed(unchanged, resolved, tree.operational)
@@ -213,8 +207,11 @@ def make_plan(
     cells = [cell for pairs in zip(*by_step) for cell in pairs]  # seeds outer
     _refuse_duplicates(cells)
     notes += [*_trained_here(shared, [*reference, *cells]), *_not_packed(cells)]
-    notes += checkout.notes(root, values)
-    notes += devices.thread_notes([cell.all_threads for cell in cells], jobs, cores)
+    at_once = [cell.all_threads for cell in cells]
+    notes += [
+        *checkout.notes(root, values),
+        *devices.thread_notes(at_once, jobs, cores),
+    ]
     return Plan(
         root=root,
         settings=settings,
@@ -230,6 +227,23 @@ def make_plan(
         salted=tuple(step.id for step in found.steps if step.symbols == {stage.SALT}),
         trial=_trial(tree.resolve(base), overrides, unchanged, tree, probe),
     )
+
+
+def _device(
+    values: Mapping[str, Any],
+    settings: StudySettings,
+    probe: Callable[[], str],
+    environment: Mapping[str, str],
+    notes: list[str],
+) -> str:
+    """The device of a cell; what "auto" has become is noted, once."""
+    name = devices.device_of(values)
+    if name != "auto":
+        return name
+    devices.refuse_auto(settings.launch.slurm)
+    note = devices.auto_note(probe(), environment)
+    notes.extend([] if note in notes else [note])
+    return probe()
 
 
 def base_stages(root: Path, environment: Mapping[str, str]) -> list[DotConfig]:

@@ -15,7 +15,10 @@ from matrix.results import names
 from matrix.results.names import Results
 from matrix.settings import study_settings
 from records import pointer
-from records.layout import CellDir
+from records.layout import CellDir, RecordError
+
+REFUSED = (ConfigError, RecordError)
+"""What a name that leads nowhere raises."""
 
 
 def results(root: Path, environment: Mapping[str, str]) -> Results:
