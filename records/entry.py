@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from records import readable
+from records import private, readable
 from records.doing import doing
 
 if TYPE_CHECKING:
@@ -60,12 +60,15 @@ def say_stopped(status: int, goes_on: str = "") -> None:
 
 @contextmanager
 def importing(what: str = "torch") -> Iterator[None]:
-    """While entered, modules that take seconds are imported, and that is said.
+    """While entered, modules that take seconds are imported, and that is said. torch
+    makes folders when it is imported: they are claimed before (records/private.py).
 
     An interrupt ends the process there and then, with status 130: nothing is lost, and
     a library that is half imported can make something else of a KeyboardInterrupt.
     """
     sys.stdout.flush()
+    if what == "torch":
+        private.claim()
     before = signal.signal(signal.SIGINT, _leave)
     try:
         with doing(f"importing {what}"):

@@ -48,10 +48,8 @@ def main(arguments: list[str]) -> int:
     """0; every row on the terminal as it comes, and in the record."""
     options = _parsed(arguments)
     from kconf.bind import ranges
-    from records import private
     from records.doing import doing
 
-    private.claim()
     with entry.importing():
         from gpt2.measure import parts
         from gpt2.measure.race import Race

@@ -37,9 +37,8 @@ def main(arguments: list[str]) -> int:
     from kconf.overrides import Overrides
     from kconf.strict import Tree
     from kconf.study import list_steps, resolve_step
-    from records import atomic, private
+    from records import atomic
 
-    private.claim()
     with entry.importing():
         from gpt2.measure import decoding
         from gpt2.training import device

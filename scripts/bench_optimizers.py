@@ -27,9 +27,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     from kconf.overrides import Overrides
     from kconf.strict import Tree
-    from records import atomic, private
+    from records import atomic
 
-    private.claim()
     with entry.importing():
         from gpt2.measure.optimizers import measure, table
         from gpt2.training.device import DeviceError

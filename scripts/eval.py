@@ -45,12 +45,10 @@ def main(arguments: list[str]) -> int:
     """0; 1 where a run, a text or a task cannot serve."""
     options = parse(arguments)
     from matrix.plan import loaded
-    from records import private
 
     read = loaded.run if options.run else loaded.study
     with entry.refusing(*loaded.REFUSED):
         place = read(ROOT, os.environ, options.run or options.study)
-    private.claim()
     with entry.importing():
         from gpt2.evaluation import command
         from gpt2.training.device import resolve

@@ -20,7 +20,6 @@ def main(arguments: list[str]) -> int:
     """0; 1 for a run that cannot be exported, with nothing written."""
     from gpt2.export.formats import DTYPES, FORMATS
     from matrix.plan import loaded
-    from records import private
 
     parser = Parser(__doc__)
     add = parser.add_argument
@@ -31,7 +30,6 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     with entry.refusing(*loaded.REFUSED):
         run = loaded.run(ROOT, os.environ, options.run)
-    private.claim()
     with entry.importing():
         from gpt2.data.tokenization.tokenizers import TokenizerError
         from gpt2.export.bundle import ExportError

@@ -45,11 +45,9 @@ def main(arguments: list[str]) -> int:
     """0; 1 for a run or a prompt that cannot serve."""
     options = parse(arguments)
     from matrix.plan import loaded
-    from records import private
 
     with entry.refusing(*loaded.REFUSED):
         run = loaded.run(ROOT, os.environ, options.run)
-    private.claim()
     with entry.importing():
         from gpt2.export.bundle import ExportError
         from gpt2.export.read import load

@@ -41,9 +41,8 @@ def main(arguments: list[str]) -> int:
         return 1
     from gpt2.settings.run import run_settings
     from kconf import config_py
-    from records import atomic, history, private
+    from records import atomic, history
 
-    private.claim()
     with entry.importing():
         import torch
 

@@ -74,9 +74,6 @@ def perform(arguments: list[str], root: Path, began: float) -> int:
         return print_costs(options.facts)
     os.environ.update(overrides(options))
     if options.dry_run:
-        from records import private
-
-        private.claim()
         with entry.importing():
             from gpt2.check.run import check
 

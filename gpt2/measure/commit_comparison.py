@@ -151,6 +151,7 @@ class _Unpacked:
             "OMP_NUM_THREADS": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "XDG_CACHE_HOME": str(folder / "cache"),
+            "TMPDIR": str(folder),
         }
         foreign = ("CONFIG_", "PYTHONPATH")
         kept = {k: v for k, v in environment.items() if not k.startswith(foreign)}

@@ -23,6 +23,14 @@ LEFT = [
         Test(f"{PREPARE}::test_one_at_a_time_holds_the_lock"),
     ),
     Mutant(
+        "facts-in-tmp",
+        "the process that counts parameters leaves torch's folder in /tmp",
+        "check.command_line:main",
+        "private.claim()  # torch makes folders when it is imported",
+        "pass",
+        Test("tests/e2e/test_surroundings.py::test_nothing_is_left_elsewhere"),
+    ),
+    Mutant(
         "one-broken-study-hides-all",
         "the list of defconfigs ends at the first broken study",
         "kconf.presets:_readable",

@@ -37,6 +37,22 @@ def test_a_name_for_a_file(name, wanted):
     assert slug(name) == wanted
 
 
+def test_a_record_of_a_cpu_is_ignored_by_git(tmp_path):
+    """It is of one machine and day; those of GPUs are kept."""
+    (tmp_path / ".gitignore").write_text((ROOT / ".gitignore").read_text())
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    folder = tmp_path / "results" / "bench"
+    folder.mkdir(parents=True)
+    names = [
+        fresh(folder, {"kind": "cpu", "name": "x"}, DATE),
+        fresh(folder, GPU, DATE),
+    ]
+    paths = [str(path.with_suffix(end)) for path in names for end in (".json", ".md")]
+    asked = ["git", "-C", str(tmp_path), "check-ignore", *paths]
+    ignored = subprocess.run(asked, capture_output=True, text=True).stdout.splitlines()
+    assert ignored == paths[:2]
+
+
 def row(name="ours", ms=(2.0, 2.0, 2.0), anchor_ms=(1.0, 1.0, 1.0), **more):
     shape = {"B": 1, "T": 8, "H": 2, "D": 16}
     given = {"group": "T=8", "name": name, "anchor": "cuDNN", "shape": shape}
