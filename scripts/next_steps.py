@@ -7,14 +7,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from matrix.plan.cells import configured  # noqa: E402
-from matrix.settings import study_settings  # noqa: E402
-from records.files import shown  # noqa: E402
+from records import entry  # noqa: E402
+from records.arguments import Parser  # noqa: E402
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Print it."""
-    settings = study_settings(configured(ROOT, os.environ))
+    Parser(__doc__).parse_args(arguments)
+    from kconf.bind import SettingsError
+    from kconf.strict import ConfigError
+    from matrix.plan.cells import configured
+    from matrix.settings import study_settings
+    from records.files import shown
+
+    with entry.refusing(ConfigError, SettingsError):
+        settings = study_settings(configured(ROOT, os.environ))
     page = os.path.relpath(ROOT / settings.output / settings.label / "report.html")
     print("\nnext:")
     for command, what in (
@@ -31,4 +38,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.run(main)

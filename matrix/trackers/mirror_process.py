@@ -49,12 +49,11 @@ class MirrorProcess:
         self.process = subprocess.Popen(
             [*command, json.dumps(asdict(target))],
             cwd=ROOT,
-            env=without(os.environ),
+            env={**without(os.environ), **UTF8},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             encoding="utf-8",
-            env={**os.environ, **UTF8},
             start_new_session=True,
         )
         for work in (self._write, self._read):
