@@ -82,7 +82,8 @@ def run(results: Results, text: str, variable: str = "RUN") -> Path:
     """The directory of the run that `text` names. Raises ConfigError."""
     known, label = results.runs(), f"{variable}={text}"
     if not known:
-        raise _refusal(label, f"no run lies below {files.shown(results.output)}")
+        none = f"no such run: none lies below {files.shown(results.output)}"
+        raise _refusal(label, none)
     if text == NEWEST:
         ended = [found for found in known if CellDir(found.path).summary.exists()]
         for found in sorted(ended, key=_ended, reverse=True):

@@ -11,6 +11,8 @@ from kconf.strict import Tree
 from kconf.study import list_steps, prove
 from tests.conftest import ROOT
 
+STEPS = "RA_MLA_ABLATION_STEPS"
+
 
 @pytest.fixture
 def copy(tmp_path, monkeypatch) -> Path:
@@ -123,3 +125,10 @@ def test_on_a_text(copy, new_study):
     status, said = new_study("mine", "gpt2-ratio-ablation+tiny+text", *text)
     assert status == 0, said
     assert 'CONFIG_LOCAL_PATH="novel.txt"\n' in Path("defconfigs/mine").read_text()
+
+
+def test_what_does_not_come_along(copy, new_study):
+    """The other study's steps are no steps of the new one."""
+    status, said = new_study("mine", "gpt2-ratio-ablation+tiny+quick")
+    assert status == 0, said
+    assert Tree(copy).resolve([Path("defconfigs/mine")]).values[STEPS] == "all"

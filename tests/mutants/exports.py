@@ -10,7 +10,7 @@ EXPORTS = [
     Mutant(
         "export-keys-are-values",
         "the rows of k and v in the fused qkv change places",
-        "names:_rows",
+        "export.names:_rows",
         '"k": H, "v": H + G}',
         '"k": H + G, "v": H}',
         Test(f"{LOGITS}[llama-85m-ablation/00-llama]"),
@@ -18,7 +18,7 @@ EXPORTS = [
     Mutant(
         "export-gate-is-up",
         "the two inner matrices of SwiGLU change places",
-        "names",
+        "export.names",
         '    "mlp.gate": "model.layers.{}.mlp.gate_proj",\n'
         '    "mlp.inner": "model.layers.{}.mlp.up_proj",\n',
         '    "mlp.gate": "model.layers.{}.mlp.up_proj",\n'

@@ -35,6 +35,7 @@ def test_what_is_not_committed(checkout, git):
     for number in range(4):
         (checkout.root / f"a{number}").touch()
     (checkout.root / "defconfigs" / "toy").touch()
+    assert len(said(checkout)) == 2
     first, second = said(checkout)
     assert first == (
         "not committed: defconfigs/toy.d/02-wide.config, defconfigs/toy, "

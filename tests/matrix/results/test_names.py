@@ -39,14 +39,19 @@ def made(tmp_path, monkeypatch) -> dict[str, Path]:
     return old_and_new(Path("results"))
 
 
-def run(text: str, study: str | None = "one") -> Path:
-    return names.given_run(text) or names.run(Results(Path("results"), study), text)
+def run(text: str, study: str | None = "one") -> Path | str:
+    """The run, or why there is none."""
+    results = Results(Path("results"), study)
+    try:
+        return names.given_run(text) or names.run(results, text)
+    except ConfigError as error:
+        return str(error)
 
 
 def refusal(text: str, study: str | None = "one") -> str:
-    with pytest.raises(ConfigError) as caught:
-        run(text, study)
-    return str(caught.value)
+    found = run(text, study)
+    assert isinstance(found, str), f"{text} is {found}"
+    return found
 
 
 def test_a_cell_of_the_loaded_study(made):
@@ -103,8 +108,10 @@ def test_a_path_and_how_one_begins(made, tmp_path):
 def test_the_newest(made):
     """Of the whole results directory, whatever is loaded; a failed one is none."""
     assert run("newest") == run("newest", None) == made["other"]
-    (made["other"] / "attempts.jsonl").write_text("{")
+    (made["other"] / "run.json").write_text("{")
     assert run("newest") == made["new"]
+    (made["new"] / "attempts.jsonl").write_text("{")
+    assert run("newest") == made["two"]
 
 
 def test_a_study(made, tmp_path):
@@ -151,7 +158,11 @@ class TestLoaded:
     def test_a_path_needs_no_configuration_that_holds(self, made, tmp_path):
         (tmp_path / "bad").write_text("CONFIG_NONSENSE=y\n")
         environment = {"KCONFIG_CONFIG": str(tmp_path / "bad")}
-        assert loaded.run(ROOT, environment, str(made["old"])) == made["old"]
+        try:
+            found = loaded.run(ROOT, environment, str(made["old"]))
+        except ConfigError as error:
+            found = error
+        assert found == made["old"]
         with pytest.raises(ConfigError, match="CONFIG_NONSENSE"):
             loaded.run(ROOT, environment, "06-ra/seed-1")
 
