@@ -1,15 +1,14 @@
 # kablate: the front door. `make help` lists everything.
 
-# What is given on the command line, before any of it becomes ours.
+# What a user gives reaches the recipes as it was typed: make expands none of it
+# (these lines and $(value NAME)), the shell sees "$$NAME" alone. What is ours is
+# `override`: no NAME=value changes it. Before anything that starts a shell: make 4.4
+# exports to it.
 override typed := $(foreach .v,$(.VARIABLES),$(if $(findstring command line,$(origin $(.v))),$(.v)))
+$(foreach .v,$(typed),$(eval override export $(.v) := $$(value $(.v))))
 override SHELL := /bin/sh
 override .SHELLFLAGS := -c
 include Makefile.variables
-
-# What a user gives reaches the recipes as it was typed: make expands none of it
-# (this line and $(value NAME)), the shell sees "$$NAME" alone. What is ours is
-# `override`: no NAME=value changes it.
-$(foreach .v,$(.VARIABLES),$(if $(findstring command line,$(origin $(.v))),$(eval override export $(.v) := $$(value $(.v)))))
 
 .DEFAULT_GOAL := all
 .NOTPARALLEL:

@@ -90,7 +90,7 @@ TEXT = [
     Mutant(
         "override-of-two-lines",
         "the refusal of an override with a newline takes two lines",
-        "overrides:from_environment",
+        "overrides:assignment",
         "{value if value.isprintable() else repr(value)}",
         "{value}",
         Test(f"{JOBS}::test_an_override_of_several_lines_is_refused_in_one"),
