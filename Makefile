@@ -4,7 +4,7 @@
 # (these lines and $(value NAME)), the shell sees "$$NAME" alone. What is ours is
 # `override`: no NAME=value changes it. Before anything that starts a shell: make 4.4
 # exports to it.
-override typed := $(foreach .v,$(.VARIABLES),$(if $(findstring command line,$(origin $(.v))),$(.v)))
+override typed := $(strip $(foreach .v,$(.VARIABLES),$(if $(findstring command line,$(origin $(.v))),$(.v))))
 $(foreach .v,$(typed),$(eval override export $(.v) := $$(value $(.v))))
 override SHELL := /bin/sh
 override .SHELLFLAGS := -c

@@ -182,7 +182,15 @@ def test_the_rules_are_found():
 
 FUNCTIONS = {"if", "or", "and", "call", "value", "filter", "filter-out", "error"}
 FUNCTIONS |= {"foreach", "origin", "findstring", "eval", "wildcard", "notdir"}
-FUNCTIONS |= {"basename", "addprefix", "addsuffix", "firstword", "patsubst", "sort"}
+FUNCTIONS |= {
+    "basename",
+    "addprefix",
+    "addsuffix",
+    "firstword",
+    "patsubst",
+    "sort",
+    "strip",
+}
 LOCAL = {"@", "1", "2", ".v", ".g", "name"}
 
 
