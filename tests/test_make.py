@@ -46,6 +46,7 @@ NEEDED = {
     "compare": {"A": "a", "B": "b"},
     "anchor": {"TEXT": "t"},
     "publish-check": {"STUDY": "s"},
+    "new-study": {"NAME": "n", "FROM": "f"},
     "show": {"ARMS": "x"},
 }
 # Read by make or by a script where it is looked at, and no word of a command.

@@ -43,7 +43,7 @@ def run(root: Path, environment: Mapping[str, str], text: str) -> Path:
     Raises ConfigError, and RecordError for a pointer that leads nowhere.
     """
     found = names.given_run(text) or names.run(results(root, environment), text)
-    return pointer.follow(CellDir(found)).dir.path
+    return pointer.follow(CellDir(found)).dir.path if found.is_dir() else found
 
 
 def study(root: Path, environment: Mapping[str, str], text: str) -> Path:

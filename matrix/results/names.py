@@ -97,7 +97,7 @@ def run(results: Results, text: str, variable: str = "RUN") -> Path:
         matching = [found for found in known if found[:2] in steps]
     if not matching:
         here = [found for found in known if found.study == results.loaded] or known
-        raise _refusal(label, f"names no run; there are\n{_listed(here)}")
+        raise _refusal(label, f"no such run; there are\n{_listed(here)}")
     return _one(matching, label)
 
 

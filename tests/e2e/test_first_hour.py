@@ -86,7 +86,7 @@ def test_a_study_of_ones_own(checkout):
     )
     absent = checkout.make("generate", RUN="9/seed-1")
     assert absent.status == 2 and "Traceback" not in absent.output
-    assert "RUN=9/seed-1: names no run; there are\n  mine/00-b" in absent.output
+    assert "RUN=9/seed-1: no such run; there are\n  mine/00-b" in absent.output
     exported = checkout.make("export", RUN="newest", FORMAT="native")
     assert exported.status == 0, exported.output
     evaluated = checkout.make("eval", STUDY="mine", TEXT="novel.txt")

@@ -178,7 +178,7 @@ def test_what_is_refused_has_no_traceback(runs, tmp_path):
     assert "error: FORMAT=hf cannot carry this model." in done.stderr
     assert "Traceback" not in done.stderr
     done = command("export.py", tmp_path / "nowhere")
-    assert done.returncode == 1 and "no such directory" in done.stderr
+    assert done.returncode == 1 and "no such run" in done.stderr
     (tmp_path / "file").write_bytes(b"GGU")
     done = command("generate.py", tmp_path / "file")
     assert done.returncode == 1 and "cannot be read as safetensors" in done.stderr

@@ -94,11 +94,13 @@ def test_a_study_of_one_arm_has_eight_seeds(tree):
 
 H200_BYTES = 150 * 10**9
 BASES, OVERLAYS = presets(ROOT)
-COMBINED = [[o] for o in OVERLAYS] + [[o, "slurm"] for o in OVERLAYS if o != "slurm"]
 # The pairs that are refused, and why they should be.
 ODD_BATCH = "EFFECTIVE_BATCH=12: is not a multiple of micro-batch"
 """The published run has 12 sequences a step; these overlays cut steps into eights."""
 REFUSED = {("anchor-cpu", name): ODD_BATCH for name in ("a10gx4", "mi-8gpu", "w7900")}
+# quick selects steps of a study; text takes a file's path (tests/kconf/test_cli.py).
+HARDWARE = [o for o in OVERLAYS if o not in ("quick", "text")]
+COMBINED = [[o] for o in HARDWARE] + [[o, "slurm"] for o in HARDWARE if o != "slurm"]
 
 
 @pytest.mark.parametrize("overlays", COMBINED, ids="+".join)

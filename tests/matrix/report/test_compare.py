@@ -102,4 +102,4 @@ def test_the_script(two, tmp_path):
     assert done.returncode == 0 and "means of seeds 1-2" in done.stdout, done.stderr
     lost = call("one", "3")
     assert lost.returncode == 1
-    assert lost.stderr.startswith("error: B=3: names no run; there are\n  one/00-base/")
+    assert lost.stderr.startswith("error: B=3: no such run; there are\n  one/00-base/")

@@ -79,7 +79,7 @@ def test_what_means_several_things(made):
 
 def test_what_means_nothing(made):
     for text in ("07/seed-1", "06-ra/seed-100", "zzzz", "06-ra/seed-1/zz", "a/b/c/d/e"):
-        assert "names no run; there are" in refusal(text)
+        assert "no such run; there are" in refusal(text)
     assert "one/06-ra/seed-10/" in refusal("zzzz") and "two/" not in refusal("zzzz")
     assert "two/06-ra/seed-1/" in refusal("zzzz", None)
     for path in made.values():
@@ -100,9 +100,11 @@ def test_a_path_and_how_one_begins(made, tmp_path):
     )
     assert run(str(made["lost"])) == made["lost"]
     assert run(new.name[:4]) == new and run(new.name) == new
-    assert "names no run" in refusal(new.name[:3])
+    assert "no such run" in refusal(new.name[:3])
     (tmp_path / "export").mkdir()
-    assert run("export") == Path("export")
+    (tmp_path / "export" / "native").touch()
+    for text in ("export", "export/native"):
+        assert run(text) == loaded.run(ROOT, {}, text) == Path(text)
 
 
 def test_the_newest(made):
@@ -140,7 +142,7 @@ def test_a_side_of_a_comparison(made):
     assert side("newest") == str(made["other"].relative_to("results"))
     with pytest.raises(ConfigError, match="A=6: names 2 steps:\n  one/06-ra\n"):
         side("6")
-    with pytest.raises(ConfigError, match="A=absent: names no run; there are\n  one/"):
+    with pytest.raises(ConfigError, match="A=absent: no such run; there are\n  one/"):
         side("absent")
 
 
