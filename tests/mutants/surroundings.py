@@ -24,11 +24,11 @@ LEFT = [
     ),
     Mutant(
         "facts-in-tmp",
-        "the process that counts parameters leaves torch's folder in /tmp",
-        "check.command_line:main",
-        "private.claim()  # torch makes folders when it is imported",
+        "what imports torch leaves its folder in /tmp",
+        "records.entry:importing",
+        "private.claim()",
         "pass",
-        Test("tests/e2e/test_surroundings.py::test_nothing_is_left_elsewhere"),
+        Test("tests/gpt2/check/test_steps.py::test_facts_that_cannot_be_counted"),
     ),
     Mutant(
         "one-broken-study-hides-all",

@@ -10,12 +10,13 @@ import pytest
 
 from gpt2.check import prove as proofs
 from gpt2.check import run
+from gpt2.check.command_line import perform
 from gpt2.check.run import check, merge_study
 from gpt2.check.studies import Study, from_defconfig
 from gpt2.check.table import print_table
 from gpt2.check.two_processes import Pair, PartnerLost
-from gpt2.train_ra_mla import main
 from kconf.overrides import Overrides
+from records import private
 from tests.conftest import ROOT
 from tests.gpt2.sabotage import copy_of_the_study
 
@@ -197,12 +198,14 @@ def test_facts_that_cannot_be_counted(cell, monkeypatch, capsys):
     def fail(self):
         raise KeyError("values")
 
-    path = cell() / "config.py"
-    assert main(["--facts", str(path)]) == 0
+    path, claimed = cell() / "config.py", []
+    monkeypatch.setattr(private, "claim", lambda: claimed.append(path))
+    assert perform(["--facts", str(path)], ROOT, 0.0) == 0
+    assert len(claimed) == 1  # torch makes folders in /tmp when it is imported
     capsys.readouterr()
     monkeypatch.setattr(MultiHead, "cache_per_token", fail)
     with pytest.raises(KeyError) as caught:
-        main(["--facts", str(path)])
+        perform(["--facts", str(path)], ROOT, 0.0)
     assert capsys.readouterr().out == ""
     notes = [f"{path}: the model cannot be counted", "`make check` names the step"]
     assert caught.value.__notes__ == notes
@@ -220,8 +223,10 @@ def test_a_partner_that_dies_at_the_end(monkeypatch, capsys):
     """The table is printed; the command fails and says how the process ended."""
     monkeypatch.setenv("KCONFIG_CONFIG", str(ROOT / "no such file"))
     monkeypatch.setattr(run, "Pair", Dying)
+    monkeypatch.setenv("CONFIG_LEARNING_RATE", "99")
     assert check(ROOT, "0", every=False, as_json=False, began=0.0) == 1
     said = capsys.readouterr()
+    assert "\nwarning: CONFIG_LEARNING_RATE=99: CONFIG_OPTIMIZER_ADAMW is" in said.out
     assert "check: 1 of 1 steps keep every promise" in said.out
     assert f"{RATIO}\nCONFIG_MLP_DIM=0 is 3072 (4 E)\n" in said.out
     ended = "the second process ended by signal 9, SIGKILL, after its last proof"
