@@ -24,9 +24,12 @@ ORIGINAL_MUON = (1e-5, 1.0)
 
 
 def questions(values: Mapping[str, Value]) -> list[str]:
-    """A sentence for each value that is far outside. The settings must have been built
-    from the values: what is no number is refused there.
+    """A sentence for each value that is far outside; none of a tree without optimizers.
+
+    The settings must have been built from the values: what is no number is refused there.
     """
+    if not RATES.keys() & values.keys():
+        return []
     optimizer = next(symbol for symbol in RATES if values[symbol])
     low, high = RATES[optimizer]
     if values["MUON_SCALE_ORIGINAL"]:

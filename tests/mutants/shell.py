@@ -115,8 +115,8 @@ TEXT = [
         "task-code-unsaid",
         "who evaluates does not hear what a task runs",
         "evaluation.command:Evaluator",
-        "find(wanted.tasks, say)",
-        "find(wanted.tasks, print)",
+        "find(wanted.tasks, say, offline)",
+        "find(wanted.tasks, print, offline)",
         Test(f"{TASKCODE}::test_the_terminal_is_what_tasks_speak_to"),
     ),
 ]
