@@ -174,3 +174,12 @@ def test_a_pipe_that_closes_behind_make():
     os.close(writer)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "Error 141" in done.stderr
+
+
+def test_gpu_test_without_a_gpu(stand_in):
+    """An error, where every test would be skipped."""
+    torch = "class cuda:\n    is_available = staticmethod(lambda: False)\n"
+    Path(stand_in["PYTHONPATH"], "torch", "__init__.py").write_text(torch)
+    done = make("gpu-test", PYTHONPATH=stand_in["PYTHONPATH"])
+    assert done.returncode == 2 and "skipped" not in done.stdout
+    assert "error: torch finds no GPU here (`make doctor` says" in done.stderr
