@@ -18,6 +18,8 @@ def unused_steps(root: Path, values: Mapping[str, Value]) -> list[str]:
     """A line for the loaded study's folder where its mode takes no steps, and for each
     that is the folder of no ablation, with what would use it.
     """
+    if STUDY not in values:  # a tree without studies
+        return []
     studies = _studies(root)
     used = {study for study, ablation in studies.values() if ablation}
     lines, own = [], study_dir(root, values[STUDY])

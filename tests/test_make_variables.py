@@ -29,6 +29,10 @@ READ = {
 """What the scripts of a target read in the environment, beside TABLE where it plans."""
 GENERAL = {"KCONFIG_CONFIG", "PYTHON", "BASE_PYTHON", "TORCH_INDEX", "V"}
 GENERAL |= {"__BASH_MAKE_COMPLETION__"}
+# Of other programs: what starts them has their names from the environment.
+GENERAL |= {"WANDB_MODE", "WANDB_DISABLED", "WANDB_PROJECT", "WANDB_ENTITY"}
+GENERAL |= {"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "NO_COLOR"}
+GENERAL |= {f"{name}_VISIBLE_DEVICES" for name in ("CUDA", "HIP", "ROCR")}
 
 # (words, environment) and what the refusal says.
 REFUSED = [

@@ -74,8 +74,8 @@ HONOURED = [
         "wandb-hears-what-was-beaten",
         "W&B reads the variables that were decided upon",
         "mirror_process:MirrorProcess.__init__",
-        "env=without(os.environ)",
-        "env=dict(os.environ)",
+        "**without(os.environ)",
+        "**os.environ",
         Test(f"{WANDB}::test_the_mirror_is_told_in_words_alone"),
     ),
     Mutant(

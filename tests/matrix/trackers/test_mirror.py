@@ -531,7 +531,7 @@ class TestVerdictTags:
 
 def test_sync_without_a_tracker_says_how(tmp_path):
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "sync_trackers.py", "a study"],
+        [sys.executable, ROOT / "scripts" / "sync_trackers.py", "toy"],
         env={**os.environ, "KCONFIG_CONFIG": str(tmp_path / "none")},
         capture_output=True,
         text=True,

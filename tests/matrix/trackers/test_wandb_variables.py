@@ -219,7 +219,7 @@ class TestMake:
 
 def sync_script(**given: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, ROOT / "scripts" / "sync_trackers.py"],
+        [sys.executable, ROOT / "scripts" / "sync_trackers.py", "toy"],
         env={**os.environ, **given},
         capture_output=True,
         text=True,
