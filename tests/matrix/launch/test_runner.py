@@ -444,7 +444,7 @@ def test_nothing_to_report(checkout, monkeypatch):
 
 
 def test_an_interrupt_outside_the_run(checkout, monkeypatch):
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "make_plan", interrupt)
