@@ -1,4 +1,4 @@
-"""The answer to a study's question: one sentence per arm."""
+"""The answer to a study's question: one line per arm, and one sentence."""
 
 from typing import Callable
 
@@ -7,48 +7,82 @@ from matrix.evidence.gather import Report
 from matrix.evidence.verdict import AA, LIMITED, NEUTRAL, SUPPORTED, UNRESOLVED
 from matrix.evidence.verdict import Verdict
 from matrix.evidence.weigh import Evidence
-from matrix.report import verdict_text
+from matrix.report import text_error, verdict_text
 from matrix.report.document import Column, Table
-from matrix.report.numbers import difference, magnitude, p_value
+from matrix.report.numbers import difference, interval, magnitude, p_value
 from matrix.results.metrics import VAL_LOSS
+from matrix.results.rows import mean
 
 
 def question(report: Report) -> str:
-    """What the study compares, by what, and what was settled for it."""
+    """What the study compares, by what, and how the differences below are meant."""
     evidence, terms = report.evidence, report.evidence.terms
     arms = units.plural(len(evidence.family), "arm")
-    again = f" and {len(evidence.aa)} A/A" if evidence.aa else ""
-    smallest = "none named"
+    again = f" and {units.plural(len(evidence.aa), 'A/A arm')}" if evidence.aa else ""
+    does = "do" if len(evidence.family) + len(evidence.aa) != 1 else "does"
+    smallest = ""
     if terms.smallest is not None:
-        smallest = f"{magnitude(evidence, terms.smallest)} {terms.metric.unit}"
+        effect = f"{magnitude(evidence, terms.smallest)} {terms.metric.unit}"
+        smallest = f" The smallest effect of interest is {effect}."
     better = "lower" if terms.metric.lower_is_better else "higher"
+    value = mean(
+        found
+        for found in report.rows[0].measured(terms.metric, terms.last_evals).values()
+        if found is not None
+    )
+    at = "" if value is None else f" The control's is {_value(evidence, value)}."
     return (
-        f"Question: how do {arms}{again} compare with the control {evidence.control} in "
-        f"{evidence.about}? Better is {better}. Smallest effect of interest: {smallest}. "
-        f"Level {terms.alpha:g}, Holm over {len(evidence.family)}. Seeds "
-        f"{units.numbers_in(evidence.seeds)}."
+        f"How {does} {arms}{again} compare with the control {evidence.control} in "
+        f"{evidence.about}?{at} Differences are arm minus control, paired by seed: {better} "
+        f"is better.{smallest}"
     )
 
 
+def _value(evidence: Evidence, value: float) -> str:
+    return units.loss(value) if evidence.terms.metric.evaluated else f"{value:.5g}"
+
+
 def table(report: Report) -> Table:
-    """Every arm with its sentence."""
-    columns = (Column("", "code"), Column("", "text"))
+    """A line per arm: verdict, difference, interval with its level, pairs."""
+    evidence = report.evidence
+    columns = (
+        Column("Step", "code"),
+        Column("Verdict", "word"),
+        Column(f"Difference, {evidence.terms.metric.unit}"),
+        Column("Interval"),
+        Column("Seeds"),
+    )
+    lines = []
+    for verdict in evidence.verdicts:
+        found, shown, ends = verdict.measured, units.DASH, units.DASH
+        if found is not None:
+            shown = difference(evidence, found.difference)
+            ends = f"{interval(evidence, found.interval)} {verdict_text.level(verdict)}"
+        n = str(len(verdict.differences))
+        lines.append((verdict.step, verdict.label, shown, ends, n))
+    return Table(columns, tuple(lines))
+
+
+def sentences(report: Report) -> Table:
+    """Every arm with its sentence and what a reader must know of it."""
+    evidence = report.evidence
+    columns = (Column("Step", "code"), Column("In words", "text"))
     return Table(
-        columns,
-        tuple((v.step, sentence(report.evidence, v)) for v in report.evidence.verdicts),
+        columns, tuple((v.step, sentence(evidence, v)) for v in evidence.verdicts)
     )
 
 
 def sentence(evidence: Evidence, verdict: Verdict) -> str:
-    """lowers the loss by 0.0040 nats/token (99.2 % interval 0.0027 to 0.0053, 6 seeds):
+    """lowers the validation loss by 0.0040 nats/token (99.2 % interval 0.0027 to 0.0053, 6 seeds):
     SUPPORTED better. What limits it follows.
     """
     text = verdict.label
     if verdict.measured is not None:
         say = PREDICATES.get(verdict.outcome, _differs)
         text = f"{say(evidence, verdict)}: {verdict.label}"
-    cause = verdict_text.cause(evidence, verdict)
-    return f"{text}; {cause}." if cause else f"{text}."
+    more = [verdict_text.remarks(evidence, verdict)]
+    more.append(text_error.phrase(evidence, verdict))
+    return f"{'; '.join([text, *filter(None, more)])}."
 
 
 def _seeds(verdict: Verdict) -> str:
@@ -57,7 +91,7 @@ def _seeds(verdict: Verdict) -> str:
 
 def _name(evidence: Evidence) -> str:
     metric = evidence.terms.metric
-    return "the loss" if metric == VAL_LOSS else metric.name
+    return "the validation loss" if metric == VAL_LOSS else metric.name
 
 
 def _moves(evidence: Evidence, verdict: Verdict) -> str:

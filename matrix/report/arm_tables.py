@@ -45,7 +45,7 @@ def arms_table(made: Sequence[Row]) -> Table:
     """Every arm: its loss and both differences, sparsity, step time, memory."""
     columns = (
         Column("Arm", "code"),
-        Column("Loss, nats/token"),
+        Column("Validation loss, nats/token"),
         Column("Minus control"),
         Column("Minus dense arm"),
         Column("Pairs"),
@@ -80,7 +80,7 @@ def seeds_table(made: Sequence[Row]) -> Table:
     columns = (
         Column("Arm", "code"),
         Column("Seed"),
-        Column("Loss"),
+        Column("Validation loss"),
         Column("Minus control"),
         Column("Minus dense arm"),
         Column("Sparsity"),

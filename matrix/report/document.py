@@ -7,7 +7,7 @@ the same document in two formats. Text is plain: the writers escape it.
 from dataclasses import dataclass
 from typing import Literal, Union
 
-Kind = Literal["text", "code", "number", "ref", "anchor"]
+Kind = Literal["text", "code", "number", "ref", "anchor", "word"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class Notice:
 
 @dataclass(frozen=True)
 class Column:
-    """A column. "ref" cells link to the "anchor" cell with the same text."""
+    """A column. "ref" cells link to the "anchor" cell with the same text; "word" cells
+    hold verdicts.
+    """
 
     title: str
     kind: Kind = "number"
@@ -52,13 +54,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A plot: the PNG beside report.md, the SVG inside report.html."""
+    """A plot: the PNG beside report.md; for report.html an SVG for a wide page and one
+    for a narrow page.
+    """
 
     file: str
     alt: str
     caption: str
     png: bytes
     svg: str
+    narrow: str
 
 
 Block = Union[Text, Notice, Table, Picture]
@@ -66,10 +71,11 @@ Block = Union[Text, Notice, Table, Picture]
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and what stands below it; `folded` shows the heading until it is opened."""
 
     title: str
     blocks: tuple[Block, ...]
+    folded: bool = False
 
 
 @dataclass(frozen=True)

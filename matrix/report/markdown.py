@@ -14,7 +14,10 @@ def markdown(document: Document) -> str:
     for section in document.sections:
         if section.title:
             parts.append(f"## {escape(section.title)}")
-        parts += [_block(block) for block in section.blocks]
+        blocks = [_block(block) for block in section.blocks]
+        if section.folded:
+            blocks = ["<details>\n<summary>Show</summary>", *blocks, "</details>"]
+        parts += blocks
     return "\n\n".join(parts) + "\n"
 
 

@@ -16,7 +16,7 @@ def span(low: str, high: str) -> str:
 def seeds(needed: tuple[int | None, int | None]) -> str:
     """11–46 seeds; an end that is None is over stats.MOST_SEEDS."""
     over = f"over {stats.MOST_SEEDS:,}"
-    low, high = (over if n is None else str(n) for n in needed)
+    low, high = (over if n is None else f"{n:,}" for n in needed)
     return (
         f"{low} to {high} seeds" if high == over != low else f"{span(low, high)} seeds"
     )

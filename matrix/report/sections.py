@@ -8,15 +8,15 @@ from typing import Callable
 
 from matrix.evidence.gather import Report
 from matrix.report import arm_tables, equal_time, evaluation_section, overview
-from matrix.report import received_section, tables, tuning_section, verdict_section
+from matrix.report import tables, tuning_section, verdict_section
 from matrix.report.document import Block, Document, Notice, Picture, Section, Text
 from matrix.report.plots import attention_statistics, final_losses, learning_curves
 from matrix.report.plots import learning_rates, loss_against_cost, sparsity
-from matrix.report.plots import speed_memory
+from matrix.report.plots import speed_memory, training_curves
 
 NO_SPEEDS = (
     "Speeds, times and energy are not printed, nor are losses at equal training time: "
-    "runs shared their device (above), and what was measured is of all that ran there."
+    "what was measured is of all that ran on the device."
 )
 
 
@@ -27,14 +27,15 @@ def losses(report: Report) -> Section:
     text = (
         f"Validation loss: {of} of each run, mean over the seeds. SD: standard "
         "deviation over the seeds (n−1). Difference: step minus control over the "
-        "seeds that both have; negative where the step's loss is the lower one. "
+        "seeds that both have; negative where the step's loss is the lower one. Losses "
+        "and differences are in nats/token. "
         "Runs: where the number comes from (last section)."
     )
     table = tables.loss_table(report.rows, len(report.study.seeds))
     pictures = [final_losses.picture(report.rows)]
     if report.study.configured:
         pictures.insert(0, learning_curves.picture(report.rows))
-    return Section("Losses", (Text(text), table, *pictures))
+    return Section("Validation loss", (Text(text), table, *pictures))
 
 
 def size(report: Report) -> Section:
@@ -66,7 +67,10 @@ def time_and_memory(report: Report) -> Section | None:
         )
     else:
         text += " Energy was not measured: no run has samples (gpu.jsonl)."
-    blocks: list[Block] = [Text(text), tables.speed_table(report.rows)]
+    blocks: list[Block] = [Text(text)]
+    if report.shared:
+        blocks.append(Notice("Runs that shared a device", report.shared))
+    blocks.append(tables.speed_table(report.rows))
     gaps = [
         f"{run.step} seed {run.seed}: {run.value('energy_remark')} ({run.run_dir})"
         for run in report.counted
@@ -78,28 +82,18 @@ def time_and_memory(report: Report) -> Section | None:
     return Section("Time and memory", (*blocks, *([picture] if picture else [])))
 
 
-def steps(report: Report) -> Section | None:
-    """What each step is and changes, by the plan or by the runs' own records."""
-    if len(report.rows) == 1 and not report.rows[0].help:
-        return None
-    text = (
-        "Changes: the step's lines, with the control's value and its own. Implied: what "
-        "follows from them by itself."
-    )
-    return Section("Steps", (Text(text), tables.steps_table(report.rows)))
-
-
 def runs(report: Report) -> Section:
     """Where every number comes from."""
-    return Section("Runs", (tables.runs_table(report.rows), *map(Text, report.notes)))
+    return Section("Runs", (tables.runs_table(report.rows),))
 
 
 SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     overview.section,
-    received_section.section,
     verdict_section.section,
     tuning_section.section,
     losses,
+    training_curves.section,
+    overview.setup,
     arm_tables.arms_section,
     arm_tables.seeds_section,
     learning_rates.section,
@@ -111,8 +105,8 @@ SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     sparsity.section,
     attention_statistics.section,
     equal_time.section,
-    steps,
     runs,
+    overview.provenance,
 )
 
 

@@ -16,7 +16,7 @@ def loss_table(made: Sequence[Row], seeds: int) -> Table:
     columns = (
         Column("Step", "code"),
         Column("Seeds"),
-        Column("Loss, nats/token"),
+        Column("Validation loss, nats/token"),
         Column("SD"),
         Column("Bits/byte"),
         Column("Difference"),
@@ -93,15 +93,18 @@ def size_table(made: Sequence[Row]) -> Table:
 def speed_table(made: Sequence[Row]) -> Table:
     """What each step costs on this machine: speed, time, memory, energy.
 
-    Without the columns of the energy when no run has any.
+    Without the columns of the speed and of the energy when no run has any.
     """
     runs = [run for row in made for run in row.runs.values()]
     measured = any(run.value("energy_joules") is not None for run in runs)
+    timed = any(run.value("train_time") is not None for run in runs)
     columns = (
         Column("Step", "code"),
-        Column("Tokens/s"),
-        Column("Training time"),
-        Column("Wall time"),
+        *(
+            Column(title)
+            for title in ("Tokens/s", "Training time", "Wall time")
+            if timed
+        ),
         Column("Peak memory"),
         *(Column(title) for title in ("Energy", "J/token") if measured),
         Column("Runs", "ref"),
@@ -110,15 +113,22 @@ def speed_table(made: Sequence[Row]) -> Table:
     for row in made:
         line = (
             row.step,
-            units.count(row.average("tokens_per_s")),
-            units.duration(row.average("train_time")),
-            units.duration(row.average("total_time_all_attempts")),
+            *(_times(row) if timed else ()),
             units.memory(row.peak_memory),
             *(_energy(row) if measured else ()),
             row.ref,
         )
         lines.append(line)
     return Table(columns, tuple(lines))
+
+
+def _times(row: Row) -> tuple[str, str, str]:
+    """Speed, training time and wall time, means over the runs."""
+    return (
+        units.count(row.average("tokens_per_s")),
+        units.duration(row.average("train_time")),
+        units.duration(row.average("total_time_all_attempts")),
+    )
 
 
 def _energy(row: Row) -> tuple[str, str]:
@@ -156,7 +166,7 @@ def runs_table(made: Sequence[Row]) -> Table:
         Column("Runs", "anchor"),
         Column("Step", "code"),
         Column("Seed"),
-        Column("Loss"),
+        Column("Validation loss"),
         Column("Difference"),
         Column("Run directory", "code"),
     )

@@ -13,7 +13,7 @@ from matrix.evidence.weigh import Evidence
 from matrix.report import look_text, planning_text, registration_text, text_error
 from matrix.report.numbers import by_seed, correlation, difference, interval
 from matrix.report.numbers import magnitude, p_value
-from matrix.results.selection import SCREEN
+from matrix.results.selection import CONFIRM, SCREEN
 
 
 def reasons(evidence: Evidence, verdict: Verdict) -> str:
@@ -193,6 +193,24 @@ def what_is_possible(evidence: Evidence) -> str:
     if evidence.progress is not None:
         return look_text.standing(evidence)
     return planning_text.what_is_possible(evidence)
+
+
+def terms(evidence: Evidence) -> str:
+    """Metric, control, smallest effect, level, and which seeds chose the arms."""
+    found = evidence.terms
+    smallest = "none named"
+    if found.smallest is not None:
+        smallest = f"{magnitude(evidence, found.smallest)} {found.metric.unit}"
+    better = "lower" if found.metric.lower_is_better else "higher"
+    text = (
+        f"Metric: {evidence.about}. Control: {evidence.control}. Better is {better}. "
+    )
+    text += f"Smallest effect of interest: {smallest}. "
+    text += f"Level: {found.alpha:g}, Holm over {len(evidence.family)}."
+    if found.screened and found.stage == CONFIRM:
+        used = units.numbers_in(found.screened)
+        text += f" Confirmation on fresh seeds; {used} chose the arms and are not used."
+    return text
 
 
 def word(report: Report, verdict: Verdict) -> str:

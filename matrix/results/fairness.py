@@ -30,7 +30,7 @@ MUST_MATCH = (
     ("last evaluation's text", "last_eval_sha256"),
     ("dtype", "dtype"),
     ("dtype of the parameters", "param_dtype"),
-    ("loss", "loss_impl"),
+    ("loss computation", "loss_impl"),
     ("update", "update_impl"),
     ("compile", "compile"),
     ("device", "device"),
@@ -45,6 +45,7 @@ MUST_MATCH = (
     ("python", "python"),
 )
 ABSENT = "not recorded"
+CHOICE = "OPTIMIZER_"
 SHORT = 12
 HEX = frozenset("0123456789abcdef")
 
@@ -61,7 +62,7 @@ def differences(runs: Sequence[Run]) -> list[str]:
         skipped += ["tokens", "steps"]
     if not timed and {run.value("device_kind") for run in runs} != {"cpu"}:
         skipped.append("processor")
-    if len({_optimizer(run) for run in runs}) > 1:
+    if len({optimizer(run) for run in runs}) > 1:
         skipped.append("update_impl")
     lines = []
     for title, name, having in ledger(runs):
@@ -71,11 +72,12 @@ def differences(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
-def _optimizer(run: Run) -> tuple[str, ...]:
-    """The symbols that name a run's optimizer."""
+def optimizer(run: Run) -> tuple[str, ...]:
+    """The name of a run's optimizer, "adamw"; () where it is not recorded."""
     config = run.documents.get("config", {})
     chosen = (symbol for symbol, value in config.items() if value is True)
-    return tuple(sorted(s for s in chosen if s.startswith("OPTIMIZER_")))
+    names = (s.removeprefix(CHOICE) for s in chosen if s.startswith(CHOICE))
+    return tuple(sorted(name.lower() for name in names if name != "HAS_MOMENTS"))
 
 
 def hosts(runs: Sequence[Run]) -> list[str]:

@@ -23,6 +23,11 @@ class Metric:
     evaluation: str | None = None
 
     @property
+    def title(self) -> str:
+        """What a reader calls it: the training loss is another one."""
+        return "validation loss" if self.name == "val_loss" else self.name
+
+    @property
     def timed(self) -> bool:
         """Whether it is a speed or a time, which a neighbour on the GPU changes."""
         return self.unit in ("s", "tokens/s")
@@ -40,8 +45,8 @@ class Metric:
         return run.value(self.key)
 
     def description(self, last_evals: int) -> str:
-        """val_loss in nats/token, mean of the last 3 evaluations."""
-        text = f"{self.name} in {self.unit}"
+        """validation loss in nats/token, mean of the last 3 evaluations."""
+        text = f"{self.title} in {self.unit}"
         if not self.evaluated:
             return text
         last = "the last evaluation"

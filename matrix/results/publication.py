@@ -7,7 +7,7 @@ they read a value.
 from typing import Any, Callable, Sequence
 
 from matrix import units
-from matrix.results.fairness import shown
+from matrix.results.fairness import ABSENT, optimizer, shown
 from matrix.results.run import Run
 
 SYMBOL = "CONFIG_"
@@ -16,7 +16,17 @@ MOST = 4
 Values = Callable[[str], Sequence[Any]]
 """Every run's value of a name: one of recorded.PATHS, or CONFIG_ and a symbol."""
 
-FACTS = (
+MODEL = (
+    (
+        "Model",
+        "{layers} layers, width {width}, MLP {mlp_dim}, {CONFIG_GPT2_HEADS} heads, "
+        "vocabulary {CONFIG_GPT2_VOCAB_SIZE}",
+    ),
+    ("Parameters", "{parameters}, without embeddings {parameters_no_embedding}"),
+    ("Optimizer", "{optimizer}"),
+)
+"""What was trained: (label, text) with the names of values in braces."""
+SETUP = (
     ("Tokens", "{tokens} in {steps} steps, budget {budget}, ended by {stopped_by}"),
     (
         "Batch",
@@ -40,18 +50,28 @@ FACTS = (
         "Evaluation",
         "{eval_windows} windows every {eval_interval} steps, text {eval_sha256}",
     ),
+)
+"""How it was trained."""
+ORIGIN = (
     ("Hardware", "{device}, driver {driver}, processor {processor}, threads {threads}"),
     ("Software", "torch {torch}, Python {python}"),
     ("Code hash", "{code_hash}"),
 )
-"""(label, text) with the names of values in braces."""
+"""Where it ran."""
 
 
-def facts(values: Values) -> list[tuple[str, str]]:
-    """Every fact as (label, text). What runs disagree on stands as "a / b"; what no run
-    records as "not recorded".
+def facts(
+    values: Values, listed: Sequence[tuple[str, str]] = SETUP + ORIGIN
+) -> list[tuple[str, str]]:
+    """The facts listed as (label, text). What runs disagree on stands as "a / b"; what no
+    run records as "not recorded", also a fact of which nothing is recorded.
     """
-    return [(label, text.format_map(_Texts(values))) for label, text in FACTS]
+    found = []
+    for label, text in listed:
+        told = _Texts(values)
+        whole = text.format_map(told)
+        found.append((label, whole if set(told.values()) - {ABSENT} else ABSENT))
+    return found
 
 
 class _Texts(dict[str, str]):
@@ -65,13 +85,14 @@ class _Texts(dict[str, str]):
         found = units.distinct(_text(value) for value in self._values(name))
         more = len(found) - MOST
         listed = found[:MOST] + ([f"{more} more"] if more > 0 else [])
-        return " / ".join(listed) or shown(None)
+        self[name] = " / ".join(listed) or ABSENT
+        return self[name]
 
 
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return shown(value)
+    return f"{value:,}" if type(value) is int else shown(value)
 
 
 def of_runs(runs: Sequence[Run]) -> Values:
@@ -81,6 +102,8 @@ def of_runs(runs: Sequence[Run]) -> Values:
         if name.startswith(SYMBOL):
             symbol = name.removeprefix(SYMBOL)
             return [_configured(run, symbol) for run in runs]
+        if name == "optimizer":
+            return [" and ".join(optimizer(run)) or None for run in runs]
         return [run.value(name) for run in runs]
 
     return values

@@ -92,7 +92,9 @@ PATHS = {
     "gpu_processes": "energy.processes",
     "help": "run.cell.help",
     "micro_batch": "summary.facts.micro_batch",
+    "mlp_dim": "summary.facts.mlp_dim",
     "planned_threads": "run.cell.identity.threads",
     "runs_per_gpu": "config.RUNS_PER_GPU",
+    "width": "summary.facts.width",
 }
 """Name and place in a run's documents (matrix/results/run.py)."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping, Sequence
 
 from matrix import units
-from matrix.results import energy, evaluated_text, recorded, whole_run
+from matrix.results import energy, evaluated_text, recorded, training_curve, whole_run
 from matrix.results.evaluated_text import EvaluatedText
 from records import history
 from records.cell import CellRecord
@@ -43,7 +43,7 @@ class Run:
     evaluations (name -> row) and evaluated_text (matrix/results/evaluated_text.py).
     `attention`
     are the rows of attention statistics, `sparsity` the (update, pruned share) at
-    which the share changed.
+    which the share changed, `training` the thinned training rows.
     A `reused` run is another study's, read where it lies (records/pointer.py).
     """
 
@@ -59,6 +59,7 @@ class Run:
     evals: Sequence[Mapping[str, Any]]
     attention: tuple[Mapping[str, Any], ...] = ()
     sparsity: tuple[tuple[int, float], ...] = ()
+    training: tuple[training_curve.Point, ...] = ()
     reused: bool = False
 
     def value(self, name: str) -> Any:
@@ -198,6 +199,7 @@ def _read(study_dir: Path, path: Path, seed: int) -> Run:
         evals=cell.evals,
         attention=cell.attention,
         sparsity=_sparsity(cell),
+        training=training_curve.thinned(cell.train),
     )
 
 

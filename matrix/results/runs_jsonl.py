@@ -35,6 +35,7 @@ WITHHELD = re.compile(
 )
 """Operational symbols that name places, accounts and queues of a machine."""
 ATTENTION, SPARSITY = "attention statistics", "pruned share over training"
+TRAINING = "training loss, learning rate and gradient norm over training"
 TEXT = "losses of each document or window of the last evaluation"
 TERMS = ("last_evals", "smallest", "alpha", "stage")
 
@@ -191,6 +192,7 @@ def _without(runs: Sequence[Run]) -> list[str]:
     held = (
         (ATTENTION, any(run.attention for run in runs)),
         (SPARSITY, any(run.sparsity for run in runs)),
+        (TRAINING, any(run.training for run in runs)),
         (TEXT, any(isinstance(run.evaluated_text, EvaluatedText) for run in runs)),
     )
     return [name for name, there in held if there]

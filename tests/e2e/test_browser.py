@@ -24,7 +24,18 @@ PLOTS = {
     "loss-energy",
     "sparsity",
     "attention-entropy",
+    "training-curves",
 }
+
+
+SMALLEST = "Math.min(...%s.map(s => s.clientWidth / s.viewBox.baseVal.width * 72 / 96))"
+"""Of the plots shown: how large they are against their size in points."""
+WIDE = """[...document.querySelectorAll('*')].filter(e => e.clientWidth &&
+  (e.getBoundingClientRect().right > innerWidth + 1 || e.scrollWidth > e.clientWidth + 1
+   && getComputedStyle(e).overflowX != 'visible')).map(e => `${e.tagName}.${e.className} ` +
+  `${e.textContent.trim().slice(0, 60)} ${e.scrollWidth}/${e.clientWidth}`).join('; ')"""
+"""What reaches over the edge of the page, or scrolls within it."""
+OPENED = "document.querySelectorAll('details').forEach(d => d.open = true)"
 
 
 def heads(layers: int = 6) -> list[dict]:
@@ -51,6 +62,11 @@ def study(tmp_path_factory):
         point = {"optimizer": name[:5].strip("-"), "learning_rate": rate}
         point["pruning"] = "magnitude" if pruned else "none"
         rows = heads()
+        rows += [
+            {"kind": "train", "step": s, "loss": 3.0, "tokens": 4096 * (s + 1)}
+            | {"lr": 1e-3, "grad_norm": 1.0 + s % 7}
+            for s in range(1, 100, 2)
+        ]
         if pruned:
             point["sparsity"] = "0.5"
             rows += [
@@ -93,14 +109,14 @@ def test_the_page(browser, study, width):
     assert browser.requests == [study.html.resolve().as_uri()]
     assert browser.complaints == []
     assert browser.value("document.documentElement.scrollWidth") <= width
-    drawn = "document.querySelectorAll('figure svg')"
+    drawn = "[...document.querySelectorAll('figure svg')].filter(s => s.clientWidth)"
     assert browser.value(f"{drawn}.length") == len(PLOTS)
-    narrowest = f"Math.min(...[...{drawn}].map(s => s.getBoundingClientRect().width))"
-    assert browser.value(narrowest) >= 480, "smaller than a reader can read"
-    tallest = (
-        "Math.max(...[...document.querySelectorAll('tr')].map(r => r.offsetHeight))"
-    )
-    assert browser.value(tallest) < 250, "a column too narrow for its text"
+    assert browser.value(SMALLEST % drawn) >= 0.9, "smaller than a reader can read"
+    if width > 600:
+        tallest = (
+            "Math.max(...[...document.querySelectorAll('tr')].map(r => r.offsetHeight))"
+        )
+        assert browser.value(tallest) < 250, "a column too narrow for its text"
 
 
 @pytest.fixture(scope="module")
@@ -125,18 +141,32 @@ def large(tmp_path_factory):
     return write(output / "demo")
 
 
-def test_nothing_scrolls_sideways_on_a_desktop(browser, large):
-    """Twenty steps with long names on twelve seeds, at 1280 pixels."""
-    browser.open(large.html, 1280)
-    assert browser.value("document.documentElement.scrollWidth") <= 1280
-    wide = browser.value(
-        "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > "
-        "e.clientWidth).map(e => e.textContent.trim().slice(0, 60) + ' ' + "
-        "e.scrollWidth + '/' + e.clientWidth).join('; ')"
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+@pytest.mark.parametrize("name", ["study", "large"])
+def test_nothing_scrolls_sideways(browser, name, width, request):
+    """Every section, the folded one too; of twenty steps with long names on twelve
+    seeds, and of a study with every plot.
+    """
+    browser.open(request.getfixturevalue(name).html, width)
+    browser.value(OPENED)
+    assert browser.value("document.documentElement.scrollWidth") <= width
+    assert browser.value(WIDE) == ""
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_the_first_screen_is_the_answer(browser, study, width):
+    """A line for each of the arms, whole, above the fold; what is folded is closed."""
+    browser.open(study.html, width)
+    rows = browser.value(
+        "[...document.querySelectorAll('.answers tbody tr')].map(r => "
+        "r.getBoundingClientRect().bottom)"
     )
-    assert wide == ""
-    heading = "[...document.querySelectorAll('h2')].map(h => h.textContent)[0]"
-    assert browser.value(heading) == "Verdicts"
+    assert len(rows) == len(study.report.evidence.verdicts) and max(rows) <= 800
+    titles = browser.value("[...document.querySelectorAll('h2')].map(h => h.innerText)")
+    assert titles[0] == "Verdicts" and titles[-1] == "Terms, environment and code"
+    assert browser.value("document.querySelectorAll('details[open]').length") == 0
+    hidden = "document.querySelector('details table').checkVisibility()"
+    assert browser.value(hidden) is False
 
 
 def test_a_browser_that_complains_is_heard(browser, tmp_path):

@@ -345,6 +345,7 @@ FIGURES = (
     "speed_memory.figure",
     "sparsity.figure",
     "learning_rates.figure",
+    "training_curves.figure",
 )
 
 

@@ -58,8 +58,8 @@ POSITIONS = [
         "position-of-the-pruned",
         "arms that are pruned are drawn in the colours of the first ones",
         "sparsity:figure",
-        "_stairs(axes, rows[number], number)",
-        "_stairs(axes, rows[number], list(which).index(number))",
+        "_stairs(axes, rows[number], number, page)",
+        "_stairs(axes, rows[number], list(which).index(number), page)",
         Test(f"{TABLES}::test_sparsity_by_optimizer_step"),
     ),
     Mutant(

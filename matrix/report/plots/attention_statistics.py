@@ -17,10 +17,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matrix import units
 from matrix.evidence.gather import Report
 from matrix.report.document import Column, Picture, Section, Table, Text
-from matrix.report.plots.common import STYLE, WIDTH, picture
+from matrix.report.plots.common import STYLE, WIDE, Page, picture
 from matrix.results.rows import Row, mean
 
-ACROSS = 3  # panels side by side
 LONGEST_NAME = 24  # characters of a step above a panel
 BANDED = 3  # layers whose heads are shown as a band: the first, the last, one between
 TITLES = {
@@ -166,8 +165,8 @@ def _picture(name: str, each: Sequence[Panel]) -> Picture:
             f" Bands: the lowest to the highest over heads and seeds, layers {which}."
         )
     alt = f"{name} of every layer over training, one panel per step"
-    drawn = figure(name, each)
-    return picture(drawn, f"attention-{name.replace('_', '-')}", alt, caption)
+    file = f"attention-{name.replace('_', '-')}"
+    return picture(lambda page: figure(name, each, page), file, alt, caption)
 
 
 def banded(layers: int) -> list[int]:
@@ -184,15 +183,16 @@ def line_style(layer: int, layers: int) -> dict[str, Any]:
     return {"color": tone, "linestyle": dashes}
 
 
-def figure(name: str, each: Sequence[Panel]) -> Figure:
+def figure(name: str, each: Sequence[Panel], page: Page = WIDE) -> Figure:
     """Small multiples with one scale."""
-    across = min(ACROSS, len(each))
+    across = min(page.panels, len(each))
     down = math.ceil(len(each) / across)
     count = max(len(panel.layers) for panel in each)
     with matplotlib.rc_context(STYLE):
-        legend_rows = math.ceil(count / 6)
+        abreast = 2 * page.panels
+        legend_rows = math.ceil(count / abreast)
         height = 0.6 + 1.7 * down + 0.19 * legend_rows
-        drawn = Figure(figsize=(WIDTH, height), layout="constrained")
+        drawn = Figure(figsize=(page.width, height), layout="constrained")
         grid = drawn.subplots(down, across, sharex=True, sharey=True, squeeze=False)
         cells = list(grid.flat)
         for axes, panel in zip(cells, each):
@@ -207,7 +207,9 @@ def figure(name: str, each: Sequence[Panel]) -> Figure:
             (axes.get_legend_handles_labels() for axes in cells),
             key=lambda found: len(found[1]),
         )
-        drawn.legend(handles, labels, loc="outside lower center", ncols=min(6, count))
+        drawn.legend(
+            handles, labels, loc="outside lower center", ncols=min(abreast, count)
+        )
         return drawn
 
 

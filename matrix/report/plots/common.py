@@ -8,12 +8,13 @@ so nothing is shared between reports and no display is needed.
 import io
 import math
 import re
-from typing import Iterable
+from dataclasses import dataclass
+from typing import Callable, Iterable
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MultipleLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 from matrix import units
 from matrix.report.document import Picture
@@ -32,7 +33,6 @@ TICKS = 4  # about so many along an axis of bytes
 DASHES = ((), (5.0, 1.6), (1.2, 1.4), (6.0, 1.5, 1.2, 1.5), (9.0, 2.0))
 MARKERS = "osD^vPXp*"
 GREY, SOFT = "#c8ccd0", "#57606a"
-WIDTH = 6.6  # inches
 DPI = 300
 STYLE = {
     "font.size": 9,
@@ -56,6 +56,31 @@ STYLE = {
 }
 
 
+@dataclass(frozen=True)
+class Page:
+    """What a figure is drawn for: its width in inches, the panels and the columns of
+    a legend that stand side by side, and the longest name of a step in characters.
+    """
+
+    width: float
+    panels: int
+    legend: int
+    longest: int
+
+    def name(self, step: str) -> str:
+        """The step's name, without its middle where it is longer than `longest`."""
+        return units.shortened(step, self.longest)
+
+    def legend_height(self, entries: int) -> float:
+        """Inches that a legend of so many entries takes."""
+        return 0.19 * -(-entries // self.legend)
+
+
+WIDE = Page(6.6, 3, 3, 44)
+NARROW = Page(3.8, 1, 1, 24)
+"""A phone of 390 pixels, on which 9 points are as large as its text."""
+
+
 def colour(number: int) -> str:
     """The colour of arm `number`, counted from 0, the control."""
     return PALETTE[number % len(PALETTE)]
@@ -75,10 +100,28 @@ def marker(number: int) -> str:
     return MARKERS[number % len(MARKERS)]
 
 
-def byte_ticks(axes: Axes) -> None:
+def from_zero(axes: Axes, values: Iterable[float], ticks: int = TICKS) -> None:
+    """An x axis from 0 to the first tick beyond the largest value."""
+    most = max(values, default=0.0)
+    places = MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10]).tick_values(0.0, most or 1.0)
+    axes.set_xticks([place for place in places if place >= 0])
+    axes.set_xlim(0.0, places[-1] * 1.02)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: units.count(x)))
+
+
+def bytes_from_zero(axes: Axes, values: Iterable[float]) -> None:
+    """The same in bytes, its ticks at multiples of a power of two."""
+    most = max(values, default=0.0) or 1.0
+    apart = 2.0 ** math.ceil(math.log2(most / TICKS))
+    last = apart * math.ceil(most / apart)
+    axes.set_xlim(0.0, last * 1.02)
+    byte_ticks(axes, apart)
+
+
+def byte_ticks(axes: Axes, apart: float | None = None) -> None:
     """Ticks of an x axis in bytes, at multiples of a power of two."""
     low, high = axes.get_xlim()
-    apart = 2.0 ** math.ceil(math.log2((high - low) / TICKS))
+    apart = apart or 2.0 ** math.ceil(math.log2((high - low) / TICKS))
     axes.xaxis.set_major_locator(MultipleLocator(apart))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _bytes(x)))
 
@@ -108,6 +151,23 @@ def dots(axes: Axes, values: Iterable[float], middle: float | None, y: int) -> N
     )
 
 
+def beside(
+    page: Page, rows: int, widths: tuple[int, ...]
+) -> tuple[Figure, tuple[Axes, ...]]:
+    """A figure, and its panels that share the names of `rows` steps: side by side, on
+    a narrow page below each other.
+    """
+    height, count = 1.2 + 0.3 * rows, len(widths)
+    if page.panels > 1:
+        drawn = Figure(figsize=(page.width, height), layout="constrained")
+        look = dict(width_ratios=widths)
+        panels = drawn.subplots(1, count, sharey=True, squeeze=False, **look)
+    else:
+        drawn = Figure(figsize=(page.width, count * height), layout="constrained")
+        panels = drawn.subplots(count, 1, sharey=True, squeeze=False)
+    return drawn, tuple(panels.flat)
+
+
 def png_bytes(figure: Figure) -> bytes:
     """The figure as PNG at 300 dpi."""
     out = io.BytesIO()
@@ -130,7 +190,11 @@ def svg_text(figure: Figure, name: str) -> str:
     return re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", text)
 
 
-def picture(figure: Figure, name: str, alt: str, caption: str) -> Picture:
-    """The figure as a block of the report: NAME.png, and its ids begin with NAME."""
+def picture(
+    draw: Callable[[Page], Figure], name: str, alt: str, caption: str
+) -> Picture:
+    """A figure as a block of the report: NAME.png, and its ids begin with NAME."""
+    figure = draw(WIDE)
     png, svg = png_bytes(figure), svg_text(figure, name)
-    return Picture(f"{name}.png", alt, caption, png, svg)
+    narrow = svg_text(draw(NARROW), f"{name}-narrow")
+    return Picture(f"{name}.png", alt, caption, png, svg, narrow)

@@ -11,7 +11,7 @@ from matrix.evidence.verdict import AA, LIMITED, SUPPORTED, Verdict
 from matrix.evidence.weigh import Evidence
 from matrix.report.document import Picture
 from matrix.report.plots import common
-from matrix.report.plots.common import GREY, PALETTE, SOFT, STYLE, WIDTH
+from matrix.report.plots.common import GREY, PALETTE, SOFT, STYLE, WIDE, Page
 
 BLUE, ORANGE = PALETTE[2], PALETTE[4]
 MARKS = {SUPPORTED: "D", LIMITED: "s", AA: "v"}
@@ -19,8 +19,7 @@ MARKS = {SUPPORTED: "D", LIMITED: "s", AA: "v"}
 
 def picture(evidence: Evidence) -> Picture | None:
     """The plot with its caption; None when no difference is finite."""
-    drawn = figure(evidence)
-    if drawn is None:
+    if not any(map(_finite, evidence.verdicts)):
         return None
     caption = (
         "Each arm's mean difference to the control: thin line the interval at its Holm "
@@ -37,26 +36,24 @@ def picture(evidence: Evidence) -> Picture | None:
             "the control's initial values where names and shapes agree."
         )
     return common.picture(
-        drawn,
+        lambda page: figure(evidence, page),
         "differences",
         "Difference of every arm to the control with its interval",
         caption,
     )
 
 
-def figure(evidence: Evidence) -> Figure | None:
+def figure(evidence: Evidence, page: Page = WIDE) -> Figure:
     """One line per arm: its seeds, mean, Holm-level interval, 90 % interval (thick).
 
     Blue is a claim of better, orange of worse, grey none; shapes say the same
     without colour. A band in its own row shows an A/A arm's 1 − α interval, dotted
-    lines ± the smallest effect of interest. None when no difference is finite.
+    lines ± the smallest effect of interest.
     """
     verdicts = [v for v in evidence.verdicts if _finite(v)]
-    if not verdicts:
-        return None
     with matplotlib.rc_context(STYLE):
         height = 1.3 + 0.32 * len(verdicts)
-        drawn = Figure(figsize=(WIDTH, height), layout="constrained")
+        drawn = Figure(figsize=(page.width, height), layout="constrained")
         axes = drawn.subplots()
         for sign in (-1, 1) if evidence.terms.smallest else ():
             at = sign * evidence.terms.smallest
@@ -65,16 +62,17 @@ def figure(evidence: Evidence) -> Figure | None:
         for y, verdict in enumerate(verdicts):
             _line(axes, verdict, y)
         axes.set_yticks(
-            range(len(verdicts)), [f"{v.step}\n{v.label}" for v in verdicts]
+            range(len(verdicts)),
+            [f"{page.name(v.step)}\n{page.name(v.label)}" for v in verdicts],
         )
         axes.tick_params(axis="y", length=0, labelsize=7.5)
         axes.set_ylim(len(verdicts) - 0.4, -0.6)
         axes.grid(False, axis="y")
-        axes.locator_params(axis="x", nbins=8)
+        axes.locator_params(axis="x", nbins=8 if page is WIDE else 4)
         metric = evidence.terms.metric
         better = "left" if metric.lower_is_better else "right"
-        axes.set_title(f"Difference to {evidence.control}: better is to the {better}")
-        axes.set_xlabel(f"{metric.name}, {metric.unit}")
+        axes.set_title(f"Arm minus control: better is to the {better}")
+        axes.set_xlabel(f"{metric.title}, {metric.unit}")
         return drawn
 
 

@@ -11,7 +11,7 @@ from matrix import units
 from matrix.evidence.ladder import OCTAVE, Ladder, Point, Trend, trend
 from matrix.report.document import Picture
 from matrix.report.plots import common
-from matrix.report.plots.common import SOFT, STYLE, WIDTH, colour, dashes, marker
+from matrix.report.plots.common import SOFT, STYLE, WIDE, Page, colour, dashes, marker
 
 PANELS = (
     ("size", "Parameters without embeddings", units.scaled),
@@ -32,16 +32,16 @@ def picture(found: Ladder, name: str) -> Picture | None:
         "twice the largest one. Description, no verdict."
     )
     alt = "Difference of every arm to the control against parameters and compute"
-    return common.picture(figure(found), name, alt, caption)
+    return common.picture(lambda page: figure(found, page), name, alt, caption)
 
 
-def figure(found: Ladder) -> Figure:
+def figure(found: Ladder, page: Page = WIDE) -> Figure:
     """Two panels: against parameters, and against training compute."""
     with matplotlib.rc_context(STYLE):
-        legend_rows = -(-len(found.arms) // 3)
-        height = 3.4 + 0.19 * legend_rows
-        drawn = Figure(figsize=(WIDTH, height), layout="constrained")
-        panels = drawn.subplots(1, 2, sharey=True)
+        across = min(2, page.panels)
+        height = 3.4 * (2 // across) + page.legend_height(len(found.arms))
+        drawn = Figure(figsize=(page.width, height), layout="constrained")
+        panels = drawn.subplots(2 // across, across, sharey=True)
         for axes, (against, title, show) in zip(panels, PANELS):
             _panel(axes, found, against)
             axes.set_xscale("log", base=2)
@@ -49,12 +49,11 @@ def figure(found: Ladder) -> Figure:
             at = [x for x in found.controls(against) if x]
             axes.set_xticks(at, [show(x) for x in at])
             axes.xaxis.set_minor_formatter(NullFormatter())
-        panels[0].set_title("Difference to the control")
+        panels[0].set_title("Validation loss, arm minus control, nats/token")
         panels[0].ticklabel_format(axis="y", useOffset=False)
         handles, labels = panels[0].get_legend_handles_labels()
-        drawn.legend(
-            handles, labels, loc="outside lower center", ncols=min(3, len(labels) or 1)
-        )
+        names, columns = map(page.name, labels), min(page.legend, len(labels) or 1)
+        drawn.legend(handles, [*names], loc="outside lower center", ncols=columns)
         return drawn
 
 

@@ -11,11 +11,12 @@ from matplotlib.ticker import FuncFormatter
 from matrix import units
 from matrix.report.document import Picture
 from matrix.report.plots import common
-from matrix.report.plots.common import PALETTE, STYLE, WIDTH, colour, dashes
+from matrix.report.plots.common import PALETTE, STYLE, WIDE, Page, colour, dashes
 from matrix.results.rows import Row
 
 SKIPPED = 0.1  # the curves' axis fits what comes after this part of the tokens
 SETTLED = 0.25  # likewise for the differences
+FEWEST = 3
 Points = dict[float, float]
 
 
@@ -30,27 +31,27 @@ def picture(rows: Sequence[Row]) -> Picture:
     if not banded(rows):
         caption += " With this many steps only the means are drawn there."
     return common.picture(
-        figure(rows),
+        lambda page: figure(rows, page),
         "learning-curves",
-        "Learning curves of every step, and their difference to the control",
+        "Validation loss of every step over training, and its difference to the control",
         caption,
     )
 
 
-def figure(rows: Sequence[Row]) -> Figure:
+def figure(rows: Sequence[Row], page: Page = WIDE) -> Figure:
     """Validation loss against tokens, and its paired difference to the control.
 
     Per arm: the mean over its seeds (thick), minimum and maximum (thin), at the
     evaluations that all its seeds have.
     """
     with matplotlib.rc_context(STYLE):
-        legend_rows = -(-len(rows) // 3)
-        drawn = Figure(figsize=(WIDTH, 5.6 + 0.19 * legend_rows), layout="constrained")
+        height = 5.6 + page.legend_height(len(rows))
+        drawn = Figure(figsize=(page.width, height), layout="constrained")
         top, bottom = drawn.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         tops, bottoms = [], []
         for number, row in enumerate(rows):
             curves = {k: dict(run.curve("tokens")) for k, run in row.runs.items()}
-            tops += _arm(top, curves, number, row.step)
+            tops += _arm(top, curves, number, page.name(row.step))
             reference = {k: dict(r.curve("tokens")) for k, r in rows[0].runs.items()}
             paired = {
                 seed: subtract(curves[seed], reference[seed])
@@ -61,12 +62,12 @@ def figure(rows: Sequence[Row]) -> Figure:
         _fit(top, tops, SKIPPED)
         _fit(bottom, bottoms, SETTLED)
         top.set_title("Validation loss, nats/token")
-        bottom.set_title("Difference to the control, same seeds, nats/token")
+        bottom.set_title("Arm minus control, same seeds, nats/token")
         bottom.set_xlabel("Tokens trained on")
         form = FuncFormatter(lambda x, _: units.scaled(x).replace(".00", ""))
         bottom.xaxis.set_major_formatter(form)
         if tops:
-            drawn.legend(loc="outside lower center", ncols=min(3, len(rows)))
+            drawn.legend(loc="outside lower center", ncols=min(page.legend, len(rows)))
         return drawn
 
 
@@ -104,9 +105,13 @@ def _arm(
 
 
 def _fit(axes: Axes, points: list[tuple[int, float]], skipped: float) -> None:
-    """Limit the y axis to the points after the first part of the tokens."""
+    """Limit the y axis to the points after the first part of the tokens; to all where
+    fewer than FEWEST evaluations follow.
+    """
     last = max((tokens for tokens, _ in points), default=0)
-    shown = [value for tokens, value in points if tokens >= skipped * last]
+    late = [(tokens, value) for tokens, value in points if tokens >= skipped * last]
+    few = len({tokens for tokens, _ in late}) < FEWEST
+    shown = [value for _, value in (points if few else late)]
     if shown:
         pad = 0.06 * (max(shown) - min(shown)) or 0.001
         axes.set_ylim(min(shown) - pad, max(shown) + pad)

@@ -14,7 +14,7 @@ from matrix import units
 from matrix.evidence.gather import Report
 from matrix.report.document import Column, Section, Table
 from matrix.report.plots import common
-from matrix.report.plots.common import STYLE, WIDTH, colour, dashes
+from matrix.report.plots.common import STYLE, WIDE, Page, colour, dashes
 from matrix.results.rows import Row
 
 RATE = "learning_rate"
@@ -40,14 +40,14 @@ def section(report: Report) -> Section | None:
     if not lines:
         return None
     caption = (
-        "Final loss against the peak learning rate: lines join the means, dots are "
+        "Final validation loss against the peak learning rate: lines join the means, dots are "
         "runs. A comparison at one rate can rank arms in another order than one at "
         "each arm's best rate. Rates without a finished run are not drawn."
     )
     picture = common.picture(
-        figure(lines),
+        lambda page: figure(lines, page),
         "learning-rates",
-        "Final loss against learning rate, one line per optimizer and pruning",
+        "Final validation loss against learning rate, one line per optimizer and pruning",
         caption,
     )
     return Section("Learning rate", (picture, table(lines)))
@@ -87,7 +87,7 @@ def table(lines: Sequence[Series]) -> Table:
     columns = (
         Column("Arm", "text"),
         Column("Rates"),
-        Column("Lowest loss"),
+        Column("Lowest validation loss"),
         Column("At rate"),
         Column("Worst minus lowest"),
         Column("", "text"),
@@ -114,17 +114,17 @@ def table(lines: Sequence[Series]) -> Table:
     return Table(columns, tuple(made))
 
 
-def figure(lines: Sequence[Series]) -> Figure:
+def figure(lines: Sequence[Series], page: Page = WIDE) -> Figure:
     """Mean loss per rate as a line, the seeds as points; the rate is logarithmic."""
     with matplotlib.rc_context(STYLE):
-        legend_rows = -(-len(lines) // 3)
-        drawn = Figure(figsize=(WIDTH, 3.4 + 0.19 * legend_rows), layout="constrained")
+        height = 3.4 + page.legend_height(len(lines))
+        drawn = Figure(figsize=(page.width, height), layout="constrained")
         axes = drawn.subplots()
         for number, line in enumerate(lines):
             rates = [rate for rate, *_ in line.points]
             means = [mean for _, _, mean, _ in line.points]
             look = dict(color=colour(number), linestyle=dashes(number))
-            axes.plot(rates, means, linewidth=1.5, label=line.name, **look)
+            axes.plot(rates, means, linewidth=1.5, label=page.name(line.name), **look)
             for rate, _, _, losses in line.points:
                 axes.scatter(
                     [rate] * len(losses),
@@ -138,11 +138,11 @@ def figure(lines: Sequence[Series]) -> Figure:
                 )
         written = dict(sorted(p[:2] for line in lines for p in line.points))
         axes.set_xscale("log")
-        if len(written) <= MOST_TICKS:
+        if len(written) <= MOST_TICKS * page.width / WIDE.width:
             axes.set_xticks(list(written), list(written.values()))
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_title("Final validation loss, nats/token")
         axes.set_xlabel("Learning rate (peak)")
         axes.ticklabel_format(axis="y", useOffset=False)
-        drawn.legend(loc="outside lower center", ncols=min(3, len(lines)))
+        drawn.legend(loc="outside lower center", ncols=min(page.legend, len(lines)))
         return drawn

@@ -20,7 +20,8 @@ from matrix.report.plots.common import (
     GREY,
     SOFT,
     STYLE,
-    WIDTH,
+    WIDE,
+    Page,
     byte_ticks,
     colour,
     marker,
@@ -30,7 +31,9 @@ from matrix.results.cache_size import cache_bytes
 from matrix.results.rows import Row, mean
 from matrix.results.run import Run
 
-WIDE = 10.0  # costs of which the largest is this many times the least: logarithmic
+LOGARITHMIC = (
+    10.0  # costs of which the largest is this many times the least: logarithmic
+)
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def section(report: Report) -> Section | None:
         text += " Energy was not measured."
     pictures = [_picture(cost, found) for cost, found in drawn.values()]
     blocks = (Text(text), table(rows, drawn.values()), *pictures)
-    return Section("Loss against cost", blocks)
+    return Section("Validation loss against cost", blocks)
 
 
 def table(rows: Sequence[Row], drawn: Iterable[tuple[Cost, list[Point]]]) -> Table:
@@ -142,7 +145,7 @@ def table(rows: Sequence[Row], drawn: Iterable[tuple[Cost, list[Point]]]) -> Tab
     drawn = list(drawn)
     columns = (
         Column("Step", "code"),
-        Column("Loss, nats/token"),
+        Column("Validation loss, nats/token"),
         *(Column(cost.title) for cost, _ in drawn),
         Column("On the front of", "text"),
         Column("Runs", "ref"),
@@ -161,7 +164,8 @@ def table(rows: Sequence[Row], drawn: Iterable[tuple[Cost, list[Point]]]) -> Tab
 
 def _picture(cost: Cost, found: list[Point]) -> Picture:
     caption = (
-        f"Final loss against {cost.title.lower()}: a mark per step at the means, thin "
+        f"Final validation loss against {cost.title.lower()}: a mark per step at the "
+        "means, thin "
         "lines from the lowest to the highest seed. Filled marks on the dashed line "
         "are the Pareto front: lower loss takes more cost. Hollow: another step is as "
         "good in both."
@@ -169,16 +173,16 @@ def _picture(cost: Cost, found: list[Point]) -> Picture:
     if any(point.aa for point in found):
         caption += " Small and grey: A/A, the control again, not on any front."
     name = f"loss-{cost.name}"
-    alt = f"Final loss of every step against {cost.title.lower()}"
-    return picture(figure(cost, found), name, alt, caption)
+    alt = f"Final validation loss of every step against {cost.title.lower()}"
+    return picture(lambda page: figure(cost, found, page), name, alt, caption)
 
 
-def figure(cost: Cost, found: Sequence[Point]) -> Figure:
+def figure(cost: Cost, found: Sequence[Point], page: Page = WIDE) -> Figure:
     """Loss against a cost; the front as a staircase through filled marks."""
     best = front(found)
     with matplotlib.rc_context(STYLE):
-        legend_rows = -(-len(found) // 3)
-        drawn = Figure(figsize=(WIDTH, 3.3 + 0.19 * legend_rows), layout="constrained")
+        height = 3.3 + page.legend_height(len(found))
+        drawn = Figure(figsize=(page.width, height), layout="constrained")
         axes = drawn.subplots()
         corners = list(zip(*(point.at for point in best)))
         axes.plot(
@@ -190,13 +194,15 @@ def figure(cost: Cost, found: Sequence[Point]) -> Figure:
             zorder=2,
         )
         for point in found:
-            _mark(axes, point, point in best)
+            _mark(axes, point, point in best, page.name(point.step))
         axes.margins(0.08)
         every = [point.at[0] for point in found]
-        if min(every) > 0 and max(every) / min(every) > WIDE:
+        if min(every) > 0 and max(every) / min(every) > LOGARITHMIC:
             axes.set_xscale("log")
         else:
-            axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+            axes.xaxis.set_major_locator(
+                MaxNLocator(5 if page is WIDE else 3, steps=[1, 2, 5, 10])
+            )
         form = FuncFormatter(lambda value, _: cost.show(value))
         axes.xaxis.set_major_formatter(form)
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -205,11 +211,11 @@ def figure(cost: Cost, found: Sequence[Point]) -> Figure:
         axes.ticklabel_format(axis="y", useOffset=False)
         axes.set_title("Final validation loss, nats/token")
         axes.set_xlabel(cost.title)
-        drawn.legend(loc="outside lower center", ncols=min(3, len(found)))
+        drawn.legend(loc="outside lower center", ncols=min(page.legend, len(found)))
         return drawn
 
 
-def _mark(axes: Axes, point: Point, filled: bool) -> None:
+def _mark(axes: Axes, point: Point, filled: bool, label: str) -> None:
     """One step: its spread over the seeds, and its mean."""
     tone = GREY if point.aa else colour(point.number)
     cost, loss = point.at
@@ -225,6 +231,6 @@ def _mark(axes: Axes, point: Point, filled: bool) -> None:
         markerfacecolor=tone if filled else "white",
         markeredgecolor=SOFT if point.aa else tone,
         markeredgewidth=1.3,
-        label=point.step,
+        label=label,
         zorder=3,
     )

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter
 from matrix import units
 from matrix.evidence.gather import Report
 from matrix.report.document import Section, Text
-from matrix.report.plots.common import STYLE, WIDTH, colour, dashes, picture
+from matrix.report.plots.common import STYLE, WIDE, Page, colour, dashes, picture
 from matrix.results.rows import Row, mean
 
 
@@ -38,18 +38,18 @@ def section(report: Report) -> Section | None:
         "change of the masks. Thin lines: the lowest and the highest seed."
     )
     alt = "Sparsity of every pruned step over training"
-    block = picture(figure(rows, which), "sparsity", alt, caption)
+    block = picture(lambda page: figure(rows, which, page), "sparsity", alt, caption)
     return Section("Sparsity", (Text(text), block))
 
 
-def figure(rows: Sequence[Row], which: Collection[int]) -> Figure:
+def figure(rows: Sequence[Row], which: Collection[int], page: Page = WIDE) -> Figure:
     """Share pruned against optimizer steps."""
     with matplotlib.rc_context(STYLE):
-        legend_rows = -(-len(which) // 3)
-        drawn = Figure(figsize=(WIDTH, 3.0 + 0.19 * legend_rows), layout="constrained")
+        height = 3.0 + page.legend_height(len(which))
+        drawn = Figure(figsize=(page.width, height), layout="constrained")
         axes = drawn.subplots()
         for number in which:
-            _stairs(axes, rows[number], number)
+            _stairs(axes, rows[number], number, page)
         axes.set_title("Sparsity of the blocks' matrices")
         axes.set_xlabel("Optimizer steps")
         axes.set_ylim(bottom=0)
@@ -57,11 +57,11 @@ def figure(rows: Sequence[Row], which: Collection[int]) -> Figure:
         axes.yaxis.set_major_formatter(percent)
         form = FuncFormatter(lambda x, _: units.scaled(x).replace(".00", ""))
         axes.xaxis.set_major_formatter(form)
-        drawn.legend(loc="outside lower center", ncols=min(3, len(which)))
+        drawn.legend(loc="outside lower center", ncols=min(page.legend, len(which)))
         return drawn
 
 
-def _stairs(axes: Axes, row: Row, number: int) -> None:
+def _stairs(axes: Axes, row: Row, number: int, page: Page) -> None:
     """A row's mean share, and its extremes where the seeds differ."""
     curves = [run.sparsity for run in row.runs.values() if run.sparsity]
     steps = sorted({step for curve in curves for step, _ in curve})
@@ -73,7 +73,9 @@ def _stairs(axes: Axes, row: Row, number: int) -> None:
         for extreme in (min, max):
             edge = list(map(extreme, at))
             axes.plot(steps, edge, linewidth=0.5, alpha=0.55, **style)
-    axes.plot(steps, list(map(mean, at)), linewidth=1.5, label=row.step, **style)
+    axes.plot(
+        steps, list(map(mean, at)), linewidth=1.5, label=page.name(row.step), **style
+    )
 
 
 def share_at(curve: Sequence[tuple[int, float]], step: int) -> float:

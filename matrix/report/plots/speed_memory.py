@@ -4,15 +4,18 @@ from typing import Sequence
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
-from matrix import units
 from matrix.report.document import Picture
 from matrix.report.plots import common
-from matrix.report.plots.common import STYLE, WIDTH, byte_ticks, dots
+from matrix.report.plots.common import STYLE, WIDE, Page, dots
 from matrix.results.rows import Row, mean
 
 SPEED, MEMORY = "tokens_per_s", "peak_memory_bytes"
+PANELS = (
+    (SPEED, "Tokens/s", common.from_zero),
+    (MEMORY, "Peak memory", common.bytes_from_zero),
+)
+"""What a run records, the title of its panel, and what sets the axis."""
 
 
 def picture(rows: Sequence[Row]) -> Picture | None:
@@ -20,12 +23,15 @@ def picture(rows: Sequence[Row]) -> Picture | None:
     speeds, memories = (_values(rows, name) for name in (SPEED, MEMORY))
     if not any(speeds) and not any(memories):
         return None
+    if any(speeds) and any(memories):
+        what = "Training speed and peak memory"
+    else:
+        what = "Training speed" if any(speeds) else "Peak memory"
     caption = (
-        "Left: training speed; right: peak memory. One dot per run, a bar at the mean "
-        "of each step. Both axes start at 0."
+        f"{what}: one dot per run, a bar at the mean of each step. Axes start at 0."
     )
-    alt = "Training speed and peak memory of every run by step"
-    return common.picture(figure(rows), "speed-memory", alt, caption)
+    alt = f"{what} of every run by step"
+    return common.picture(lambda page: figure(rows, page), "speed-memory", alt, caption)
 
 
 def _values(rows: Sequence[Row], name: str) -> list[list[float]]:
@@ -33,21 +39,18 @@ def _values(rows: Sequence[Row], name: str) -> list[list[float]]:
     return [[v for v in row.values(name) if v is not None] for row in rows]
 
 
-def figure(rows: Sequence[Row]) -> Figure:
-    """Two panels that share the names of the steps."""
+def figure(rows: Sequence[Row], page: Page = WIDE) -> Figure:
+    """A panel for each of the two that is known; they share the names of the steps."""
     with matplotlib.rc_context(STYLE):
-        drawn = Figure(figsize=(WIDTH, 1.2 + 0.3 * len(rows)), layout="constrained")
-        left, right = drawn.subplots(1, 2, sharey=True)
-        for axes, name in ((left, SPEED), (right, MEMORY)):
-            for y, values in enumerate(_values(rows, name)):
-                dots(axes, values, mean(values), y)
-            axes.set_xlim(left=0)
+        known = [part for part in PANELS if any(_values(rows, part[0]))]
+        drawn, panels = common.beside(page, len(rows), (1,) * len(known))
+        for axes, (name, title, scale) in zip(panels, known):
+            values = _values(rows, name)
+            for y, each in enumerate(values):
+                dots(axes, each, mean(each), y)
             axes.tick_params(axis="y", length=0)
-        left.set_yticks(range(len(rows)), [row.step for row in rows])
-        left.set_ylim(len(rows) - 0.5, -0.5)
-        left.set_title("Tokens/s")
-        right.set_title("Peak memory")
-        left.xaxis.set_major_formatter(FuncFormatter(lambda x, _: units.count(x)))
-        left.locator_params(axis="x", nbins=4)
-        byte_ticks(right)
+            axes.set_title(title)
+            scale(axes, [value for each in values for value in each])
+        panels[0].set_yticks(range(len(rows)), [page.name(row.step) for row in rows])
+        panels[0].set_ylim(len(rows) - 0.5, -0.5)
         return drawn

@@ -62,7 +62,7 @@ def test_a_learning_rate_inside_a_step(tmp_path, rate):
     markdown, page, shown = told(tmp_path)
     for text in (page, shown):
         assert (RATE in text) == rate
-    steps = markdown.split("\n## Steps\n")[1].split("\n## ")[0]
+    steps = markdown.split("\n## How the runs were trained\n")[1].split("\n## ")[0]
     assert "the base" in steps and "GPT2\\_WIDTH 64 → 96" in steps
     assert ('LEARNING\\_RATE "6e-4" → "1e-3"' in steps) == rate
 

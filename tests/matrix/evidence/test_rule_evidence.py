@@ -57,9 +57,11 @@ def test_pairs_are_by_seed():
     assert (found.control, found.family, found.aa) == ("04-control", ("03-arm",), ())
     assert found.refs == {"04-control": "R1", "03-arm": "R2"}
     assert found.of("04-control") is None and one.label == "LIMITED better"
-    assert found.about == "val_loss in nats/token, the last evaluation"
+    assert found.about == "validation loss in nats/token, the last evaluation"
     again = judged(made, Terms(last_evals=2))
-    assert again.about == "val_loss in nats/token, mean of the last 2 evaluations"
+    assert (
+        again.about == "validation loss in nats/token, mean of the last 2 evaluations"
+    )
     assert again.terms.last_evals == 2
     assert again.of("03-arm").differences[9] == pytest.approx(D[9] / 2)
 

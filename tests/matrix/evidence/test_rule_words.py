@@ -15,7 +15,7 @@ from matrix.evidence.gather import Report
 from matrix.evidence.verdict import RULE, Rule
 from matrix.evidence.weigh import ranking
 from matrix.plan.checks import PlanError
-from matrix.report import numbers, verdict_section, verdict_text
+from matrix.report import answers, numbers, verdict_section, verdict_text
 from matrix.report.document import Notice, Picture, Table, Text
 from matrix.report.plots import forest
 from matrix.results.metrics import METRICS, named
@@ -126,7 +126,7 @@ def test_a_verdict_with_its_numbers():
         "  runs 04-control/seed-2/00000000 04-control/seed-9/00000000",
     ]
     assert about.split("\n") == [
-        "val_loss in nats/token, the last evaluation",
+        "validation loss in nats/token, the last evaluation",
         "2 seeds, 2 arms in the family: nothing can be said.",
     ]
     empty = study({"04-control": {}, "03-arm": {2: [3.0]}})
@@ -197,51 +197,52 @@ def kinds(table: Table) -> dict[str, str]:
     return {column.title: column.kind for column in table.columns}
 
 
-def test_the_table_of_verdicts():
-    """Few columns; what is behind them has a table of its own."""
-    found = verdict_section.verdict_table(evidence(ALL))
+def test_the_answer():
+    """A line per arm, and what is behind it in words."""
+    made = report(study(LOSSES), evidence(ALL))
+    found = answers.table(made)
     assert kinds(found) == {
-        **{"Step": "code", "Verdict": "text", "Difference and interval": "number"},
-        **{"Seeds": "number", "Holm p": "number", "Remarks": "text"},
+        **{"Step": "code", "Verdict": "word", "Difference, nats/token": "number"},
+        **{"Interval": "number", "Seeds": "number"},
     }
-    numbered = "-0.01230 [-0.01900, -0.00100]"
-    aa = "another initialisation, no claim"
+    numbered = ("-0.01230", "[-0.01900, -0.00100] 98 %")
+    aa = ("-0.01230", "[-0.01900, -0.00100] 95 %")
     assert found.rows == (
-        ("03-arm", "SUPPORTED better", numbered, "3", "0.0046", f"{CLAIMED}; {ODD}"),
-        ("07-again", "A/A", numbered, "2", "–", aa),
-        ("11-open", "UNRESOLVED", numbered, "1", "0.0046", SEEN),
-        ("06-lost", "INVALID", "–", "0", "–", "seed 2 failed; seed 5 too"),
-        ("05-odd", "NON_DIAGNOSTIC", "–", "2", "–", "dtype"),
+        ("03-arm", "SUPPORTED better", *numbered, "3"),
+        ("07-again", "A/A", *aa, "2"),
+        ("11-open", "UNRESOLVED", *numbered, "1"),
+        ("06-lost", "INVALID", "–", "–", "0"),
+        ("05-odd", "NON_DIAGNOSTIC", "–", "–", "2"),
     )
+    told = dict(answers.sentences(made).rows)
+    assert told["03-arm"].endswith(f"SUPPORTED better; {CLAIMED}; {ODD}.")
+    assert told["07-again"].endswith("A/A; another initialisation, no claim.")
+    assert told["11-open"].endswith(f"UNRESOLVED; {SEEN}.")
+    assert told["06-lost"] == "INVALID; seed 2 failed; seed 5 too."
 
 
 def test_the_table_behind_the_verdicts():
     found = verdict_section.details_table(evidence(ALL))
-    titles = [
-        "Level",
-        "90 % interval",
-        "p (paired t)",
-        "Sign-flip p",
-        "NEUTRAL p",
-        "SD",
-    ]
+    titles = ["90 % interval", "p (paired t)", "Holm p", "Sign-flip p"]
+    titles += ["NEUTRAL p", "SD"]
     titles += ["r", "BCa 95 % (description)"]
     assert kinds(found) == {
         **{"Step": "code"},
         **dict.fromkeys(titles, "number"),
         **{"Runs": "ref"},
     }
-    tests = ("[-0.01700, -0.00900]", "0.0012", "0.031", "0.9", "0.00310")
+    first, tests = ("[-0.01700, -0.00900]", "0.0012"), ("0.031", "0.9", "0.00310")
     few, none = "(no interval: n < 4)", ("–",) * 8
+    holm = "0.0046"
     assert found.rows == (
-        ("03-arm", "98 %", *tests, f"+0.99 {few}", "–", "R2"),
-        ("07-again", "95 %", *tests, "–", "–", "R3"),
-        ("11-open", "98 %", *tests, f"-0.50 {few}", "[-1.00000, +2.00000]", "R4"),
+        ("03-arm", *first, holm, *tests, f"+0.99 {few}", "–", "R2"),
+        ("07-again", *first, "–", *tests, "–", "–", "R3"),
+        ("11-open", *first, holm, *tests, f"-0.50 {few}", "[-1.00000, +2.00000]", "R4"),
         ("06-lost", *none, "R5"),
         ("05-odd", *none, "R6"),
     )
     lost = verdict_section.details_table(evidence([LOST]))
-    assert list(kinds(lost)) == ["Step", "Level", "Runs"], "empty columns"
+    assert list(kinds(lost)) == ["Step", "Runs"], "empty columns"
 
 
 def test_the_table_of_seeds():
@@ -283,26 +284,24 @@ def test_what_stands_around_the_tables():
     found = evidence((good(), AGAIN), seeds=(2, 5, 9))
     section = verdict_section.section(report(study(LOSSES), found))
     types = [type(block) for block in section.blocks]
-    behind = [Text, Table, Text, Table, Text]
-    assert types == [Text, Text, Notice, Table, Picture, *behind]
+    behind = [Table, Text, Table, Text, Table]
+    assert types == [Text, Notice, Picture, *behind]
     told = [block.text for block in section.blocks if isinstance(block, Text)]
-    assert told[2:] == [
+    assert told[1:] == [
         "The numbers behind the verdicts:",
         "Differences seed by seed; * marks an outlier, which is kept:",
-        RULE,
     ]
-    assert told[0] == (
-        "Metric: val_loss in nats/token, the last evaluation. Control: 04-control. "
+    assert verdict_text.terms(found) == (
+        "Metric: validation loss in nats/token, the last evaluation. Control: 04-control. "
         "Better is lower. Smallest effect of interest: 0.00200 nats/token. Level: 0.05, "
         "Holm over 1."
     )
-    assert section.blocks[2].title == "A/A" and told[1].startswith("3 seeds, 1")
-    blocks = verdict_section.section(
-        report(study(LOSSES), evidence((good(),), SPEED))
-    ).blocks
-    assert [type(block) for block in blocks] == [Text, Text, Table, Picture, *behind]
+    assert section.blocks[1].title == "A/A" and told[0].startswith("3 seeds, 1")
+    fast = evidence((good(),), SPEED)
+    blocks = verdict_section.section(report(study(LOSSES), fast)).blocks
+    assert [type(block) for block in blocks] == [Text, Picture, *behind]
     assert "Better is higher. Smallest effect of interest: 50 tokens/s. Level" in (
-        blocks[0].text
+        verdict_text.terms(fast)
     )
 
 
@@ -310,8 +309,7 @@ def test_what_stands_around_the_tables():
 def test_the_terms_of_a_confirmation(stage):
     terms = Terms(smallest=None, stage=stage, screened=frozenset({7, 8, 3}), alpha=0.1)
     terms = replace(terms, last_evals=2)
-    made = report(study(LOSSES), evidence((good(), LOST), terms))
-    text = verdict_section.section(made).blocks[0].text
+    text = verdict_text.terms(evidence((good(), LOST), terms))
     assert "mean of the last 2 evaluations. Control" in text
     assert "Smallest effect of interest: none named. Level: 0.1, Holm over 2." in text
     used = " Confirmation on fresh seeds; 3, 7-8 chose the arms and are not used."
@@ -491,11 +489,13 @@ def test_what_the_forest_shows():
     assert (band.get_y(), band.get_height()) == (1.55, 0.9), "beside no other arm"
     low, high = sorted(axes.get_ylim())
     assert axes.yaxis_inverted() and (low, high) == (-0.6, 3.6)
-    assert axes.get_title(loc="left").endswith("04-control: better is to the left")
+    assert axes.get_title(loc="left").endswith(
+        "Arm minus control: better is to the left"
+    )
     (axes,) = forest.figure(evidence([good()], SPEED)).axes
     assert "better is to the right" in axes.get_title(loc="left")
     assert axes.get_xlabel() == "tokens_per_s, tokens/s" and not axes.patches
-    assert forest.figure(evidence([wild, LOST])) is None
+    assert forest.picture(evidence([wild, LOST])) is None
 
 
 def test_metrics_and_their_direction():

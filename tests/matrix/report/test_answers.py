@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from matrix.report import answers, overview
+from matrix.report import answers, overview, sections
+from matrix.evidence.verdict import RULE
 from matrix.report.document import Notice, Table, Text
 from matrix.results import publication, step_changes
 from matrix.results.metrics import METRICS
@@ -26,7 +27,7 @@ AA = verdict("07-again", "A/A", D, measured={"planning": None, "level": 0.05})
         (
             verdict("a", "SUPPORTED", D, direction="better", measured=CLAIM),
             Terms(),
-            "lowers the loss by 0.01230 nats/token (98 % interval 0.00100 to 0.01900, "
+            "lowers the validation loss by 0.01230 nats/token (98 % interval 0.00100 to 0.01900, "
             "3 seeds): SUPPORTED better.",
         ),
         (
@@ -42,7 +43,7 @@ AA = verdict("07-again", "A/A", D, measured={"planning": None, "level": 0.05})
         (
             verdict("a", "NEUTRAL", D, measured={"narrow": (-0.001, 0.0015)}),
             Terms(),
-            "changes the loss by less than 0.00200 nats/token (90 % interval -0.00100 to "
+            "changes the validation loss by less than 0.00200 nats/token (90 % interval -0.00100 to "
             "+0.00150, 3 seeds): NEUTRAL.",
         ),
         (
@@ -80,33 +81,82 @@ def test_the_sentence_of_an_arm(made, terms, text):
 def test_the_question():
     made = report(study(LOSSES), evidence([verdict("03-arm", "INVALID", {}), AA]))
     assert answers.question(made) == (
-        "Question: how do 1 arm and 1 A/A compare with the control 04-control in "
-        "val_loss in nats/token, the last evaluation? Better is lower. Smallest effect "
-        "of interest: 0.00200 nats/token. Level 0.05, Holm over 1. Seeds 2, 5, 9."
+        "How do 1 arm and 1 A/A arm compare with the control 04-control in validation "
+        "loss in nats/token, the last evaluation? The control's is 3.1500. Differences "
+        "are arm minus control, paired by seed: lower is better. The smallest effect of "
+        "interest is 0.00200 nats/token."
     )
 
 
 def test_the_first_page():
-    """Question, summary, announced or not, answers; only then the facts."""
+    """The question, a line per arm, announced or not, what bears on it; no more."""
     found = evidence(
         [verdict("03-arm", "SUPPORTED", D, direction="better", measured={})]
     )
     whole = study(LOSSES, every={"run": {"data_dir": "/nowhere/corpus"}})
     made = report(whole, found)
     blocks = overview.section(made).blocks
-    assert [type(block) for block in blocks] == [Text, Text, Text, Table, Table]
-    assert blocks[0].text.startswith("Question: ")
+    assert [type(block) for block in blocks] == [Text, Table, Text]
+    assert blocks[0].text.startswith("How does 1 arm compare with the control ")
+    assert blocks[1].rows[0][:2] == ("03-arm", "SUPPORTED better")
     assert blocks[2].text.startswith("Not preregistered")
-    assert (
-        blocks[3].rows[0][0] == "03-arm" and "lowers the loss" in blocks[3].rows[0][1]
-    )
+    assert blocks[2].text.endswith("4 of 4 runs finished: 2 steps × 2 seeds (2, 9).")
     deviating = report(whole, found, deviations=("α changed",))
-    notice = overview.section(deviating).blocks[2]
-    assert isinstance(notice, Notice) and notice.lines[-1] == "deviation: α changed"
+    notice = overview.section(deviating).blocks[3]
+    assert isinstance(notice, Notice) and notice.lines == ("α changed",)
     screening = report(whole, evidence(found.verdicts, Terms(stage=SCREEN)))
-    assert [type(b) for b in overview.section(screening).blocks] == [Text, Text, Table]
-    labels = [label for label, _ in blocks[-1].rows]
-    assert labels[3:-2] == [label for label, _ in publication.FACTS]
+    assert [type(b) for b in overview.section(screening).blocks] == [Text]
+
+
+def test_a_warning_about_speeds_stands_with_the_speeds():
+    """On the first page only where the metric is a speed."""
+    found = evidence([verdict("03-arm", "SUPPORTED", D, measured={})])
+    shared = ("2 runs shared a device",)
+    made = replace(
+        report(study(LOSSES), found), warnings=("dtype", *shared), shared=shared
+    )
+    assert overview.section(made).blocks[-1].lines == ("dtype",)
+    assert shared in [
+        block.lines
+        for block in sections.time_and_memory(made).blocks
+        if isinstance(block, Notice)
+    ]
+    timed = replace(found, terms=Terms(METRICS["tokens_per_s"], smallest=50.0))
+    notice = overview.section(replace(made, evidence=timed)).blocks[-1]
+    assert notice.lines == ("dtype", *shared)
+
+
+def test_how_the_runs_were_trained():
+    """The control's values, and the steps whose values are others."""
+    made = report(
+        study(
+            {"04-control": {2: [3.0]}, "03-arm": {2: [3.0]}, "05-arm": {2: [3.0]}},
+            every={"config": {"LEARNING_RATE": "6e-4", "OPTIMIZER_ADAMW": True}},
+            **{"03_arm": {"config": {"LEARNING_RATE": "1e-3"}}},
+        ),
+        evidence([]),
+    )
+    table, *_ = overview.setup(made).blocks
+    rows = {label: (control, others) for label, control, others in table.rows}
+    assert rows["Optimizer"] == ("adamw", "")
+    control, others = rows["Learning rate"]
+    assert control.startswith("6e-4 to ") and others.startswith("03-arm: 1e-3 to ")
+    assert "05-arm" not in others
+    assert rows["Batch"] == ("not recorded", "")
+
+
+def test_the_folded_end():
+    """Terms, rule, environment and code, behind everything else."""
+    found = evidence([verdict("03-arm", "SUPPORTED", D, measured={})])
+    made = report(study(LOSSES, every={"run": {"data_dir": "/nowhere/corpus"}}), found)
+    section = overview.provenance(made)
+    assert section.folded and sections.SECTIONS[-1] is overview.provenance
+    labels = [label for label, _ in section.blocks[0].rows]
+    origin = [label for label, _ in publication.ORIGIN]
+    assert labels == (
+        ["Terms", "Registration", "Newest run", *origin, "Dataset", "Commit"]
+    )
+    assert section.blocks[1].text == RULE
 
 
 # -- how the numbers were made
@@ -123,16 +173,16 @@ def test_the_facts_of_runs():
         summary={"tokens": 4096, "facts": {**facts, "compile": False}},
     )
     told = dict(publication.facts(publication.of_runs([one, other])))
-    assert told["Tokens"].startswith("4096 in not recorded steps, budget tokens")
+    assert told["Tokens"].startswith("4,096 in not recorded steps, budget tokens")
     assert told["Batch"].startswith("16 sequences (not recorded × ")
-    assert told["Context"] == "1024 tokens"
+    assert told["Context"] == "1,024 tokens"
     assert told["Learning rate"].startswith("6e-4 / 1e-3 to not recorded (cosine)")
     assert told["Hyperparameters"].startswith("β inactive, not recorded, ")
     assert told["Compute"] == "bf16, torch.compile on / off"
-    assert list(told) == [label for label, _ in publication.FACTS]
+    assert list(told) == [label for label, _ in publication.SETUP + publication.ORIGIN]
     many = publication.facts(lambda name: range(7))
     assert dict(many)["Context"] == "0 / 1 / 2 / 3 / 3 more tokens"
-    assert dict(publication.facts(lambda name: []))["Context"] == "not recorded tokens"
+    assert dict(publication.facts(lambda name: []))["Context"] == "not recorded"
 
 
 # -- what a step changes

@@ -195,7 +195,7 @@ def test_the_plot_is_in_both_reports(tmp_path):
     )
     assert "(learning-rates.png)" in paths.markdown.read_text()
     page = paths.html.read_text()
-    assert page.count("<svg ") == len(paths.pictures) and "learning-rates-" in page
+    assert page.count("<svg ") == 2 * len(paths.pictures) and "learning-rates-" in page
 
 
 def test_the_plot_draws_every_run(tmp_path):

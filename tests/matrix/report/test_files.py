@@ -114,7 +114,7 @@ def test_pictures_are_300_dpi(large):
         x, y, unit = struct.unpack(">IIB", data[at : at + 9])
         assert (round(x * 0.0254), round(y * 0.0254), unit) == (300, 300, 1)
         width = struct.unpack(">I", data[16:20])[0]
-        assert width == round(common.WIDTH * 300)
+        assert width == round(common.WIDE.width * 300)
         assert f"({path.name})" in large.markdown.read_text()
 
 

@@ -105,7 +105,7 @@ def study(tmp_path, monkeypatch):
 def test_the_section_of_a_report(study):
     paths = write(study)
     text = paths.markdown.read_text()
-    title = "Loss against cost"
+    title = "Validation loss against cost"
     base = markdown_row(text, title, "00-base")
     assert base[1:] == [
         "3.3150",

@@ -92,7 +92,7 @@ def test_means_spreads_and_paired_differences(study):
     paths = write(study)
     base = np.array([LOSSES["00-base", k][-1] for k in (1, 2, 3)])
     arm = np.array([LOSSES["01-ra", k][-1] for k in (1, 2, 3)])
-    cells = markdown_row(paths.markdown.read_text(), "Losses", "01-ra")
+    cells = markdown_row(paths.markdown.read_text(), "Validation loss", "01-ra")
     assert cells[1:] == [
         "3",
         f"{arm.mean():.4f}",
@@ -103,7 +103,7 @@ def test_means_spreads_and_paired_differences(study):
         "3",
         "[R2](#r2)",
     ]
-    control = markdown_row(paths.markdown.read_text(), "Losses", "00-base")
+    control = markdown_row(paths.markdown.read_text(), "Validation loss", "00-base")
     assert control[2] == f"{base.mean():.4f}"
     assert control[5:] == ["control", "–", "–", "[R1](#r1)"]
     assert "UNRESOLVED" in paths.markdown.read_text()
@@ -145,7 +145,7 @@ def test_missing_seeds_leave_the_pairs_that_remain(tmp_path):
     assert sorted(row.differences) == [1, 3]
     pairs = [LOSSES["01-ra", k][-1] - LOSSES["00-base", k][-1] for k in (1, 3)]
     assert row.difference == pytest.approx(np.mean(pairs), abs=1e-12)
-    cells = markdown_row(paths.markdown.read_text(), "Losses", "01-ra")
+    cells = markdown_row(paths.markdown.read_text(), "Validation loss", "01-ra")
     assert (cells[1], cells[7]) == ("3 of 4", "2")
     shown = render_terminal(paths.report)
     assert "missing: 01-ra seed 2: never ran" in shown
@@ -177,7 +177,7 @@ def test_unfinished_cells_are_named_with_their_cause(study, tmp_path):
     assert found["03-nan", 1].state == "diverged"
     text = paths.markdown.read_text()
     assert r"CUDA out of memory: 2 GiB \| \<b\>\&" in text
-    assert markdown_row(text, "Losses", "02-mla")[1:3] == ["0 of 3", "–"]
+    assert markdown_row(text, "Validation loss", "02-mla")[1:3] == ["0 of 3", "–"]
     assert re.search(r"`03-nan` +\| +2-3 \| missing", text)
 
 
@@ -324,7 +324,8 @@ def test_the_head_says_where_the_runs_come_from(tmp_path):
     cell = Cell("00-base", 1, (5.5, 3.3), data_dir=str(data), finished=1_800_000_000.0)
     cell.identity = {"dataset": sha256}
     cell.finish(tmp_path)
-    head = write(tmp_path / "demo").html.read_text().split("<h2>")[0]
+    page = write(tmp_path / "demo").html.read_text()
+    first, *_, folded = page.split("<h2>")
     for text in [
         "finished 2027-01-15 08:00 UTC",
         f"stdlib-byte-89abcdef (stdlib, byte tokens), sha256 {sha256[:12]}",
@@ -334,7 +335,8 @@ def test_the_head_says_where_the_runs_come_from(tmp_path):
         "torch 2.13.0, Python 3.12.1",
         "A Processor",
     ]:
-        assert text in head
+        assert text in folded and text not in first
+    assert page.count("<details>") == 1 and "<details>" in page.split(folded)[0]
 
 
 def test_nothing_finished_lists_the_states(tmp_path):

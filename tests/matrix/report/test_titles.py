@@ -7,7 +7,7 @@ from matrix.report.plots import attention_statistics, learning_rates, loss_again
 from tests.matrix.test_positions import HOT, ROWS, WHOLE, WIDE
 
 NUMBERED = {
-    tables.loss_table: "Seeds, Loss, nats/token, SD, Bits/byte, Difference, "
+    tables.loss_table: "Seeds, Validation loss, nats/token, SD, Bits/byte, Difference, "
     "SD of difference, Pairs",
     tables.size_table: "Parameters, Without embeddings, FLOPs/token, "
     "Cache/token, one layer, Cache/token, all layers",
@@ -45,21 +45,21 @@ def test_the_titles_of_other_tables():
             loss_against_cost.table(ROWS, [cost]),
         )
     ] == [
-        ["Runs:anchor", "Step:code", "Seed:number", "Loss:number"]
+        ["Runs:anchor", "Step:code", "Seed:number", "Validation loss:number"]
         + ["Difference:number", "Run directory:code"],
         ["Step:code", "Seed:number", "State:text", "Cause:text", "Run directory:code"],
         ["Step:code", "Description:text", "Changes:text", "Implied:text"],
-        ["Arm:code", "Loss, nats/token:number", "Minus control:number"]
+        ["Arm:code", "Validation loss, nats/token:number", "Minus control:number"]
         + ["Minus dense arm:number", "Pairs:number", "Dense arm:code"]
         + ["Sparsity:number", "Of all parameters:number", "Step time:number"]
         + ["Peak memory:number", "Runs:ref"],
-        ["Arm:code", "Seed:number", "Loss:number", "Minus control:number"]
+        ["Arm:code", "Seed:number", "Validation loss:number", "Minus control:number"]
         + ["Minus dense arm:number", "Sparsity:number", "Of all parameters:number"]
         + ["Step time:number", "Peak memory:number", "Run directory:code"],
-        ["Arm:text", "Rates:number", "Lowest loss:number", "At rate:number"]
+        ["Arm:text", "Rates:number", "Lowest validation loss:number", "At rate:number"]
         + ["Worst minus lowest:number", ":text", "Runs:ref"],
         ["Step:code", "entropy:number", "kurtosis:number", "Runs:ref"],
-        ["Step:code", "Loss, nats/token:number", "Parameters:number"]
+        ["Step:code", "Validation loss, nats/token:number", "Parameters:number"]
         + ["On the front of:text", "Runs:ref"],
     ]
 

@@ -203,7 +203,8 @@ def test_names_that_no_text_takes(place, tmp_path):
     text = paths.html.read_text() + paths.markdown.read_text() + watched(place)
     assert "\\udcff$\\frac$" in text.replace("\\\\", "\\")
     assert (
-        "<b>\n" not in text and '<td class="code"><code>03-$\\frac$ &lt;b&gt;' in text
+        "<b>\n" not in text
+        and '<td class="code" data-title="Step"><code>03-$\\frac$ &lt;b&gt;' in text
     )
 
 

@@ -101,7 +101,11 @@ def planted(tmp_path):
 
 def words(text: str) -> str:
     """A report without what is said of its source and of a dataset that is gone."""
-    own = r"## Where these numbers come from\n.*?(?=\n## )"
+    own = (
+        r"Read from [^ ]+, not from run directories: what the file lacks stands at the "
+        r"end\. |> \[!WARNING\]\n> \*\*What [^\n]+ lacks\*\*\n(>[^\n]*\n)+|"
+        r"## Training loss, learning rate, gradient norm\n.*?(?=\n## )"
+    )
     text = re.sub(own, "", text, flags=re.DOTALL)
     return re.sub(
         r"[ \n]+|-{2,}|\(entropies unknown: it is no longer there\)", "", text
