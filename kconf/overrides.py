@@ -5,10 +5,10 @@ never touch .config. TABLE is the only place where a variable meets a symbol;
 Makefile.variables says which targets take it.
 """
 
-import difflib
 from typing import Container, Mapping
 
 from kconf.syntax import ConfigError, Finding, Line
+from records.spelling import closest
 
 # variable -> symbol, or value -> (symbol, raw value)
 TABLE: dict[str, str | dict[str, tuple[str, str]]] = {
@@ -127,7 +127,7 @@ def from_environment(environment: Mapping[str, str]) -> Overrides:
                 add(*target[value], written)
             else:
                 cause = f"{value!r} is none of {', '.join(target)}"
-                nearest = difflib.get_close_matches(value, target, 1)
+                nearest = closest(value, target)
                 cause += f"; did you mean {nearest[0]}?" if nearest else ""
                 findings.append(Finding(f"{written} (environment)", 0, None, cause))
     if findings:

@@ -1,6 +1,5 @@
 """The defconfigs and fragments of a tree, by name."""
 
-import difflib
 import itertools
 import os
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Callable, TypeVar
 from kconf.files import shown
 from kconf.study import list_steps, study_dir
 from kconf.syntax import ConfigError, Finding
+from records.spelling import closest
 
 T, U = TypeVar("T"), TypeVar("U")
 
@@ -39,7 +39,7 @@ def preset_files(root: Path, base: str, overlays: list[str]) -> list[Path]:
         if name in known and known[name] not in found:
             found.append(known[name])
             continue
-        close = difflib.get_close_matches(name, known, 1)
+        close = closest(name, known)
         hint = f"did you mean {close[0]}? " if close else ""
         cause = f"no {what} {name!r}; {hint}known: {', '.join(known) or 'none'}"
         if name in known:

@@ -7,7 +7,6 @@ A step is one fragment file, defconfigs/STUDY.d/NN-slug.config:
     CONFIG_MLP_DIM=3840
 """
 
-import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from kconf.files import shown
 from kconf.overrides import Overrides
 from kconf.strict import Merge, Resolved, Stage, Tree
 from kconf.syntax import ConfigError, Finding, Line, parse_file
+from records.spelling import closest
 
 _FILE_NAME = re.compile(r"((\d\d)-[a-z0-9]+(?:-[a-z0-9]+)*)\.config", re.ASCII)
 _PAIR = re.compile(r"([a-z][a-z0-9_]*(?:@[0-9]+)?)=(\S+)", re.ASCII)
@@ -104,7 +104,7 @@ def list_steps(root: Path, name: str) -> tuple[StepFile, ...]:
     folder = study_dir(root, name)
     if not folder.is_dir():
         known = sorted(p.name[:-2] for p in folder.parent.glob("*.d"))
-        close = difflib.get_close_matches(name, known, 1)
+        close = closest(name, known)
         hint = f"did you mean {close[0]}? " if close else ""
         cause = f"no such study; {hint}known: {', '.join(known) or 'none'}"
         raise ConfigError([Finding(shown(folder), 0, None, cause)])
@@ -148,8 +148,10 @@ def find_step(steps: Sequence[StepFile], wanted: str) -> StepFile:
         slug = step.id.partition("-")[2]
         if wanted in (step.id, slug, f"{step.number:02d}", str(step.number)):
             return step
-    close = difflib.get_close_matches(wanted, [step.id for step in steps], 1)
-    hint = f"did you mean {close[0]}? " if close else ""
+    names = {step.id: step.id for step in steps}
+    names |= {step.id.partition("-")[2]: step.id for step in steps}
+    close = closest(wanted, names)
+    hint = f"did you mean {names[close[0]]}? " if close else ""
     known = ", ".join(step.id for step in steps)
     cause = f"no step {wanted!r}; {hint}known: {known}"
     raise ConfigError([Finding(shown(steps[0].path.parent), 0, None, cause)])

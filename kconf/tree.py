@@ -5,7 +5,6 @@ at the moment, what a symbol is worth and why a person cannot set it.
 """
 
 import contextlib
-import difflib
 import os
 import re
 from pathlib import Path
@@ -15,6 +14,7 @@ import kconfiglib as kc
 
 from kconf.config_py import Value
 from kconf.syntax import ConfigError, Finding
+from records.spelling import closest
 
 _KINDS = {kc.BOOL: "bool", kc.INT: "int", kc.STRING: "string"}
 _TAG = re.compile(r"^\[(\w+)\]$", re.M)
@@ -92,7 +92,7 @@ class Facts:
 
     def nearest(self, name: str) -> str:
         """The words (did you mean CONFIG_X?) for an undefined name, or ""."""
-        close = difflib.get_close_matches(name.upper(), self._symbols, 1)
+        close = closest(name.upper(), self._symbols)
         return f" (did you mean CONFIG_{close[0]}?)" if close else ""
 
     # -- at the moment -----------------------------------------------------

@@ -10,7 +10,6 @@ import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from gpt2.evaluation.errors import EvaluationError
 from gpt2.evaluation.harness import Adapter
 from gpt2.evaluation.taskcode import functions
+from records.spelling import closest
 
 SHIPPED = Path(__file__).resolve().parent / "tasks"
 YAML = (".yaml", ".yml")
@@ -134,7 +134,7 @@ def _known(manager: TaskManager, name: str, offline: str | None) -> list[Asked]:
     """The tasks that lm-eval has under a name."""
     if name not in manager.all_tasks:
         shipped = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
-        close = get_close_matches(name, [*shipped, *manager.all_tasks], n=4)
+        close = closest(name, [*shipped, *manager.all_tasks], 4)
         raise EvaluationError(
             f"TASKS: {name} is no task: a .yaml file, {', '.join(shipped)}, or one of "
             f"lm-eval {VERSION}" + (f" (like {', '.join(close)})" if close else "")

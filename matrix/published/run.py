@@ -1,10 +1,10 @@
 """A run as it was published: the same shape from W&B, its offline files, or ours."""
 
-import difflib
 import math
 import statistics
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping, Sequence
+from records.spelling import closest
 
 Row = Mapping[str, Any]
 STRANGE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -63,7 +63,7 @@ class PublishedRun:
 def missing(kind: str, name: str, known: Iterable[str], where: str) -> PublishedError:
     """The error about a name that is not there, with names that are."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, 3, 0.4) or known[:8]
+    near = closest(name, known, 3) or known[:8]
     there = f"; there is {', '.join(near)}" if near else "; there is none at all"
     return PublishedError(f"no {kind} {name!r} {where}{there}")
 

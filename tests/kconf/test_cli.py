@@ -66,9 +66,11 @@ def test_quickstart(kconfig, config, real):
     assert "parameters 115020288" in shown
     assert "sizes:\n  CONFIG_MLP_DIM=0 is 3072 (4 E)\n" in shown
     assert kconfig("show", "mla") == shown == kconfig("show", "08-mla")
-    error = kconfig("show", "08-mal", ok=False)
     steps = ", ".join(step.id for step in list_steps(ROOT, "gpt2-ratio-ablation"))
-    assert f"did you mean 08-mla? known: {steps}\n" in error
+    for slip in ("08-mal", "mlaa"):
+        error = kconfig("show", slip, ok=False)
+        assert f"did you mean 08-mla? known: {steps}\n" in error
+    assert "did you mean" not in kconfig("show", "attention", ok=False)
 
 
 def test_a_text_of_the_users(kconfig, config, tmp_path):
