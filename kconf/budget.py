@@ -1,6 +1,7 @@
 """What a run may spend, as configured: the tokens, or the seconds."""
 
 from typing import Any, Mapping
+from records.durations import duration
 
 
 def tokens_per_step(values: Mapping[str, Any]) -> int:
@@ -13,6 +14,6 @@ def budget(values: Mapping[str, Any]) -> str:
     """The budget in words; arms that are compared have the same one."""
     seconds = values["GPT2_MAX_TIME"]
     if values["BUDGET_TIME"]:
-        return f"{seconds:,} seconds"
-    limit = f", at most {seconds:,} seconds" if seconds else ""
+        return duration(seconds)
+    limit = f", at most {duration(seconds)}" if seconds else ""
     return f"{tokens_per_step(values) * values['GPT2_MAX_ITERS']:,} tokens{limit}"

@@ -9,6 +9,7 @@ from typing import Callable, TypeVar
 from kconf.files import shown
 from kconf.study import list_steps, study_dir
 from kconf.syntax import ConfigError, Finding
+from records.plurals import plural
 from records.spelling import closest
 
 T, U = TypeVar("T"), TypeVar("U")
@@ -81,7 +82,7 @@ def _steps_in(root: Path, name: str, findings: list[Finding]) -> str:
     steps = _readable(partial(list_steps, root), name, findings)
     if steps is None:
         return " (steps: refused)"
-    return f" ({len(steps)} step{'s' * (len(steps) != 1)})"
+    return f" ({plural(len(steps), 'step')})"
 
 
 def _readable(read: Callable[[T], U], what: T, findings: list[Finding]) -> U | None:

@@ -15,10 +15,10 @@ from matrix.plan.selection import selected
 from matrix.plan.stage import PROMOTION
 from matrix.plan.steps import step_at
 from matrix.report import registration_text, trial
-from matrix.report.verdict_text import explain
+from matrix.report.verdict_text import explain, in_width
 from matrix.results.run import ReportError
 from matrix.results.selection import SCREEN
-from records.text_table import aligned
+from records.text_table import fitted
 
 
 def prereg(plan: Plan, confirmation: Plan | None) -> int:
@@ -38,8 +38,8 @@ def promote(plan: Plan, environment: Mapping[str, str]) -> int:
     for place, arm in enumerate(record["ranking"], start=1):
         mark = "promoted" if arm["step"] in record["promoted"] else ""
         shown = "lost" if arm["lost"] else f"{arm['difference']:+.5f}"
-        rows.append((str(place), arm["step"], shown, mark))
-    print("\n".join(aligned(rows, right=(0, 2))))
+        rows.append((f"{place}. {arm['step']}", shown, mark))
+    print("\n".join(fitted(rows, right=(1,))))
     print(f"{plan.study_dir / PROMOTION}\nsha256 {record['sha256']}")
     print("next: STAGE=confirm make prereg, then STAGE=confirm make")
     return 0
@@ -51,9 +51,10 @@ def verdict(plan: Plan, environment: Mapping[str, str]) -> int:
         raise PlanError(promotion.CLAIMS_NOTHING)
     report = gather(plan.study_dir, selected(plan))
     chosen = _chosen(report.evidence, environment.get("STEP", ""))
-    said = [*trial.sentences(plan.trial), *explain(report, chosen)]
-    for text in [*said, *registration_text.lines(report)]:
+    for text in [*trial.sentences(plan.trial), *explain(report, chosen)]:
         print(text)
+    for line in registration_text.lines(report):
+        print(in_width(line))
     return 0
 
 

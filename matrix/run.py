@@ -41,7 +41,7 @@ from records.codehash import CodeError, snapshot
 from records.doing import doing
 from records.layout import RecordError
 from records.manifest import ManifestError, MissingDataset
-from records.text_table import aligned
+from records.text_table import fitted
 
 RUNS = ("run", "continue", "rerun", "tune", "ladder")
 COMMANDS = (*RUNS, "plan", "estimate", "report", "prereg", "promote", "verdict")
@@ -289,8 +289,9 @@ def table(plan: Plan) -> str:
     count = len(plan.cells)
     states = [cell.state for cell in plan.cells]
     totals = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
-    title = f"{plan.settings.label}: {count} cell{'s' * (count != 1)} ({totals})"
-    return "\n".join([*aligned(rows), "", title, f"in {files.shown(plan.study_dir)}"])
+    title = f"{plan.settings.label}: {units.plural(count, 'cell')} ({totals})"
+    where = f"in {files.shown(plan.study_dir)}"
+    return "\n".join([*fitted(rows, words=True), "", title, where])
 
 
 def _run(

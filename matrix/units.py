@@ -7,6 +7,8 @@ from datetime import datetime, timezone
 from typing import Any, Iterable, Mapping
 
 from records import durations
+from records.plurals import plural
+from records.text_table import shortened
 
 DASH = "–"
 
@@ -87,19 +89,6 @@ def numbers_in(values: Iterable[int]) -> str:
         else:
             spans.append([value, value])
     return ", ".join(f"{a}-{b}" if a < b else str(a) for a, b in spans)
-
-
-def plural(n: int, noun: str) -> str:
-    """1 run, 2 runs."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def shortened(text: str, most: int) -> str:
-    """The text, or its beginning and its end when it is longer than `most`."""
-    if len(text) <= most:
-        return text
-    half = (most - 1) // 2
-    return text[: most - 1 - half] + "…" + text[-half:]
 
 
 def distinct(values: Iterable[Any]) -> list[Any]:

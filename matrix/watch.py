@@ -14,19 +14,25 @@ from rich.markup import escape
 from rich.table import Table
 
 from matrix import units
+from matrix.launch.display import LOSSES
 from matrix.launch.tail import Tail
 from matrix.results import whole_run
 from records import fields, heartbeat, pointer
 from records.cell import CellStatus, read_status
 from records.files import shown
+from records.jsonl import Row
 from records.layout import CellDir, RecordError
 from records.lease import skew
+from records.text_table import WIDTH
 
 EVERY = 2.0
+LEAST = 12
+"""Columns of a terminal that names and processes keep."""
 SAME = 1.0
 """Seconds by which two clocks may differ before a word is said about it."""
-COLUMNS = ("cell", "state", "step", "loss", "tokens/s", "left", "holder", "beat", "GPU")
-LEFT = ("cell", "state", "holder", "GPU")
+COLUMNS = ("cell", "state", "step", *LOSSES, "left", "process")
+WORDS = ("cell", "process")
+"""Columns whose text goes on in another line where the terminal is narrow."""
 
 
 class Watch:
@@ -43,9 +49,20 @@ class Watch:
         states = [line[1] for line in lines]
         counts = ", ".join(f"{states.count(s)} {s}" for s in sorted(set(states)))
         title = f"{shown(self.study_dir)}: {counts or 'no cell has begun'}"
-        table = Table(title=escape(title), title_justify="left", expand=False)
+        table = Table(
+            title=escape(title), title_justify="left", box=None, pad_edge=False
+        )
         for name in COLUMNS:
-            table.add_column(name, justify="left" if name in LEFT else "right")
+            wraps = name in WORDS
+            justify = "left" if wraps or name == "state" else "right"
+            least = LEAST if wraps else None
+            table.add_column(
+                name,
+                justify=justify,
+                no_wrap=not wraps,
+                overflow="fold",
+                min_width=least,
+            )
         for line in lines:
             table.add_row(*map(escape, line))
         return table
@@ -59,7 +76,7 @@ class Watch:
         try:
             return (name, *self._columns_of(CellDir(path)))
         except RecordError as error:
-            return (name, "damaged", *[units.DASH] * 6, str(error))
+            return (name, "damaged", *[units.DASH] * 4, str(error))
 
     def _columns_of(self, own: CellDir) -> tuple[str, ...]:
         """What stands behind the cell's name. Raises RecordError.
@@ -86,20 +103,31 @@ def _columns(cell: CellDir, status: CellStatus, tail: Tail) -> tuple[str, ...]:
     return (
         status.state,
         f"{step}/{tail.steps or '?'}",
-        units.loss(tail.loss),
-        units.count(tail.rate) if running else units.DASH,
+        units.loss(tail.training_loss),
+        units.loss(tail.validation_loss),
         units.duration(tail.remaining) if running else units.DASH,
-        str(status.holder or skew(cell.lease) or units.DASH),
-        f"{age(time.time() - beat['time'])}, {beat['phase']}" if beat else units.DASH,
-        _gpu(cell) if running else units.DASH,
+        "; ".join(_process(cell, status, tail, beat)) or units.DASH,
     )
 
 
+def _process(
+    cell: CellDir, status: CellStatus, tail: Tail, beat: Row | None
+) -> list[str]:
+    """Who trains the cell, its newest heartbeat, its speed and its GPUs."""
+    parts = [str(status.holder or skew(cell.lease))]
+    if beat:
+        parts.append(f"beat {age(time.time() - beat['time'])}, {beat['phase']}")
+    if status.state == "running":
+        speed = units.count(tail.rate)
+        parts += [f"{speed} tokens/s" if tail.rate else "", _gpu(cell)]
+    return [part for part in parts if part]
+
+
 def age(seconds: float) -> str:
-    """How long ago a clock elsewhere was read: 4.2s, or "clock 3600 s ahead"."""
+    """How long ago a clock elsewhere was read: 4.2s ago, or "its clock is 1h 00m ahead"."""
     if seconds < -SAME:
-        return f"clock {-seconds:.0f} s ahead"
-    return units.duration(max(seconds, 0.0))
+        return f"its clock is {units.duration(-seconds)} ahead"
+    return f"{units.duration(max(seconds, 0.0))} ago"
 
 
 def _gpu(cell: CellDir) -> str:
@@ -115,7 +143,7 @@ def _gpu(cell: CellDir) -> str:
         )
         if row.get(key) is not None
     ]
-    return " ".join(parts) or units.DASH
+    return " ".join(parts)
 
 
 def watch(study_dir: Path, once: bool, console: Console | None = None) -> int:
@@ -124,7 +152,7 @@ def watch(study_dir: Path, once: bool, console: Console | None = None) -> int:
     shown = Watch(study_dir)
     if once or not console.is_terminal:
         if not console.is_terminal:  # no width to keep to
-            console = Console(file=console.file, width=200, force_terminal=False)
+            console = Console(file=console.file, width=WIDTH, force_terminal=False)
         console.print(shown.table())
         return 0
     with Live(shown.table(), console=console, auto_refresh=False) as live:

@@ -26,6 +26,7 @@ from records.files import shown
 from records.jsonl import Row
 from records.layout import CellDir, RecordError
 from records.lease import Holder, is_held, skew
+from records.plurals import plural
 
 DAMAGED = "damaged"
 Found = TypeVar("Found")
@@ -153,7 +154,7 @@ def read_status(cell: CellDir, hash_: str | None = None) -> CellStatus:
                 f"move {cell.path} away",
             )
         left = () if held else completion.leftovers(cell, summary, attempts)
-        return status("done", f"done, {summary['step']} steps", left)
+        return status("done", f"done, {plural(summary['step'], 'step')}", left)
     if held:
         return status("running", f"running in {held}")
     starts = [row for row in attempts if row["event"] == "start"]

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from records import atomic
+from records.durations import duration
 from records.fields import LEASE
 from records.files import open_record, read_bytes
 from records.layout import read_json
@@ -54,7 +55,7 @@ class LeaseHeld(Exception):
 
     def __init__(self, path: Path, holder: Holder):
         self.path, self.holder = path, holder
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
+        since = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(holder.since))
         super().__init__(f"{path}: held by {holder} since {since}")
 
 
@@ -178,7 +179,9 @@ def skew(path: Path | str) -> str:
     ahead = holder.beat - time.time()
     if ahead < STALE:
         return ""
-    return f"{holder} wrote the last heartbeat, and its clock is {ahead:.0f} s ahead"
+    return (
+        f"{holder} wrote the last heartbeat, and its clock is {duration(ahead)} ahead"
+    )
 
 
 def _myself() -> dict[str, Any]:

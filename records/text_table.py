@@ -1,6 +1,12 @@
 """Tables of plain text: cells padded to the width of their column."""
 
+import textwrap
 from typing import Container, Sequence
+
+WIDTH = 100
+"""Columns of a terminal that every table fits."""
+WORDS, NAME = 32, 12
+"""Columns that the text at the end of a row and the name at its beginning keep."""
 
 
 def padded(
@@ -24,3 +30,43 @@ def padded(
 def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[str]:
     """The rows as lines: two blanks between the columns, none at the end."""
     return ["  ".join(row).rstrip() for row in padded(rows, right)]
+
+
+def fitted(
+    rows: Sequence[Sequence[str]],
+    right: Container[int] = (),
+    width: int = WIDTH,
+    words: bool = False,
+) -> list[str]:
+    """The rows as `aligned` gives them, in `width` columns.
+
+    A name in the first column loses its middle where it is too long; with `words` the
+    last column is text, which goes on in further lines.
+    """
+    columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    last = len(columns) - 1
+    room = width - sum(2 + each for each in columns[1:])
+    if words and room < columns[0]:
+        kept = columns[last] + room - columns[0]
+        columns[last] = min(columns[last], max(WORDS, kept))
+        room = width - sum(2 + each for each in columns[1:])
+    made = []
+    for name, *cells in rows:
+        first = [shortened(name, max(NAME, room)), *cells]
+        wrapped = [""]
+        if words and last:
+            wrapped = textwrap.wrap(
+                cells[-1], max(1, columns[last]), break_on_hyphens=False
+            ) or [""]
+            first[-1] = wrapped[0]
+        made.append(first)
+        made += [[*[""] * last, more] for more in wrapped[1:]]
+    return aligned(made, right)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or its beginning and its end when it is longer than `most`."""
+    if len(text) <= most:
+        return text
+    half = (most - 1) // 2
+    return text[: most - 1 - half] + "…" + text[-half:]

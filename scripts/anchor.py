@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     losses = {row["step"]: row["loss"] for row in read_cell(newest).evals}
     step = min(losses, key=losses.get)
     print(
-        f"{name}: best evaluation {losses[step]:.4f} nats/character at step {step}, "
+        f"{name}: best validation loss {losses[step]:.4f} nats/character at step {step}, "
         f"final {losses[max(losses)]:.4f}; published {published}, limit {limit}: "
         + ("reached" if losses[step] <= limit else "NOT reached")
     )

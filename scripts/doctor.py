@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     missing = ["Python 3.11 or newer"] * (sys.version_info < (3, 11))
     print(f"python     {platform.python_version()} at {sys.executable}")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    print(f"machine    {platform.platform()}, {cores} cores, {memory:.1f} GiB")
+    print(f"machine    {platform.platform()}, cores: {cores}, {memory:.1f} GiB")
     print(f"threads    a CPU cell gets {cores} / JOBS unless CONFIG_CPU_THREADS is set")
     print(f"disk       {shutil.disk_usage(ROOT).free / 2**30:.1f} GiB free here")
     for name, wanted in requirements():

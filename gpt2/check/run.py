@@ -23,6 +23,8 @@ from kconf.study import Fragment, difference, duplicates, resolve_step
 from kconf.syntax import ConfigError
 from kconf.unusual import questions
 from records.doing import Activity, doing
+from records.durations import duration
+from records.plurals import plural
 
 
 def check(
@@ -68,9 +70,10 @@ def check(
     spelled = [w for s, w in overrides.spelled.items() if s != "MATRIX_ARMS"]
     for verdict in failed:
         print_failure(verdict, [shlex.quote(word) for word in spelled], prose)
+    keep = "keeps" if len(verdicts) == 1 else "keep"
     print(
-        f"check: {len(verdicts) - len(failed)} of {len(verdicts)} steps keep every "
-        f"promise, {time.monotonic() - began:.1f} s",
+        f"check: {len(verdicts) - len(failed)} of {plural(len(verdicts), 'step')} {keep} "
+        f"every promise, {duration(time.monotonic() - began)}",
         file=prose,
     )
     return 1 if failed or lost else 0

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from kconf.unusual import warnings
-from records.text_table import aligned
+from records.durations import duration
+from records.text_table import WIDTH, fitted
 
 HEADINGS = (
     "step",
@@ -12,7 +13,7 @@ HEADINGS = (
     "attn:MLP",
     "MFLOP/token",
     "cache/token",
-    "memory at micro-batch",
+    "memory at batch",
     "time",
     "",
 )
@@ -51,7 +52,8 @@ class Verdict:
 def print_table(verdicts: list[Verdict]) -> None:
     """Aligned columns, a heading per study."""
     rows = [_row(verdict) for verdict in verdicts]
-    head, *lines = aligned([HEADINGS, *rows], right=range(1, len(HEADINGS)))
+    numbers = range(1, len(HEADINGS))
+    head, *lines = fitted([HEADINGS, *rows], right=numbers, width=WIDTH - 2)
     study = None
     for verdict, line in zip(verdicts, lines):
         if verdict.study != study:
@@ -60,7 +62,8 @@ def print_table(verdicts: list[Verdict]) -> None:
         print(f"  {line}")
     shared = sum(verdict.network_of is not None for verdict in verdicts)
     if shared:
-        print(f"{shared} steps share their network with an earlier one, proven there")
+        share = "step shares its" if shared == 1 else "steps share their"
+        print(f"{shared} {share} network with an earlier one, proven there")
 
 
 def print_questions(verdicts: list[Verdict], to: TextIO) -> None:
@@ -85,7 +88,7 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
         ),
     )
     costs = ["" if value is None else told(value) for value, told in cells]
-    return (verdict.step, *costs, f"{verdict.seconds:.1f} s", mark)
+    return (verdict.step, *costs, duration(verdict.seconds), mark)
 
 
 def print_failure(verdict: Verdict, overrides: list[str], to: TextIO) -> None:

@@ -18,9 +18,11 @@ from kconf.syntax import ConfigError
 from records import evaluations, pointer, provenance
 from records import read as records
 from records.cell import read_status
+from records.durations import duration
 from records.extras import installing
 from records.layout import CellDir, RecordError
 from records.offline import OfflineError, silence
+from records.plurals import plural
 from records.progress_line import Counted
 
 LOWER, DONE = "lower", "done"
@@ -191,9 +193,16 @@ def _harness() -> Any:
     return tasks
 
 
+UNITS = {"loss": ("nats/token",)}
+"""Of a metric whose name does not say its unit."""
+
+
 def told(row: dict[str, Any]) -> str:
-    """A row in a line: held.txt: loss 3.1234, perplexity 22.72, … (12 tokens, …)."""
-    numbers = ", ".join(f"{name} {value:.6g}" for name, value in row["metrics"].items())
+    """A row in a line: held.txt: loss 3.1234 nats/token, perplexity … (12 tokens, …)."""
+    numbers = ", ".join(
+        " ".join([name, f"{value:.6g}", *UNITS.get(name, ())])
+        for name, value in row["metrics"].items()
+    )
     counts = ", ".join(f"{count:,} {noun}" for noun, count in row["counts"].items())
     how = ", ".join(f"{k} {v}" for k, v in row["settings"].items() if k != "task")
     return f"{row['name']}: {numbers} ({counts}; {how})"
@@ -231,10 +240,10 @@ def evaluate_study(wanted: Wanted, study: Path, say: Say = print) -> int:
             say(f"{path.relative_to(study).as_posix()}: error: {error}")
     if not finished:
         raise EvaluationError(
-            f"STUDY={study}: none of {len(found)} runs is finished (OUTPUT_DIR/STUDY)"
+            f"STUDY={study}: none of {plural(len(found), 'run')} is finished (OUTPUT_DIR/STUDY)"
         )
     say(
-        f"{study}: {len(left)} runs to evaluate, {len(finished) - len(left)} are "
+        f"{study}: {plural(len(left), 'run')} to evaluate, {len(finished) - len(left)} are "
         f"evaluated already, {len(found) - len(finished)} not finished"
     )
     began = time.monotonic()
@@ -248,7 +257,7 @@ def evaluate_study(wanted: Wanted, study: Path, say: Say = print) -> int:
             failed += 1
             say(f"{name}: error: {error}")
         rest = (len(left) - number) * (time.monotonic() - began) / number
-        say(f"{number} of {len(left)} runs, {rest:.0f} s left")
+        say(f"{number} of {plural(len(left), 'run')}, {duration(rest)} left")
     return 1 if failed else 0
 
 

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from records.durations import duration
 
 PROGRAM = Path(__file__).with_name("networks.py")
 FLOPS = ("flops_per_token", "flops_per_token_causal")
@@ -195,5 +196,5 @@ class _Unpacked:
 def _progress(names: list[str], say: Callable[[str], None]) -> Callable[[str], None]:
     began, count = time.monotonic(), iter(range(1, len(names) + 1))
     return lambda name: say(
-        f"{next(count)} of {len(names)}  {name}  {time.monotonic() - began:.0f} s"
+        f"{next(count)} of {len(names)}  {name}  {duration(time.monotonic() - began)}"
     )

@@ -267,7 +267,7 @@ def markdown(record: dict[str, Any]) -> str:
         f"and step, {record['parameters']:,} parameters, synthetic corpus, torch "
         f"{record['torch']}; medians over log intervals of {INTERVAL} steps.",
         "",
-        "| GPUs | tokens/s | per GPU | efficiency | ms/step | peak GiB | loss |",
+        "| GPUs | tokens/s | per GPU | efficiency | ms/step | peak GiB | val loss |",
         "|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:

@@ -5,7 +5,7 @@ from typing import Any
 PARTS = ("attention", "training")
 GIB = 2**30
 TRAINING = ("", "ms", "tokens/s", "MFU", "x anchor", "of its FLOPs", "peak GiB")
-TRAINING += ("first loss", "last")
+TRAINING += ("first train loss", "last")
 
 
 def markdown(content: dict[str, Any]) -> str:

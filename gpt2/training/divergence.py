@@ -100,7 +100,7 @@ class DivergenceWatch:
         self._require(oldest.step, loss, norm, oldest.generators)
 
     def _require(self, step: int, loss: float, norm: float, states: Generators) -> None:
-        for name, value in (("loss", loss), ("gradient norm", norm)):
+        for name, value in (("training loss", loss), ("gradient norm", norm)):
             if not math.isfinite(value):
                 raise Diverged(f"{name} {value} at step {step}", step, states)
         self.loss = loss

@@ -10,6 +10,7 @@ from gpt2.model.initial import weights_sha256
 from gpt2.training import device
 from gpt2.training.trainer import Run, Trainer
 from records.durations import duration
+from records.plurals import plural
 
 
 def first_lines(
@@ -17,7 +18,9 @@ def first_lines(
 ) -> list[str]:
     """The lines of the log before the first step: device, model, batch, data."""
     info, sizes = run.info, run.batch
-    threads = f", {torch.get_num_threads()} threads" if info.kind == "cpu" else ""
+    threads = (
+        f", {plural(torch.get_num_threads(), 'thread')}" if info.kind == "cpu" else ""
+    )
     each = f" for each of {sizes.ranks} ranks" if sizes.ranks > 1 else ""
     ratio = facts_row["attn_mlp_ratio"] or facts_row["network_ratio"]
     lines = [
@@ -28,8 +31,9 @@ def first_lines(
         f"{facts_row['mlp_dim']}, vocabulary {run.settings.model.vocab_size}, attn:MLP 1:"
         f"{ratio:.3f}, {facts_row['flops_per_token'] / 1e6:.1f} MFLOP/token, "
         f"attention {facts_row['attention_impl']}",
-        f"batch: {sizes.micro} x {sizes.accumulation} accumulated x {sizes.ranks} "
-        f"ranks = {sizes.effective} sequences, {facts_row['tokens_per_step']:,} tokens "
+        f"batch: {sizes.micro} x {sizes.accumulation} accumulated x "
+        f"{plural(sizes.ranks, 'rank')} = {plural(sizes.effective, 'sequence')}, "
+        f"{facts_row['tokens_per_step']:,} tokens "
         "a step",
         f"data: {corpus.description}",
     ]
@@ -76,8 +80,8 @@ def last_line(summary: dict[str, Any]) -> str:
     step_time = summary["average_step_time"]
     average = "no timed step" if step_time is None else f"{1e3 * step_time:.1f} ms/step"
     return (
-        f"done: {summary['step']} steps, {summary['tokens']:,} tokens, loss "
-        f"{summary['final_eval']['loss']:.4f}; {duration(summary['train_time'])} "
+        f"done: {plural(summary['step'], 'step')}, {summary['tokens']:,} tokens, "
+        f"val loss {summary['final_eval']['loss']:.4f} nats/token; {duration(summary['train_time'])} "
         f"training, {duration(summary['total_time_all_attempts'])} in all, {average}"
     )
 

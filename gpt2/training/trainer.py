@@ -251,7 +251,7 @@ class Trainer:
             "time": self.clock.seconds,
         }
         if not math.isfinite(result.loss):
-            why = f"evaluation loss {result.loss} at step {progress.step}"
+            why = f"validation loss {result.loss} at step {progress.step}"
             raise Diverged(why, max(progress.step - 1, 0))
         run.record(row)
         self.display.note(_evaluation_line(row))
@@ -329,17 +329,17 @@ class Trainer:
 
 def _step_line(row: dict[str, Any]) -> str:
     """What the log says of a training step."""
-    parts = [f"loss {row['loss']:.4f}", f"lr {row['lr']:.2e}"]
+    parts = [f"train loss {row['loss']:.4f} nats/token", f"lr {row['lr']:.2e}"]
     if row["tokens_per_s"] is not None:
-        parts.append(f"{row['tokens_per_s']:,.0f} tok/s")
+        parts.append(f"{row['tokens_per_s']:,.0f} tokens/s")
     if row["mfu"] is not None:
-        parts.append(f"MFU {100 * row['mfu']:.1f}%")
+        parts.append(f"MFU {100 * row['mfu']:.1f} %")
     return "  ".join(parts)
 
 
 def _evaluation_line(row: dict[str, Any]) -> str:
     """What the log says of an evaluation."""
     return (
-        f"eval at step {row['step']}: loss {row['loss']:.4f} nats/token, "
+        f"evaluation at step {row['step']}: val loss {row['loss']:.4f} nats/token, "
         f"perplexity {row['perplexity']:.2f}, {row['bits_per_byte']:.4f} bits/byte"
     )

@@ -195,7 +195,8 @@ def _untuned(record: Mapping[str, Any], control: Row, row: Row) -> str | None:
         return "was not among the arms that were tuned"
     budget = trial_count(record["arms"][record["control"]])
     if trial_count(arm) != budget:
-        return f"was tuned with {trial_count(arm)} runs, the control with {budget}"
+        runs = units.plural(trial_count(arm), "run")
+        return f"was tuned with {runs}, the control with {budget}"
     for seed, run in row.runs.items():
         for symbol, value in arm["chosen"].items():
             if str(run.config.get(symbol)) != value:

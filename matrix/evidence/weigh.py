@@ -322,7 +322,7 @@ def disagreement(run: Run) -> list[str]:
     if step == last["step"] and near:
         return []
     return [
-        f"{run.run_dir}: summary.json ends at step {step} with loss "
+        f"{run.run_dir}: summary.json ends at step {step} with validation loss "
         f"{loss}, metrics.jsonl at step {last['step']} with {last['loss']}"
     ]
 

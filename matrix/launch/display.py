@@ -18,22 +18,32 @@ from matrix.launch.tail import Tail
 from matrix.plan.cells import Cell, Plan
 from records import read
 
+LOSSES = ("train loss", "val loss")
 EVERY = 60.0
 """Seconds between the progress lines of a running cell without a terminal."""
 
 
 def final_loss(cell: Cell) -> float | None:
-    """The final evaluation's loss of a finished cell, else None."""
+    """The validation loss of a finished cell's last evaluation, else None."""
     if not cell.dir.summary.exists():
         return None
     return read.summary(cell.dir.summary).get("final_eval", {}).get("loss")
+
+
+def losses(tail: Tail) -> str:
+    """train loss 3.2100, val loss 3.3000 nats/token; of what is known."""
+    found = zip(LOSSES, (tail.training_loss, tail.validation_loss))
+    known = [
+        f"{name} {units.loss(value)}" for name, value in found if value is not None
+    ]
+    return f"{', '.join(known)} nats/token" if known else f"{LOSSES[0]} {units.DASH}"
 
 
 def verdict(cell: Cell, outcome: Outcome, seconds: float) -> str:
     """One line about a cell that ended."""
     line = f"{outcome.kind:<7} {cell.name}"
     if outcome.kind == "done":
-        line += f"  loss {units.loss(final_loss(cell))}"
+        line += f"  val loss {units.loss(final_loss(cell))} nats/token"
         line += f"  {outcome.why or units.duration(seconds)}"
         return line
     line += f"  {outcome.why}"
@@ -87,7 +97,7 @@ class Plain:
             self._tails[key] = (cell, tail, time.monotonic())
             self.say(
                 f"        {cell.name}  step {tail.step}/{tail.steps or '?'}"
-                f"  loss {units.loss(tail.loss)}  {units.count(tail.rate)} tokens/s"
+                f"  {losses(tail)}  {units.count(tail.rate)} tokens/s"
                 f"  {units.duration(tail.remaining)} left"
             )
 
@@ -152,7 +162,8 @@ class Terminal:
         title = f"{self.plan.settings.label}: {self._ended} of "
         title += f"{len(self.plan.pending)} ended"
         table = Table(title=escape(title), title_justify="left", expand=False)
-        for name in ("cell", "state", "step", "loss", "tokens/s", "left"):
+        columns = ("cell", "state", "step", *LOSSES, "tokens/s", "left")
+        for name in columns:
             justify = "left" if name in ("cell", "state") else "right"
             table.add_column(name, justify=justify)
         for cell, tail, state in self._tails.values():
@@ -160,7 +171,8 @@ class Terminal:
                 escape(cell.name),
                 escape(state),
                 f"{tail.step}/{tail.steps or '?'}",
-                units.loss(tail.loss),
+                units.loss(tail.training_loss),
+                units.loss(tail.validation_loss),
                 units.count(tail.rate),
                 units.duration(tail.remaining),
             )

@@ -43,9 +43,14 @@ class Tail:
         return max(train.get("step", -1) + 1, evaluated.get("step", 0))
 
     @property
-    def loss(self) -> float | None:
-        """The newest training loss, before the first one the newest evaluation's."""
-        return self.row("train").get("loss", self.row("eval").get("loss"))
+    def training_loss(self) -> float | None:
+        """The newest training loss, nats/token; None before the first."""
+        return self.row("train").get("loss")
+
+    @property
+    def validation_loss(self) -> float | None:
+        """The newest validation loss, nats/token; None before the first."""
+        return self.row("eval").get("loss")
 
     @property
     def rate(self) -> float | None:

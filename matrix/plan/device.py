@@ -9,6 +9,7 @@ import os
 import subprocess
 from typing import Any, Callable, Iterable, Mapping
 
+from matrix import units
 from records.doing import doing
 from records.entry import UTF8
 from records.gpu_masks import why_no_gpu
@@ -145,7 +146,10 @@ def rank_threads(values: Mapping[str, Any], jobs: int, cores: int) -> int:
 def thread_notes(threads: Iterable[int | None], jobs: int, cores: int) -> list[str]:
     """How the CPU cells share the cores; a GPU cell's thread count is None."""
     counts = sorted({count for count in threads if count is not None})
-    notes = [f"{jobs} at a time, {n} threads each, {cores} cores" for n in counts]
+    notes = [
+        f"{jobs} at a time, {units.plural(n, 'thread')} each, {units.plural(cores, 'core')}"
+        for n in counts
+    ]
     if counts and counts[-1] * jobs > cores:
         notes.append("more threads than cores: expect it to be very slow")
     return notes

@@ -19,7 +19,7 @@ from matrix.results.energy import mean_power
 from records import checkpoints
 from records.cell import read_cell
 from records.layout import RecordError
-from records.text_table import aligned
+from records.text_table import fitted
 
 UNKNOWN = "no cell on such a device has finished on this host: run one first"
 
@@ -104,7 +104,7 @@ def text(plan: Plan, found: Sequence[Estimate]) -> str:
     for one in found:
         time, energy = units.duration(one.seconds), kilojoules(one.joules)
         rows.append((one.cell.name, time, energy, one.basis))
-    lines = aligned(rows)
+    lines = fitted(rows, words=True)
     known = [one for one in found if one.seconds is not None]
     jobs = min(plan.jobs, len(found))
     total = sum(one.seconds for one in known) / jobs

@@ -71,7 +71,7 @@ def checklist(
     budget = BUDGET if budgets == {"time"} else BUDGET + TOKENS
     hardware = HARDWARE + PROCESSOR if kinds == {"cpu"} else HARDWARE
     items = {
-        "every run is finished, its loss finite": _finished(runs),
+        "every run is finished, its validation loss finite": _finished(runs),
         "hyperparameters equal but for the declared difference": _undeclared(runs),
         "every step has the same seeds": _seeds(runs),
         "every seed is a run of its own": _copies(runs),
@@ -113,7 +113,7 @@ def _finished(runs: Sequence[PublishedRun]) -> list[str]:
         if loss is None:
             lines.append(f"{run.name} is not finished")
         elif not math.isfinite(loss):
-            lines.append(f"{run.name} ended with the loss {loss}")
+            lines.append(f"{run.name} ended with the validation loss {loss}")
     return lines
 
 

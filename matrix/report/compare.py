@@ -7,6 +7,7 @@ seeds that both have, two studies so step by step; that is a description too: wh
 differs is not one declared step, and no family of claims is corrected for.
 """
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -20,7 +21,7 @@ from matrix.results.rows import deviation
 from matrix.results.run import DAMAGED, DONE, ReportError, Run
 from matrix.results.study import Study, load
 from records.files import shown
-from records.text_table import aligned
+from records.text_table import WIDTH, fitted
 
 PROPERTIES = (
     ("parameters", "parameters"),
@@ -30,8 +31,9 @@ PROPERTIES = (
     ("steps", "steps"),
     ("effective batch", "effective_batch"),
     ("cache per token and layer", "cache_per_token_layer"),
-    ("wall time, s", "total_time_all_attempts"),
 )
+ROOM = WIDTH - 2
+WALL = "total_time_all_attempts"
 DESCRIPTIVE = "Descriptive: no verdict follows from this (docs/evidence.md)."
 
 
@@ -108,7 +110,19 @@ def compare(a: Path, b: Path, last_evals: int = 1) -> str:
 
 
 def _titled(title: str, lines: Sequence[str]) -> list[str]:
-    return [title, *(f"  {line}" for line in lines or ["the same"]), ""]
+    wrapped = [
+        f"{'    ' if number else '  '}{part}"
+        for line in lines or ["the same"]
+        for number, part in enumerate(_parts(line))
+    ]
+    return [title, *wrapped, ""]
+
+
+def _parts(line: str) -> list[str]:
+    """The line, or what of it fits the width, line by line."""
+    if len(line) <= ROOM:
+        return [line]
+    return textwrap.wrap(line, ROOM - 2, break_on_hyphens=False)
 
 
 def _damaged(left: Side, right: Side) -> list[str]:
@@ -174,11 +188,14 @@ def _two_runs(one: Run, other: Run, last_evals: int) -> list[str]:
         (title, *(_number(r.value(n)) for r in (one, other)), "")
         for title, n in PROPERTIES
     ]
+    took = (units.duration(r.value(WALL)) for r in (one, other))
+    rows.append(("wall time", *took, ""))
     for metric in METRICS.values():
         a, b = (metric.of(run, last_evals) for run in (one, other))
         if a is not None and b is not None:
-            rows.append((metric.name, _number(a), _number(b), f"{b - a:+.6g}"))
-    return aligned(rows, right=(1, 2, 3))
+            title = f"{metric.title}, {metric.unit}"
+            rows.append((title, _number(a), _number(b), f"{b - a:+.6g}"))
+    return fitted(rows, right=(1, 2, 3), width=ROOM)
 
 
 def _two_steps(left: Side, right: Side, last_evals: int) -> list[str]:
@@ -196,7 +213,7 @@ def _two_steps(left: Side, right: Side, last_evals: int) -> list[str]:
         means = [_number(fmean(each)) for each in zip(*values)]
         spread = _number(deviation(d))
         rows.append((metric.name, *means, f"{fmean(d):+.6g}", spread))
-    return aligned(rows, right=(1, 2, 3, 4))
+    return fitted(rows, right=(1, 2, 3, 4), width=ROOM)
 
 
 def _number(value: float | None) -> str:
@@ -206,7 +223,7 @@ def _number(value: float | None) -> str:
 def _two_studies(one: Study, other: Study, last_evals: int) -> list[str]:
     """Per step: mean loss of both, and B − A over the seeds that both have."""
     metric: Metric = METRICS["val_loss"]
-    rows = [("val_loss, nats/token", "A", "B", "B − A", "")]
+    rows = [("validation loss, nats/token", "A", "B", "B − A", "")]
     for step in units.distinct([*one.steps, *other.steps]):
         a, b = (
             {seed: metric.of(run, last_evals) for seed, run in study.of(step).items()}
@@ -218,4 +235,4 @@ def _two_studies(one: Study, other: Study, last_evals: int) -> list[str]:
         spread = f", SD {units.spread(deviation(d))}" if len(d) > 1 else ""
         seeds = f"{units.plural(len(d), 'shared seed')}{spread}"
         rows.append((step, *means, difference, seeds))
-    return aligned(rows, right=(1, 2, 3))
+    return fitted(rows, right=(1, 2, 3), width=ROOM)

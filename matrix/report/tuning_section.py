@@ -8,8 +8,9 @@ from matrix.evidence.gather import Report
 from matrix.plan.cells import Plan
 from matrix.plan.tuning import edges, moved_since
 from matrix.report.document import Block, Column, Notice, Section, Table, Text
+from matrix.results.metrics import named
 from records import sealed_record
-from records.text_table import aligned
+from records.text_table import fitted
 
 CHOSEN = "chosen"
 
@@ -40,7 +41,7 @@ def table(record: Mapping[str, Any]) -> Table:
     columns = (
         Column("Step", "code"),
         *(Column(name) for name in names),
-        Column(record["metric"]),
+        Column(_metric(record)),
         Column("", "text"),
         Column("Runs", "code"),
     )
@@ -60,12 +61,18 @@ def _rows(record: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
+def _metric(record: Mapping[str, Any]) -> str:
+    """The metric with its unit."""
+    metric = named(record["metric"])
+    return f"{metric.title}, {metric.unit}"
+
+
 def sealed_text(plan: Plan) -> str:
     """Seal the tuning of a plan; its table and where it lies, for a terminal."""
     path, record = tuning.seal(plan)
-    head = ("step", *tuning.symbols(record), record["metric"], "")
+    head = ("step", *tuning.symbols(record), named(record["metric"]).title, "")
     numbers = range(1, len(head) - 1)
-    lines = aligned([head, *(row[:-1] for row in _rows(record))], right=numbers)
+    lines = fitted([head, *(row[:-1] for row in _rows(record))], right=numbers)
     lines += ["", *(f"edge: {line}" for line in _edges(record)), _budget(record)]
     seal = record[sealed_record.SEAL]
     return "\n".join([*lines, f"{path}\nsha256 {seal}", "next: make"])
@@ -89,7 +96,7 @@ def _budget(record: Mapping[str, Any]) -> str:
     asked = f"CONFIG_TUNE={record['tune']}"
     if record["points"]:
         asked += f", {record['points']} Sobol points (seed {record['sobol_seed']})"
-    metric = f"{record['metric']}, the best mean over these seeds"
+    metric = f"{_metric(record)}, the best mean over these seeds"
     return f"{budget} {asked}. Chosen by {metric}."
 
 

@@ -4,6 +4,7 @@ REMARKS are what stands beside a verdict in words, DETAILS its further numbers; 
 terminal, the tables and `make verdict` all print both.
 """
 
+import textwrap
 from typing import Callable, Sequence
 
 from matrix import units
@@ -14,6 +15,7 @@ from matrix.report import look_text, planning_text, registration_text, text_erro
 from matrix.report.numbers import by_seed, correlation, difference, interval
 from matrix.report.numbers import magnitude, p_value
 from matrix.results.selection import CONFIRM, SCREEN
+from records.text_table import WIDTH
 
 
 def reasons(evidence: Evidence, verdict: Verdict) -> str:
@@ -78,9 +80,18 @@ def explain(report: Report, steps: Sequence[str]) -> list[str]:
             if row.step in (step, evidence.control):
                 dirs = " ".join(run.run_dir for run in row.runs.values())
                 lines.append(f"runs {dirs or units.DASH}")
-        paragraphs.append("\n  ".join(lines))
-    paragraphs.append(f"{evidence.about}\n{what_is_possible(evidence)}")
+        wrapped = [lines[0], *(f"  {line}" for line in lines[1:])]
+        paragraphs.append("\n".join(map(in_width, wrapped)))
+    about = (evidence.about, what_is_possible(evidence))
+    paragraphs.append("\n".join(map(in_width, about)))
     return paragraphs
+
+
+def in_width(line: str) -> str:
+    """The line in the columns of a terminal, continued below its beginning."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    look = dict(subsequent_indent=indent, break_on_hyphens=False)
+    return textwrap.fill(line, WIDTH, break_long_words=False, **look)
 
 
 def _numbers(evidence: Evidence, verdict: Verdict) -> list[str]:

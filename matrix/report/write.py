@@ -30,7 +30,7 @@ from matrix.results.study import open_cells
 from records import atomic, sealed_record
 from records.files import shown
 from records.layout import RecordError, read_json
-from records.text_table import aligned
+from records.text_table import WIDTH, fitted
 
 __all__ = [
     "Report",
@@ -42,7 +42,6 @@ __all__ = [
 ]
 
 SEALED = {preregistration.WHOLE, preregistration.CONFIRMATION, PROMOTION, TUNING_JSON}
-TERMINAL = 100  # columns
 CONTROL = "control"
 STEP_COLUMNS = ["SD", "diff", "SD diff", "pairs", "params", "tokens/s", "wall"]
 ARM_COLUMNS = ["diff", "vs dense", "sparsity", "step", "memory"]
@@ -123,9 +122,9 @@ def _beside(study_dir: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
 
 
 def render_terminal(report: Report) -> str:
-    """The losses as plain text, at most 100 columns wide; ends with a newline."""
+    """The validation losses as plain text, in WIDTH columns; ends with a newline."""
     arms = any(row.point for row in report.rows)
-    head = ["arm" if arms else "step", "seeds", "loss"]
+    head = ["arm" if arms else "step", "seeds", "val loss"]
     head += ARM_COLUMNS if arms else STEP_COLUMNS
     table = [head]
     for number, row in enumerate(report.rows):
@@ -133,16 +132,14 @@ def render_terminal(report: Report) -> str:
         seeds = f"{len(row.losses)}/{len(report.study.seeds)}"
         cells = (_arm if arms else _step)(row, difference)
         table.append([row.step, seeds, units.loss(row.mean), *cells])
-    numbers = range(1, len(head))
-    room = TERMINAL - sum(2 + max(len(row[n]) for row in table) for n in numbers)
-    table = [[units.shortened(name, room), *cells] for name, *cells in table]
-    lines = [f"{report.study.name}: validation loss in nats/token", ""]
+    title = "validation loss (val loss) and differences in nats/token"
+    lines = [f"{report.study.name}: {title}", ""]
     wrapper = textwrap.TextWrapper(
-        TERMINAL, subsequent_indent="  ", break_on_hyphens=False
+        WIDTH, subsequent_indent="  ", break_on_hyphens=False
     )
     for text in trial.sentences(report.selection.trial):
         lines += [*wrapper.wrap(text), ""]
-    lines += aligned(table, right=numbers)
+    lines += fitted(table, right=range(1, len(head)))
     paragraphs = [f"warning: {line}" for line in report.warnings]
     for step, seeds, state, why, run_dir in open_cells(report.study):
         where = f" ({run_dir})" if run_dir else ""

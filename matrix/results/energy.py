@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
+from matrix import units
 from records.jsonl import Row
 from records.layout import RecordError
 from records.read import samples
@@ -38,7 +39,7 @@ class Energy:
     def remark(self) -> str:
         """What the joules leave out; empty when nothing."""
         parts = [
-            f"{seconds:.0f} s of attempt {attempt} between two samples"
+            f"{units.duration(seconds)} of attempt {attempt} between two samples"
             for attempt, seconds in self.gaps
         ]
         parts += [f"all of attempt {attempt}" for attempt in self.unsampled]

@@ -84,7 +84,7 @@ def hosts(runs: Sequence[Run]) -> list[str]:
     """A line where the processors beside GPUs are not the same: it decides nothing."""
     values = {
         run.run_dir: f"{shown(run.value('processor'))}, "
-        f"{shown(run.value('cores'))} cores"
+        f"cores: {shown(run.value('cores'))}"
         for run in runs
     }
     if len(set(values.values())) < 2:

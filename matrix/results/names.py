@@ -10,7 +10,6 @@ A name that means nothing, or several things, raises ConfigError, which lists wh
 is.
 """
 
-import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from matrix.results.run import DONE, HASH_DIR, SEED_DIR
 from records import pointer, read
 from records.files import shown
 from records.layout import CellDir, RecordError
+from records.spelling import closest
 
 NEWEST = "newest"
 PATTERNS = ("*", "seed-*/*", "*/seed-*/*")
@@ -107,7 +107,7 @@ def study_dir(results: Results, text: str, variable: str = "STUDY") -> Path:
         if text and path.is_dir():
             return path
     known = results.studies()
-    close = difflib.get_close_matches(text, known, 1)
+    close = closest(text, known)
     hint = f"did you mean {close[0]}? " if close else ""
     there = ", ".join(map(shown, known)) or "no study"
     where = files.shown(results.output)

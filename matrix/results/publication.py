@@ -27,17 +27,20 @@ MODEL = (
 )
 """What was trained: (label, text) with the names of values in braces."""
 SETUP = (
-    ("Tokens", "{tokens} in {steps} steps, budget {budget}, ended by {stopped_by}"),
+    (
+        "Tokens",
+        "{tokens}, optimizer steps {steps}, budget {budget}, ended by {stopped_by}",
+    ),
     (
         "Batch",
-        "{effective_batch} sequences ({micro_batch} × accumulation {accumulation} × "
-        "{ranks} processes), {tokens_per_step} tokens a step",
+        "{effective_batch} sequences (micro-batch {micro_batch} × accumulation "
+        "{accumulation} × processes {ranks}), {tokens_per_step} tokens a step",
     ),
     ("Context", "{context} tokens"),
     (
         "Learning rate",
-        "{CONFIG_LEARNING_RATE} to {CONFIG_MIN_LEARNING_RATE} (cosine), warm-up "
-        "{CONFIG_GPT2_WARMUP_STEPS} steps",
+        "{CONFIG_LEARNING_RATE} to {CONFIG_MIN_LEARNING_RATE} (cosine), warm-up steps "
+        "{CONFIG_GPT2_WARMUP_STEPS}",
     ),
     (
         "Hyperparameters",
@@ -48,7 +51,7 @@ SETUP = (
     ("Compute", "{dtype}, torch.compile {compile}"),
     (
         "Evaluation",
-        "{eval_windows} windows every {eval_interval} steps, text {eval_sha256}",
+        "windows {eval_windows}, interval in steps {eval_interval}, text {eval_sha256}",
     ),
 )
 """How it was trained."""

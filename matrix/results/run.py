@@ -210,7 +210,7 @@ def _stands(cell: CellRecord) -> tuple[str, str]:
         if all(math.isfinite(row["loss"]) for row in cell.evals):
             return DONE, ""
         losses = [row["loss"] for row in cell.evals[-3:]]
-        return DIVERGED, f"evaluation losses end {losses}"
+        return DIVERGED, f"validation losses end {losses}"
     if cell.failure and state in ("failed", DIVERGED):
         return state, shown(" ".join(cell.failure["error"].split()))
     return state, cell.reason.removeprefix(state).lstrip(", ").removeprefix("before: ")

@@ -22,7 +22,7 @@ def test_from_axes_to_report(checkout, starts):
     checkout.toy(**MATRIX)
     assert checkout.make("data").status == 0
     checked = checkout.make("check", ARMS="*spam-magnitude*")
-    assert checked.status == 0 and "1 of 1 steps" in checked.output, checked.output
+    assert checked.status == 0 and "1 of 1 step " in checked.output, checked.output
     assert ARMS[3] in checked.output
     shown = checkout.make("show", ARMS=ARMS[1])
     assert shown.status == 0 and "PRUNING_MAGNITUDE n -> y" in shown.output

@@ -48,4 +48,4 @@ def test_sabotage_is_found(checkout):
     alone = checkout.make(*again[0])
     assert alone.status
     assert f"✗ gpt2-ratio-ablation 02-golden-ratio: {BUILT}" in alone.output
-    assert "check: 0 of 1 steps" in alone.output
+    assert "check: 0 of 1 step " in alone.output

@@ -186,7 +186,7 @@ DRY = ("gpt2/train_ra_mla.py", "--dry-run", "--ra-mla-ablation-step")
 def test_the_dry_run_needs_no_config(checkout):
     done = checkout.python(*DRY, "2", "--optimizer", "adamw", "--dataset", "stdlib")
     assert done.status == 0, done.output
-    assert "02-golden-ratio" in done.output and "1 of 1 steps" in done.output
+    assert "02-golden-ratio" in done.output and "1 of 1 step " in done.output
     assert not (checkout.root / ".config").exists()
 
 

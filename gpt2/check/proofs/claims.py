@@ -54,16 +54,23 @@ def expectations(subject: Subject) -> None:
         return
     model = meta_model(subject.claims.model)
     facts = count(model).as_dict()
+    pruned = replace(subject, settings=subject.claims)
     if "sparsity" in subject.expect and subject.claims.pruning.kind != "none":
-        facts["sparsity"] = pruning.sparsity(replace(subject, settings=subject.claims))
+        facts["sparsity"] = pruning.sparsity(pruned)
     for key, claimed in subject.expect.items():
         found = _fact(model, facts, key)
         if isinstance(found, float):
             digits = len(claimed.partition(".")[2])
             found = f"{found:.{digits}f}"
-        require(
-            str(found) == claimed, f"Expect: {key}={claimed}, the model has {found}"
-        )
+        where = f"at full size, {_size(subject.claims.model)}"
+        if key == "sparsity":
+            where = f"in the check's small model, {_size(pruned.small.model)}"
+        why = f"Expect: {key}={claimed}, the model has {found} ({where})"
+        require(str(found) == claimed, why)
+
+
+def _size(model: ModelSettings) -> str:
+    return f"{model.depth} layers of width {model.embed}"
 
 
 def _fact(model: GPT, facts: dict[str, Any], key: str) -> Any:

@@ -31,6 +31,7 @@ from gpt2.data.tokenization.tokenizers import Tokenizer, TokenizerError, as_text
 from gpt2.settings.run import DataSettings
 from records import atomic
 from records.manifest import SPLITS, Manifest, Split, streams_sha256, write_manifest
+from records.plurals import plural
 from records.progress_line import Counted
 
 RECIPE = "recipe.json"
@@ -128,7 +129,7 @@ def _start(
             say(f"the interrupted build is started over: {error}")
         else:
             kept = sum(len(writer.headers) for writer in taken.values())
-            say(f"taking up an interrupted build, {kept} shards kept")
+            say(f"taking up an interrupted build, {plural(kept, 'shard')} kept")
             return tokenizer, taken
     _discard(building)
     building.mkdir()
@@ -307,7 +308,8 @@ def _empty_split(settings: DataSettings, name: str, origin: Origin) -> str:
         f"CONFIG_VAL_FRACTION={settings.val_fraction:g}"
     )
     if origin.source.documents is not None:
-        head += f" of {origin.source.documents} documents, {origin.source.bytes} bytes"
+        documents = plural(origin.source.documents, "document")
+        head += f" of {documents}, {plural(origin.source.bytes, 'byte')}"
         if settings.split == "document":
             return f"{head}; use CONFIG_VAL_SPLIT_TAIL=y, which cuts by bytes"
     return f"{head}; choose another CONFIG_VAL_FRACTION or a larger corpus"

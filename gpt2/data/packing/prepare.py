@@ -29,6 +29,7 @@ from records.manifest import (
     MissingDataset,
     read_manifest,
 )
+from records.plurals import plural
 
 
 def prepare(settings: DataSettings, directory: Path, say: Say = print) -> Manifest:
@@ -156,8 +157,9 @@ def summary(directory: Path, manifest: Manifest) -> str:
             lines.append(f"  {name:5} read on the fly")
             continue
         lines.append(
-            f"  {name:5} {split.tokens:>13,} tokens {split.documents:>9,} documents "
-            f"{len(split.files):>5} shards"
+            f"  {name:5} {split.tokens:>13,} tokens "
+            f"{plural(split.documents, 'document'):>19} "
+            f"{plural(len(split.files), 'shard'):>12}"
         )
     if manifest.unigram_nats is not None and manifest.bigram_nats is not None:
         lines.append(

@@ -20,6 +20,7 @@ from gpt2.data.sources.files import CorpusError, hidden, read, walk
 from gpt2.data.sources.folder import UnusableFiles, corpus_files
 from gpt2.data.sources.local import Document, interleave, local_documents
 from gpt2.settings.run import DataSettings
+from records.plurals import plural
 
 TEST_FOLDERS = frozenset({"test", "tests", "idle_test"})
 FOREIGN_FOLDERS = frozenset({"site-packages", "dist-packages", "__pycache__"})
@@ -148,7 +149,7 @@ class Scanned:
         """How much the scan found and in which kinds of files, in words."""
         size = f"{self.source.bytes / 1e6:.1f} MB"
         found = (
-            f"{self.source.documents:,} documents, {size}, "
+            f"{plural(self.source.documents, 'document')}, {size}, "
             f"{self.source.empty} empty skipped"
         )
         rules, shuffled = self.settings.local_files or (), self.settings.local_shuffle

@@ -120,7 +120,8 @@ def test_a_wrong_expectation(tree, tmp_path):
         tree, from_defconfig(tmp_path, "gpt2-ratio-ablation").only("2"), Overrides({})
     )
     assert broken(found) == {"02-golden-ratio": "expectations"}
-    assert "parameters=138640897, the model has 138640896" in found[0].found
+    size = "(at full size, 12 layers of width 768)"
+    assert f"parameters=138640897, the model has 138640896 {size}" in found[0].found
 
 
 def test_an_unknown_expectation(tree, tmp_path):
@@ -146,11 +147,11 @@ def test_the_command_fails_naming_the_step(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "✗ gpt2-ratio-ablation 08-mla: gradients" in out
     assert "rerun only this: make check STEP=8" in out
-    assert "0 of 1 steps" in out
+    assert "0 of 1 step " in out
     assert check(ROOT, "08", every=False, as_json=True, began=0.0) == 1
     said = capsys.readouterr()
     assert json.loads(said.out)[0]["promise"] == "gradients"
-    assert "v_up.weight is frozen" in said.err and "0 of 1 steps" in said.err
+    assert "v_up.weight is frozen" in said.err and "0 of 1 step " in said.err
     assert check(ROOT, "0", every=False, as_json=True, began=0.0) == 0
     record = json.loads(capsys.readouterr().out)
     assert record[0]["step"] == "00-baseline" and record[0]["promise"] is None

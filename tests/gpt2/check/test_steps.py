@@ -227,7 +227,7 @@ def test_a_partner_that_dies_at_the_end(monkeypatch, capsys):
     assert check(ROOT, "0", every=False, as_json=False, began=0.0) == 1
     said = capsys.readouterr()
     assert "\nwarning: CONFIG_LEARNING_RATE=99: CONFIG_OPTIMIZER_ADAMW is" in said.out
-    assert "check: 1 of 1 steps keep every promise" in said.out
+    assert "check: 1 of 1 step keeps every promise" in said.out
     assert f"{RATIO}\nCONFIG_MLP_DIM=0 is 3072 (4 E)\n" in said.out
     ended = "the second process ended by signal 9, SIGKILL, after its last proof"
     assert ended in said.err

@@ -303,7 +303,7 @@ def test_a_study_is_evaluated_once(copied, text):
 
     status, lines = evaluate()
     assert status == 0 and "2 runs to evaluate, 0 are" in lines[0]
-    assert "1 not finished" in lines[0] and lines[-1].startswith("2 of 2 runs, 0 s")
+    assert "1 not finished" in lines[0] and lines[-1].startswith("2 of 2 runs, 0.0s")
     assert [line.split(":")[0] for line in lines[1:-1:2]] == [
         f"00-base/seed-{k}/0000000{k}" for k in (1, 2)
     ]
@@ -354,7 +354,7 @@ def test_a_study_without_a_finished_run(copied, text, capsys):
     shutil.rmtree(copied / "00-base")
     arguments = ["--study", str(copied), "--text", str(text), "--device", "cpu"]
     assert script.main(arguments) == 1
-    assert "none of 1 runs is finished" in capsys.readouterr().err
+    assert "none of 1 run is finished" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

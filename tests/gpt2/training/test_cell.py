@@ -56,7 +56,7 @@ def test_a_run_records_what_it_did(cell, train):
     assert evaluated[-1][1] == found["final_eval"]["loss"] < evaluated[0][1] - 0.5
     assert events(directory) == [("start", 1, None), ("end", 1, "done")]
     assert os.listdir(directory / "checkpoint") == ["model.pt"]
-    assert "resumed" not in done.stdout and "eval at step 20" in done.stdout
+    assert "resumed" not in done.stdout and "evaluation at step 20" in done.stdout
 
 
 def test_the_first_losses_are_true_losses(cell, train):

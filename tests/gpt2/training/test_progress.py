@@ -56,7 +56,7 @@ def test_a_bar_on_a_terminal(monkeypatch):
     script.now += 10
     row = {"step": 11, "loss": 2.5, "lr": 3e-4, "tokens_per_s": 1234.5, "mfu": 0.1234}
     shown.step(12, _step_line(row))
-    line = "step 12/42  loss 2.5000  lr 3.00e-04  1,234 tok/s  MFU 12.3%  ETA 30s"
+    line = "step 12/42  train loss 2.5000 nats/token  lr 3.00e-04  1,234 tokens/s  MFU 12.3 %  ETA 30s"
     bar = f"[{'#' * 6}{'.' * 14}] {line}"
     assert stream.getvalue() == f"\r\033[K{bar}"
     shown.note("said")

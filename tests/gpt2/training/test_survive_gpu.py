@@ -23,7 +23,7 @@ def test_the_watch_finds_the_step_and_does_not_wait():
     watch, a = DivergenceWatch("cuda"), torch.randn(4096, 4096, device="cuda")
     torch.cuda.synchronize()
     began, queued = time.perf_counter(), 0.0
-    with pytest.raises(Diverged, match="loss nan at step 20") as found:
+    with pytest.raises(Diverged, match="training loss nan at step 20") as found:
         for step in range(20 + 2 * DELAY):
             for _ in range(8):
                 b = a @ a

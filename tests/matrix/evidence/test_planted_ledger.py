@@ -64,7 +64,10 @@ def test_what_computed_was_the_same(tmp_path):
             {"facts": {"param_dtype": "bf16"}},
             "dtype of the parameters: bf16 in 01-arm; fp32 elsewhere",
         ),
-        ({"facts": {"loss_impl": "plain"}}, "loss: plain in 01-arm; chunked elsewhere"),
+        (
+            {"facts": {"loss_impl": "plain"}},
+            "loss computation: plain in 01-arm; chunked elsewhere",
+        ),
         ({"facts": {"update_impl": "torch"}}, "update: torch in 01-arm; one_pass else"),
         ({"facts": {"micro_batch": 8}}, "micro-batch: 8 in 01-arm; 16 elsewhere"),
     ],

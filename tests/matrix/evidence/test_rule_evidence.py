@@ -167,7 +167,7 @@ def test_the_edge_of_a_disagreement(sign):
         final = {"step": step, "loss": 4.0}
         one = run("03-arm", 5, [4.0], summary={"final_eval": final})
         assert disagreement(one) == [
-            f"03-arm/seed-5/00000000: summary.json ends at step {step} with loss 4.0, "
+            f"03-arm/seed-5/00000000: summary.json ends at step {step} with validation loss 4.0, "
             "metrics.jsonl at step 12 with 4.0"
         ]
 

@@ -109,7 +109,8 @@ def test_a_verdict_with_its_numbers():
     arm, lost, about = verdict_text.explain(
         report(study(LOSSES), found), ["03-arm", "06-lost"]
     )
-    assert arm.split("\n") == [
+    assert max(map(len, arm.split("\n"))) <= 100
+    assert arm.replace("\n    ", " ").split("\n") == [
         "03-arm against 04-control: SUPPORTED better (not preregistered)",
         f"  {CLAIMED}; {ODD}",
         "  difference -0.01230, 98 % interval [-0.01900, -0.00100], 3 seeds",

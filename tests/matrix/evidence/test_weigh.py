@@ -89,7 +89,7 @@ def test_failed_diverged_and_missing_runs_are_invalid(base):
     assert [v.label for v in found.verdicts] == ["INVALID"] * 3 + ["SUPPORTED better"]
     reasons = [verdict.reasons[0] for verdict in found.verdicts[:3]]
     assert reasons[0].startswith("01-failed seed 6 failed: CUDA out of memory (01-f")
-    assert reasons[1].startswith("02-diverged seed 6 diverged: evaluation losses end")
+    assert reasons[1].startswith("02-diverged seed 6 diverged: validation losses end")
     assert reasons[2] == "03-missing seed 6 missing: never ran"
     good = found.verdicts[3].measured
     assert good.adjusted == pytest.approx(4 * good.p)

@@ -26,7 +26,9 @@ def test_tail_follows_whole_lines(tmp_path):
     path = tmp_path / "m.jsonl"
     tail = Tail(path)
     tail.poll()
-    assert (tail.step, tail.loss, tail.rate, tail.remaining) == (0, None, None, None)
+    assert (tail.step, tail.training_loss, tail.rate, tail.remaining) == (0,) + (
+        None,
+    ) * 3
     write(path, FACTS, {**TRAIN, "step": 0, "tokens_per_s": None})
     tail.poll()
     assert (tail.step, tail.steps, tail.remaining) == (1, 100, None)
@@ -38,7 +40,7 @@ def test_tail_follows_whole_lines(tmp_path):
     with open(path, "a", encoding="utf-8") as file:
         file.write(row[20:] + "\n")
     tail.poll()
-    assert (tail.step, tail.loss, tail.remaining) == (40, 4.25, 60 * 50 / 10)
+    assert (tail.step, tail.training_loss, tail.remaining) == (40, 4.25, 60 * 50 / 10)
 
 
 def test_tail_skips_what_an_earlier_attempt_tore(tmp_path):
@@ -77,9 +79,13 @@ def test_lines(plan, capsys):
     lines.refresh()
     started, progress, done, failed = capsys.readouterr().out.splitlines()
     assert started == f"start   00-control seed-1  {cell.dir.path}"
-    assert progress.strip().startswith("00-control seed-1  step 40/100  loss 4.2500")
+    assert progress.strip().startswith(
+        "00-control seed-1  step 40/100  train loss 4.2500 nats/token"
+    )
     assert "10 tokens/s" in progress and "5m" in progress
-    assert done == "done    00-control seed-1  loss 3.2500  1m 05s  [1/6]"
+    assert (
+        done == "done    00-control seed-1  val loss 3.2500 nats/token  1m 05s  [1/6]"
+    )
     assert "killed by SIGKILL" in failed and "02-wide/seed-1" in failed
 
 
@@ -106,7 +112,7 @@ def test_table(plan):
     table.ended(cell, Outcome("done"), 2.0)
     table.say("[not markup]")
     table.close()
-    assert "loss 3.2500" in output.getvalue()
+    assert "val loss 3.2500 nats/token" in output.getvalue()
     assert "[not markup]" in output.getvalue()
 
 

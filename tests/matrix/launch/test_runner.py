@@ -70,7 +70,9 @@ def test_a_study_from_nothing_to_done(checkout):
         )
     there = {path.name for path in (checkout.root / "results").iterdir()}
     assert there == {".cache", "toy"}
-    assert re.search(r"done    02-wide seed-2  loss 3.0000  .*\[5/6\]", output)
+    assert re.search(
+        r"done    02-wide seed-2  val loss 3.0000 nats/token  .*\[5/6\]", output
+    )
     assert f"results: {checkout.root}/results/toy" in output
     assert "--run-dir" in output, "V=1 shows commands"
     status, output = checkout.run()

@@ -214,7 +214,7 @@ def test_a_gpu_cell_has_no_thread_count(checkout):
 def test_jobs_share_the_cores(checkout):
     plan = checkout.plan(JOBS="2")
     assert (plan.jobs, plan.cells[0].threads) == (2, 1)
-    assert "2 at a time, 1 threads each, 2 cores" in plan.notes
+    assert "2 at a time, 1 thread each, 2 cores" in plan.notes
     crowded = checkout.plan(JOBS="2", CONFIG_CPU_THREADS="2")
     assert "more threads than cores: expect it to be very slow" in crowded.notes
 

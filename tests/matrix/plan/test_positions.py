@@ -193,10 +193,12 @@ def test_a_study_to_its_end(study, capsys):
     assert other.of("07-wide").differences == pytest.approx(expected)
     a, b = (next(plan.study_dir.glob(f"{x}/seed-5/*")) for x in ("07-wide", "12-hot"))
     text = compare.compare(a, b)
-    (line,) = [x.split() for x in text.splitlines() if x.startswith("  val_loss")]
+    (line,) = [
+        x.split() for x in text.splitlines() if x.startswith("  validation loss")
+    ]
     values = (loss("07-wide", 5), loss("12-hot", 5))
-    assert line[1:3] == [f"{x:.6g}" for x in values]
-    assert float(line[3]) == pytest.approx(values[1] - values[0], abs=1e-6)
+    assert line[3:5] == [f"{x:.6g}" for x in values]
+    assert float(line[5]) == pytest.approx(values[1] - values[0], abs=1e-6)
     assert "CONFIG_MLP_DIM: 1024 | " in text and "CONFIG_SEED" not in text
 
 
@@ -209,7 +211,7 @@ def test_a_screening_and_its_confirmation(study, capsys):
     for place, (line, step) in enumerate(zip(shown, ranked), 1):
         mark = ["promoted"] * (place == 1)
         middle = f"{average(d(step).values()):+.5f}"
-        assert line.split() == [str(place), step, middle, *mark]
+        assert line.split() == [f"{place}.", step, middle, *mark]
     record = json.loads((plan.study_dir / "promotion.json").read_text())
     assert record["promoted"] == ["12-hot"] and record["seeds"] == [2, 5, 9]
     confirm = study.plan(DESIGN="screen-confirm", STAGE="confirm")
@@ -377,7 +379,7 @@ def test_the_columns_of_the_table(capsys):
         "attn:MLP",
         "MFLOP/token",
         "cache/token",
-    ] + [*("memory", "at", "micro-batch", "time")]
+    ] + [*("memory", "at", "batch", "time")]
     row = [
         "07-wide",
         "1,234",
@@ -388,12 +390,11 @@ def test_the_columns_of_the_table(capsys):
         "GiB",
         "at",
         "4",
-        "1.2",
-        "s",
+        "1.2s",
     ]
     assert lines[2] == [*row, "✓"] == lines[6]
-    assert lines[3] == ["12-hot", *row[1:5], "1.2", "s", "✗"]
-    assert lines[7][:2] == ["1", "steps"]
+    assert lines[3] == ["12-hot", *row[1:5], "1.2s", "✗"]
+    assert lines[7][:3] == ["1", "step", "shares"]
 
 
 # -- devices

@@ -194,7 +194,9 @@ def test_watch_shows_what_the_records_say(checkout, capsys):
         text = text_of(study)
     assert "1 done, 1 running" in text
     (line,) = [line for line in text.splitlines() if "02-wide seed-1" in line]
-    assert re.search(r"running .* 2/3 .*@.* 1m 1[5-9]s, evaluating .* 93 % 241 W", line)
+    assert re.search(
+        r"running .* 2/3 .*@.* 1m 1[5-9]s ago, evaluating.* 93 % 241 W", line
+    )
     (line,) = [line for line in text.splitlines() if "00-control seed-1" in line]
     assert re.search(r"done .* 3/3 .*3\.8000", line)
     assert watch(study, once=True) == 0

@@ -336,7 +336,7 @@ class TestChecklist:
         cell(tmp_path, "00-control")
         path = wide(tmp_path)
         CellDir(path).summary.unlink()
-        assert "every run is finished, its loss finite" in failed(tmp_path)
+        assert "every run is finished, its validation loss finite" in failed(tmp_path)
 
     def test_a_loss_that_is_no_number(self, tmp_path, capsys):
         """No run writes one: it is named as damaged, and not compared."""

@@ -173,8 +173,10 @@ def test_the_facts_of_runs():
         summary={"tokens": 4096, "facts": {**facts, "compile": False}},
     )
     told = dict(publication.facts(publication.of_runs([one, other])))
-    assert told["Tokens"].startswith("4,096 in not recorded steps, budget tokens")
-    assert told["Batch"].startswith("16 sequences (not recorded × ")
+    assert told["Tokens"].startswith(
+        "4,096, optimizer steps not recorded, budget tokens"
+    )
+    assert told["Batch"].startswith("16 sequences (micro-batch not recorded × ")
     assert told["Context"] == "1,024 tokens"
     assert told["Learning rate"].startswith("6e-4 / 1e-3 to not recorded (cosine)")
     assert told["Hyperparameters"].startswith("β inactive, not recorded, ")

@@ -142,7 +142,18 @@ def test_the_terminal_shows_what_a_matrix_is_about(study):
     directory, order = study
     lines = render_terminal(gather(directory, Selection(order))).splitlines()
     assert lines[2].split() == (
-        ["arm", "seeds", "loss", "diff", "vs", "dense", "sparsity", "step", "memory"]
+        [
+            "arm",
+            "seeds",
+            "val",
+            "loss",
+            "diff",
+            "vs",
+            "dense",
+            "sparsity",
+            "step",
+            "memory",
+        ]
     )
     row = next(x for x in lines if x.startswith("adamw-magnitude-50-lr1e-3"))
     assert row.split()[1:] == (
@@ -221,7 +232,7 @@ def test_a_study_of_steps_is_reported_as_before(tmp_path):
     text = paths.markdown.read_text()
     assert "## Arms" not in text and "## Excluded" not in text
     head = render_terminal(paths.report).splitlines()[2].split()
-    assert head[:6] == ["step", "seeds", "loss", "SD", "diff", "SD"]
+    assert head[:7] == ["step", "seeds", "val", "loss", "SD", "diff", "SD"]
 
 
 def test_units():

@@ -34,7 +34,7 @@ def test_two_runs(two):
     text = compare(run, other)
     assert 'CONFIG_LEARNING_RATE: "3e-4" | "1e-2"' in text
     assert "dtype: fp32 | bf16" in text and "device" not in text
-    assert re.search(r"val_loss +3\.3 +3\.22 +-0\.08\n", text)
+    assert re.search(r"validation loss, nats/token +3\.3 +3\.22 +-0\.08\n", text)
     assert re.search(r"parameters +1\.24476e\+08 +1\.24476e\+08\n", text)
     assert "Descriptive: no verdict" in text and "SEED" not in text
 

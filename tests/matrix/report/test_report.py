@@ -236,7 +236,7 @@ def test_a_summary_that_contradicts_the_metrics_is_a_warning(tmp_path):
     told = {"loss": 3.0, "perplexity": 20.0, "bits_per_byte": 4.3, "step": 100}
     Cell("00-base", 1, (5.5, 3.5), summary={"final_eval": told}).finish(tmp_path)
     (warning,) = gather(tmp_path / "demo").warnings
-    assert "summary.json ends at step 100 with loss 3.0" in warning
+    assert "summary.json ends at step 100 with validation loss 3.0" in warning
 
 
 @pytest.mark.parametrize(

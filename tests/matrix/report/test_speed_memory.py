@@ -65,7 +65,7 @@ def test_gaps_and_damage_are_named_with_their_run(tmp_path):
     path.write_text(path.read_text().replace("\n", "\ntorn\n", 1))
     report = write(tmp_path / "demo")
     text = report.markdown.read_text()
-    assert "00-base seed 1: 96 s of attempt 1 between two samples (00-base/" in text
+    assert "00-base seed 1: 1m 36s of attempt 1 between two samples (00-base/" in text
     assert "00-base seed 2: gpu.jsonl line 2 is malformed" in text
     assert len(report.report.counted) == 2, "a damaged sample hides no run"
 

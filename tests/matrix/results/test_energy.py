@@ -33,7 +33,7 @@ def test_a_gap_is_reported_and_not_integrated():
     found = measure(rows, [1])
     assert (found.joules, found.seconds) == (400.0, 4.0)
     assert found.gaps == ((1, 40.0),)
-    assert found.remark == "40 s of attempt 1 between two samples"
+    assert found.remark == "40s of attempt 1 between two samples"
     edge = [sample(0.0, 1.0), sample(energy.LONGEST, 1.0)]
     assert measure(edge, [1]).joules == energy.LONGEST
 

@@ -25,6 +25,7 @@ from gpt2.data.sources.corpora import CorpusError
 from gpt2.settings.run import DataSettings
 from records.manifest import read_manifest
 from records.progress_line import Counted
+from records.plurals import plural
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -203,7 +204,7 @@ def test_kill_9_then_resume_gives_the_same_bytes(
     inode = oldest.stat().st_ino
     said: list[str] = []
     assert prepare(settings, directory, said.append).sha256 == undisturbed.sha256
-    assert f"taking up an interrupted build, {kept} shards kept" in said
+    assert f"taking up an interrupted build, {plural(kept, 'shard')} kept" in said
     assert shard_bytes(directory) == shard_bytes(tmp_path / "undisturbed")
     assert (directory / oldest.name).stat().st_ino == inode
     assert sorted(path.name for path in directory.iterdir()) == sorted(

@@ -26,6 +26,7 @@ from gpt2.data.sources.corpora import CorpusError
 from gpt2.data.sources.hub import REPOSITORIES, Stream
 from records.manifest import read_manifest
 from records.offline import NAMES
+from records.plurals import plural
 from tests.conftest import ROOT
 from tests.gpt2.data.packing.test_prepare import command, quiet, shard_bytes
 
@@ -207,7 +208,7 @@ def test_50_000_documents_with_three_kills_in_between(tmp_path, hub_settings) ->
     assert kept < len(shard_bytes(tmp_path / "undisturbed")) - 5
     said: list[str] = []
     assert prepare(settings, directory, said.append).sha256 == expected.sha256
-    assert f"taking up an interrupted build, {kept} shards kept" in said
+    assert f"taking up an interrupted build, {plural(kept, 'shard')} kept" in said
     assert shard_bytes(directory) == shard_bytes(tmp_path / "undisturbed")
     assert sum(split.documents for split in expected.splits.values()) == 50_000
 
@@ -379,7 +380,9 @@ def test_an_interrupted_build_keeps_its_commit(tmp_path, hub, hub_settings) -> N
     directory = tmp_path / "data" / "set"
     kept = killed(settings, directory, 5, **hub)
     (tmp_path / "hub" / ".commit").write_text("b" * 40)
-    assert f"interrupted build, {kept} shards kept" in pack(settings, directory, hub)
+    assert f"interrupted build, {plural(kept, 'shard')} kept" in pack(
+        settings, directory, hub
+    )
     assert read_manifest(directory).origin.endswith(f" at {'a' * 12}")
     pack(settings, tmp_path / "fresh", hub)
     fresh = read_manifest(tmp_path / "fresh")
