@@ -106,4 +106,57 @@ COMPARABLE = [
     ),
 ]
 
-SECTIONS = {"Numbers of a report": NUMBERS, "What is compared": COMPARABLE}
+SHOWN = [
+    Mutant(
+        "axis-to-the-largest-dot",
+        "an axis from 0 ends at the largest dot, which is cut",
+        "plots.common:from_zero",
+        "places[-1] * 1.02",
+        "most",
+        Test("tests/matrix/report/test_axes.py::test_axes_reach_their_dots[wide]"),
+    ),
+    Mutant(
+        "longest-name-whole",
+        "a long name pushes a table over the edge",
+        "records.text_table:fitted",
+        "shortened(name, max(NAME, room))",
+        "name",
+        Test("tests/matrix/test_widths.py::test_the_plan"),
+    ),
+    Mutant(
+        "suggestion-from-afar",
+        "a name that shares nothing is suggested",
+        "records.spelling:closest",
+        "d is not None and d <= slips",
+        "d is not None",
+        Test("tests/records/test_spelling.py::test_nothing_from_far_away[HEIGHT]"),
+    ),
+    Mutant(
+        "speeds-on-the-first-screen",
+        "a shared device is said beside a verdict on a loss",
+        "report.overview:section",
+        "line not in report.shared or evidence.terms.metric.timed",
+        "True",
+        Test(
+            "tests/matrix/report/test_answers.py::"
+            "test_a_warning_about_speeds_stands_with_the_speeds"
+        ),
+    ),
+    Mutant(
+        "largest-norm-lost",
+        "a spike of the gradient norm is averaged away",
+        "training_curve:thinned",
+        "largest = max(known, default=None)",
+        "largest = _mean(norms)",
+        Test(
+            "tests/matrix/report/test_training_curves.py::"
+            "test_rows_are_put_together_by_powers_of_two"
+        ),
+    ),
+]
+
+SECTIONS = {
+    "Numbers of a report": NUMBERS,
+    "What is compared": COMPARABLE,
+    "What is shown": SHOWN,
+}
