@@ -63,7 +63,10 @@ def figure(evidence: Evidence, page: Page = WIDE) -> Figure:
             _line(axes, verdict, y)
         axes.set_yticks(
             range(len(verdicts)),
-            [f"{page.name(v.step)}\n{page.name(v.label)}" for v in verdicts],
+            [
+                f"{page.name(v.step)}\n{v.outcome} {v.direction}".rstrip()
+                for v in verdicts
+            ],
         )
         axes.tick_params(axis="y", length=0, labelsize=7.5)
         axes.set_ylim(len(verdicts) - 0.4, -0.6)

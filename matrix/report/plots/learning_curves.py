@@ -26,7 +26,8 @@ def picture(rows: Sequence[Row]) -> Picture:
         "Above: validation loss against tokens, mean over the seeds, thin lines at "
         "their minimum and maximum; the axis is fitted to what follows the first "
         f"{SKIPPED:.0%} of the tokens. Below: the difference to the control, "
-        f"seed by seed, fitted to what follows the first {SETTLED:.0%}."
+        f"seed by seed, fitted to what follows the first {SETTLED:.0%}. Where fewer than "
+        f"{FEWEST} evaluations follow, the axes hold all."
     )
     if not banded(rows):
         caption += " With this many steps only the means are drawn there."
