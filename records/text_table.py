@@ -41,7 +41,7 @@ def fitted(
     """The rows as `aligned` gives them, in `width` columns.
 
     A name in the first column loses its middle where it is too long; with `words` the
-    last column is text, which goes on in further lines.
+    last column is text, which goes on in further lines; a path in it stays whole.
     """
     columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
     last = len(columns) - 1
@@ -55,9 +55,10 @@ def fitted(
         first = [shortened(name, max(NAME, room)), *cells]
         wrapped = [""]
         if words and last:
-            wrapped = textwrap.wrap(
-                cells[-1], max(1, columns[last]), break_on_hyphens=False
-            ) or [""]
+            wrapper = textwrap.TextWrapper(
+                max(1, columns[last]), break_on_hyphens=False, break_long_words=False
+            )
+            wrapped = wrapper.wrap(cells[-1]) or [""]
             first[-1] = wrapped[0]
         made.append(first)
         made += [[*[""] * last, more] for more in wrapped[1:]]

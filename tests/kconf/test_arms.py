@@ -346,7 +346,7 @@ def test_choose(made):
             {"AXES": "CONFIG_GPT2_MAX_ITERS=10,11"},
             "trains on 1,408 tokens, .* on 1,280",
         ),
-        ({"AXES": "CONFIG_GPT2_MAX_TIME=0,9"}, "1,280 tokens, at most 9 seconds"),
+        ({"AXES": "CONFIG_GPT2_MAX_TIME=0,9"}, "1,280 tokens, at most 9.0s"),
         (
             {
                 "AXES": "CONFIG_WIDTH=" + ",".join(map(str, range(101))),

@@ -14,6 +14,7 @@ from matrix.report.verdict_text import explain
 from matrix.report.write import gather, render_terminal
 from matrix.run import table
 from matrix.watch import watch
+from records.layout import CellDir
 from records.text_table import WIDTH
 from tests.matrix.synthetic import Cell
 
@@ -33,7 +34,12 @@ def plan(checkout):
     """A plan whose cells are called LONG and have much to say."""
     plan = checkout.plan()
     why = "LEARNING_RATE 6e-4 -> 1e-3, changed code: +gpt2/a.py, " * 4
-    cells = tuple(replace(cell, step=LONG, reason=why) for cell in plan.cells)
+    cells = []
+    for cell in plan.cells:
+        seed, hash8 = cell.own.path.parts[-2:]
+        own = CellDir(plan.study_dir / LONG / seed / hash8)
+        cells.append(replace(cell, step=LONG, reason=why, own=own))
+    cells = tuple(cells)
     return replace(plan, cells=cells)
 
 

@@ -17,6 +17,7 @@ from gpt2.check.table import print_table
 from gpt2.check.two_processes import Pair, PartnerLost
 from kconf.overrides import Overrides
 from records import private
+from records.doing import doing
 from tests.conftest import ROOT
 from tests.gpt2.sabotage import copy_of_the_study
 
@@ -99,7 +100,8 @@ def proven(tree, root, *numbers):
     """The verdicts of those steps of each study, RATIO once per entry of numbers."""
     studies = [from_defconfig(root, RATIO).only(n) for n in numbers]
     merged = [merge_study(tree, study, Overrides({})) for study in studies]
-    cases = run._prove_all(Alone(), merged)
+    with doing("checking") as activity:
+        cases = run._prove_all(Alone(), merged, activity)
     return [[case.verdict for case in study] for study in cases]
 
 

@@ -385,6 +385,8 @@ def test_readers_of_other_rows_are_not_confused(pair):
     for tail in tails:
         tail.poll()
     assert tails[0].step == tails[1].step == 20
-    assert (tails[0].loss, tails[0].steps) == (tails[1].loss, tails[1].steps)
+    for what in ("training_loss", "validation_loss", "steps"):
+        first, second = (getattr(tail, what) for tail in tails)
+        assert first == second is not None
     everything = read_rows(pair[0] / "metrics.jsonl")
     assert len(last_per_step(everything, "eval")) == 3

@@ -84,7 +84,7 @@ def test_a_run_that_nobody_disturbs(cell, train, script):
     assert "= 8 sequences, 128 tokens a step" in said
     assert "parameters, width 32, MLP 64, vocabulary 257, attn:MLP 1:" in said
     last = f"{clocked(end)} training, {clocked(whole)} in all, {1e3 * end / 6:.1f} ms"
-    assert said.splitlines()[-1].startswith("done: 8 steps, 1,024 tokens, loss ")
+    assert said.splitlines()[-1].startswith("done: 8 steps, 1,024 tokens, val loss ")
     assert said.splitlines()[-1].endswith(f"; {last}/step")
     facts = read_rows(directory / "metrics.jsonl")[0]
     sizes = {"tokens_per_step": TOKENS, "effective_batch": 8, "micro_batch": 4}

@@ -78,7 +78,7 @@ def test_what_a_run_leaves_for_the_ledger(tmp_path, cell, train, corpus, monkeyp
         "last evaluation's text": windows(corpus, manifest),
         "dtype": "fp32",
         "dtype of the parameters": "fp32",
-        "loss": "plain",
+        "loss computation": "plain",
         "update": "torch",
         "compile": False,
         "device": device._cpu_name(),

@@ -29,7 +29,7 @@ def test_mfu_by_the_stated_peak(cell, corpus, ranks):
         assert row["tokens_per_s"] == pytest.approx(8 * 16 / taken)
         done = row["tokens_per_s"] * facts["flops_per_token"]
         assert row["mfu"] == pytest.approx(done / (ranks * PEAK))
-    assert f"MFU {100 * timed[-1]['mfu']:.1f}%" in log
+    assert f"MFU {100 * timed[-1]['mfu']:.1f} %" in log
     told = f" for each of {ranks} ranks"
     assert (told in log) == (ranks > 1)
     summary = json.loads((directory / "summary.json").read_text())

@@ -106,5 +106,5 @@ def test_processors_beside_gpus(tmp_path, budget, told):
         text = path.read_text()
         path.write_text(text.replace('"A Processor"', '"Another", "cores": 8'))
     assert word(tmp_path)[0].startswith(told)
-    line = "processors: Another, 8 cores in 01-arm; A Processor, not recorded cores"
+    line = "processors: Another, cores: 8 in 01-arm; A Processor, cores: not recorded"
     assert any(note.startswith(line) for note in gather(place).notes)

@@ -256,6 +256,6 @@ def test_a_thousand_arms_are_planned_in_seconds(matrix, checkout):
     )
     assert len(plan.cells) == len(set(ids(plan))) == 1000
     status, output = checkout.run("plan", SEEDS="1")
-    assert status == 0 and "1000 cells" in output
+    assert status == 0 and "1,000 cells" in output
     assert (checkout.root / "facts-asked").read_text() == "1\n"
     assert time.process_time() - started < 20, "two plans"

@@ -410,7 +410,7 @@ def gpus(*numbers: int, node: int = 0) -> tuple[Gpu, ...]:
             str(n + 20),
             "MI",
             2**36,
-            uuid=f"U{n}",
+            uuid=f"GPU-{n}",
             node=node,
         )
         for n in numbers
@@ -503,7 +503,7 @@ def test_the_next_cell_is_of_the_seed_in_front(tmp_path):
         ),
         ({"CUDA_VISIBLE_DEVICES": "3,-1,0"}, [(1, "3")]),
         ({"HIP_VISIBLE_DEVICES": "1,4,0"}, [(2, "1")]),
-        ({"ROCR_VISIBLE_DEVICES": "U5,U1"}, [(5, "0"), (1, "1")]),
+        ({"ROCR_VISIBLE_DEVICES": "GPU-5,GPU-1"}, [(5, "0"), (1, "1")]),
     ],
 )
 def test_what_a_mask_leaves(environment, found):
