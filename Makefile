@@ -69,7 +69,7 @@ estimate: | .needs-config $(SETUP)	## Time and energy of what is pending, cell b
 	$(Q)$(RUNNER) estimate
 
 watch: | $(if $(value STUDY),,.needs-config) $(SETUP)	## Live table of a study, from any terminal (STUDY=NAME, ONCE=1)
-	$(Q)$(PY) scripts/watch.py $${STUDY:+"$$STUDY"}
+	$(Q)$(PY) scripts/watch.py -- $${STUDY:+"$$STUDY"}
 
 continue: | .needs-config $(SETUP)	## Resume what was interrupted or failed, start nothing new
 	$(Q)$(RUNNER) continue
@@ -91,12 +91,12 @@ generate: | $(SETUP)	## Sample text from a finished run: RUN=newest PROMPT=… (
 	$(Q)$(PY) scripts/generate.py --prompt="$$PROMPT" --stop="$$STOP" \
 	  $(call option,TOKENS,tokens) $(call option,SEED,seed) $(call option,DEVICE,device) \
 	  $(call option,DECODE,decode) $(call option,TEMPERATURE,temperature) $(call option,TOP_K,top-k) \
-	  $(call option,TOP_P,top-p) $(call option,MIN_P,min-p) "$$RUN"
+	  $(call option,TOP_P,top-p) $(call option,MIN_P,min-p) -- "$$RUN"
 
 export: | $(SETUP)	## A finished run for other programs: RUN=newest FORMAT=hf|gguf|native (docs/export.md)
 	$(if $(value RUN),,$(error make export needs a run: make export RUN=newest FORMAT=hf, or RUN=STEP/seed-K (docs/operations.md)))
 	$(Q)$(PY) scripts/export.py $(call option,FORMAT,format) $(call option,DTYPE,dtype) \
-	  $(call option,OUT,out) "$$RUN"
+	  $(call option,OUT,out) -- "$$RUN"
 
 eval: | $(SETUP)	## Evaluate on TEXT=file or TASKS=a,b: RUN=newest, or STUDY=NAME (docs/evaluation.md)
 	$(Q)$(PY) scripts/eval.py --tasks="$$TASKS" $(call option,STRIDE,stride) \
@@ -113,7 +113,7 @@ quickstart: | .needs-text $(SETUP)	## Configure, pack, check and train a small s
 
 anchor: | $(SETUP)	## Train to a published loss: TEXT=file (tinyshakespeare), DEVICE=cuda: the larger one
 	$(if $(value TEXT),,$(error make anchor needs a text: make anchor TEXT=tinyshakespeare.txt))
-	$(Q)$(PY) scripts/anchor.py "$$TEXT"
+	$(Q)$(PY) scripts/anchor.py -- "$$TEXT"
 
 ##@ Evidence (docs/evidence.md)
 .PHONY: tune ladder prereg verdict promote compare
@@ -134,12 +134,12 @@ promote: | .needs-config $(SETUP)	## DESIGN=screen-confirm, after STAGE=screen m
 
 compare: | $(SETUP)	## Two studies, steps or runs side by side (A=STUDY/STEP B=STUDY/STEP; docs/operations.md)
 	$(if $(and $(value A),$(value B)),,$(error make compare needs two studies, steps or runs: make compare A=STUDY/STEP B=STUDY/STEP))
-	$(Q)$(PY) scripts/compare_runs.py "$$A" "$$B"
+	$(Q)$(PY) scripts/compare_runs.py -- "$$A" "$$B"
 
 ##@ Trackers (docs/tracker.md)
 .PHONY: sync publish-check
 sync: | $(if $(value STUDY),,.needs-config) $(SETUP)	## Send runs to the trackers, now or again (STUDY=NAME; TRACKER=wandb,trackio)
-	$(Q)$(PY) scripts/sync_trackers.py $${STUDY:+"$$STUDY"}
+	$(Q)$(PY) scripts/sync_trackers.py -- $${STUDY:+"$$STUDY"}
 
 publish-check: | $(SETUP)	## The checklist before publishing, and the block to carry (STUDY=NAME; REMOTE=URL)
 	$(if $(value STUDY),,$(error make publish-check needs a study: make publish-check STUDY=gpt2-ratio-ablation+tiny))

@@ -19,7 +19,7 @@ from kconf.config_py import Value
 from kconf.derived import sizes
 from kconf.files import shown
 from kconf.oldconfig import ask_new
-from kconf.overrides import assignment, one_shots
+from kconf.overrides import assignment, on_command_line, one_shots
 from kconf.presets import list_defconfigs, preset_files
 from kconf.strict import DotConfig, Overrides, Resolved, Tree
 from kconf.study import Fragment, difference, find_step, list_steps, resolve_step
@@ -109,6 +109,10 @@ def _preset(tree: Tree, name: str, text: str) -> Resolved:
     if findings:
         raise ConfigError(findings)
     label = Overrides({OVERLAYS: "+".join(overlays)}, f"make defconfig-{name}")
+    if text and own_text.OVERLAY not in overlays:
+        if "TEXT" in on_command_line(os.environ):
+            own_text.refuse(text, f"goes with the overlay text: {name}+text")
+        text = ""  # exported, for make eval
     if not text:
         return tree.resolve([*stages, label])
     resolved = tree.resolve([*stages, own_text.corpus(tree.root, text), label])

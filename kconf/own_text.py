@@ -9,6 +9,9 @@ from kconf.config_py import Value
 from kconf.overrides import Overrides
 from kconf.syntax import ConfigError, Finding
 
+OVERLAY = "text"
+"""The fragment that a study on such a file has: its results are those of another one."""
+
 
 def corpus(root: Path, text: str) -> Overrides:
     """CONFIG_LOCAL_PATH for the file `text`, which is relative to the directory that
@@ -18,9 +21,9 @@ def corpus(root: Path, text: str) -> Overrides:
     """
     path = Path(os.path.abspath(text))
     if not path.is_file():
-        _refuse(text, "is a folder, not a file" if path.is_dir() else "no such file")
+        refuse(text, "is a folder, not a file" if path.is_dir() else "no such file")
     if not os.access(path, os.R_OK):
-        _refuse(text, "cannot be read")
+        refuse(text, "cannot be read")
     root = Path(os.path.abspath(root))
     kept = path.relative_to(root) if path.is_relative_to(root) else path
     values = {"DATASET_LOCAL": "y", "LOCAL_PATH": str(kept)}
@@ -39,8 +42,9 @@ def require_length(text: str, values: Mapping[str, Value]) -> None:
         cause = f"holds {held:,} bytes and needs {needed:,}: an evaluation reads "
         cause += f"{windows} windows of {context} tokens (CONFIG_GPT2_EVAL_WINDOWS) of "
         cause += f"the last {values['VAL_FRACTION']} of it (CONFIG_VAL_FRACTION)"
-        _refuse(text, cause)
+        refuse(text, cause)
 
 
-def _refuse(text: str, cause: str) -> None:
+def refuse(text: str, cause: str) -> None:
+    """Raise ConfigError for TEXT=text."""
     raise ConfigError([Finding(f"TEXT={text}", 0, None, cause)])

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import textwrap
 from functools import partial
 from pathlib import Path
 from typing import Callable, TypeVar
@@ -11,6 +12,7 @@ from kconf.study import list_steps, study_dir
 from kconf.syntax import ConfigError, Finding
 from records.plurals import plural
 from records.spelling import closest
+from records.text_table import WIDTH
 
 T, U = TypeVar("T"), TypeVar("U")
 
@@ -63,16 +65,23 @@ def list_defconfigs(root: Path) -> None:
     findings: list[Finding] = []
     for name, path in bases.items():
         said = _readable(said_in, path, findings) or {"Help": "cannot be read"}
-        print(f"  {name:{width}}  {said['Help']}{_steps_in(root, name, findings)}")
+        _print(name, width, f"{said['Help']}{_steps_in(root, name, findings)}")
         for key in ("Takes", "Reaches"):
             if key in said:
-                print(f"  {'':{width}}    {key.lower()}: {said[key]}")
+                _print("", width, f"  {key.lower()}: {said[key]}")
     print("fragments, as in make defconfig-NAME+FRAGMENT:")
     for name, path in fragments.items():
         said = _readable(said_in, path, findings) or {"Help": "cannot be read"}
-        print(f"  {name:{width}}  {said['Help']}")
+        _print(name, width, said["Help"])
     if findings:
         raise ConfigError(findings)
+
+
+def _print(name: str, width: int, text: str) -> None:
+    """A name and a text in WIDTH columns; further lines of the text stand below it."""
+    head = f"  {name:{width}}  "
+    further = " " * (len(head) + len(text) - len(text.lstrip()) + 2)
+    print(textwrap.fill(text, WIDTH, initial_indent=head, subsequent_indent=further))
 
 
 def _steps_in(root: Path, name: str, findings: list[Finding]) -> str:

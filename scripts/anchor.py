@@ -38,8 +38,11 @@ def main(arguments: list[str]) -> int:
     resolved = tree.resolve([ROOT / "defconfigs" / name, path])
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / f"{name}.config"
-        dotconfig.write(config, tree, resolved)
         environment = {**os.environ, "KCONFIG_CONFIG": str(config)}
+        dotconfig.write(config, tree, resolved)
+        dotconfig.write_python(
+            dotconfig.config_paths(ROOT, environment)[1], tree, resolved
+        )
         for script in ("scripts/prepare_data.py", "scripts/run_test_matrix.py"):
             if status := entry.delegate([sys.executable, script], ROOT, environment):
                 return status

@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> int:
 
     with entry.refusing(*loaded.REFUSED):
         run = loaded.run(ROOT, os.environ, options.run)
+    print(f"run: {run}", file=sys.stderr)
     with entry.importing():
         from gpt2.export.bundle import ExportError
         from gpt2.export.read import load

@@ -1,6 +1,7 @@
 """What to type after `make quickstart`, for the study that is loaded."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -22,17 +23,25 @@ def main(arguments: list[str]) -> int:
 
     with entry.refusing(ConfigError, SettingsError):
         settings = study_settings(configured(ROOT, os.environ))
-    page = os.path.relpath(ROOT / settings.output / settings.label / "report.html")
-    print("\nnext:")
-    for command, what in (
-        (f"open {shown(page)}", "the report, in a browser"),
-        ('make generate RUN=newest PROMPT="def "', "text from a model that it trained"),
-        ("make plan", "these runs, and where each of them lies"),
+    folder, output = ROOT / settings.output / settings.label, os.environ.get("OUTPUT")
+    made = [path for path in folder.glob("report*.html") if path.stat().st_size]
+    where = f"OUTPUT={shlex.quote(output)} " if output else ""
+    text = os.environ.get("TEXT")
+    own = f"+text TEXT={shlex.quote(text)}" if text else ""
+    steps = [
+        (f"{where}make plan", "these runs, and where each of them lies"),
         (
-            f"make new-study NAME=my-study FROM={settings.study}+tiny",
+            f"make new-study NAME=my-study FROM={settings.study}+tiny{own}",
             "a study of your own",
         ),
-    ):
+    ]
+    if made:
+        page = shown(os.path.relpath(max(made, key=lambda path: path.stat().st_mtime)))
+        sample = f'{where}make generate RUN=newest PROMPT="def "'
+        steps.insert(0, (f"open {page}", "the report, in a browser"))
+        steps.insert(1, (sample, "text from a model that it trained"))
+    print("\nnext:")
+    for command, what in steps:
         print(f"  {command}\n      {what}")
     return 0
 

@@ -23,6 +23,8 @@ READ = {
     "aot": {"JOBS"},
     "check": {"ARMS", "AXES", "MAX_ITERS", "TIME"},
     **{name: {"ARGS"} for name in ("test", "test-slow", "gpu-test", "bench")},
+    **{name: {"OUTPUT"} for name in ("generate", "export", "eval", "compare")},
+    "publish-check": {"OUTPUT"},
     **{name: {"DRY_RUN"} for name in ("plan", "continue", "tune", "ladder")},
     "quickstart": {"DRY_RUN"},
 }

@@ -225,7 +225,7 @@ def make_plan(
         notes=tuple(notes),
         excluded=tuple(found.excluded),
         salted=tuple(step.id for step in found.steps if step.symbols == {stage.SALT}),
-        trial=_trial(tree.resolve(base), overrides, unchanged, tree, probe),
+        trial=_trial(tree.resolve(base), overrides, unchanged, tree, probe, cores),
     )
 
 
@@ -409,8 +409,10 @@ def _trial(
     resolved: Resolved,
     tree: Tree,
     probe: Callable[[], str],
+    cores: int,
 ) -> tuple[str, ...]:
-    """The overrides that change an identity symbol of .config (`plain`), as written.
+    """The overrides that change what a cell of .config (`plain`) is, as written: its
+    identity symbols, and on a CPU its threads.
 
     DEVICE= that names what `auto` is here changes none; under Slurm auto is not known.
     """
@@ -420,6 +422,13 @@ def _trial(
         slurm = study_settings(resolved.values).launch.slurm
         if slurm or probe() in named:
             changed -= {*devices.DEVICES.values()}
+    if devices.device_of(resolved.values) != "cuda":
+        threads = {
+            devices.threads_alone(each.values, cores) for each in (plain, resolved)
+        }
+        changed |= (
+            {"JOBS", "CPU_THREADS"} if len(threads) > 1 and probe() == "cpu" else set()
+        )
     return tuple(
         overrides.spelled.get(symbol, f"CONFIG_{symbol}={raw}")
         for symbol, raw in overrides.items()

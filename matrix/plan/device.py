@@ -143,6 +143,12 @@ def rank_threads(values: Mapping[str, Any], jobs: int, cores: int) -> int:
     return thread_count(values["CPU_THREADS"], jobs * values["GPUS_PER_RUN"], cores)
 
 
+def threads_alone(values: Mapping[str, Any], cores: int) -> int:
+    """The threads of each process of a CPU cell, from the values alone."""
+    threads = values["CPU_THREADS"] * values["GPUS_PER_RUN"]
+    return rank_threads(values, job_count(values["JOBS"], threads, "cpu", cores), cores)
+
+
 def thread_notes(threads: Iterable[int | None], jobs: int, cores: int) -> list[str]:
     """How the CPU cells share the cores; a GPU cell's thread count is None."""
     counts = sorted({count for count in threads if count is not None})

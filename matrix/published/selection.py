@@ -54,7 +54,7 @@ def directory(query: Query) -> Path:
     if not query.study:
         return query.output
     try:
-        return names.study_dir(names.Results(query.output, None), query.study, "study")
+        return names.study_dir(names.Results(query.output, None), query.study, "STUDY")
     except ConfigError as error:
         raise PublishedError(str(error)) from None
 

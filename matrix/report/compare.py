@@ -147,9 +147,27 @@ def _configuration(left: Side, right: Side) -> list[str]:
             values = (format_value(run.config.get(symbol)) for run in (one, other))
             text = f"CONFIG_{symbol}: {' | '.join(values)}"
             found.setdefault(text, []).append(one.step)
+    mixed = [*_mixed("A", left), *_mixed("B", right)]
     if left.kind != "study":
-        return list(found)
-    return [f"{text} ({', '.join(units.distinct(s))})" for text, s in found.items()]
+        return [*mixed, *found]
+    told = [f"{text} ({', '.join(units.distinct(s))})" for text, s in found.items()]
+    return [*mixed, *told]
+
+
+def _mixed(name: str, side: Side) -> list[str]:
+    """A line per step whose runs are not one configuration: a trial's are among them."""
+    lines = []
+    for step in units.distinct(run.step for run in side.runs):
+        first, *others = (run for run in side.runs if run.step == step)
+        symbols = units.distinct(
+            symbol
+            for run in others
+            for symbol in config_differences.differing(first, run)
+        )
+        if symbols:
+            named = ", ".join(f"CONFIG_{symbol}" for symbol in symbols)
+            lines.append(f"{name}: the runs of {step} differ in {named}")
+    return lines
 
 
 def _pairs(left: Side, right: Side) -> list[tuple[Run, Run]]:

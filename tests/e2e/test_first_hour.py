@@ -91,3 +91,11 @@ def test_a_study_of_ones_own(checkout):
     assert exported.status == 0, exported.output
     evaluated = checkout.make("eval", STUDY="mine", TEXT="novel.txt")
     assert evaluated.status == 0 and "12 runs to evaluate" in evaluated.output
+
+
+def test_the_anchor_trains(checkout):
+    """Two steps of it: its configuration is whole, and its loss is named."""
+    (checkout.root / "t.txt").write_text("To be, or not to be: that is it.\n" * 9000)
+    done = checkout.make("anchor", "TEXT=t.txt", "MAX_ITERS=2")
+    assert "anchor-cpu: best validation loss " in done.output, done.output
+    assert "NOT reached" in done.output and done.status == 2

@@ -13,6 +13,7 @@ import pytest
 
 from kconf import cli, config_py
 from kconf.bind import SettingsError
+from kconf.overrides import COMMAND_LINE
 from kconf.presets import presets, said_in
 from kconf.strict import DotConfig
 from kconf.study import list_steps
@@ -90,6 +91,18 @@ def test_a_text_of_the_users(kconfig, config, tmp_path):
     for given, cause in (("absent", "no such file"), ("docs", "is a folder")):
         error = kconfig("defconfig", "--text", given, name, ok=False)
         assert error.startswith(f"TEXT={given}: {cause}")
+    assert not config.exists()
+
+
+def test_a_text_goes_with_its_overlay(kconfig, config, monkeypatch):
+    """Typed without it it is refused; exported it is that of make eval."""
+    name = "gpt2-ratio-ablation+tiny"
+    kconfig("defconfig", "--text", "LICENSE", name)
+    assert config_py.read(config.with_name("x.config.py")).values["DATASET_STDLIB"]
+    config.unlink()
+    monkeypatch.setenv(COMMAND_LINE, "TEXT V")
+    error = kconfig("defconfig", "--text", "LICENSE", name, ok=False)
+    assert f"TEXT=LICENSE: goes with the overlay text: {name}+text" in error
     assert not config.exists()
 
 

@@ -21,10 +21,26 @@ TIME = {"TIME": "60", COMMAND_LINE: "TIME"}
 def test_what_selects_or_changes_nothing_is_none(checkout, given):
     plan = checkout.plan(**given)
     assert plan.trial == ()
+    usual = {(cell.step, cell.seed): cell.hash for cell in checkout.plan().cells}
+    for cell in plan.cells:
+        assert usual.get((cell.step, cell.seed), cell.hash) == cell.hash
     assert [note for note in plan.notes if "TIME" in note] == [
         f"TIME={60} in the environment is not read: make TIME=60"
     ] * ("TIME" in given)
     assert plan.cells[0].values["GPT2_MAX_TIME"] == 0
+
+
+def test_threads_are_part_of_a_cell_of_a_cpu(checkout):
+    """Where they follow JOBS= the cells are others, and so is the report."""
+    checkout.configure("CONFIG_CPU_THREADS=0", "CONFIG_JOBS=1")
+    given = {"JOBS": "2"}
+    plan, one = checkout.plan(**given), checkout.plan()
+    assert {c.threads for c in plan.cells} == {1} and {
+        c.threads for c in one.cells
+    } == {2}
+    assert plan.trial == ("JOBS=2",) and one.trial == ()
+    checkout.configure("CONFIG_CPU_THREADS=1", "CONFIG_JOBS=1")
+    assert checkout.plan(**given).trial == ()
 
 
 @pytest.mark.parametrize(

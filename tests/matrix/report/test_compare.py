@@ -66,6 +66,16 @@ def test_two_steps(two):
     assert "no seed is finished in both" in apart
 
 
+def test_runs_of_one_step_that_are_not_one_configuration(two):
+    """A trial's run beside the study's: the mean is of both, and that is said."""
+    more = {**BASE, "values": {**BASE.get("values", {}), "LEARNING_RATE": "0.5"}}
+    Cell("00-base", 3, (5.5, 3.2), **more).finish(two[0].parent, "one")
+    text = compare(two[0] / "00-base", two[0] / "00-base")
+    for side in "AB":
+        assert f"{side}: the runs of 00-base differ in CONFIG_LEARNING_RATE\n" in text
+    assert "the runs of 00-base" not in compare(two[1], two[1])
+
+
 def test_a_study_with_itself(two):
     text = compare(two[0], two[0])
     assert text.count("the same") == 2
