@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         if options.run:
             raise
-        entry.say_stopped(entry.INTERRUPTED, f"make eval STUDY={options.study}")
+        entry.say_stopped(entry.INTERRUPTED, "the same command")
         return entry.INTERRUPTED
     except command.EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)

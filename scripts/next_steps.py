@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     if made:
         page = shown(os.path.relpath(max(made, key=lambda path: path.stat().st_mtime)))
         sample = f'{where}make generate RUN=newest PROMPT="def "'
-        steps.insert(0, (f"open {page}", "the report, in a browser"))
+        steps.insert(0, (page, "the report: open it in a browser"))
         steps.insert(1, (sample, "text from a model that it trained"))
     print("\nnext:")
     for command, what in steps:

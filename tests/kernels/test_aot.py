@@ -170,17 +170,17 @@ def test_the_command_fails_where_something_does_not_fit(monkeypatch, capsys):
 
     cases = [c for c in shipped((W7900,)) if c.kernel == "band"][:2]
     costs = dict(zip(cases, (aot.Cost(99, 0, 0), aot.Cost(99, 8, 0))))
-    monkeypatch.setattr(script, "ProcessPoolExecutor", Alone)
+    monkeypatch.setattr(script.entry, "pool", Alone)
     monkeypatch.setattr(script, "binaries", lambda targets, full: cases)
-    monkeypatch.setattr(script, "cost", costs.__getitem__)
-    monkeypatch.setattr(sys, "argv", ["aot.py", f"--targets={W7900}"])
-    assert script.main() == 1
+    monkeypatch.setattr(aot, "cost", costs.__getitem__)
+    words = [f"--targets={W7900}"]
+    assert script.main(words) == 1
     out = capsys.readouterr().out
     assert "\n1 of 2 binaries fit" in out and out.count("does not fit") == 2
     costs[cases[1]] = aot.Cost(99, 0, 0)
-    assert script.main() == 0
+    assert script.main(words) == 0
     assert "\n2 of 2 binaries fit" in capsys.readouterr().out
     del costs[cases[1]]
     with pytest.raises(KeyError) as failed:
-        script.main()
+        script.main(words)
     assert cases[1].name in failed.value.__notes__[0]
