@@ -1,0 +1,248 @@
+"""A whole NSA layer (2502.11089) over one sequence, query by query and head by head.
+
+Float64, from the formulas alone; shares no code with gpt2/ or kernels/. Autograd runs
+through all of it but the choice of blocks. Legend: options.py.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from tests.oracles.nsa.blocks import block_scores, choice, chosen_tokens
+from tests.oracles.nsa.blocks import compressed_blocks, group_scores, window_tokens
+from tests.oracles.nsa.compression import compressed, compressed_key, rotated
+from tests.oracles.nsa.options import Options, Weights
+from tests.oracles.scalars import linear, sigmoid
+
+
+@dataclass
+class Heads:
+    """Of one token. q: H queries as the branches meet them (rotated where there is
+    RoPE); q_cmp: as K^c meets them. k, v: of a branch, G vectors each; raw: the keys
+    that φ reads, its values are v["cmp"].
+    """
+
+    q: list[Tensor]
+    q_cmp: list[Tensor]
+    raw: list[Tensor]
+    k: dict[str, list[Tensor]] = field(default_factory=dict)
+    v: dict[str, list[Tensor]] = field(default_factory=dict)
+
+
+def split(y: Tensor, count: int) -> list[Tensor]:
+    """Equal parts: head h is the h-th."""
+    width = y.shape[0] // count
+    return [y[h * width : (h + 1) * width] for h in range(count)]
+
+
+def heads(x_E: Tensor, t: int, weights: Weights, options: Options) -> Heads:
+    """q = x W_q + b_q, k and v of each branch from matrices of its own (§3.3.3), of
+    token t of its document. RoPE turns q and every k by t; v never.
+    """
+
+    def projected(name: str, count: int) -> list[Tensor]:
+        bias = weights[f"{name}.bias"] if options.bias else None
+        return split(linear(x_E, weights[name], bias), count)
+
+    def turned(vectors: list[Tensor]) -> list[Tensor]:
+        return [rotated(x_D, t, options.rope_base) for x_D in vectors]
+
+    plain = projected("q", options.H)
+    found = Heads(turned(plain), turned(plain), [])
+    for branch in options.branches:
+        key = projected(options.name("k", branch), options.G)
+        found.k[branch] = turned(key)
+        found.v[branch] = projected(options.name("v", branch), options.G)
+        reads = branch == ("cmp" if "cmp" in options.branches else "sel")
+        if reads:
+            found.raw = turned(key) if options.phi_rope == "before" else key
+    if options.phi_rope == "none":
+        found.q_cmp = plain
+    return found
+
+
+def softmax(logits: Sequence[Tensor]) -> list[Tensor]:
+    """e^{x_i} / Σ_j e^{x_j}."""
+    top = max(x.item() for x in logits)
+    exps = [torch.exp(x - top) for x in logits]
+    total = sum(exps)
+    return [e / total for e in exps]
+
+
+def attended(
+    q_D: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]
+) -> tuple[Tensor, list[Tensor]]:
+    """o = Σ_i p_i v_i and p = softmax(q·k_i / √d_k), over everything given."""
+    p = probabilities(q_D, keys)
+    o = sum(p_i * v for p_i, v in zip(p, values, strict=True))
+    return o, p
+
+
+def probabilities(q_D: Tensor, keys: Sequence[Tensor]) -> list[Tensor]:
+    """softmax(q·k_i / √d_k); nothing of nothing (Eq. 8, with a scale)."""
+    scale = math.sqrt(q_D.shape[0])
+    return softmax([torch.dot(q_D, k) / scale for k in keys]) if keys else []
+
+
+def gates(
+    x_E: Tensor, q: list[Tensor], weights: Weights, options: Options
+) -> list[list[Tensor]]:
+    """γ[h][branch] of one token (Eq. 5).
+
+    sigmoid: σ(W_h x + b_h). softmax: of W2 silu(W1 q̄ + b1) + b2, q̄ the mean of the
+    rotated queries of the head's group, τ = 1. fixed: 1/m; also a softmax of one.
+    force_branch: 1 for it, 0 for the others, whatever the gate.
+    """
+    o, m = options, len(options.branches)
+    one = x_E.new_ones(())
+    if o.force_branch is not None:
+        row = [one * float(name == o.force_branch) for name in o.branches]
+        return [row] * o.H
+    if not o.gated:
+        return [[one / m] * m] * o.H
+    if o.gate == "sigmoid":
+        w, b = weights["gate.w"], weights["gate.b"]
+        return [
+            [sigmoid(torch.dot(w[h, i], x_E) + b[h, i]) for i in range(m)]
+            for h in range(o.H)
+        ]
+    rows = []
+    for group in range(o.G):
+        members = q[group * o.group : (group + 1) * o.group]
+        mean_D = sum(members) / o.group
+        u = linear(mean_D, weights["gate.w1"], weights["gate.b1"])
+        row = linear(u * sigmoid(u), weights["gate.w2"], weights["gate.b2"])
+        rows += [softmax([row[i] for i in range(m)])] * o.group
+    return rows
+
+
+def chosen_blocks(
+    p_cmp: Sequence[Sequence[Tensor]], t: int, options: Options
+) -> tuple[list[list[float]], list[list[int]]]:
+    """p^s (Eq. 9, 10) and the choice (Eq. 11) of every head for query t from the heads'
+    p^c; equal for the heads of a group, but with per_head. Constants: no gradient
+    passes.
+    """
+    o, c = options, t // options.b
+    alone = [
+        block_scores([p.item() for p in row], c + 1, o.l, o.d, o.b) for row in p_cmp
+    ]
+    scores = []
+    for h in range(o.H):
+        first = h // o.group * o.group
+        together = group_scores(alone[first : first + o.group])
+        scores.append(alone[h] if o.per_head else together)
+    return scores, [choice(row, o.n, o.forced) for row in scores]
+
+
+@dataclass
+class Forward:
+    """y_TE, and what it is made of: out[branch] and mixed (T, H, d_v), gates (T, H, m);
+    of query t and head h: p_cmp[t][h], p^c over its C(S) blocks; p_sel[t][h], the
+    scores that its choice is by; chosen[t][h], blocks of its document (empty without
+    sel). K_cmp, V_cmp: {(document's first token, i): G vectors}.
+    """
+
+    y_TE: Tensor
+    out: dict[str, Tensor]
+    mixed: Tensor
+    gates: Tensor
+    p_cmp: list[list[list[Tensor]]]
+    p_sel: list[list[list[float]]]
+    chosen: list[list[list[int]]]
+    K_cmp: dict[tuple[int, int], list[Tensor]]
+    V_cmp: dict[tuple[int, int], list[Tensor]]
+
+
+def forward(
+    x_TE: Tensor,
+    weights: Weights,
+    options: Options,
+    starts_T: Sequence[int] | None = None,
+) -> Forward:
+    """y_t = W_o (Σ_c γ^c_t o^c_t) + b_o (Eq. 5) with
+
+    o^c over the C(S) compressed blocks that end at or before t, 0 before the first;
+    o^s over the tokens <= t of the chosen blocks with k^s, v^s; o^w over the last
+    min(w, S) with k^w, v^w. γ is never renormalised. starts_T[t]: the first token of
+    t's document, where its positions, blocks and windows begin.
+    """
+    T, o = x_TE.shape[0], options
+    starts = [0] * T if starts_T is None else [int(first) for first in starts_T]
+    of = [heads(x_TE[t], t - starts[t], weights, o) for t in range(T)]
+    K_cmp, V_cmp = _compressed(of, starts, weights, o) if o.compresses else ({}, {})
+    out = {branch: [] for branch in o.branches}
+    mixed, gamma, p_cmp, p_sel, chosen, y = [], [], [], [], [], []
+    for row in range(T):
+        first, t = starts[row], row - starts[row]
+        M = compressed_blocks(t + 1, o.l, o.d) if o.compresses else 0
+        K = [K_cmp[first, i] for i in range(M)]
+        p = [
+            probabilities(of[row].q_cmp[h], [k[h // o.group] for k in K])
+            for h in range(o.H)
+        ]
+        scores, choices = [[] for _ in range(o.H)], [[] for _ in range(o.H)]
+        if "sel" in o.branches:
+            scores, choices = chosen_blocks(p, t, o)
+        o_h = {branch: [] for branch in o.branches}
+        for h in range(o.H):
+            group = h // o.group
+            if "cmp" in o.branches:
+                o_c = x_TE.new_zeros(o.d_v)
+                for i in range(M):
+                    o_c = o_c + p[h][i] * V_cmp[first, i][group]
+                o_h["cmp"].append(o_c)
+            seen = {
+                "sel": chosen_tokens(choices[h], o.b, t),
+                "win": window_tokens(t, o.w),
+            }
+            for branch in set(o.branches) - {"cmp"}:
+                tokens = [of[first + s] for s in seen[branch]]
+                keys = [token.k[branch][group] for token in tokens]
+                values = [token.v[branch][group] for token in tokens]
+                o_h[branch].append(attended(of[row].q[h], keys, values)[0])
+        gamma.append(gates(x_TE[row], of[row].q, weights, o))
+        mixed.append(_mixed(o_h, gamma[-1], o))
+        bias = weights["o.bias"] if o.bias else None
+        y.append(linear(torch.cat(mixed[-1]), weights["o"], bias))
+        for branch, vectors in o_h.items():
+            out[branch].append(torch.stack(vectors))
+        p_cmp.append(p)
+        p_sel.append(scores)
+        chosen.append(choices)
+    gates_THm = torch.stack([torch.stack([torch.stack(r) for r in g]) for g in gamma])
+    mixed_THD = torch.stack([torch.stack(vectors) for vectors in mixed])
+    outputs = {branch: torch.stack(rows) for branch, rows in out.items()}
+    made = p_cmp, p_sel, chosen, K_cmp, V_cmp
+    return Forward(torch.stack(y), outputs, mixed_THD, gates_THm, *made)
+
+
+def _mixed(o_h: dict, gamma: list[list[Tensor]], options: Options) -> list[Tensor]:
+    """Σ_c γ^c o^c of every head."""
+    return [
+        sum(gamma[h][i] * o_h[branch][h] for i, branch in enumerate(options.branches))
+        for h in range(options.H)
+    ]
+
+
+def _compressed(of: list[Heads], starts: list[int], weights: Weights, o: Options):
+    """K^c and V^c of every block of every document; V^c only with cmp."""
+    K_cmp, V_cmp = {}, {}
+    for first in sorted(set(starts)):
+        for i in range(compressed_blocks(starts.count(first), o.l, o.d)):
+            at = range(first + i * o.d, first + i * o.d + o.l)
+            K_cmp[first, i] = [
+                compressed_key(torch.stack([of[s].raw[g] for s in at]), i, weights, o)
+                for g in range(o.G)
+            ]
+            if "cmp" in o.branches:
+                V_cmp[first, i] = [
+                    compressed(
+                        torch.stack([of[s].v["cmp"][g] for s in at]), "v", weights, o
+                    )
+                    for g in range(o.G)
+                ]
+    return K_cmp, V_cmp
