@@ -184,29 +184,34 @@ def test_mean_phi_forgets_fast_turns():
     near((mean[:32] ** 2 + mean[32:] ** 2).sqrt() / math.sqrt(2), shares)
 
 
-def test_rope_and_phi():
-    """A score of a constant key under mean φ depends on the distance alone, and so it
-    does where φ's vector is rotated; φ mlp of rotated keys is refused for that.
+def varies(phi: str, after: bool, weights=None) -> float:
+    """How much the score of a constant key under a query 9 tokens behind its block's
+    first one changes with where the block lies, relative.
     """
     generator = torch.Generator().manual_seed(2)
-    options = small(phi="mlp", phi_hidden=3, phi_rope="after", **ROPE)
-    weights = randomised(options, generator, 1.0)
+    options = small(phi=phi, phi_hidden=3, phi_rope="after", **ROPE)
+    weights = weights or randomised(options, generator, 1.0)
     q, k = torch.randn(2, 4, generator=generator, dtype=torch.float64)
+    scores = []
+    for first in (0, 14):
+        turned = [compression.rotated(k, first + m, 100.0) for m in range(4)]
+        block = torch.stack([k] * 4 if after else turned)
+        key = compression.compressed(block, "k", weights, options)
+        key = compression.rotated(key, first, 100.0) if after else key
+        scores.append(torch.dot(compression.rotated(q, first + 9, 100.0), key).item())
+    return abs(scores[1] / scores[0] - 1)
 
-    def score(phi: str, after: bool, i: int) -> torch.Tensor:
-        layer = dataclasses.replace(
-            options, phi="mean", phi_rope="after" if after else "before"
-        )
-        at = range(i * 2, i * 2 + 4)
-        turned = torch.stack([compression.rotated(k, s, 100.0) for s in at])
-        block = torch.stack([k] * 4) if after else turned
-        object.__setattr__(layer, "phi", phi)
-        key = compression.compressed_key(block, i, weights, layer)
-        return torch.dot(compression.rotated(q, i * 2 + 9, 100.0), key)
 
-    for phi, after in (("mean", False), ("mean", True), ("mlp", True)):
-        near(score(phi, after, 7), score(phi, after, 0))
-    assert (score("mlp", False, 7) / score("mlp", False, 0) - 1).abs() > 0.01
+def test_what_keeps_relative_positions():
+    """Mean φ does; a conv whose weights are equal in both components of every pair; any
+    φ of plain keys, rotated at the block's first token. mlp of rotated keys does not
+    and is refused; nor does a conv that has learned to tell a pair's components apart.
+    """
+    w_lH = torch.rand(4, 2, dtype=torch.float64)
+    pairs = {"phi_k.w": torch.cat([w_lH, w_lH], dim=1)}
+    assert varies("mean", False) < 1e-12 > varies("conv", False, pairs)
+    assert all(varies(phi, True) < 1e-12 for phi in ("mean", "conv", "mlp"))
+    assert varies("mlp", False) > 0.01 < varies("conv", False)
     with pytest.raises(AssertionError, match="depends on where"):
         small(phi="mlp", phi_rope="before", **ROPE)
 

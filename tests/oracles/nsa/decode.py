@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tests.oracles.nsa.blocks import chosen_ranges
 from tests.oracles.nsa.compression import compressed, compressed_key
-from tests.oracles.nsa.layer import chosen_blocks, gates, heads, probabilities
+from tests.oracles.nsa.layer import Heads, chosen_blocks, gates, heads, mixture
+from tests.oracles.nsa.layer import probabilities, weighted
 from tests.oracles.nsa.options import Options, Weights
 from tests.oracles.scalars import linear
 
@@ -63,7 +64,7 @@ class Decoder:
         out: dict[str, list[Tensor]] = {branch: [] for branch in o.branches}
         p = [self._scored(of.q_cmp[h], h, reads) for h in range(o.H)]
         if "cmp" in o.branches:
-            out["cmp"] = [self._mixed_blocks(p[h], h, x_E) for h in range(o.H)]
+            out["cmp"] = [self._mixed_blocks(p[h], h) for h in range(o.H)]
         self.chosen.append([[] for _ in range(o.H)])
         if "sel" in o.branches:
             self.chosen[t] = chosen_blocks(p, t, o)[1]
@@ -79,15 +80,11 @@ class Decoder:
                 self._count(reads.win, h, len(self.win))
                 out["win"].append(self._attended(of.q[h], h, self.win))
         gamma = gates(x_E, of.q, self.weights, o)
-        mixed = [
-            sum(gamma[h][i] * out[branch][h] for i, branch in enumerate(o.branches))
-            for h in range(o.H)
-        ]
         self.length += 1
         bias = self.weights["o.bias"] if o.bias else None
-        return linear(torch.cat(mixed), self.weights["o"], bias)
+        return linear(torch.cat(mixture(out, gamma, o)), self.weights["o"], bias)
 
-    def _remember(self, of, t: int) -> None:
+    def _remember(self, of: Heads, t: int) -> None:
         o = self.options
         if "sel" in o.branches:
             self.sel.append((of.k["sel"], of.v["sel"]))
@@ -133,16 +130,14 @@ class Decoder:
         self._count(reads.cmp, h, len(keys))
         return probabilities(q_D, keys)
 
-    def _mixed_blocks(self, p: list[Tensor], h: int, x_E: Tensor) -> Tensor:
-        o_D = x_E.new_zeros(self.options.d_v)
-        for p_i, (_, v) in zip(p, self.cmp, strict=True):
-            o_D = o_D + p_i * v[h // self.options.group]
-        return o_D
+    def _mixed_blocks(self, p: list[Tensor], h: int) -> Tensor:
+        values = [v[h // self.options.group] for _, v in self.cmp]
+        return weighted(p, values, self.options.d_v)
 
     def _attended(self, q_D: Tensor, h: int, tokens: list[Pair]) -> Tensor:
         g = h // self.options.group
         p = probabilities(q_D, [k[g] for k, _ in tokens])
-        return sum(p_s * v[g] for p_s, (_, v) in zip(p, tokens, strict=True))
+        return weighted(p, [v[g] for _, v in tokens], self.options.d_v)
 
     def values(self) -> dict[str, int]:
         """Numbers that each cache holds now."""

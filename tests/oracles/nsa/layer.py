@@ -72,19 +72,18 @@ def softmax(logits: Sequence[Tensor]) -> list[Tensor]:
     return [e / total for e in exps]
 
 
-def attended(
-    q_D: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]
-) -> tuple[Tensor, list[Tensor]]:
-    """o = Σ_i p_i v_i and p = softmax(q·k_i / √d_k), over everything given."""
-    p = probabilities(q_D, keys)
-    o = sum(p_i * v for p_i, v in zip(p, values, strict=True))
-    return o, p
-
-
 def probabilities(q_D: Tensor, keys: Sequence[Tensor]) -> list[Tensor]:
     """softmax(q·k_i / √d_k); nothing of nothing (Eq. 8, with a scale)."""
     scale = math.sqrt(q_D.shape[0])
     return softmax([torch.dot(q_D, k) / scale for k in keys]) if keys else []
+
+
+def weighted(p: Sequence[Tensor], values: Sequence[Tensor], width: int) -> Tensor:
+    """Σ_i p_i v_i, a vector of this width; 0 where there is nothing to sum."""
+    o_D = torch.zeros(width, dtype=torch.float64)
+    for p_i, v_D in zip(p, values, strict=True):
+        o_D = o_D + p_i * v_D
+    return o_D
 
 
 def gates(
@@ -176,8 +175,8 @@ def forward(
     K_cmp, V_cmp = _compressed(of, starts, weights, o) if o.compresses else ({}, {})
     out = {branch: [] for branch in o.branches}
     mixed, gamma, p_cmp, p_sel, chosen, y = [], [], [], [], [], []
-    for row in range(T):
-        first, t = starts[row], row - starts[row]
+    for row, first in enumerate(starts):
+        t = row - first
         M = compressed_blocks(t + 1, o.l, o.d) if o.compresses else 0
         K = [K_cmp[first, i] for i in range(M)]
         p = [
@@ -187,28 +186,13 @@ def forward(
         scores, choices = [[] for _ in range(o.H)], [[] for _ in range(o.H)]
         if "sel" in o.branches:
             scores, choices = chosen_blocks(p, t, o)
-        o_h = {branch: [] for branch in o.branches}
-        for h in range(o.H):
-            group = h // o.group
-            if "cmp" in o.branches:
-                o_c = x_TE.new_zeros(o.d_v)
-                for i in range(M):
-                    o_c = o_c + p[h][i] * V_cmp[first, i][group]
-                o_h["cmp"].append(o_c)
-            seen = {
-                "sel": chosen_tokens(choices[h], o.b, t),
-                "win": window_tokens(t, o.w),
-            }
-            for branch in set(o.branches) - {"cmp"}:
-                tokens = [of[first + s] for s in seen[branch]]
-                keys = [token.k[branch][group] for token in tokens]
-                values = [token.v[branch][group] for token in tokens]
-                o_h[branch].append(attended(of[row].q[h], keys, values)[0])
+        V = [V_cmp[first, i] for i in range(M)] if "cmp" in o.branches else []
+        outputs = _outputs(of[first : row + 1], p, V, choices, o)
         gamma.append(gates(x_TE[row], of[row].q, weights, o))
-        mixed.append(_mixed(o_h, gamma[-1], o))
+        mixed.append(mixture(outputs, gamma[-1], o))
         bias = weights["o.bias"] if o.bias else None
         y.append(linear(torch.cat(mixed[-1]), weights["o"], bias))
-        for branch, vectors in o_h.items():
+        for branch, vectors in outputs.items():
             out[branch].append(torch.stack(vectors))
         p_cmp.append(p)
         p_sel.append(scores)
@@ -220,10 +204,37 @@ def forward(
     return Forward(torch.stack(y), outputs, mixed_THD, gates_THm, *made)
 
 
-def _mixed(o_h: dict, gamma: list[list[Tensor]], options: Options) -> list[Tensor]:
-    """Σ_c γ^c o^c of every head."""
+def _outputs(
+    of: list[Heads],
+    p: list[list[Tensor]],
+    V: list[list[Tensor]],
+    choices: list[list[int]],
+    o: Options,
+) -> dict[str, list[Tensor]]:
+    """o^c, o^s, o^w of every head of the last of these tokens, its document's so far."""
+    t = len(of) - 1
+    out = {branch: [] for branch in o.branches}
+    for h in range(o.H):
+        group = h // o.group
+        if "cmp" in o.branches:
+            values = [v[group] for v in V]
+            out["cmp"].append(weighted(p[h], values, o.d_v))
+        seen = {"sel": chosen_tokens(choices[h], o.b, t), "win": window_tokens(t, o.w)}
+        for branch in ("sel", "win"):
+            if branch in o.branches:
+                keys = [of[s].k[branch][group] for s in seen[branch]]
+                values = [of[s].v[branch][group] for s in seen[branch]]
+                p_s = probabilities(of[t].q[h], keys)
+                out[branch].append(weighted(p_s, values, o.d_v))
+    return out
+
+
+def mixture(
+    outputs: dict[str, list[Tensor]], gamma: list[list[Tensor]], options: Options
+) -> list[Tensor]:
+    """Σ_c γ^c o^c of every head (Eq. 5)."""
     return [
-        sum(gamma[h][i] * o_h[branch][h] for i, branch in enumerate(options.branches))
+        sum(gamma[h][i] * outputs[name][h] for i, name in enumerate(options.branches))
         for h in range(options.H)
     ]
 

@@ -62,6 +62,9 @@ class Options:
         assert self.phi_rope in ("before", "after", "none"), self.phi_rope
         assert self.gate in ("sigmoid", "softmax", "fixed"), self.gate
         assert self.force_branch in (None, *on), "the forced branch is off"
+        assert (
+            not self.gated or self.gate == "sigmoid" or self.d_k > 1
+        ), "no hidden layer"
         if self.rope_base is not None:
             assert self.d_k % 2 == 0, "RoPE turns pairs"
             hears = self.phi == "mlp" and self.phi_rope == "before"
