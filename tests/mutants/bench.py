@@ -4,6 +4,7 @@ from tests.mutants.mutant import Mutant, Test
 
 AOT = "tests/kernels/test_aot.py"
 BENCH = "tests/gpt2/measure/test_bench.py"
+NEEDLE = "tests/gpt2/measure/test_needle.py"
 PLACE = "tests/matrix/fleet/test_place.py"
 
 SECTIONS = {
@@ -83,5 +84,47 @@ SECTIONS = {
                 "test_a_rank_has_a_cache_of_its_own_and_does_not_outlive_torchrun"
             ),
         ),
-    ]
+    ],
+    "Needles of native sparse attention": [
+        Mutant(
+            "needle-whole-shares",
+            "a compressed block counts in full for the first block that it touches",
+            "needle:choose_blocks",
+            "(torch.minimum(first_C + l, (j_C + 1) * b) - first_C) / l",
+            "torch.ones_like(p_BGC[0, 0])",
+            Test(f"{NEEDLE}::test_the_choice_is_the_oracle_s"),
+        ),
+        Mutant(
+            "needle-one-head-chooses",
+            "the largest head's probabilities choose, not their sum",
+            "needle:choose_blocks",
+            "torch.softmax(logits, dim=-1).sum(2)",
+            "torch.softmax(logits, dim=-1).amax(2)",
+            Test(f"{NEEDLE}::test_the_choice_is_the_oracle_s"),
+        ),
+        Mutant(
+            "needle-own-block-free",
+            "the block before the query's is not forced",
+            "needle:choose_blocks",
+            "[0, max(J - 2, 0), J - 1]",
+            "[0, J - 1]",
+            Test(f"{NEEDLE}::test_the_choice_is_the_oracle_s"),
+        ),
+        Mutant(
+            "needle-higher-index",
+            "of equal scores the higher index is chosen",
+            "needle:choose_blocks",
+            "order = torch.sort(s_BGJ, dim=-1, descending=True, stable=True).indices",
+            "order = torch.sort(s_BGJ, dim=-1, stable=True).indices.flip(-1)",
+            Test(f"{NEEDLE}::test_of_equal_scores_the_lower_index"),
+        ),
+        Mutant(
+            "needle-always-found",
+            "a trial counts what any trial of its batch chose",
+            "needle:measure",
+            "int(inside.any(2).any(1).sum())",
+            "B * int(inside.any())",
+            Test(f"{NEEDLE}::test_found_at_4k"),
+        ),
+    ],
 }

@@ -15,7 +15,7 @@ from tests.oracles.nsa.options import Options, initial, randomised
 from tests.oracles.scalars import linear
 
 PAPER = {"l": 32, "d": 16, "b": 64}
-SMALL = {"E": 5, "H": 4, "G": 2, "d_k": 4, "d_v": 3, "l": 4, "d": 2, "b": 4}
+SMALL = {"E": 5, "H": 4, "G": 2, "d_k": 4, "d_v": 2, "l": 4, "d": 2, "b": 4}
 SMALL |= {"n": 4, "w": 5}
 ROPE = {"rope_base": 100.0}
 
@@ -89,7 +89,7 @@ def test_equation_10_sums_probabilities():
     """Not logits: theirs are 5, 0, 0 and -6, 0, -2 ln 2, whose means choose block 1."""
     rows = [[32 / 34, 1 / 34, 1 / 34], [1 / 81, 64 / 81, 16 / 81]]
     options = small(H=2, G=1, l=1, d=1, b=1, n=1, forced=False)
-    p = [list(f64(*row)) for row in rows]
+    p = [f64(*row) for row in rows]
     scores, chosen = chosen_blocks(p, 2, options)
     near(f64(*scores[0]), [a + b for a, b in zip(*rows)])
     assert scores[0] == scores[1] and chosen == [[0], [0]]
@@ -119,13 +119,16 @@ def test_of_equal_scores_the_lower_index(score):
     assert blocks.choice(one, 2, forced=False) == [0, 998]
 
 
-def test_equal_keys_are_ties():
+@pytest.mark.parametrize("phi", ["mean", "conv", "mlp"])
+def test_equal_keys_are_ties(phi):
     """Every p^c is 1/C: whole blocks score alike, the first of them is chosen."""
-    options = small(n=4)
+    options = small(n=4, phi=phi, phi_hidden=3)
+    if phi == "mlp":
+        options = dataclasses.replace(options, phi_rope="after")
     x_TE, weights = drawn(options, 40)
-    weights["k_cmp"] = torch.zeros_like(weights["k_cmp"])
-    chosen = forward(x_TE, weights, options).chosen
-    assert chosen[39] == [[0, 1, 8, 9]] * 4
+    made = forward(x_TE[:1].expand(40, -1), weights, options)
+    assert set(made.p_cmp[39][0].tolist()) == {made.p_cmp[39][0][0].item()}
+    assert made.chosen[39] == [[0, 1, 8, 9]] * 4
 
 
 def test_tokens_and_ranges_of_a_choice():
@@ -230,9 +233,9 @@ def test_a_layer_by_hand():
     weights = {"q": f64([1.0, 0.0]), "k": f64([0.0, 1.0]), "v": f64([0.0, 1.0])}
     weights["o"] = f64([1.0], [-2.0])
     made = forward(x_TE, weights, options)
-    near(torch.stack(made.p_cmp[3][0]), [2 / 3, 1 / 3])
+    near(made.p_cmp[3][0], [2 / 3, 1 / 3])
     near(f64(*made.p_sel[3][0]), [2 / 3, 1 / 3])
-    assert made.chosen[3] == [[0]] and made.p_cmp[0] == [[]]
+    assert made.chosen[3] == [[0]] and made.p_cmp[0][0].shape == (0,)
     at = {branch: o_THD[:, 0, 0] for branch, o_THD in made.out.items()}
     near(at["cmp"], [0, LN2, LN2, 2 / 3 * LN2])
     near(at["sel"][3], 8 / 5 * LN2)

@@ -40,7 +40,7 @@ def names(*varied):
 
 def lists(p_cmp) -> list:
     """p^c as numbers."""
-    return [[[p.item() for p in row] for row in heads] for heads in p_cmp]
+    return [[row.tolist() for row in heads] for heads in p_cmp]
 
 
 @names()
@@ -184,6 +184,26 @@ def test_heads_of_a_group_choose_alike():
     assert any(row[0] != row[2] for row in together)
     alone = forward(x_TE, weights, dataclasses.replace(options, per_head=True)).chosen
     assert any(row[0] != row[1] for row in alone)
+
+
+@pytest.mark.parametrize("phi_rope", ["before", "after", "none"])
+def test_where_rope_stands(phi_rope):
+    """before: k is turned by its own position; after: the block by its first token's;
+    none: neither the block nor the query that meets it.
+    """
+    options, t = small(G=1, phi_rope=phi_rope, **ROPE), 16
+    x_TE, weights = drawn(options, 17)
+    q_D, k_TD = weights["q"][:4] @ x_TE[t], x_TE @ weights["k_cmp"].T
+    logits = []
+    for i in range(compressed_blocks(t + 1, 4, 2)):
+        block = [k_TD[s] for s in range(2 * i, 2 * i + 4)]
+        turned = [rotated(k, 2 * i + m, 100.0) for m, k in enumerate(block)]
+        key = sum(turned if phi_rope == "before" else block) / 4
+        key = rotated(key, 2 * i, 100.0) if phi_rope == "after" else key
+        q = q_D if phi_rope == "none" else rotated(q_D, t, 100.0)
+        logits.append(q @ key / 2)
+    wanted = torch.softmax(torch.stack(logits), 0)
+    same(forward(x_TE, weights, options).p_cmp[t][0], wanted)
 
 
 # Gates.

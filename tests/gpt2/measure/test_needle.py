@@ -39,7 +39,7 @@ def test_the_choice_is_the_oracle_s(T, H, G, sizes):
             for h in range(g * H // G, (g + 1) * H // G):
                 starts = [i * d for i in range(compressed_blocks(T, l, d))]
                 keys = [k_BTGD[r, s : s + l, g].mean(0) for s in starts]
-                p = [p_i.item() for p_i in probabilities(q_BHD[r, h], keys)]
+                p = probabilities(q_BHD[r, h], keys).tolist()
                 rows.append(block_scores(p, (T - 1) // b + 1, l, d, b))
             wanted = choice(group_scores(rows), n, forced=True)
             assert chosen_BGn[r, g].tolist() == wanted

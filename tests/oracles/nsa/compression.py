@@ -45,13 +45,12 @@ def rotated(x_D: Tensor, position: int, base: float | None) -> Tensor:
     """
     if base is None:
         return x_D
-    half, y = x_D.shape[0] // 2, []
-    angles = [position * base ** (-2 * c / x_D.shape[0]) for c in range(half)]
-    for c, angle in enumerate(angles):
-        y.append(x_D[c] * math.cos(angle) - x_D[c + half] * math.sin(angle))
-    for c, angle in enumerate(angles):
-        y.append(x_D[c + half] * math.cos(angle) + x_D[c] * math.sin(angle))
-    return torch.stack(y)
+    half = x_D.shape[0] // 2
+    angles = [position * base ** (-c / half) for c in range(half)]
+    cos = x_D.new_tensor([math.cos(angle) for angle in angles])
+    sin = x_D.new_tensor([math.sin(angle) for angle in angles])
+    first, second = x_D[:half], x_D[half:]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin])
 
 
 def compressed_key(

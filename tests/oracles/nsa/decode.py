@@ -11,10 +11,9 @@ from torch import Tensor
 
 from tests.oracles.nsa.blocks import chosen_ranges
 from tests.oracles.nsa.compression import compressed, compressed_key
-from tests.oracles.nsa.layer import Heads, chosen_blocks, gates, heads, mixture
+from tests.oracles.nsa.layer import Heads, affine, chosen_blocks, gates, heads, mixture
 from tests.oracles.nsa.layer import probabilities, weighted
 from tests.oracles.nsa.options import Options, Weights
-from tests.oracles.scalars import linear
 
 Pair = tuple[list[Tensor], list[Tensor]]
 """Keys and values of one token or block, G vectors each."""
@@ -82,7 +81,7 @@ class Decoder:
         gamma = gates(x_E, of.q, self.weights, o)
         self.length += 1
         bias = self.weights["o.bias"] if o.bias else None
-        return linear(torch.cat(mixture(out, gamma, o)), self.weights["o"], bias)
+        return affine(torch.cat(mixture(out, gamma, o)), self.weights["o"], bias)
 
     def _remember(self, of: Heads, t: int) -> None:
         o = self.options
@@ -125,12 +124,12 @@ class Decoder:
         if each or h % self.options.group == 0:
             counts.append(read)
 
-    def _scored(self, q_D: Tensor, h: int, reads: Reads) -> list[Tensor]:
+    def _scored(self, q_D: Tensor, h: int, reads: Reads) -> Tensor:
         keys = [k[h // self.options.group] for k, _ in self.cmp]
         self._count(reads.cmp, h, len(keys))
         return probabilities(q_D, keys)
 
-    def _mixed_blocks(self, p: list[Tensor], h: int) -> Tensor:
+    def _mixed_blocks(self, p: Tensor, h: int) -> Tensor:
         values = [v[h // self.options.group] for _, v in self.cmp]
         return weighted(p, values, self.options.d_v)
 

@@ -15,7 +15,7 @@ from tests.oracles.nsa.blocks import block_scores, choice, chosen_tokens
 from tests.oracles.nsa.blocks import compressed_blocks, group_scores, window_tokens
 from tests.oracles.nsa.compression import compressed, compressed_key, rotated
 from tests.oracles.nsa.options import Options, Weights
-from tests.oracles.scalars import linear, sigmoid
+from tests.oracles.scalars import sigmoid
 
 
 @dataclass
@@ -45,7 +45,7 @@ def heads(x_E: Tensor, t: int, weights: Weights, options: Options) -> Heads:
 
     def projected(name: str, count: int) -> list[Tensor]:
         bias = weights[f"{name}.bias"] if options.bias else None
-        return split(linear(x_E, weights[name], bias), count)
+        return split(affine(x_E, weights[name], bias), count)
 
     def turned(vectors: list[Tensor]) -> list[Tensor]:
         return [rotated(x_D, t, options.rope_base) for x_D in vectors]
@@ -64,71 +64,67 @@ def heads(x_E: Tensor, t: int, weights: Weights, options: Options) -> Heads:
     return found
 
 
-def softmax(logits: Sequence[Tensor]) -> list[Tensor]:
-    """e^{x_i} / Σ_j e^{x_j}."""
-    top = max(x.item() for x in logits)
-    exps = [torch.exp(x - top) for x in logits]
-    total = sum(exps)
-    return [e / total for e in exps]
+def softmax(x: Tensor) -> Tensor:
+    """e^{x_i} / Σ_j e^{x_j} of a row."""
+    exps = torch.exp(x - max(x.tolist()))
+    return exps / exps.sum()
 
 
-def probabilities(q_D: Tensor, keys: Sequence[Tensor]) -> list[Tensor]:
-    """softmax(q·k_i / √d_k); nothing of nothing (Eq. 8, with a scale)."""
-    scale = math.sqrt(q_D.shape[0])
-    return softmax([torch.dot(q_D, k) / scale for k in keys]) if keys else []
+def probabilities(q_D: Tensor, keys: Sequence[Tensor]) -> Tensor:
+    """softmax(q·k_i / √d_k) over these keys; an empty row of none (Eq. 8, with the
+    scale that it does not print). Equal keys have equal probabilities, bit for bit.
+    """
+    if not keys:
+        return q_D.new_zeros(0)
+    return softmax((torch.stack(list(keys)) * q_D).sum(1) / math.sqrt(q_D.shape[0]))
 
 
-def weighted(p: Sequence[Tensor], values: Sequence[Tensor], width: int) -> Tensor:
+def weighted(p: Tensor, values: Sequence[Tensor], width: int) -> Tensor:
     """Σ_i p_i v_i, a vector of this width; 0 where there is nothing to sum."""
-    o_D = torch.zeros(width, dtype=torch.float64)
-    for p_i, v_D in zip(p, values, strict=True):
-        o_D = o_D + p_i * v_D
-    return o_D
+    assert p.shape[0] == len(values), "one weight for each value"
+    return p @ torch.stack(list(values)) if values else p.new_zeros(width)
 
 
-def gates(
-    x_E: Tensor, q: list[Tensor], weights: Weights, options: Options
-) -> list[list[Tensor]]:
-    """γ[h][branch] of one token (Eq. 5).
+def affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """y_o = Σ_i weight_oi x_i + bias_o."""
+    return weight @ x if bias is None else weight @ x + bias
+
+
+def gates(x_E: Tensor, q: list[Tensor], weights: Weights, options: Options) -> Tensor:
+    """γ_Hm of one token (Eq. 5).
 
     sigmoid: σ(W_h x + b_h). softmax: of W2 silu(W1 q̄ + b1) + b2, q̄ the mean of the
     rotated queries of the head's group, τ = 1. fixed: 1/m; also a softmax of one.
     force_branch: 1 for it, 0 for the others, whatever the gate.
     """
     o, m = options, len(options.branches)
-    one = x_E.new_ones(())
     if o.force_branch is not None:
-        row = [one * float(name == o.force_branch) for name in o.branches]
-        return [row] * o.H
+        row = [float(name == o.force_branch) for name in o.branches]
+        return x_E.new_tensor([row] * o.H)
     if not o.gated:
-        return [[one / m] * m] * o.H
+        return x_E.new_full((o.H, m), 1 / m)
     if o.gate == "sigmoid":
-        w, b = weights["gate.w"], weights["gate.b"]
-        return [
-            [sigmoid(torch.dot(w[h, i], x_E) + b[h, i]) for i in range(m)]
-            for h in range(o.H)
-        ]
+        heads = zip(weights["gate.w"], weights["gate.b"])
+        return torch.stack([sigmoid(affine(x_E, *head)) for head in heads])
     rows = []
     for group in range(o.G):
         members = q[group * o.group : (group + 1) * o.group]
         mean_D = sum(members) / o.group
-        u = linear(mean_D, weights["gate.w1"], weights["gate.b1"])
-        row = linear(u * sigmoid(u), weights["gate.w2"], weights["gate.b2"])
-        rows += [softmax([row[i] for i in range(m)])] * o.group
-    return rows
+        u = affine(mean_D, weights["gate.w1"], weights["gate.b1"])
+        row = affine(u * sigmoid(u), weights["gate.w2"], weights["gate.b2"])
+        rows += [softmax(row)] * o.group
+    return torch.stack(rows)
 
 
 def chosen_blocks(
-    p_cmp: Sequence[Sequence[Tensor]], t: int, options: Options
+    p_cmp: Sequence[Tensor], t: int, options: Options
 ) -> tuple[list[list[float]], list[list[int]]]:
     """p^s (Eq. 9, 10) and the choice (Eq. 11) of every head for query t from the heads'
     p^c; equal for the heads of a group, but with per_head. Constants: no gradient
     passes.
     """
     o, c = options, t // options.b
-    alone = [
-        block_scores([p.item() for p in row], c + 1, o.l, o.d, o.b) for row in p_cmp
-    ]
+    alone = [block_scores(row.tolist(), c + 1, o.l, o.d, o.b) for row in p_cmp]
     scores = []
     for h in range(o.H):
         first = h // o.group * o.group
@@ -149,7 +145,7 @@ class Forward:
     out: dict[str, Tensor]
     mixed: Tensor
     gates: Tensor
-    p_cmp: list[list[list[Tensor]]]
+    p_cmp: list[list[Tensor]]
     p_sel: list[list[list[float]]]
     chosen: list[list[list[int]]]
     K_cmp: dict[tuple[int, int], list[Tensor]]
@@ -191,22 +187,21 @@ def forward(
         gamma.append(gates(x_TE[row], of[row].q, weights, o))
         mixed.append(mixture(outputs, gamma[-1], o))
         bias = weights["o.bias"] if o.bias else None
-        y.append(linear(torch.cat(mixed[-1]), weights["o"], bias))
+        y.append(affine(torch.cat(mixed[-1]), weights["o"], bias))
         for branch, vectors in outputs.items():
             out[branch].append(torch.stack(vectors))
         p_cmp.append(p)
         p_sel.append(scores)
         chosen.append(choices)
-    gates_THm = torch.stack([torch.stack([torch.stack(r) for r in g]) for g in gamma])
     mixed_THD = torch.stack([torch.stack(vectors) for vectors in mixed])
     outputs = {branch: torch.stack(rows) for branch, rows in out.items()}
     made = p_cmp, p_sel, chosen, K_cmp, V_cmp
-    return Forward(torch.stack(y), outputs, mixed_THD, gates_THm, *made)
+    return Forward(torch.stack(y), outputs, mixed_THD, torch.stack(gamma), *made)
 
 
 def _outputs(
     of: list[Heads],
-    p: list[list[Tensor]],
+    p: list[Tensor],
     V: list[list[Tensor]],
     choices: list[list[int]],
     o: Options,
@@ -230,11 +225,13 @@ def _outputs(
 
 
 def mixture(
-    outputs: dict[str, list[Tensor]], gamma: list[list[Tensor]], options: Options
+    outputs: dict[str, list[Tensor]], gamma_Hm: Tensor, options: Options
 ) -> list[Tensor]:
     """Σ_c γ^c o^c of every head (Eq. 5)."""
     return [
-        sum(gamma[h][i] * outputs[name][h] for i, name in enumerate(options.branches))
+        sum(
+            gamma_Hm[h, i] * outputs[name][h] for i, name in enumerate(options.branches)
+        )
         for h in range(options.H)
     ]
 
