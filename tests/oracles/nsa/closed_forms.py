@@ -115,7 +115,8 @@ def gate_parameters(options: Options) -> int:
 
 def attention_flops(options: Options, T: int) -> float:
     """Per token of a row of T, forward and backward: each key of each branch 6 H (d_k +
-    d_v), i.e. 12 H D; and where blocks are chosen 2 H d_k more per compressed key.
+    d_v), i.e. 12 H D; and where blocks are chosen 2 H d_k more per compressed key. Of
+    the selection where the query's own block is chosen, as it is when forced.
     """
     o = options
     mean = {
