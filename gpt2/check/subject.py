@@ -10,11 +10,12 @@ from gpt2 import optim, pruning
 from gpt2.data.documents import starts_of
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
-from gpt2.settings.run import RunSettings
+from gpt2.settings.run import ModelSettings, RunSettings
 
 LAYERS = 3
 CONTEXT = 48
 DIVISOR = 8
+LENGTH_DIVISOR = 16
 VOCABULARY = 97
 EDGE = 8
 LONG_CONTEXT = 256
@@ -41,8 +42,8 @@ class Subject:
     @cached_property
     def small(self) -> RunSettings:
         """The settings of the small real model: T=48, widths / 8 (or what of 8 divides
-        them and leaves a head its width), the fewest layers, 3 at least, that hold
-        every pair of neighbours, and a band and a window of 8, so that their edges lie
+        them and leaves a head its width), lengths / 16 likewise, the fewest layers, 3 at
+        least, that hold every pair of neighbours, and a band and a window of 8, so that their edges lie
         inside the sequence.
         """
         model, edges = self.settings.model, {}
@@ -55,6 +56,7 @@ class Subject:
             block_size=CONTEXT,
             vocab_size=VOCABULARY,
             width_divisor=_divisor(self.settings),
+            length_divisor=_length_divisor(self.settings.model),
             dropout=0.0,
         )
         return replace(self.settings, model=model)
@@ -181,12 +183,20 @@ def _divisor(settings: RunSettings) -> int:
     widths = [model.width // model.heads, model.mlp.dim]
     widths.append(model.attention and model.attention.mla_latent)
     widths += [model.mlp.attn_gate_rank, model.mlp.cross_token_rank]
+    widths += [width for layer in set(model.layers) for width in layer.widths.values()]
     shared = math.gcd(*(width for width in widths if width))
     if model.position == "rope":
         shared //= 2
     if settings.pruning.pattern == "2:4":
         shared //= 4
     return max(d for d in range(1, DIVISOR + 1) if shared % d == 0)
+
+
+def _length_divisor(model: ModelSettings) -> int:
+    """The largest divisor up to 16 that every length of the mixers allows."""
+    lengths = [each for layer in set(model.layers) for each in layer.lengths.values()]
+    shared = math.gcd(*lengths)
+    return max(d for d in range(1, LENGTH_DIVISOR + 1) if shared % d == 0)
 
 
 def require(condition: bool, promise: str) -> None:

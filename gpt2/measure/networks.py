@@ -78,6 +78,7 @@ SMALL = {
 # The same where a configuration has the symbol.
 WHERE_IT_APPLIES = {
     "GPT2_FINAL_EVAL_WINDOWS": "0",
+    "LENGTH_DIVISOR": "16",
     "WINDOW": "8",
     "RA_BAND": "8",
     "PRUNING_FREQUENCY": "1",

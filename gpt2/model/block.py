@@ -20,6 +20,7 @@ CHOSEN = {
         "attention in MIXER_LAYERS",
     ),
     "gpt2.model.mixers.linear": ("MIXER_LINEAR", "linear in MIXER_LAYERS"),
+    "gpt2.model.mixers.nsa.nsa": ("MIXER_NSA", "nsa in MIXER_LAYERS"),
 }
 """The one list of mixers (gpt2/model/mixers/mixer.py): the module of each, whose MIXER
 it is, and the symbols that choose it (records/imports.py).
@@ -97,3 +98,7 @@ class Block(nn.Module):
             yield Constant(f"{prefix}.{name}.weight", getattr(self, name).weight, 1.0)
         yield from self.attn.initial_laws(f"{prefix}.attn")
         yield from self.mlp.initial_laws(f"{prefix}.mlp")
+
+    def late(self, prefix: str) -> Iterator[str]:
+        """See Mixer."""
+        yield from self.attn.late(f"{prefix}.attn")

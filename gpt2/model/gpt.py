@@ -150,3 +150,8 @@ class GPT(nn.Module):
         for i, block in enumerate(self.h):
             yield from block.initial_laws(f"h.{i}")
         yield Constant("norm_f.weight", self.norm_f.weight, 1.0)
+
+    def late(self) -> Iterator[str]:
+        """Of all blocks, see Mixer."""
+        for i, block in enumerate(self.h):
+            yield from block.late(f"h.{i}")

@@ -19,12 +19,14 @@ from kconf.bind import (
     real,
     section,
     sections,
+    symbols_of,
     text,
 )
 
 VOCAB_MULTIPLE = 64
 CHOSEN = {
     "gpt2.settings.mixers.linear": ("MIXER_LINEAR", "linear in MIXER_LAYERS"),
+    "gpt2.settings.mixers.nsa": ("MIXER_NSA", "nsa in MIXER_LAYERS"),
 }
 """The settings of mixers beside attention, imported where a layer is one."""
 OTHERS = tuple(module.rpartition(".")[2] for module in CHOSEN)
@@ -74,9 +76,18 @@ def _settings_of(name: str) -> type[MixerSettings]:
 
 
 def _chooses(values: Mapping[str, Any], name: str) -> bool:
-    """Whether a configuration has a layer of that mixer."""
-    pattern = values["MIXER_LAYERS"].split()
-    return name in pattern if pattern else values[f"MIXER_{name.upper()}"]
+    """Whether a configuration has a layer of that mixer. Raises SettingsError where its
+    own symbols, which are active with MIXER_NAME=y, and the layers disagree.
+    """
+    pattern, symbol = values["MIXER_LAYERS"].split(), f"MIXER_{name.upper()}"
+    chosen, active = name in pattern if pattern else values[symbol], values[symbol]
+    if chosen and not active and symbols_of(_settings_of(name)):
+        why = f"{name} needs CONFIG_{symbol}=y, with which its options are active"
+        raise SettingsError("MIXER_LAYERS", values["MIXER_LAYERS"], why)
+    if active and not chosen and symbols_of(_settings_of(name)):
+        why = f"has options that act on {name}, which is none of {' '.join(pattern)}"
+        raise SettingsError(symbol, True, why)
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -99,6 +110,7 @@ class ModelSettings:
     block_size: int = integer("GPT2_BLOCK_SIZE")
     vocab_size: int = integer("GPT2_VOCAB_SIZE")
     width_divisor: int = integer("WIDTH_DIVISOR")
+    length_divisor: int = integer("LENGTH_DIVISOR")
     bias: bool = flag("GPT2_BIAS")
     loss: str = one_of(LOSS_AUTO="auto", LOSS_PLAIN="plain", LOSS_CHUNKED="chunked")
     dropout: float = real("GPT2_DROPOUT", low=0.0, below=1.0)
@@ -108,6 +120,7 @@ class ModelSettings:
     norm: str = one_of(NORM_LAYERNORM="layernorm", NORM_RMSNORM="rmsnorm")
     mixer: str = one_of(**{f"MIXER_{name.upper()}": name for name in MIXERS})
     mixer_layers: str = text("MIXER_LAYERS")
+    grouped: int | None = integer("KV_HEADS", optional=True)
     output_gate: str = one_of(
         OUTPUT_GATE_NONE="none",
         OUTPUT_GATE_ELEMENTWISE="elementwise",
@@ -139,6 +152,9 @@ class ModelSettings:
             if value is not None and value % divisor:
                 why = f"is not a multiple of CONFIG_WIDTH_DIVISOR={divisor}"
                 raise SettingsError(symbol, value, why)
+        for layer in dict.fromkeys(self.layers):
+            self._require_divisible(layer)
+            layer.require(self)
         if self.width // divisor % self.heads:
             why = f"does not divide the width {self.width} / {divisor}"
             raise SettingsError("GPT2_HEADS", self.heads, why)
@@ -147,6 +163,15 @@ class ModelSettings:
             raise SettingsError("POSITION_ROPE", True, why)
         self._reject_attention()
         self._reject_combinations()
+
+    def _require_divisible(self, layer: MixerSettings) -> None:
+        """Raise where a divisor leaves a rest of what a mixer has divided."""
+        for name, symbols in [("WIDTH", layer.widths), ("LENGTH", layer.lengths)]:
+            divisor = {"WIDTH": self.width_divisor, "LENGTH": self.length_divisor}[name]
+            for symbol, value in symbols.items():
+                if value % divisor:
+                    why = f"is not a multiple of CONFIG_{name}_DIVISOR={divisor}"
+                    raise SettingsError(symbol, value, why)
 
     def with_attention(self, **changes: Any) -> "ModelSettings":
         """The same with other settings of attention, where there is any."""
@@ -162,9 +187,12 @@ class ModelSettings:
     @property
     def layers(self) -> tuple[MixerSettings, ...]:
         """The mixer of every layer."""
-        by_name = {"attention": self.attention} | {m.name: m for m in self.others}
         names = self.pattern
-        return tuple(by_name[names[i % len(names)]] for i in range(self.depth))
+        return tuple(self.of(names[i % len(names)]) for i in range(self.depth))
+
+    def of(self, name: str) -> MixerSettings:
+        """The settings of a mixer that some layer has."""
+        return ({"attention": self.attention} | {m.name: m for m in self.others})[name]
 
     def _require_layers(self) -> None:
         """Raise unless CONFIG_MIXER_LAYERS names mixers, and fits into the depth."""
@@ -189,9 +217,9 @@ class ModelSettings:
                 why = f"acts on attention, which is none of {' '.join(self.pattern)}"
                 raise SettingsError(symbol, True, why)
             return
-        if attention.kv_heads is not None and self.heads % attention.kv_heads:
+        if self.heads % self.kv_heads:
             why = f"does not divide CONFIG_GPT2_HEADS={self.heads}"
-            raise SettingsError("KV_HEADS", attention.kv_heads, why)
+            raise SettingsError("KV_HEADS", self.kv_heads, why)
         if attention.projection == "mla" and self.position == "rope":
             why = "has no form with RoPE here: positions would not survive the latent"
             raise SettingsError("MLA", True, why)
@@ -276,8 +304,9 @@ class ModelSettings:
 
     @property
     def kv_heads(self) -> int:
-        """Key/value heads G: H unless GQA."""
-        return (self.attention and self.attention.kv_heads) or self.heads
+        """Key/value heads G of attention: H unless GQA."""
+        groups = self.attention is not None and self.attention.projection == "gqa"
+        return (groups and self.grouped) or self.heads
 
     @property
     def mlp_dim(self) -> int:

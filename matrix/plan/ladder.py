@@ -31,7 +31,7 @@ from records import atomic
 WHOLE = "1"
 DIVIDED = (
     *("GPT2_WIDTH", "MLP_DIM", "MLA_LATENT"),
-    *("MLP_ATTN_GATE_RANK", "MLP_CROSS_TOKEN_RANK"),
+    *("MLP_ATTN_GATE_RANK", "MLP_CROSS_TOKEN_RANK", "NSA_PHI_RANK"),
 )
 """Widths, in base and fragments: what CONFIG_WIDTH_DIVISOR divides."""
 COUNTS = ("GPT2_HEADS", "KV_HEADS")
@@ -44,6 +44,12 @@ KEPT = {
     "WINDOW": "positions",
     "RA_CT_K": "positions",
     "MLP_CROSS_TOKEN_K": "positions",
+    "NSA_LENGTH": "positions",
+    "NSA_STRIDE": "positions",
+    "NSA_BLOCK": "positions",
+    "NSA_TOP": "positions",
+    "NSA_WINDOW": "positions",
+    "LENGTH_DIVISOR": "positions",
     "WIDTH_DIVISOR": "set by the ladder",
 }
 """What stays at every size, and why. A test finds symbols that are in none of these."""

@@ -18,7 +18,7 @@ COUNTS = [
     Mutant(
         "flops-of-positions",
         "the position embedding is counted in FLOPs",
-        "costs:count",
+        "model.costs:count",
         "flops_per_token=FLOPS * (total - positions)",
         "flops_per_token=FLOPS * total",
         check("0", "expectations"),

@@ -58,7 +58,7 @@ TAPES = [
     Mutant(
         "tape-of-everybody",
         "a second continuation of a prefix writes over the first one",
-        "cache:GrowingCache.append",
+        "model.cache:GrowingCache.append",
         "if self.store.written != self.end or end > memory.shape[1]:",
         "if end > memory.shape[1]:",
         Test(
@@ -68,7 +68,7 @@ TAPES = [
     Mutant(
         "tape-of-one-token",
         "the cache is copied for every token",
-        "cache:GrowingCache._room",
+        "model.cache:GrowingCache._room",
         "power = 1 << max(needed - 1, 0).bit_length()",
         "power = needed",
         Test("tests/gpt2/model/test_cache.py::test_a_token_is_not_copied_again"),

@@ -32,7 +32,7 @@ ROW_MUTANTS = [
     Mutant(
         "scale-of-the-width",
         "the kernels scale by the head width whatever they are asked for",
-        "spec:AttentionSpec.scale_of",
+        "attention.spec:AttentionSpec.scale_of",
         "if self.scale is None",
         "if True",
         Test(f"{KERNEL}::test_a_scale_is_one_of_the_queries"),

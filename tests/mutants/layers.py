@@ -125,7 +125,7 @@ LAYER_MUTANTS = [
     Mutant(
         "interior-of-a-pattern",
         "one more layer adds what the last one did, whatever stands in it",
-        "costs:_forward_bytes",
+        "model.costs:_forward_bytes",
         "turn = len(model.pattern)",
         "turn = 1",
         Test(f"{LAYERS}::test_the_memory_of_deep_models_is_that_of_all_their_layers"),

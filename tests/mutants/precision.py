@@ -25,7 +25,7 @@ NARROW = [
     Mutant(
         "angles-in-16-bits",
         "RoPE's frequencies have the type of the queries",
-        "rope:rotate",
+        "rope:rotate_at",
         "wide = torch.promote_types(x_BnHD.dtype, torch.float32)",
         "wide = x_BnHD.dtype",
         check("0", "bf16", POSITION_ROPE="y"),
@@ -33,16 +33,15 @@ NARROW = [
     Mutant(
         "positions-in-16-bits",
         "RoPE counts positions in the type of the queries",
-        "rope:rotate",
-        "t_n = torch.arange(start, start + n, device=x_BnHD.device, dtype=wide)",
-        "t_n = torch.arange(start, start + n, device=x_BnHD.device, dtype=wide)"
-        ".to(x_BnHD)",
+        "rope:rotate_at",
+        "place.to(wide)",
+        "place.to(x_BnHD.dtype)",
         Test(f"{WIDE}::test_the_angles_of_rope[dtype0]"),
     ),
     Mutant(
         "cosines-in-16-bits",
         "RoPE rounds its angles to 16 bits",
-        "rope:rotate",
+        "rope:rotate_at",
         "cos_n1i, sin_n1i = angle_ni",
         "angle_ni = angle_ni.to(x_BnHD)\n    cos_n1i, sin_n1i = angle_ni",
         check("0", "bf16", POSITION_ROPE="y"),

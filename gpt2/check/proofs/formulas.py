@@ -9,7 +9,8 @@ from gpt2.check.proofs.by_hand import model as by_hand
 from gpt2.check.subject import Subject, require, spread
 from gpt2.model.gpt import GPT
 
-# Longer than the band and the window of a small model, and quick.
+# Longer than the band and the window of a small model, and quick; at least. More where
+# a mixer needs them to show what it does.
 TOKENS = 14
 # Of float64 logits, relative to the largest, and of the loss; of its directional
 # derivative against a central difference, relative to it or to what random signs leave
@@ -29,7 +30,9 @@ def formulas(subject: Subject) -> None:
     constant there.
     """
     model = subject.randomised()
-    rows = subject.tokens(batch=1)[:, : TOKENS + 1]
+    small = subject.small.model
+    needed = max(TOKENS, *(layer.tokens(small) for layer in small.layers))
+    rows = subject.tokens(batch=1)[:, : needed + 1]
     tokens_BT, targets_BT = rows[:, :-1], rows[:, 1:]
     held, weights = by_hand.Held(), named(model, lambda p: p.detach())
     shape, tokens_T = subject.small.model, tokens_BT[0].numpy()

@@ -17,6 +17,8 @@ ERRORS = 6
 PAIRED_DEPTH = 5
 # Numbers that two matrices may not have in common.
 PREFIX = 16
+ZEROS = ("bias", "place_lD", "gate.outer.weight", "phi.k.outer.weight")
+ZEROS += ("phi.v.outer.weight",)
 ONES = ("norm1.weight", "norm2.weight", "norm_f.weight", "scale_H", "read_H", "write_H")
 
 
@@ -101,13 +103,18 @@ def _normal(name: str, value: torch.Tensor, wanted: float) -> None:
 
 
 def _vectors(model: GPT, shape: ModelSettings) -> None:
-    """Norms and factors at 1, biases at 0, RA-CT open at σ(2), RA at its α."""
+    """Norms and factors at 1, biases at 0, RA-CT open at σ(2), RA at its α, places at 0,
+    a convolution at the mean; a matrix that no seed draws at 0.
+    """
+    drawn = {id(matrix.parameter) for matrix in model.matrices()}
     for name, value in model.named_parameters():
-        if value.dim() > 1:
+        if id(value) in drawn:
             continue
-        start = 0.0 if name.endswith("bias") else None
+        start = 0.0 if name.endswith(ZEROS) else None
         if name.endswith(ONES):
             start = 1.0
+        elif name.endswith("weight_lD"):
+            start = torch.tensor(shape.head_width / value.numel()).item()
         elif name.endswith("shift_H"):
             start = 2.0
         elif name.endswith("alpha_H"):

@@ -10,6 +10,8 @@ from gpt2.model.gpt import GPT
 from gpt2.optim import decayed_names
 from gpt2.settings.run import OptimSettings
 
+# What a first step moves a parameter by at most, for those whose gradient begins then.
+FIRST_STEP = 0.02
 # A gradient smaller than this share of the largest one is no gradient. In
 # float64, where rounding leaves 1e-16 and the faintest gate at its initial
 # values some 1e-7.
@@ -23,15 +25,36 @@ def gradients(subject: Subject) -> None:
 
     In float64, per logical matrix where parameters are fused. Named exception:
     the key bias under softmax shifts every score of a row alike, so its gradient
-    is zero; it is one slice of the fused bias and not looked at by itself.
+    is zero; it is one slice of the fused bias and not looked at by itself. What is read
+    by a matrix that starts at zero (`GPT.late`) has a gradient of 0 and another one
+    after a step.
     """
     model = subject.build().double()
     for name, parameter in model.named_parameters():
         require(parameter.requires_grad, f"{name} is frozen (requires_grad is False)")
+    late = set(model.late())
+    sizes = _sizes_of_loss(subject, model)
+    early = sorted(name for name in late if sizes[name])
+    require(not early, f"the gradient of {early} is not 0 at the initial values")
+    _none_vanishes({n: size for n, size in sizes.items() if n not in late})
+    if not late:
+        return
+    with torch.no_grad():
+        for parameter in model.parameters():
+            size = parameter.grad.abs().max().clamp(min=torch.finfo().tiny)
+            parameter -= FIRST_STEP * parameter.grad / size
+            parameter.grad = None
+    _none_vanishes(_sizes_of_loss(subject, model))
+
+
+def _sizes_of_loss(subject: Subject, model: GPT) -> dict[str, float]:
     loss = subject.loss(model)
     require(math.isfinite(loss.item()), f"the loss is {loss.item()}")
     loss.backward()
-    sizes = _gradient_sizes(model)
+    return _gradient_sizes(model)
+
+
+def _none_vanishes(sizes: dict[str, float]) -> None:
     largest = max(sizes.values())
     for name, size in sizes.items():
         require(
@@ -111,12 +134,16 @@ def _configured(asked: OptimSettings) -> list[dict[str, Any]]:
 
 
 def update(subject: Subject) -> None:
-    """One optimizer step changes every parameter; decay acts on matrices only."""
+    """One optimizer step changes every parameter, two those whose gradient begins after
+    the first (`GPT.late`); decay acts on matrices only.
+    """
     model = subject.build()
     optimizer = subject.optimizer(model)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    subject.loss(model).backward()
-    optimizer.step()
+    for _ in range(2 if any(model.late()) else 1):
+        optimizer.zero_grad()
+        subject.loss(model).backward()
+        optimizer.step()
     for name, parameter in model.named_parameters():
         require(
             not torch.equal(parameter, before[name]),

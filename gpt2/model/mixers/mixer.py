@@ -78,6 +78,18 @@ class Mixer(nn.Module):
         """Where every parameter starts that is neither a matrix nor a bias."""
         yield from ()
 
+    def late(self, prefix: str) -> Iterator[str]:
+        """Logical matrices, and other parameters by their own names, whose gradient is 0
+        at the initial values: what reads them starts at 0.
+        """
+        yield from ()
+
+    def reads(self, cache: MixerCache, tokens: int) -> dict[str, float]:
+        """Keys that each of the `tokens` of a decode's first sequence has read on average, by branch,
+        counted where they were read; nothing of a mixer that does not choose.
+        """
+        return {}
+
     @abstractmethod
     def facts(self) -> dict[str, Any]:
         """What was built, read off its tensors, by the names of gpt2.model.costs.Facts."""

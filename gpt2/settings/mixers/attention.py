@@ -15,7 +15,6 @@ class AttentionSettings(MixerSettings):
     probabilities = rotates = True
 
     projection: str = one_of(MHA="mha", GQA="gqa", MLA="mla")
-    kv_heads: int | None = integer("KV_HEADS", optional=True)
     mla_latent: int | None = integer("MLA_LATENT", optional=True)
     mla_shared_latent: bool = flag("MLA_SHARED_LATENT")
     mla_shared_up: bool = flag("MLA_SHARED_UP")

@@ -16,6 +16,23 @@ class MixerSettings:
     rotates: ClassVar[bool] = False
     latent: ClassVar[bool] = False
 
+    @property
+    def widths(self) -> dict[str, int]:
+        """Its symbols that CONFIG_WIDTH_DIVISOR divides, with their values."""
+        return {}
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Its symbols that CONFIG_LENGTH_DIVISOR divides, with their values."""
+        return {}
+
+    def tokens(self, model: Any) -> int:
+        """How long a text is in which all shows that a layer of it does."""
+        return 0
+
+    def require(self, model: Any) -> None:
+        """Raise SettingsError where it does not fit the model, which holds it."""
+
     def asked(self, model: Any) -> dict[str, tuple[str, Any]]:
         """What a layer of it is to have: fact of the built mixer -> (symbol, value).
         model: ModelSettings, which holds this.

@@ -18,10 +18,11 @@ NUMBERS = {"MLP_DIM", "MLP_ATTN_GATE_RANK", "RA_CT_WEIGHTS", "RA_CT_ENTROPY"}
 SHAPES = {"GPT2_LAYERS", "GPT2_WIDTH", "GPT2_HEADS", "GPT2_BLOCK_SIZE"}
 SHAPES |= {"GPT2_VOCAB_SIZE", "WIDTH_DIVISOR", "MLP_DIM", "KV_HEADS", "ROPE_BASE"}
 SHAPES |= {"GPT2_DROPOUT", "LOSS_AUTO", "LOSS_PLAIN", "LOSS_CHUNKED", "WINDOW"}
+SHAPES |= {"LENGTH_DIVISOR"}
 SHAPES |= {"DOCUMENTS_APART"}  # of batches: a text of one document is computed alike
 OPTIONS = ("RA_CT_", "RA_", "MLA_", "MLP_ATTN_GATE_", "MLP_CROSS_TOKEN_")
 OPTIONS += ("MLP_LATENT_", "SOFTPICK_", "GPT2_SIZE_", "ATTENTION_IMPL_")
-OPTIONS += ("MIXER_",)  # one that is not attention is refused as a whole
+OPTIONS += ("MIXER_", "NSA_")  # one that is not attention is refused as a whole
 
 
 def settings(name):

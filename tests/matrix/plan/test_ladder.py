@@ -214,31 +214,29 @@ def test_every_number_of_the_network_is_placed(tree):
     assert len(placed) == len(set(placed)) and set(placed) == numbers
 
 
-WIDE = {
-    "MLA": "y",
-    "MLP_ATTN_GATE": "y",
-    "MLP_CROSS_TOKEN": "y",
-    "GPT2_SIZE_CUSTOM": "y",
-}
+WIDE = {"MLP_ATTN_GATE": "y", "GPT2_SIZE_CUSTOM": "y"}
+LATENT = {"MLA": "y", "MLP_CROSS_TOKEN": "y"}
+SPARSE = {"MIXER_NSA": "y", "NSA_PHI_MLP": "y"}
 
 
 @pytest.mark.parametrize("symbol", DIVIDED)
 def test_what_is_said_to_be_divided_is(tree, resolve, symbol):
     """Twice the number under twice the divisor is the same matrix."""
     plain = {**WIDE, "GPT2_WIDTH": "128", "GPT2_HEADS": "4", "MLP_DIM": "256"}
-    plain |= {
-        "MLA_LATENT": "32",
-        "MLP_ATTN_GATE_RANK": "32",
-        "MLP_CROSS_TOKEN_RANK": "16",
-    }
-    doubled = {s: str(2 * int(plain[s])) for s in DIVIDED}
-    names = {
-        "GPT2_WIDTH": "embed",
-        "MLP_DIM": "mlp_dim",
-        "MLA_LATENT": "latent",
-        "MLP_ATTN_GATE_RANK": "gate_rank",
-        "MLP_CROSS_TOKEN_RANK": "cross_rank",
-    }
+    plain |= {"MLP_ATTN_GATE_RANK": "32"}
+    if symbol.startswith("NSA_"):
+        plain |= {**SPARSE, "NSA_PHI_RANK": "8"}
+    else:
+        plain |= {**LATENT, "MLA_LATENT": "32", "MLP_CROSS_TOKEN_RANK": "16"}
+    doubled = {s: str(2 * int(plain[s])) for s in DIVIDED if s in plain}
+    built = {
+        "GPT2_WIDTH": lambda model: model.embed,
+        "MLP_DIM": lambda model: model.mlp_dim,
+        "MLA_LATENT": lambda model: model.latent,
+        "MLP_ATTN_GATE_RANK": lambda model: model.gate_rank,
+        "MLP_CROSS_TOKEN_RANK": lambda model: model.cross_rank,
+        "NSA_PHI_RANK": lambda model: model.of("nsa").rank(model),
+    }[symbol]
     one = run_settings(resolve({}, **plain)).model
     two = run_settings(resolve({}, **{**plain, **doubled, "WIDTH_DIVISOR": "2"})).model
-    assert getattr(one, names[symbol]) == getattr(two, names[symbol])
+    assert built(one) == built(two) is not None
