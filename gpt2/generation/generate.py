@@ -99,13 +99,16 @@ class Reader:
 @dataclass(frozen=True)
 class Generated:
     """The tokens, why they end, and what reading cost: the prompt, then every
-    token but the last, which nothing follows.
+    token but the last, which nothing follows. reads: keys that each token read on
+    average, by branch, in the layers that choose them, and how many those are.
     """
 
     prompt: list[int]
     tokens: list[int]
     ended: str
     seconds: list[float]
+    reads: dict[str, float] = field(default_factory=dict)
+    choosing_layers: int = 0
 
 
 def load(directory: Path, kind: str, decoder: str = "reference") -> Trained:
@@ -248,7 +251,32 @@ def generate(
         ended = f"TOKENS={request.tokens} were asked for"
     elif ended is None:
         ended = f"the context of {trained.context} tokens is full"
-    return Generated(prompt, tokens, ended, reader.seconds)
+    counted = key_reads(trained.model, reader.cache)
+    return Generated(prompt, tokens, ended, reader.seconds, *counted)
+
+
+def key_reads(model: GPT, cache: Cache | None) -> tuple[dict[str, float], int]:
+    """Keys that each token of a decode read on average, by branch, as its layers counted
+    them, and the number of layers that did: their mean.
+    """
+    layers = [] if cache is None else zip(model.h, cache.layers)
+    each = [block.attn.reads(layer.mixer, cache.length) for block, layer in layers]
+    each = [reads for reads in each if reads]
+    names = dict.fromkeys(name for reads in each for name in reads)
+    sums = {name: sum(reads.get(name, 0.0) for reads in each) for name in names}
+    return {name: total / len(each) for name, total in sums.items()}, len(each)
+
+
+def reads_line(generated: Generated) -> list[str]:
+    """What was read, beside what every query would read of all tokens up to its own."""
+    if not generated.reads:
+        return []
+    length = len(generated.prompt) + len(generated.tokens) - 1
+    parts = " + ".join(f"{name} {n:.1f}" for name, n in generated.reads.items())
+    return [
+        f"keys read per token, mean of {generated.choosing_layers} layers: {parts} = "
+        f"{sum(generated.reads.values()):.1f}; dense attention reads {(length + 1) / 2:.1f}"
+    ]
 
 
 def speed(trained: Trained, generated: Generated) -> list[str]:
@@ -260,7 +288,7 @@ def speed(trained: Trained, generated: Generated) -> list[str]:
     prompt, tokens = generated.prompt, generated.tokens
     first, *rest = generated.seconds
     read = f"prompt: {len(prompt)} tokens, read in {first:.3f} s"
-    lines = [trained.decoded, read]
+    lines = [trained.decoded, *reads_line(generated), read]
     if not rest:
         return [*lines, "too few tokens to measure tokens/s"]
     count = min(len(rest), COMPARED)

@@ -67,7 +67,8 @@ def gathered(x_BTGD: torch.Tensor, token_BNgs: torch.Tensor) -> torch.Tensor:
     device = x_BTGD.device
     b_B111 = torch.arange(B, device=device)[:, None, None, None]
     g_X1 = (torch.arange(heads, device=device) // (heads // G))[:, None]
-    if not (torch.is_grad_enabled() and x_BTGD.requires_grad):
+    learns = torch.is_grad_enabled() and x_BTGD.requires_grad
+    if not learns and not x_BTGD.is_contiguous():  # the memory of a decode
         return x_BTGD[b_B111, token_BNgs, g_X1]
     row_BNXs = (b_B111 * T + token_BNgs) * G + g_X1
     matrix_RD, row_N = x_BTGD.flatten(0, 2), row_BNXs.flatten()

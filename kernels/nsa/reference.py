@@ -187,7 +187,9 @@ def compressed_weights(q_BmHK: Tensor, k_BCGK: Tensor, mask: Tensor) -> Tensor:
     in 16 bits they would tie. All 0 where no block is visible.
     """
     wide = torch.promote_types(q_BmHK.dtype, torch.float32)
-    return _softmax(_scores(q_BmHK.to(wide), k_BCGK.to(wide)), _for_heads(mask))
+    mask = _for_heads(mask)
+    p_BGmgC = _softmax(_scores(q_BmHK.to(wide), k_BCGK.to(wide)), mask)
+    return p_BGmgC.masked_fill(~mask.any(dim=-1, keepdim=True), 0.0)
 
 
 @torch.no_grad()
@@ -289,12 +291,11 @@ def _scores(q_BmHK: Tensor, k_BsGK: Tensor) -> Tensor:
 
 
 def _softmax(s: Tensor, mask: Tensor) -> Tensor:
-    """Over the last dimension where the mask is, in fp32 at least; 0 elsewhere, and all
-    0 where it is nowhere.
+    """Over the last dimension where the mask is, in fp32 at least; 0 elsewhere in a row
+    in which it is anywhere.
     """
     s = s.to(torch.promote_types(s.dtype, torch.float32))
-    s = s.masked_fill(~mask, torch.finfo(s.dtype).min)
-    return s.softmax(dim=-1).masked_fill(~mask, 0.0)
+    return s.masked_fill(~mask, torch.finfo(s.dtype).min).softmax(dim=-1)
 
 
 def _mixed(p_BGmgs: Tensor, v_BsGV: Tensor) -> Tensor:
