@@ -85,10 +85,16 @@ class Mixed(NamedTuple):
 
 
 def attend(
-    q_BnHK: Tensor, memory: Memory, spec: NsaSpec, total: int, rows: Grid | None = None
+    q_BnHK: Tensor,
+    memory: Memory,
+    spec: NsaSpec,
+    total: int,
+    rows: Grid | None = None,
+    q_cmp_BnHK: Tensor | None = None,
 ) -> Mixed:
     """All branches for the last n of `total` positions. rows: the documents of rows
-    that are read from their beginning (n = S); None: each is one.
+    that are read from their beginning (n = S); None: each is one. q_cmp: what meets the
+    compressed keys, where that is not q.
 
     Raises ValueError for sizes that do not fit each other.
     """
@@ -101,14 +107,16 @@ def attend(
     )
     parts = []
     for first in range(0, n, size):
-        q_BmHK = q_BnHK[:, first : first + size]
+        q_BmHK, meets = q_BnHK[:, first : first + size], None
+        if q_cmp_BnHK is not None:
+            meets = q_cmp_BnHK[:, first : first + size]
         place = total - n + first
         some = partial(_some, spec=spec, place=place, total=total, rows=rows)
         if learns and values > KEPT:
             kept = {"use_reentrant": False, "preserve_rng_state": False}
-            parts.append(checkpoint(some, q_BmHK, *memory, **kept))
+            parts.append(checkpoint(some, q_BmHK, meets, *memory, **kept))
         else:
-            parts.append(some(q_BmHK, *memory))
+            parts.append(some(q_BmHK, meets, *memory))
     outs, choices, reads = zip(*parts)
     o = tuple(torch.cat(each, dim=1) for each in zip(*outs))
     choice = None if choices[0] is None else _widest(choices)
@@ -139,6 +147,7 @@ def _widest(choices: tuple[Tensor, ...]) -> Tensor:
 
 def _some(
     q_BmHK: Tensor,
+    q_cmp_BmHK: Tensor | None,
     *tensors: Tensor | None,
     spec: NsaSpec,
     place: int,
@@ -152,7 +161,8 @@ def _some(
     if spec.scores:
         seen = compressed_visible(at, spec)
         k_BCGK = memory.k_cmp[:, : seen.shape[-1]]
-        p_BGmgC = compressed_weights(q_BmHK, k_BCGK, seen)
+        meets = q_BmHK if q_cmp_BmHK is None else q_cmp_BmHK
+        p_BGmgC = compressed_weights(meets, k_BCGK, seen)
         reads["cmp"] = seen.sum(dim=-1)
     if "cmp" in spec.branches:
         o.append(_mixed(p_BGmgC, memory.v_cmp[:, : seen.shape[-1]]))

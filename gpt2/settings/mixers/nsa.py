@@ -28,6 +28,12 @@ class NsaSettings(MixerSettings):
     forced: bool = flag("NSA_FORCED_BLOCKS")
     per_head: bool = flag("NSA_CHOICE_PER_HEAD")
     phi: str = one_of(NSA_PHI_MEAN="mean", NSA_PHI_CONV="conv", NSA_PHI_MLP="mlp")
+    phi_rope: str | None = one_of(
+        optional=True,
+        NSA_PHI_ROPE_AUTO="auto",
+        NSA_PHI_ROPE_AFTER="after",
+        NSA_PHI_ROPE_NONE="none",
+    )
     phi_rank: int | None = integer("NSA_PHI_RANK", optional=True)
     gate: str = one_of(
         NSA_GATE_SIGMOID="sigmoid", NSA_GATE_SOFTMAX="softmax", NSA_GATE_FIXED="fixed"
@@ -85,6 +91,12 @@ class NsaSettings(MixerSettings):
             why = f"has nothing to choose under CONFIG_{subset}"
             faults.append(("NSA_CHOICE_PER_HEAD", True, why))
         return faults
+
+    @property
+    def phi_rotation(self) -> str:
+        """Where the keys of compression blocks are rotated: before φ, after it, none."""
+        usual = "after" if self.phi == "mlp" else "before"
+        return usual if self.phi_rope in (None, "auto") else self.phi_rope
 
     @property
     def branches(self) -> tuple[str, ...]:

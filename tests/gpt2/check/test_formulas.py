@@ -14,6 +14,8 @@ from kernels.attention import reciprocal
 from tests.gpt2.model.test_mechanisms import CASES, LATENT, MLP_CASES
 
 RA, CROSS, CT = {"RA": "y"}, {"MLP_CROSS_TOKEN": "y"}, {"RA_CT": "y"}
+NSA = {"MIXER_NSA": "y", "NSA_TOP": "3", "NSA_WINDOW": "128"}
+ROPE = {"POSITION_ROPE": "y"}
 SAME_WHEN_SMALL = ("ra-wide-band", "ra-band-0")
 OPTIONS = {
     **{name: case for name, case in CASES.items() if name not in SAME_WHEN_SMALL},
@@ -25,6 +27,14 @@ OPTIONS = {
     },
     "ct-rms-detach": {**CT, "RA_CT_RMS": "y", "RA_CT_DETACH": "y"},
     "ct-entropy-sliding": {**CT, "SLIDING": "y", "RA_CT_ENTROPY": "y"},
+    "nsa": {**NSA, "MLP_ATTN_GATE": "y", "OUTPUT_GATE_HEADWISE": "y"},
+    "nsa-rope-mlp": {**NSA, **ROPE, "NSA_PHI_MLP": "y", "NSA_SHARED_KV": "y"},
+    "nsa-conv": {**NSA, **ROPE, "NSA_PHI_CONV": "y", "NSA_GATE_SIGMOID": "y"},
+    "nsa-sel-win": {
+        **{**NSA, **ROPE, "NSA_SHARED_KV": "y", "NSA_BRANCHES_SEL_WIN": "y"},
+        **{"NSA_CHOICE_PER_HEAD": "y", "NSA_PHI_ROPE_NONE": "y"},
+    },
+    "nsa-free": {**NSA, "NSA_FORCED_BLOCKS": "n", "NSA_BRANCHES_CMP_SEL": "y"},
     "relu2-rms": {"MLP_RELU2": "y", "NORM_RMSNORM": "y", "GPT2_BIAS": "n"},
 }
 

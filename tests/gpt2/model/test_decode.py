@@ -18,6 +18,9 @@ ALL["latent shared"] = {**LATENT, "MLA_SHARED_LATENT": "y"}
 ALL["linear"] = {"MIXER_LINEAR": "y"}
 ALL["linear gated"] = {"MIXER_LINEAR": "y", "OUTPUT_GATE_HEADWISE": "y", **GATE}
 ALL["linear, attention"] = {"MIXER_LAYERS": "linear attention", **CASES["all"]}
+NSA = {"MIXER_NSA": "y", "KV_HEADS": "2", "LENGTH_DIVISOR": "16", "NSA_TOP": "3"}
+ALL["nsa"] = {**NSA, **GATE, "OUTPUT_GATE_HEADWISE": "y"}
+ALL["nsa shared"] = {**NSA, "NSA_SHARED_KV": "y", "MIXER_LAYERS": "nsa attention"}
 ALL["three layers of all"] = {
     **GATE,
     **CROSS,
@@ -107,7 +110,14 @@ def test_the_running_sum_is_fp32(small):
 
 
 @pytest.mark.parametrize(
-    "case", ["three layers of all", "attention gqa-ra", "linear, attention"]
+    "case",
+    [
+        "three layers of all",
+        "attention gqa-ra",
+        "linear, attention",
+        "nsa",
+        "nsa shared",
+    ],
 )
 def test_the_cache_is_a_value(small, case):
     """Several continuations of one prefix do not disturb each other, however they

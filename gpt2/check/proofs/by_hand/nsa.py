@@ -15,8 +15,9 @@ def nsa(layer: Layer, x_TE: np.ndarray, gate_TH, latent_TL, drop: Drop):
     """(y_TE, None, None): it makes no single row of probabilities and no latent."""
     model, options, T = layer.model, layer.model.of("nsa"), len(x_TE)
     H, D, G = model.heads, model.head_width, model.grouped or model.heads
-    q = layer.linear(x_TE, "attn.q", "attn.q.bias").reshape(T, H, D)
-    q = np.stack([_turned(layer, q[t], t) for t in range(T)])
+    plain = layer.linear(x_TE, "attn.q", "attn.projection.q.bias").reshape(T, H, D)
+    q = np.stack([_turned(layer, plain[t], t) for t in range(T)])
+    q_cmp = plain if options.phi_rope == "none" else q
     o_THD = np.zeros((T, H, D))
     for group in range(G):
         heads = range(group * (H // G), (group + 1) * (H // G))
@@ -25,7 +26,8 @@ def nsa(layer: Layer, x_TE: np.ndarray, gate_TH, latent_TL, drop: Drop):
         }
         blocks = _compressed(layer, *pairs["cmp"])
         for t in range(T):
-            read = _branches(layer, q[t, heads], pairs, blocks, t, group)
+            met = q[t, heads], q_cmp[t, heads]
+            read = _branches(layer, *met, pairs, blocks, t, group)
             shares = _shares(layer, x_TE[t], q[t, heads], heads)
             for place, h in enumerate(heads):
                 o_THD[t, h] = sum(
@@ -51,10 +53,10 @@ def _pair(layer: Layer, x_TE: np.ndarray, branch: str, group: int):
     part = slice(group * D, (group + 1) * D)
     if options.shared_kv:
         k, v = "attn.k", "attn.v"
-        bias = layer.w.get("attn.v.shared.bias")
+        bias = layer.w.get("attn.projection.v.shared.bias")
     elif branch in options.branches:
         k, v = f"attn.k_{branch}", f"attn.v_{branch}"
-        bias = layer.w.get(f"attn.v.{branch}.bias")
+        bias = layer.w.get(f"attn.projection.v.{branch}.bias")
     else:
         return None, None
     v_TD = x_TE @ layer.w[v][part].T + (0 if bias is None else bias[part])
@@ -66,10 +68,12 @@ def _compressed(layer: Layer, k_TD, v_TD) -> list[tuple[np.ndarray, np.ndarray]]
     if k_TD is None:
         return []
     l, d, *_ = _sizes(layer)
-    kind, found = layer.model.of("nsa").phi, []
+    options, found = layer.model.of("nsa"), []
     for first in range(0, len(k_TD) - l + 1, d):
         keys = k_TD[first : first + l]
-        if kind == "mlp":
+        if options.phi_rope == "none":
+            key = _phi(layer, keys, "k")
+        elif options.phi_rope == "after" or options.phi == "mlp":
             key = _turned(layer, _phi(layer, keys, "k"), first)
         else:
             turned = [_turned(layer, k, first + i) for i, k in enumerate(keys)]
@@ -79,24 +83,24 @@ def _compressed(layer: Layer, k_TD, v_TD) -> list[tuple[np.ndarray, np.ndarray]]
 
 
 def _phi(layer: Layer, x_lD: np.ndarray, of: str) -> np.ndarray:
-    kind, name = layer.model.of("nsa").phi, f"attn.phi.{of}"
+    kind, own = layer.model.of("nsa").phi, f"attn.projection.phi.{of}"
     if kind == "conv":
-        return (layer.w[f"{name}.weight_lD"].reshape(x_lD.shape) * x_lD).sum(axis=0)
+        return (layer.w[f"{own}.weight_lD"].reshape(x_lD.shape) * x_lD).sum(axis=0)
     mean_D = x_lD.mean(axis=0)
     if kind == "mean":
         return mean_D
-    flat = x_lD.reshape(-1) + layer.w[f"{name}.place_lD"]
-    h = layer.w[f"{name}.inner"] @ flat
+    flat = x_lD.reshape(-1) + layer.w[f"{own}.place_lD"]
+    h = layer.w[f"attn.phi.{of}.inner"] @ flat
     cubic = math.sqrt(2 / math.pi) * (h + 0.044715 * h**3)
-    return mean_D + layer.w[f"{name}.outer.weight"] @ (h * (1 + np.tanh(cubic)) / 2)
+    return mean_D + layer.w[f"{own}.outer.weight"] @ (h * (1 + np.tanh(cubic)) / 2)
 
 
-def _branches(layer: Layer, q_gD, pairs, blocks, t: int, group: int) -> dict:
+def _branches(layer: Layer, q_gD, q_cmp_gD, pairs, blocks, t: int, group: int) -> dict:
     """Branch -> its output for every head of the group."""
     options, (l, d, b, n, w) = layer.model.of("nsa"), _sizes(layer)
     D, found = layer.model.head_width, {}
     seen = [kv for i, kv in enumerate(blocks) if i * d + l - 1 <= t]
-    rows = [_softmax([q @ k / math.sqrt(D) for k, _ in seen]) for q in q_gD]
+    rows = [_softmax([q @ k / math.sqrt(D) for k, _ in seen]) for q in q_cmp_gD]
     if "cmp" in options.branches:
         found["cmp"] = [
             sum((p * v for p, (_, v) in zip(row, seen)), np.zeros(D)) for row in rows

@@ -17,11 +17,12 @@ from gpt2.settings.run import ModelSettings
 class FixedGate(nn.Module):
     """γ = 1/m: of three branches a third each.
 
-    late: parameters without a gradient while others are where they start. products: weights
-    that multiply, `times` per token.
+    late, late_matrices: parameters without a gradient while others are where they start.
+    products: weights that multiply, `times` per token.
     """
 
     late: tuple[str, ...] = ()
+    late_matrices: tuple[str, ...] = ()
     products, times = 0, 1
 
     def __init__(self, settings: ModelSettings, groups: int, branches: int):
@@ -62,7 +63,7 @@ class SoftmaxGate(FixedGate):
     queries as they meet keys, W_1 D/2 x D: 1/m each at the start.
     """
 
-    late = ("inner", "inner.bias")
+    late, late_matrices = ("inner.bias",), ("inner",)
 
     def __init__(self, settings: ModelSettings, groups: int, branches: int):
         super().__init__(settings, groups, branches)

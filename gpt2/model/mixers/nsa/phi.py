@@ -18,11 +18,12 @@ from gpt2.model.initial import STD, Constant, Matrix
 class Mean(nn.Module):
     """The mean of the block's tokens, in fp32 at least.
 
-    late: parameters without a gradient while others are where they start. products: weights
-    that multiply, once per block.
+    late, late_matrices: parameters without a gradient while others are where they start.
+    products: weights that multiply, once per block.
     """
 
     late: tuple[str, ...] = ()
+    late_matrices: tuple[str, ...] = ()
     products = 0
 
     def __init__(self, length: int, width: int, rank: int | None):
@@ -47,7 +48,7 @@ class Conv(Mean):
     def __init__(self, length: int, width: int, rank: int | None):
         super().__init__(length, width, rank)
         self.length = length
-        self.weight_lD = nn.Parameter(torch.empty(length * width))
+        self.weight_lD = nn.Parameter(torch.full((length * width,), 1 / length))
 
     def forward(self, x_BCGlD: torch.Tensor) -> torch.Tensor:
         """y_BCGD in the type of x."""
@@ -64,11 +65,11 @@ class Mlp(Mean):
     gelu in its tanh form; vec: token by token.
     """
 
-    late = ("place_lD", "inner")
+    late, late_matrices = ("place_lD",), ("inner",)
 
     def __init__(self, length: int, width: int, rank: int | None):
         super().__init__(length, width, rank)
-        self.place_lD = nn.Parameter(torch.empty(length * width))
+        self.place_lD = nn.Parameter(torch.zeros(length * width))
         self.inner = nn.Linear(length * width, rank, bias=False)
         self.outer = nn.Linear(rank, width, bias=False)
         self.products = self.inner.weight.numel() + self.outer.weight.numel()
