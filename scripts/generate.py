@@ -70,8 +70,7 @@ def main(arguments: list[str]) -> int:
             print(flush=True)  # what is said of it has a line of its own
             raise
     print(flush=True)
-    tell(f"{len(done.tokens)} tokens: {done.ended}")
-    tell(*generate.speed(trained, done), sep="\n")
+    tell(*generate.summary(trained, done), sep="\n")
     return 0
 
 

@@ -99,16 +99,14 @@ class Reader:
 @dataclass(frozen=True)
 class Generated:
     """The tokens, why they end, and what reading cost: the prompt, then every
-    token but the last, which nothing follows. reads: keys that each token read on
-    average, by branch, in the layers that choose them, and how many those are.
+    token but the last, which nothing follows. cache: what is held at the end.
     """
 
     prompt: list[int]
     tokens: list[int]
     ended: str
     seconds: list[float]
-    reads: dict[str, float] = field(default_factory=dict)
-    choosing_layers: int = 0
+    cache: Cache | None = None
 
 
 def load(directory: Path, kind: str, decoder: str = "reference") -> Trained:
@@ -251,8 +249,7 @@ def generate(
         ended = f"TOKENS={request.tokens} were asked for"
     elif ended is None:
         ended = f"the context of {trained.context} tokens is full"
-    counted = key_reads(trained.model, reader.cache)
-    return Generated(prompt, tokens, ended, reader.seconds, *counted)
+    return Generated(prompt, tokens, ended, reader.seconds, reader.cache)
 
 
 def key_reads(model: GPT, cache: Cache | None) -> tuple[dict[str, float], int]:
@@ -267,15 +264,15 @@ def key_reads(model: GPT, cache: Cache | None) -> tuple[dict[str, float], int]:
     return {name: total / len(each) for name, total in sums.items()}, len(each)
 
 
-def reads_line(generated: Generated) -> list[str]:
+def reads_line(model: GPT, cache: Cache | None) -> list[str]:
     """What was read, beside what every query would read of all tokens up to its own."""
-    if not generated.reads:
+    reads, layers = key_reads(model, cache)
+    if not reads:
         return []
-    length = len(generated.prompt) + len(generated.tokens) - 1
-    parts = " + ".join(f"{name} {n:.1f}" for name, n in generated.reads.items())
+    parts = " + ".join(f"{name} {n:.1f}" for name, n in reads.items())
     return [
-        f"keys read per token, mean of {generated.choosing_layers} layers: {parts} = "
-        f"{sum(generated.reads.values()):.1f}; dense attention reads {(length + 1) / 2:.1f}"
+        f"keys read per token, mean of {layers} layers: {parts} = "
+        f"{sum(reads.values()):.1f}; dense attention reads {(cache.length + 1) / 2:.1f}"
     ]
 
 
@@ -288,7 +285,7 @@ def speed(trained: Trained, generated: Generated) -> list[str]:
     prompt, tokens = generated.prompt, generated.tokens
     first, *rest = generated.seconds
     read = f"prompt: {len(prompt)} tokens, read in {first:.3f} s"
-    lines = [trained.decoded, *reads_line(generated), read]
+    lines = [trained.decoded, read]
     if not rest:
         return [*lines, "too few tokens to measure tokens/s"]
     count = min(len(rest), COMPARED)
@@ -307,3 +304,12 @@ def speed(trained: Trained, generated: Generated) -> list[str]:
         "(a forward pass over the whole text for each)",
         f"the cache makes it {fast / slow:.1f} times as fast",
     ]
+
+
+def summary(trained: Trained, generated: Generated) -> list[str]:
+    """Lines for the reader: why the text ends, the speed, and what layers that choose
+    their keys have read.
+    """
+    ended = f"{len(generated.tokens)} tokens: {generated.ended}"
+    reads = reads_line(trained.model, generated.cache)
+    return [ended, *speed(trained, generated), *reads]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gpt2.generation.generate import Generated, key_reads, reads_line
+from gpt2.generation.generate import key_reads, reads_line
 from gpt2.model.costs import count, meta_model, of_layer
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
@@ -160,9 +160,9 @@ def test_a_decode_says_what_it_has_read(small):
     sums = model.h[0].attn.spec.all_reads(20)
     assert reads == {name: pytest.approx(each / 20) for name, each in sums.items()}
     assert layers == 2
-    (line,) = reads_line(Generated([0] * 15, [1] * 6, "", [], reads, layers))
+    (line,) = reads_line(model, cache)
     total = sum(sums.values()) / 20
     assert f"mean of 2 layers: cmp {sums['cmp'] / 20:.1f} + sel" in line
     assert line.endswith(f"= {total:.1f}; dense attention reads 10.5")
-    assert reads_line(Generated([0], [1], "", [])) == []
+    assert reads_line(model, None) == []
     assert math.isclose(sum(reads.values()), total)
