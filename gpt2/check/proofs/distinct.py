@@ -11,13 +11,15 @@ from gpt2.model.initial import STD, draw
 def fingerprint(subject: Subject) -> str:
     """The SHA-256 of the logits of the step's small model on fixed tokens.
 
-    Biases, which start at zero, are given values first.
+    What starts at the same value everywhere is moved from it first: biases, and
+    matrices that begin as nothing or as a mean.
     """
     model = subject.build().eval()
+    constant = {id(law.parameter) for law in model.initial_laws()}
     for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
+        if name.endswith("bias") or id(parameter) in constant:
             values = draw(SEED, "bias", name, tuple(parameter.shape))
-            parameter.data.copy_(STD * torch.from_numpy(values))
+            parameter.data.add_(STD * torch.from_numpy(values))
     with torch.no_grad():
         tokens_BT = subject.tokens()[:, :-1]
         logits_BTV = model(tokens_BT, None, subject.starts(tokens_BT))
