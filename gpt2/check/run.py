@@ -16,6 +16,7 @@ from gpt2.check.table import Verdict, print_failure, print_questions, print_tabl
 from gpt2.check.two_processes import Pair, PartnerLost
 from gpt2.distributed.ranks import LOOPBACK
 from gpt2.settings.run import run_settings
+from kconf.dense import reads_all
 from kconf.derived import sizes
 from kconf.overrides import Overrides, from_environment
 from kconf.strict import Resolved, Tree
@@ -132,6 +133,7 @@ def merge_study(tree: Tree, study: studies.Study, overrides: Overrides) -> list[
         with Recorded(case.verdict, "strict load"):
             base = tree.resolve([*study.stages, overrides])
             case.verdict.sizes = sizes(base.written)
+            case.verdict.notes = reads_all(base.values)
             settings = run_settings(base.values)
             case.verdict.questions = questions(base.values)
             case.subject = Subject("base", settings, settings, {})
@@ -159,6 +161,8 @@ def _tell_apart(cases: list[Case]) -> None:
                 initial.require_shared(case.verdict.step, case.initial, values)
                 case.verdict.promise = "a function of its own"
                 distinct.require_distinct(case.subject, case.function, functions)
+    for case in cases:
+        case.verdict.functions = len(functions)
 
 
 def _merge(
@@ -173,6 +177,7 @@ def _merge(
     base = tree.resolve([*study.stages, overrides])
     verdict.sizes = sizes(base.written)
     merged = resolve_step(tree, study.stages, step, overrides)
+    verdict.notes = reads_all(merged.values)
     settings = run_settings(merged.values)
     verdict.questions = questions(merged.values)
     claims_of = settings

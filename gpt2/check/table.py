@@ -26,7 +26,9 @@ class Verdict:
     promise: the first broken one, None when all hold; found: what was found
     instead. cache_per_token: values over all layers. memory_bytes: estimated
     peak of training with micro_batch sequences. sizes: what a 0 of the base stands for
-    (kconf/derived.py). questions: asked of its values (kconf/unusual.py). again: the command that checks only this step.
+    (kconf/derived.py). questions: asked of its values (kconf/unusual.py). notes: where it
+    reads everything (kconf/dense.py). functions: how many different ones the steps of its
+    study compute. again: the command that checks only this step.
     """
 
     study: str
@@ -43,6 +45,8 @@ class Verdict:
     network_of: str | None = None
     sizes: list[str] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    functions: int | None = None
     proofs: list[str] = field(default_factory=list)
     promise: str | None = None
     found: str | None = None
@@ -60,6 +64,11 @@ def print_table(verdicts: list[Verdict]) -> None:
             study = verdict.study
             print("\n".join([study, *verdict.sizes, f"  {head}"]))
         print(f"  {line}")
+    for verdict in verdicts:
+        for note in verdict.notes:
+            print(f"{verdict.step}: {note}")
+    for study, count in {v.study: v.functions for v in verdicts}.items():
+        print(f"{study}: {count} distinct functions")
     shared = sum(verdict.network_of is not None for verdict in verdicts)
     if shared:
         share = "step shares its" if shared == 1 else "steps share their"

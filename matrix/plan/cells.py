@@ -15,6 +15,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 from kconf import config_py
 from kconf.arms import Excluded
+from kconf.dense import reads_all
 from kconf.derived import sizes
 from kconf.dotconfig import config_paths, loaded, read_python, render
 from kconf.overrides import Overrides, from_environment, refuse_bare, unread
@@ -197,6 +198,7 @@ def make_plan(
     notes += warnings([(step.id, questions(each.values)) for step, each in steps])
     by_step, reference = [], []
     for step, resolved in steps:
+        notes += [f"{step.id}: {line}" for line in reads_all(resolved.values)]
         device = concrete(resolved.values)
         changes = checks.changed(unchanged, resolved, tree.operational)
         cells = _cells(shared, step, overrides, device, changes, jobs, cores)

@@ -167,6 +167,14 @@ def test_what_a_0_stands_for_is_told_and_recorded(checkout):
     assert told in checkout.plan(**larger).notes
 
 
+def test_a_sparse_mixer_that_reads_everything_is_told(checkout):
+    sparse = {"CONFIG_MIXER_NSA": "y", "CONFIG_GPT2_BLOCK_SIZE": "64"}
+    told = "every block is read: 16 (CONFIG_NSA_TOP) of 64 tokens"
+    assert told in "\n".join(checkout.plan(**sparse).notes)
+    fewer = {**sparse, "CONFIG_LENGTH_DIVISOR": "16", "CONFIG_NSA_TOP": "8"}
+    assert "every block" not in "\n".join(checkout.plan(**fewer).notes)
+
+
 def test_auto_is_resolved_once_and_printed(checkout):
     plan = checkout.plan(DEVICE="auto")
     told = "DEVICE=auto is cpu on this machine"

@@ -1,0 +1,40 @@
+"""The study of native sparse attention says what is dense, and how many it compares."""
+
+import pickle
+
+from gpt2.check import prove as proofs
+from gpt2.check import run
+from gpt2.check.studies import Study, from_defconfig
+from gpt2.check.table import print_table
+from kconf.overrides import Overrides
+from tests.conftest import ROOT
+
+NSA = "nsa-124m-ablation"
+
+
+class Alone:
+    """A pair that is one process."""
+
+    def prove(self, cases, progress):
+        for case in cases:
+            proofs.prove(case)
+        return pickle.loads(pickle.dumps(cases))
+
+    def two_ranks(self, cases):
+        pass
+
+
+def test_what_the_table_says_below(tree, monkeypatch, capsys):
+    """At T = 1024 sixteen blocks of 64 are all there are, eight are not."""
+    network = [(name, proof) for name, proof in proofs.NETWORK if name == "first loss"]
+    monkeypatch.setattr(proofs, "NETWORK", tuple(network))
+    monkeypatch.setattr(proofs, "TRAINING", ())
+    study: Study = from_defconfig(ROOT, NSA).only("3,11,15")
+    short = Overrides({"GPT2_BLOCK_SIZE": "1024"})
+    cases = run._prove_all(Alone(), [run.merge_study(tree, study, short)])
+    assert [case.verdict.promise for case in cases[0]] == [None] * 3
+    print_table([case.verdict for case in cases[0]])
+    said = capsys.readouterr().out
+    assert "15-top-16: every block is read: 16 (CONFIG_NSA_TOP) of 64" in said
+    assert said.count("every block is read") == 1
+    assert f"{NSA}: 3 distinct functions" in said
