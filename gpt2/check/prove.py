@@ -22,6 +22,7 @@ from gpt2.check.proofs import (
     saving,
     state,
 )
+from gpt2.check.proofs.sparse import blocks, choice, dense, gate, reads
 from gpt2.check.subject import Broken, Subject
 from gpt2.check.table import Verdict
 from gpt2.model.costs import count, meta_model
@@ -48,6 +49,11 @@ NETWORK: Proofs = (
     ("formulas", formulas.formulas),
     ("dropout", dropout.dropout),
     ("documents apart", documents.documents),
+    ("reads", reads.reads),
+    ("choice", choice.choice),
+    ("gate of branches", gate.gate),
+    ("dense where all is read", dense.dense),
+    ("longer blocks", blocks.longer_blocks),
     ("bf16", numerics.bf16),
     ("one graph", numerics.one_graph),
 )
