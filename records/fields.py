@@ -35,6 +35,9 @@ MOMENT = number(0, 253402300799)
 RATE = number(0, 1e18)
 SHARE = number(0, 1)
 LOSS = measured(-FP32, FP32)
+NAMED = matching("[a-z][a-z0-9_]*", "the name of a statistic")
+LAYER = matching("[0-9]{1,4}", "a layer")
+MAPS = mapped(mapped(listed(listed(number())), LAYER), NAMED)
 PERPLEXITY = measured(0, 1.1e304)  # exp(loss), at most exp(700)
 STAGES = ("one", "screen", "confirm", "tune")
 ENDS = ("done", "failed", "stopped", "diverged")
@@ -108,12 +111,13 @@ METRICS = {
             "curve_loss": LOSS,
         },
     ),
-    # by layer: of lists by head, or of numbers; null is what is not defined
+    # by layer: of lists by head, or of numbers; null is what is not defined. maps: rows
+    # of numbers, by name and layer
     "attention": fields(
         {**STEP},
-        {"kind": name, "windows": COUNT},
+        {"kind": name, "windows": COUNT, "maps": MAPS},
         either(listed(either(listed(DEFINED), DEFINED)), DEFINED),
-        matching("[a-z][a-z0-9_]*", "the name of a statistic"),
+        NAMED,
     ),
 }
 EVALUATED = {"step": COUNT, "loss": LOSS}

@@ -22,6 +22,7 @@ from gpt2.model.values import BlockToBlock, Positions
 
 WINDOWS = 8
 DIGITS = 6
+MAP_DIGITS = 3
 
 
 @torch.no_grad()
@@ -48,6 +49,17 @@ def attention_stats(
                  α; means of g, γ (as it meets this block's heads) and of the gate;
                  only where the model has them
 
+    gate_cmp, gate_sel, gate_win, each with _sd, gate_entropy
+                 native sparse attention: mean and deviation of γ by branch, entropy of
+                 its shares, nats
+    choice_distance, choice_mass, choice_overlap
+                 and of its chosen blocks, of the queries that leave one out: the share
+                 by distance c - j (0, 1, 2–3, 4–7, …, a list of the layer), the share of
+                 p^s that they hold without the forced ones, and the share that the query
+                 before reads as well, by what chooses
+    maps         {name: {layer: rows}}, of the first window, in the first, the middle
+                 and the last layer: what a mixer draws of itself (Mixer.maps)
+
     p are the final probabilities. Entropy in nats; the others are pure numbers.
     With a separator (documents apart) the pairs are those of one document, and the
     first token, 0, is the document's.
@@ -56,34 +68,42 @@ def attention_stats(
     model.eval()
     windows = windows[:WINDOWS]
     totals: list[dict[str, Statistic]] = [{} for _ in model.h]
-    for window in windows:
+    maps: dict[str, dict[str, Any]] = {}
+    for number, window in enumerate(windows):
         tokens_BT = torch.from_numpy(window[None, :-1]).to(kind)
-        for total, found in zip(
-            totals, _walk(model, tokens_BT, separator), strict=True
-        ):
+        layers, drawn = _walk(model, tokens_BT, separator, draws=number == 0)
+        for layer, pictures in drawn.items():
+            for name, map_TS in pictures.items():
+                rows = _plain(map_TS.cpu().tolist(), MAP_DIGITS)
+                maps.setdefault(name, {})[str(layer)] = rows
+        for total, found in zip(totals, layers, strict=True):
             for name, (sums, final) in found.items():
                 before = total[name].sums if name in total else (0,) * len(sums)
                 added = tuple(a + b for a, b in zip(before, sums))
                 total[name] = Statistic(added, final)
     model.train(was_training)
     names = dict.fromkeys(name for total in totals for name in total)
-    return {"windows": len(windows)} | {
-        name: [_value(total.get(name)) for total in totals] for name in names
-    }
+    values = {name: [_value(total.get(name)) for total in totals] for name in names}
+    return {"windows": len(windows)} | values | ({"maps": maps} if maps else {})
 
 
 def _walk(
-    model: GPT, tokens_BT: torch.Tensor, separator: int | None
-) -> list[dict[str, Statistic]]:
-    """The statistics of every block for these tokens."""
+    model: GPT, tokens_BT: torch.Tensor, separator: int | None, draws: bool
+) -> tuple[list[dict[str, Statistic]], dict[int, dict[str, torch.Tensor]]]:
+    """The statistics of every block for these tokens, and the maps of some."""
+    last = len(model.h) - 1
+    shown, drawn = {0, last // 2, last} if draws else set(), {}
     positions, layers = Positions(0, starts_of(tokens_BT, separator)), []
     x_BTE, context = model.embed(tokens_BT, positions), BlockToBlock()
-    for block in model.h:
-        found = block.attn.statistics(block.norm1(x_BTE), context, positions)
+    for i, block in enumerate(model.h):
+        normed_BTE = block.norm1(x_BTE)
+        found = block.attn.statistics(normed_BTE, context, positions)
+        if i in shown:
+            drawn[i] = block.attn.maps(normed_BTE, positions)
         x_BTE, y_BTE, context, _ = block(x_BTE, None, context, positions)
         x_BTE = x_BTE + y_BTE
         layers.append(found | {"kurtosis": Statistic(_powers(x_BTE), _excess)})
-    return layers
+    return layers, drawn
 
 
 def _powers(x_BTE: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -103,10 +123,10 @@ def _value(found: Statistic | None) -> Any:
     """The statistic as JSON has it: numbers of 6 digits, None where not finite."""
     if found is None:
         return None
-    return _plain(found.final(*found.sums).cpu().tolist())
+    return _plain(found.final(*found.sums).cpu().tolist(), DIGITS)
 
 
-def _plain(value: float | list[float]) -> Any:
+def _plain(value: float | list[float], digits: int) -> Any:
     if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+        return [_plain(item, digits) for item in value]
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None

@@ -12,7 +12,7 @@ from matrix.report import tables, tuning_section, verdict_section
 from matrix.report.document import Block, Document, Notice, Picture, Section, Text
 from matrix.report.plots import attention_statistics, final_losses, learning_curves
 from matrix.report.plots import learning_rates, loss_against_cost, sparsity
-from matrix.report.plots import speed_memory, training_curves
+from matrix.report.plots import sparse_choices, speed_memory, training_curves
 
 NO_SPEEDS = (
     "Speeds, times and energy are not printed, nor are losses at equal training time: "
@@ -104,6 +104,7 @@ SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     loss_against_cost.section,
     sparsity.section,
     attention_statistics.section,
+    sparse_choices.section,
     equal_time.section,
     runs,
     overview.provenance,

@@ -342,6 +342,7 @@ FIGURES = (
     "forest.figure",
     "loss_against_cost.figure",
     "attention_statistics.figure",
+    "sparse_choices.figure",
     "speed_memory.figure",
     "sparsity.figure",
     "learning_rates.figure",

@@ -100,6 +100,14 @@ class Mixer(nn.Module):
         """What its heads do with x, its normed input; nothing where it has none."""
         return {}
 
+    def maps(
+        self, x_BTE: torch.Tensor, positions: Positions
+    ) -> dict[str, torch.Tensor]:
+        """Pictures of what it does with the first sequence of x, its normed input, queries
+        down; nothing where it has none.
+        """
+        return {}
+
     def probabilities(
         self, x_BTE: torch.Tensor, context: BlockToBlock, positions: Positions
     ) -> torch.Tensor:

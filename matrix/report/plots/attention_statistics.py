@@ -32,7 +32,18 @@ TITLES = {
     "ra_ct_gate": "Gate of RA-CT",
     "mlp_attn_gate": "Gate from the MLP",
     "output_gate": "Output gate",
+    "gate_cmp": "γ of the compressed branch",
+    "gate_sel": "γ of the selected branch",
+    "gate_win": "γ of the window",
+    "gate_cmp_sd": "Deviation of γ over queries, compressed branch",
+    "gate_sel_sd": "Deviation of γ over queries, selected branch",
+    "gate_win_sd": "Deviation of γ over queries, window",
+    "gate_entropy": "Entropy of γ over the branches, nats",
+    "choice_mass": "Share of the scores on blocks chosen, not forced",
+    "choice_overlap": "Share of the blocks that the query before reads too",
 }
+OWN_SECTION = ("choice_distance",)
+"""What is no number per head: matrix/report/plots/sparse_choices.py."""
 Layer = dict[int, tuple[float, float, float]]
 """{step: (mean, lowest, highest)} over the heads of a layer and the seeds."""
 
@@ -69,7 +80,7 @@ def panels(rows: Sequence[Row]) -> dict[str, list[Panel]]:
             for heads in runs
             for each in heads
             for name in each
-            if _listed(each[name])
+            if _listed(each[name]) and name not in OWN_SECTION
         )
         for name in names:
             layers = _layers(name, runs)

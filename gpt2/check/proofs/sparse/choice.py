@@ -39,14 +39,14 @@ def choice(subject: Subject) -> None:
 def _of_the_past(mixer: Nsa, i: int, seed: int, width: int) -> None:
     stream = torch.Generator().manual_seed(seed)
     x_BTE = torch.randn(2, CONTEXT, width, generator=stream, dtype=torch.float64)
-    before = choice_of(mixer, x_BTE, Positions())
+    before = choice_of(mixer.projection, x_BTE, Positions())
     X = mixer.projection.heads if mixer.spec.per_head else mixer.projection.kv_heads
     found = before.blocks_BTXN.shape[2]
     require(found == X, f"h.{i} chooses {found} times a query, not {X}")
     for t in (CONTEXT // 4, CONTEXT // 2, CONTEXT - 2):
         other_BTE = x_BTE.clone()
         other_BTE[:, t + 1 :] = other_BTE[:, t + 1 :].flip(2) * 3
-        after = choice_of(mixer, other_BTE, Positions())
+        after = choice_of(mixer.projection, other_BTE, Positions())
         for name in ("blocks_BTXN", "scores_BTXJ"):
             a, b = (getattr(each, name)[:, : t + 1] for each in (before, after))
             require(

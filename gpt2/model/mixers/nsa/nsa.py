@@ -17,6 +17,12 @@ from gpt2.model.mixers.mixer import Mixer
 from gpt2.model.mixers.nsa import costs, gate
 from gpt2.model.mixers.nsa.cache import NsaCache, appended, held, last
 from gpt2.model.mixers.nsa.projection import Pair, Projected, Projection
+from gpt2.model.mixers.nsa.statistics import (
+    choice_of,
+    choice_statistics,
+    gate_moments,
+    maps_of,
+)
 from gpt2.model.mixers.statistic import Statistic
 from gpt2.model.values import (
     BlockToBlock,
@@ -202,10 +208,25 @@ class Nsa(Mixer):
     def statistics(
         self, x_BTE: torch.Tensor, context: BlockToBlock, positions: Positions
     ) -> dict[str, Statistic]:
-        """Of what scales its heads."""
+        """Of its gate, of what it chooses, and of what scales its heads."""
         heads_BnHD = x_BTE.unflatten(2, (self.projection.heads, -1))
         gates = context, self.out_gate, self.gate_alpha
-        return gate_statistics(heads_BnHD, x_BTE, *gates)
+        found = gate_statistics(heads_BnHD, x_BTE, *gates)
+        if self.gate is not None and self.only is None:
+            gate_BTHm = self.gate(x_BTE, self.projection(x_BTE, positions).q_BnHD)
+            found |= gate_moments(gate_BTHm, self.spec.branches)
+        if "sel" in self.spec.branches:
+            chosen = choice_of(self.projection, x_BTE, positions)
+            found |= choice_statistics(chosen, self.spec)
+        return found
+
+    def maps(
+        self, x_BTE: torch.Tensor, positions: Positions
+    ) -> dict[str, torch.Tensor]:
+        """See Mixer: where queries look among the blocks."""
+        if not self.spec.scores:
+            return {}
+        return maps_of(choice_of(self.projection, x_BTE, positions))
 
 
 def _memory(blocks: Pair, sel: Pair, win: Pair) -> Memory:

@@ -5,10 +5,11 @@ blocks, J selection blocks, N chosen ones, X heads or groups that choose, D head
 K distances, m branches; c is a query's own block.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 
+from gpt2.model.mixers.nsa.projection import Projection
 from gpt2.model.mixers.statistic import Statistic, mean, per_head
 from gpt2.model.values import Positions
 from kernels.nsa import NsaSpec, grid
@@ -19,9 +20,6 @@ from kernels.nsa.reference import (
     compressed_weights,
     importance,
 )
-
-if TYPE_CHECKING:
-    from gpt2.model.mixers.nsa.nsa import Nsa
 
 PIXELS = 24
 """Rows and columns of a map at most: means of what lies in one."""
@@ -38,12 +36,14 @@ class Choice(NamedTuple):
     own_BT: torch.Tensor
 
 
-def choice_of(mixer: "Nsa", x_BTE: torch.Tensor, positions: Positions) -> Choice:
+def choice_of(
+    projection: Projection, x_BTE: torch.Tensor, positions: Positions
+) -> Choice:
     """The weights and the choice that a forward pass makes of x, all queries at once."""
-    spec, T = mixer.spec, x_BTE.shape[1]
-    made, starts_BT = mixer.projection(x_BTE, positions), positions.starts_BT
+    spec, T = projection.spec, x_BTE.shape[1]
+    made, starts_BT = projection(x_BTE, positions), positions.starts_BT
     rows = None if starts_BT is None else grid(starts_BT, spec)
-    k_BCGD = mixer.projection.compressed(made.phi, 0, rows)[0]
+    k_BCGD = projection.compressed(made.phi, 0, rows)[0]
     at = Queries.at(0, T, x_BTE.device, rows)
     q_BTHD = made.q_BnHD if made.q_cmp_BnHD is None else made.q_cmp_BnHD
     p_BGTgC = compressed_weights(q_BTHD, k_BCGD, compressed_visible(at, spec))
@@ -74,7 +74,7 @@ def choice_statistics(found: Choice, spec: NsaSpec) -> dict[str, Statistic]:
         free_BTXJ = read_BTXJ & ~near_BTXJ
     leaves_BT = found.own_BT >= spec.top
     free_BTXJ = free_BTXJ & leaves_BT[..., None, None]
-    bins = len(j_J).bit_length()
+    bins = (len(j_J) - 1).bit_length() + 1
     place_F = back_BTXJ[free_BTXJ].clamp(min=0)
     place_F = torch.frexp(place_F.double()).exponent.long()
     count_K = torch.bincount(place_F, minlength=bins).double()
