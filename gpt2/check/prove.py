@@ -22,7 +22,7 @@ from gpt2.check.proofs import (
     saving,
     state,
 )
-from gpt2.check.proofs.sparse import blocks, choice, dense, gate, reads
+from gpt2.check.proofs.sparse import blocks, choice, dense, gate, phi, reads
 from gpt2.check.subject import Broken, Subject
 from gpt2.check.table import Verdict
 from gpt2.model.costs import count, meta_model
@@ -46,12 +46,13 @@ NETWORK: Proofs = (
     ("no state", state.no_state),
     ("probabilities", probabilities.probabilities),
     ("decoding", decoding.decoding),
-    ("formulas", formulas.formulas),
-    ("dropout", dropout.dropout),
-    ("documents apart", documents.documents),
     ("reads", reads.reads),
     ("choice", choice.choice),
     ("gate of branches", gate.gate),
+    ("blocks begin as means", phi.phi),
+    ("formulas", formulas.formulas),
+    ("dropout", dropout.dropout),
+    ("documents apart", documents.documents),
     ("dense where all is read", dense.dense),
     ("longer blocks", blocks.longer_blocks),
     ("bf16", numerics.bf16),
