@@ -215,7 +215,7 @@ class RunSettings:
     def __post_init__(self) -> None:
         self.pruning.require_state_of(self.optim)
         layers = self.model.layers
-        if self.train.attention_stats and not any(m.probabilities for m in layers):
+        if self.train.attention_stats and not any(m.statistics for m in layers):
             why = f"no layer has attention heads: all are {layers[0].name}"
             raise SettingsError("LOG_ATTENTION_STATS", True, why)
         if self.pruning.kind != "none" and self.train.budget == "tokens":

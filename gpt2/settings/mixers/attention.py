@@ -12,7 +12,7 @@ class AttentionSettings(MixerSettings):
     """Slots of the attention: projection, score, normaliser, pattern, gates."""
 
     name = "attention"
-    probabilities = rotates = True
+    probabilities = rotates = statistics = True
 
     projection: str = one_of(MHA="mha", GQA="gqa", MLA="mla")
     mla_latent: int | None = integer("MLA_LATENT", optional=True)

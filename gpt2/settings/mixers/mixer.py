@@ -6,13 +6,14 @@ from typing import Any, ClassVar
 class MixerSettings:
     """What every mixer's settings say of it.
 
-    name: in CONFIG_MIXER_LAYERS. probabilities: whether it makes them, for routing and
-    statistics of heads. rotates: whether it has a place for CONFIG_POSITION_ROPE.
+    name: in CONFIG_MIXER_LAYERS. probabilities: whether it makes them, for routing.
+    statistics: whether its heads have any, for CONFIG_LOG_ATTENTION_STATS. rotates: whether it has a place for CONFIG_POSITION_ROPE.
     latent: whether the MLP can reach its key latent.
     """
 
     name: ClassVar[str]
     probabilities: ClassVar[bool] = False
+    statistics: ClassVar[bool] = False
     rotates: ClassVar[bool] = False
     latent: ClassVar[bool] = False
 

@@ -16,7 +16,7 @@ class NsaSettings(MixerSettings):
     """Branches, block sizes, φ, gate."""
 
     name = "nsa"
-    rotates = True
+    rotates = statistics = True
 
     subset: str = one_of(**{f"NSA_BRANCHES_{name.upper()}": name for name in SUBSETS})
     shared_kv: bool = flag("NSA_SHARED_KV")

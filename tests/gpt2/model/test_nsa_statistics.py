@@ -12,8 +12,10 @@ from gpt2.model.gpt import GPT
 from gpt2.model.mixers.nsa.statistics import choice_of, choice_statistics
 from gpt2.model.statistics import attention_stats
 from gpt2.model.values import Positions
+from gpt2.training.cell import execute
 from records import read
 from tests.gpt2.model.test_mechanisms import randomised
+from tests.gpt2.training.test_cell import rows, summary
 
 T = 29
 NSA = {"MIXER_NSA": "y", "KV_HEADS": "2", "GPT2_BLOCK_SIZE": "32", "GPT2_LAYERS": "2"}
@@ -115,6 +117,19 @@ def test_the_row_can_be_read_and_holds_maps(small):
     assert upper.shape == (22, 21) and not upper.any()
     row = json.loads(json.dumps({"kind": "attention", "step": 0, **found}))
     read.metrics(row)
+
+
+def test_a_run_records_them_and_trains_to_the_same_bits(make_cell, corpus, tmp_path):
+    """With no attention beside it."""
+    symbols = {**NSA, "GPT2_MAX_ITERS": "4", "GPT2_EVAL_INTERVAL": "2"}
+    ended = []
+    for name, value in (("with", "y"), ("without", "n")):
+        cell = make_cell(tmp_path / name, LOG_ATTENTION_STATS=value, **symbols)
+        assert execute(cell, corpus) == 0
+        ended.append((summary(cell)["model_sha256"], rows(cell, "attention")))
+    assert ended[0][0] == ended[1][0] and ended[1][1] == []
+    assert [row["step"] for row in ended[0][1]] == [0, 2, 4]
+    assert all(0 < row["choice_overlap"][1][0] <= 1 for row in ended[0][1])
 
 
 def test_where_every_block_is_read_nothing_was_chosen(small):
