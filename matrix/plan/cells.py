@@ -195,10 +195,9 @@ def make_plan(
     checks.refuse_seeds(tuned.steps, overrides)
     checks.require_settings(validate, steps, base[0].path)
     read_python(tree, *config_paths(root, environment))  # that of .config, or refused
-    notes += warnings([(step.id, questions(each.values)) for step, each in steps])
+    notes += _of_values({step.id: each.values for step, each in steps})
     by_step, reference = [], []
     for step, resolved in steps:
-        notes += [f"{step.id}: {line}" for line in reads_all(resolved.values)]
         device = concrete(resolved.values)
         changes = checks.changed(unchanged, resolved, tree.operational)
         cells = _cells(shared, step, overrides, device, changes, jobs, cores)
@@ -209,11 +208,8 @@ def make_plan(
     cells = [cell for pairs in zip(*by_step) for cell in pairs]  # seeds outer
     _refuse_duplicates(cells)
     notes += [*_trained_here(shared, [*reference, *cells]), *_not_packed(cells)]
-    at_once = [cell.all_threads for cell in cells]
-    notes += [
-        *checkout.notes(root, values),
-        *devices.thread_notes(at_once, jobs, cores),
-    ]
+    notes += checkout.notes(root, values)
+    notes += devices.thread_notes([cell.all_threads for cell in cells], jobs, cores)
     return Plan(
         root=root,
         settings=settings,
@@ -229,6 +225,13 @@ def make_plan(
         salted=tuple(step.id for step in found.steps if step.symbols == {stage.SALT}),
         trial=_trial(tree.resolve(base), overrides, unchanged, tree, probe, cores),
     )
+
+
+def _of_values(by_step: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is asked of the steps' values, and where a sparse mixer reads everything."""
+    asked = warnings([(id, questions(values)) for id, values in by_step.items()])
+    dense = [(id, line) for id, values in by_step.items() for line in reads_all(values)]
+    return [*asked, *(f"{id}: {line}" for id, line in dense)]
 
 
 def _device(
