@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matrix import units
 from matrix.evidence.gather import Report
 from matrix.report.document import Column, Picture, Section, Table, Text
-from matrix.report.plots.common import STYLE, WIDTH, picture
+from matrix.report.plots.common import STYLE, WIDE, Page, picture
 from matrix.results.rows import Row, mean
 
 LONGEST_NAME = 24  # characters of a step beside a map
@@ -114,14 +114,16 @@ def _picture(name: str, found: Sequence[Choices]) -> Picture:
         "Darker is more; every map has its own scale."
     )
     alt = f"maps of {name} blocks, one row per step, one column per layer"
-    return picture(figure(name, found), f"choices-{name}", alt, caption)
+    return picture(
+        lambda page: figure(name, found, page), f"choices-{name}", alt, caption
+    )
 
 
-def figure(name: str, found: Sequence[Choices]) -> Figure:
+def figure(name: str, found: Sequence[Choices], page: Page = WIDE) -> Figure:
     """A row of maps per step."""
     across = max(len(each.maps[name]) for each in found)
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        size = (WIDTH, 0.5 + 1.35 * len(found))
+        size = (page.width, 0.5 + 1.35 * len(found))
         drawn = Figure(figsize=size, layout="constrained")
         grid = drawn.subplots(len(found), across, squeeze=False)
         for cells, each in zip(grid, found):

@@ -97,7 +97,7 @@ def _phi(layer: Layer, x_lD: np.ndarray, of: str) -> np.ndarray:
 
 def _branches(layer: Layer, q_gD, q_cmp_gD, pairs, blocks, t: int, group: int) -> dict:
     """Branch -> its output for every head of the group."""
-    options, (l, d, b, n, w) = layer.model.of("nsa"), _sizes(layer)
+    options, (l, d, b, _, w) = layer.model.of("nsa"), _sizes(layer)
     D, found = layer.model.head_width, {}
     seen = [kv for i, kv in enumerate(blocks) if i * d + l - 1 <= t]
     rows = [_softmax([q @ k / math.sqrt(D) for k, _ in seen]) for q in q_cmp_gD]
