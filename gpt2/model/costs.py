@@ -139,7 +139,8 @@ def count(model: GPT) -> Facts:
 
 def of_layer(model: GPT, layer: int) -> dict[str, Any]:
     """What one block costs and what its mixer is: attn_mlp_ratio, cache_per_token and
-    cache_constant (values), mixer, and the facts of mixers, None where it has none.
+    cache_constant (values; 0 where a part of what grows begins some tokens late), mixer,
+    and the facts of mixers, None where it has none.
     """
     block = model.h[layer]
     mixer, mlp = _sides(model, layer)
@@ -151,7 +152,7 @@ def of_layer(model: GPT, layer: int) -> dict[str, Any]:
         "mixer": block.attn.kind,
         "attn_mlp_ratio": mlp / mixer,
         "cache_per_token": grows,
-        "cache_constant": far - grows * FAR,
+        "cache_constant": max(far - grows * FAR, 0),
     }
 
 

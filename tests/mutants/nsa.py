@@ -274,6 +274,14 @@ WINDOW_AND_DECODE = [
         proven("3", "expectations"),
     ),
     Mutant(
+        "nsa-cache-below-zero",
+        "a cache that begins some tokens late has a negative constant",
+        "model.costs:of_layer",
+        '"cache_constant": max(far - grows * FAR, 0),',
+        '"cache_constant": far - grows * FAR,',
+        proven("13", "expectations"),
+    ),
+    Mutant(
         "nsa-reads-by-formula",
         "the counter of sel repeats n b",
         "nsa.reference:_some",
@@ -452,6 +460,14 @@ TOLD = [
         "(read_BTXJ[:, 1:] & read_BTXJ[:, :-1])",
         "read_BTXJ[:, 1:]",
         Test(f"{STATISTICS}::test_what_is_chosen"),
+    ),
+    Mutant(
+        "nsa-statistics-refused",
+        "a model without attention may not ask for statistics",
+        "settings.run:RunSettings.__post_init__",
+        "not any(m.statistics for m in layers)",
+        "not any(m.probabilities for m in layers)",
+        Test(f"{STATISTICS}::test_a_run_records_them_and_trains_to_the_same_bits"),
     ),
     Mutant(
         "nsa-map-of-the-last-window",

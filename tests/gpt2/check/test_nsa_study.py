@@ -1,12 +1,19 @@
 """The study of native sparse attention says what is dense, and how many it compares."""
 
+import json
 import pickle
+
+import pytest
 
 from gpt2.check import prove as proofs
 from gpt2.check import run
 from gpt2.check.studies import Study, from_defconfig
 from gpt2.check.table import print_table
+from gpt2.model.costs import count, meta_model
+from gpt2.settings.run import run_settings
 from kconf.overrides import Overrides
+from kconf.study import list_steps
+from records import read
 from tests.conftest import ROOT
 
 NSA = "nsa-124m-ablation"
@@ -38,3 +45,14 @@ def test_what_the_table_says_below(tree, monkeypatch, capsys):
     assert "15-top-16: every block is read: 16 (CONFIG_NSA_TOP) of 64" in said
     assert said.count("every block is read") == 1
     assert f"{NSA}: 3 distinct functions" in said
+
+
+@pytest.mark.parametrize("step", list_steps(ROOT, NSA), ids=lambda step: step.id)
+def test_a_summary_can_hold_the_facts(tree, tmp_path, step):
+    """Of every step: what a run writes of its model is read back."""
+    stages = [ROOT / "defconfigs" / NSA, step.stage]
+    shape = run_settings(tree.resolve(stages).values).model
+    facts = count(meta_model(shape)).as_dict()
+    summary = {"schema": 1, "hash": "0" * 64, "step": 1, "facts": facts}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    assert read.summary(tmp_path / "summary.json")["facts"]["mixers"]

@@ -100,7 +100,7 @@ def test_moments_of_the_gate(small):
     assert max(found["gate_entropy"][0]) <= math.log(3)
 
 
-def test_the_row_can_be_read_and_holds_maps(small):
+def test_the_row_can_be_read_and_holds_maps(small, tmp_path):
     """Of the first window; every row of p^s sums to 1 where a block is visible."""
     model = built(small, {**NSA, "GPT2_LAYERS": "4"})
     windows = np.random.default_rng(0).integers(0, 257, (3, 22 + 1))
@@ -115,8 +115,9 @@ def test_the_row_can_be_read_and_holds_maps(small):
     assert [round(sum(row), 2) for row in rows] == [0] + [1] * 21
     upper = np.triu(np.array(found["maps"]["compressed"]["3"]), 0)
     assert upper.shape == (22, 21) and not upper.any()
-    row = json.loads(json.dumps({"kind": "attention", "step": 0, **found}))
-    read.metrics(row)
+    row = {"kind": "attention", "step": 0, "attempt": 1, **found}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    assert list(read.metrics(tmp_path / "metrics.jsonl")) == [row]
 
 
 def test_a_run_records_them_and_trains_to_the_same_bits(make_cell, corpus, tmp_path):
