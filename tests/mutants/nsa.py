@@ -448,7 +448,7 @@ TOLD = [
     Mutant(
         "nsa-forced-counted-as-chosen",
         "statistics of chosen blocks hold the forced ones",
-        "mixers.nsa.statistics:choice_statistics",
+        "nsa.choices:choice_statistics",
         "free_BTXJ = read_BTXJ & ~near_BTXJ",
         "pass",
         Test(f"{STATISTICS}::test_what_is_chosen"),
@@ -456,7 +456,7 @@ TOLD = [
     Mutant(
         "nsa-overlap-with-itself",
         "the overlap is that of a query with itself",
-        "mixers.nsa.statistics:choice_statistics",
+        "nsa.choices:choice_statistics",
         "(read_BTXJ[:, 1:] & read_BTXJ[:, :-1])",
         "read_BTXJ[:, 1:]",
         Test(f"{STATISTICS}::test_what_is_chosen"),
@@ -472,7 +472,7 @@ TOLD = [
     Mutant(
         "nsa-map-of-the-last-window",
         "the maps are of the last window",
-        "model.statistics:attention_stats",
+        "statistics:attention_stats",
         "draws=number == 0",
         "draws=number == len(windows) - 1",
         Test(f"{STATISTICS}::test_the_row_can_be_read_and_holds_maps"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gpt2.model.gpt import GPT
-from gpt2.model.mixers.nsa.statistics import choice_of, choice_statistics
+from gpt2.model.mixers.nsa.choices import choice_of, choice_statistics
 from gpt2.model.statistics import attention_stats
 from gpt2.model.values import Positions
 from gpt2.training.cell import execute

@@ -9,7 +9,7 @@ import torch
 from gpt2.check.proofs.sparse.part import drawn, mixers, options_of, read_by
 from gpt2.check.subject import CONTEXT, Subject, require
 from gpt2.model.mixers.nsa.nsa import Nsa
-from gpt2.model.mixers.nsa.statistics import choice_of
+from gpt2.model.mixers.nsa.choices import choice_of
 from gpt2.model.values import Positions
 from kernels.nsa import NsaSpec, attend
 from kernels.nsa.reference import Queries, importance

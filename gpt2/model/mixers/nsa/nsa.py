@@ -17,7 +17,7 @@ from gpt2.model.mixers.mixer import Mixer
 from gpt2.model.mixers.nsa import costs, gate
 from gpt2.model.mixers.nsa.cache import NsaCache, appended, held, last
 from gpt2.model.mixers.nsa.projection import Pair, Projected, Projection
-from gpt2.model.mixers.nsa.statistics import (
+from gpt2.model.mixers.nsa.choices import (
     choice_of,
     choice_statistics,
     gate_moments,
