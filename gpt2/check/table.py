@@ -5,6 +5,7 @@ from typing import TextIO
 
 from kconf.unusual import warnings
 from records.durations import duration
+from records.plurals import plural
 from records.text_table import WIDTH, fitted
 
 HEADINGS = (
@@ -67,8 +68,9 @@ def print_table(verdicts: list[Verdict]) -> None:
     for verdict in verdicts:
         for note in verdict.notes:
             print(f"{verdict.step}: {note}")
-    for study, count in {v.study: v.functions for v in verdicts}.items():
-        print(f"{study}: {count} distinct functions")
+    counts = {v.study: v.functions for v in verdicts if v.functions is not None}
+    for study, count in counts.items():
+        print(f"{study}: {plural(count, 'distinct function')}")
     shared = sum(verdict.network_of is not None for verdict in verdicts)
     if shared:
         share = "step shares its" if shared == 1 else "steps share their"
