@@ -14,6 +14,7 @@ from gpt2.settings.run import run_settings
 from kconf.overrides import Overrides
 from kconf.study import list_steps
 from records import read
+from records.doing import doing
 from tests.conftest import ROOT
 
 NSA = "nsa-124m-ablation"
@@ -38,7 +39,9 @@ def test_what_the_table_says_below(tree, monkeypatch, capsys):
     monkeypatch.setattr(proofs, "TRAINING", ())
     study: Study = from_defconfig(ROOT, NSA).only("3,11,15")
     short = Overrides({"GPT2_BLOCK_SIZE": "1024"})
-    cases = run._prove_all(Alone(), [run.merge_study(tree, study, short)])
+    merged = [run.merge_study(tree, study, short)]
+    with doing("checking") as activity:
+        cases = run._prove_all(Alone(), merged, activity)
     assert [case.verdict.promise for case in cases[0]] == [None] * 3
     print_table([case.verdict for case in cases[0]])
     said = capsys.readouterr().out

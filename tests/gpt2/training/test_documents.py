@@ -145,8 +145,8 @@ def test_statistics_of_a_sequence_are_those_of_its_documents(small, case):
     for first, _ in bounds[1:]:
         tokens[0, first] = EOT
     with torch.no_grad():
-        packed = _walk(model, tokens, EOT)
-        alone = [_walk(model, tokens[:, a:b], None) for a, b in bounds]
+        packed, _ = _walk(model, tokens, EOT, draws=False)
+        alone = [_walk(model, tokens[:, a:b], None, draws=False)[0] for a, b in bounds]
     for layer, found in enumerate(packed):
         for name in found.keys() - {"ra_alpha"}:
             sums = [torch.stack(part[layer][name].sums) for part in alone]
