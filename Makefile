@@ -87,14 +87,12 @@ report: | .needs-config $(SETUP)	## Verdicts, tables and plots of the loaded stu
 	$(Q)$(PY) scripts/make_report.py
 
 generate: | $(SETUP)	## Sample text from a finished run: RUN=newest PROMPT=… (docs/generate.md)
-	$(if $(value RUN),,$(error make generate needs a run: make generate RUN=newest PROMPT="…", or RUN=STEP/seed-K (docs/operations.md)))
 	$(Q)$(PY) scripts/generate.py --prompt="$$PROMPT" --stop="$$STOP" \
 	  $(call option,TOKENS,tokens) $(call option,SEED,seed) $(call option,DEVICE,device) \
 	  $(call option,DECODE,decode) $(call option,TEMPERATURE,temperature) $(call option,TOP_K,top-k) \
 	  $(call option,TOP_P,top-p) $(call option,MIN_P,min-p) -- "$$RUN"
 
 export: | $(SETUP)	## A finished run for other programs: RUN=newest FORMAT=hf|gguf|native (docs/export.md)
-	$(if $(value RUN),,$(error make export needs a run: make export RUN=newest FORMAT=hf, or RUN=STEP/seed-K (docs/operations.md)))
 	$(Q)$(PY) scripts/export.py $(call option,FORMAT,format) $(call option,DTYPE,dtype) \
 	  $(call option,OUT,out) -- "$$RUN"
 
@@ -112,7 +110,6 @@ quickstart: | .needs-text $(SETUP)	## Configure, pack, check and train a small s
 	$(Q)$(PY) scripts/next_steps.py
 
 anchor: | $(SETUP)	## Train to a published loss: TEXT=file (tinyshakespeare), DEVICE=cuda: the larger one
-	$(if $(value TEXT),,$(error make anchor needs a text: make anchor TEXT=tinyshakespeare.txt))
 	$(Q)$(PY) scripts/anchor.py -- "$$TEXT"
 
 ##@ Evidence (docs/evidence.md)
@@ -133,7 +130,6 @@ promote: | .needs-config $(SETUP)	## DESIGN=screen-confirm, after STAGE=screen m
 	$(Q)STAGE="$${STAGE:-screen}" $(RUNNER) promote
 
 compare: | $(SETUP)	## Two studies, steps or runs side by side (A=STUDY/STEP B=STUDY/STEP; docs/operations.md)
-	$(if $(and $(value A),$(value B)),,$(error make compare needs two studies, steps or runs: make compare A=STUDY/STEP B=STUDY/STEP))
 	$(Q)$(PY) scripts/compare_runs.py -- "$$A" "$$B"
 
 ##@ Trackers (docs/tracker.md)
@@ -142,7 +138,6 @@ sync: | $(if $(value STUDY),,.needs-config) $(SETUP)	## Send runs to the tracker
 	$(Q)$(PY) scripts/sync_trackers.py -- $${STUDY:+"$$STUDY"}
 
 publish-check: | $(SETUP)	## The checklist before publishing, and the block to carry (STUDY=NAME; REMOTE=URL)
-	$(if $(value STUDY),,$(error make publish-check needs a study: make publish-check STUDY=gpt2-ratio-ablation+tiny))
 	$(Q)$(PY) scripts/verify_wandb_publication.py --source local --study="$$STUDY" $(call option,REMOTE,remote)
 
 ##@ Tests and style
@@ -227,7 +222,6 @@ bench-compare: | $(SETUP)	## The last record of make bench against the one befor
 	$(Q)$(PY) scripts/bench_compare.py $(call option,A,a) $(call option,B,b)
 
 compare-commits: | $(SETUP)	## Whether two commits have the same networks, bit for bit (OLD= NEW=commit; ONLY='STUDY/*' EXPECT_FLOPS=STUDY/STEP,…)
-	$(if $(and $(value OLD),$(value NEW)),,$(error make compare-commits needs two commits: make compare-commits OLD=HEAD~1 NEW=HEAD))
 	$(Q)$(PY) scripts/compare_commits.py $(call option,ONLY,only) \
 	  $(call option,EXPECT_FLOPS,expect-flops) -- "$$OLD" "$$NEW"
 

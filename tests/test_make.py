@@ -134,7 +134,7 @@ def rules() -> dict[str, str]:
 
 RULES = rules()
 OURS = set(re.findall(r"^override (?:export )?([\w.%]+) :?=", TEXT, re.M))
-TABLES = ("takes.", "meant.", "advice.", "goal.")
+TABLES = ("takes.", "meant.", "advice.", "goal.", "needs.")
 
 
 def table(name: str) -> dict[str, str]:
@@ -292,7 +292,9 @@ def test_everything_at_once(door, target, kind):
 def test_the_name_of_a_defconfig_arrives(door, kind):
     name = f"toy{HOSTILE[kind]}"
     calls = door.make("-e", f"defconfig-{name}", DEFCONFIG="other")
-    assert [words for words, _ in calls] == [["scripts/kconfig.py", "defconfig", name]]
+    assert [words for words, _ in calls] == [
+        ["scripts/kconfig.py", "defconfig", "--", name]
+    ]
 
 
 @each_hostile

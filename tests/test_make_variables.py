@@ -38,6 +38,15 @@ GENERAL |= {f"{name}_VISIBLE_DEVICES" for name in ("CUDA", "HIP", "ROCR")}
 
 # (words, environment) and what the refusal says.
 REFUSED = [
+    (["generate"], {}, "make generate needs a run: make generate RUN=newest"),
+    (["generate", "RUN="], {}, "make generate needs a run"),
+    (["export", "FORMAT=hf"], {}, "make export needs a run"),
+    (["plan", "anchor"], {}, "make anchor needs a text"),
+    (["compare", "A=x"], {"B": ""}, "make compare needs two studies, steps or runs"),
+    (["publish-check"], {}, "make publish-check needs a study"),
+    (["compare-commits", "OLD=x"], {}, "make compare-commits needs two commits"),
+    (["new-study", "NAME=x"], {}, "make new-study needs a name and a base"),
+    (["show"], {}, "make show needs a step"),
     (["LEARNING_RATE=1e-3"], {}, "write CONFIG_LEARNING_RATE="),
     ([], {"LEARNING_RATE": "1e-3"}, "write CONFIG_LEARNING_RATE= (or unset"),
     ([], {"BATCH_SIZE": "8"}, "write CONFIG_BATCH_SIZE="),
