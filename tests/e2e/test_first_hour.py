@@ -32,7 +32,7 @@ def test_quickstart_on_a_text(checkout):
     assert "check: 2 of 2 steps keep every promise" in done.output
     assert sorted(checkout.cells()) == CELLS
     shown = done.output.partition("\nnext:\n")[2]
-    assert f"  open results/{STUDY}/report.html\n" in shown
+    assert f"  results/{STUDY}/report.html\n" in shown
     assert "make generate RUN=newest" in shown and "make new-study NAME=" in shown
 
     verdicts = re.search("Verdicts: .*", done.output)[0]
