@@ -1,6 +1,7 @@
 """What every test room uses: configurations made through the strict merge."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from kconf.overrides import Overrides
 from kconf.strict import Tree
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A shell's background job ignores SIGINT, and every process that it starts would.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples for the same test, every time: what fails was broken by a change.
 # New ones: make test ARGS=--hypothesis-profile=default.

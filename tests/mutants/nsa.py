@@ -437,9 +437,9 @@ TOLD = [
     Mutant(
         "nsa-dense-unplanned",
         "a plan says nothing of steps that read everything",
-        "plan.cells:make_plan",
-        'notes += [f"{step.id}: {line}" for line in reads_all(resolved.values)]',
-        "pass",
+        "plan.cells:_of_values",
+        ', *(f"{id}: {line}" for id, line in dense)]',
+        "]",
         Test(
             "tests/matrix/plan/test_cells.py"
             "::test_a_sparse_mixer_that_reads_everything_is_told"

@@ -140,9 +140,9 @@ HONOURED = [
     Mutant(
         "rate-of-99-unasked",
         "a plan does not ask about a rate that nobody uses",
-        "plan.cells:make_plan",
-        "notes += warnings(",
-        "warnings(",
+        "plan.cells:_of_values",
+        "return [*asked, ",
+        "return [",
         Test(f"{CELLS}::test_a_rate_that_nobody_uses_is_questioned"),
     ),
     Mutant(
