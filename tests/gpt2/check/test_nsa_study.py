@@ -1,7 +1,6 @@
 """The study of native sparse attention says what is dense, and how many it compares."""
 
 import json
-import pickle
 
 import pytest
 
@@ -16,20 +15,9 @@ from kconf.study import list_steps
 from records import read
 from records.doing import doing
 from tests.conftest import ROOT
+from tests.gpt2.check.alone import Alone
 
 NSA = "nsa-124m-ablation"
-
-
-class Alone:
-    """A pair that is one process."""
-
-    def prove(self, cases, progress):
-        for case in cases:
-            proofs.prove(case)
-        return pickle.loads(pickle.dumps(cases))
-
-    def two_ranks(self, cases):
-        pass
 
 
 def test_what_the_table_says_below(tree, monkeypatch, capsys):

@@ -1,7 +1,6 @@
 """Several broken steps at once: each is named, none hides another, the table stands."""
 
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from kconf.overrides import Overrides
 from records import private
 from records.doing import doing
 from tests.conftest import ROOT
+from tests.gpt2.check.alone import Alone
 from tests.gpt2.sabotage import copy_of_the_study
 
 RATIO = "gpt2-ratio-ablation"
@@ -75,18 +75,6 @@ def test_the_command_names_each(copy):
     assert lines.count("    KeyError: 'values'") == 2
     assert lines[-1].startswith("check: 1 of 4 steps keep every promise")
     assert done.returncode == 1
-
-
-class Alone:
-    """A pair that is one process. What is proven comes back as from another one."""
-
-    def prove(self, cases, progress):
-        for case in cases:
-            proofs.prove(case)
-        return pickle.loads(pickle.dumps(cases))
-
-    def two_ranks(self, cases):
-        pass
 
 
 @pytest.fixture
