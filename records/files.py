@@ -76,7 +76,9 @@ def read_bytes(path: Path | str) -> bytes:
 def lines(path: Path | str) -> Iterator[bytes]:
     """The lines of a file one by one, each with the newline that ends it.
 
-    Raises what open_record raises, RecordError for a line beyond LONGEST.
+    A line without its newline is the last: what another process adds to it, and after
+    it, while the file is read belongs to the next reading. Raises what open_record
+    raises, RecordError for a line beyond LONGEST.
     """
     with open_record(path) as file:
         number = 0
@@ -86,6 +88,8 @@ def lines(path: Path | str) -> Iterator[bytes]:
                 why = f"line {number} is longer than {LONGEST >> 20} MiB"
                 raise RecordError(path, why)
             yield line
+            if not line.endswith(b"\n"):
+                return
 
 
 def reading(path: Path | str, file: BinaryIO, most: int) -> bytes:

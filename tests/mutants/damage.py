@@ -47,6 +47,16 @@ DAMAGE = [
         Test(f"{FIELDS}::test_what_is_no_file_is_not_waited_for"),
     ),
     Mutant(
+        "line-in-the-making",
+        "what is added to a line while it is read is read as a line of its own",
+        "records.files:lines",
+        'if not line.endswith(b"\\n"):',
+        "if not line:",
+        Test(
+            "tests/records/test_jsonl.py::test_a_line_that_is_being_written_is_the_last"
+        ),
+    ),
+    Mutant(
         "row-half-used",
         "a row of another kind is passed over like a torn one",
         "jsonl:Reader.row",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from records.files import lines
 from records.jsonl import last_per_step, open_append, read_rows
 from records.layout import RecordError
 
@@ -27,6 +28,17 @@ def test_torn_last_line_is_left_out(tmp_path: Path):
     path = tmp_path / "m.jsonl"
     path.write_text('{"attempt": 1, "step": 0}\n{"attempt": 1, "st')
     assert [r["step"] for r in read_rows(path)] == [0]
+
+
+def test_a_line_that_is_being_written_is_the_last(tmp_path: Path):
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"attempt": 1, "step": 0}\n{"attempt": 1, "st')
+    reading = lines(path)
+    assert [next(reading), next(reading)] == path.read_bytes().splitlines(True)
+    with path.open("a") as file:
+        file.write('ep": 1}\n{"attempt": 1, "step": 2}\n')
+    assert list(reading) == []
+    assert [r["step"] for r in read_rows(path)] == [0, 1, 2]
 
 
 def test_a_whole_last_line_without_newline_counts(tmp_path: Path):
