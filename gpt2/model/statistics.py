@@ -52,6 +52,9 @@ def attention_stats(
     gate_cmp, gate_sel, gate_win, each with _sd, gate_entropy
                  native sparse attention: mean and deviation of γ by branch, entropy of
                  its shares, nats
+    reads_cmp, reads_sel, reads_win, reads_all
+                 keys that a query has read by branch, and dense attention's, numbers of
+                 the layer
     choice_distance, choice_mass, choice_overlap
                  and of its chosen blocks, of the queries that leave one out: the share
                  by distance c - j (0, 1, 2–3, 4–7, …, a list of the layer), the share of

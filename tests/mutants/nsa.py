@@ -485,6 +485,30 @@ TOLD = [
         "ends = [heads[0] for heads in last if heads]",
         Test("tests/matrix/report/test_sparse_choices.py::test_shares_by_hand"),
     ),
+    Mutant(
+        "nsa-reads-of-the-row",
+        "dense attention's keys are counted from the row's beginning",
+        "nsa.choices:read_statistics",
+        "all_BT = all_T if starts_BT is None else all_T - starts_BT",
+        "all_BT = all_T",
+        Test(f"{STATISTICS}::test_keys_that_are_read"),
+    ),
+    Mutant(
+        "nsa-reads-swapped",
+        "the keys of a branch are told as another's",
+        "nsa.choices:read_statistics",
+        'zip((*BRANCHES, "all"), counted, strict=True)',
+        'zip((*reversed(BRANCHES), "all"), counted, strict=True)',
+        Test(f"{STATISTICS}::test_keys_that_are_read"),
+    ),
+    Mutant(
+        "nsa-reads-of-one-layer",
+        "the report shows what the first layer reads",
+        "sparse_choices:_reads",
+        "for x in each]",
+        "for x in each[:1]]",
+        Test("tests/matrix/report/test_sparse_choices.py::test_reads_by_hand"),
+    ),
 ]
 
 SECTIONS = {

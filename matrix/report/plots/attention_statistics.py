@@ -42,7 +42,7 @@ TITLES = {
     "choice_mass": "Share of the scores on blocks chosen, not forced",
     "choice_overlap": "Share of the blocks that the query before reads too",
 }
-OWN_SECTION = ("choice_distance",)
+OWN_SECTION = ("choice_distance", "reads_cmp", "reads_sel", "reads_win", "reads_all")
 """What is no number per head: matrix/report/plots/sparse_choices.py."""
 Layer = dict[int, tuple[float, float, float]]
 """{step: (mean, lowest, highest)} over the heads of a layer and the seeds."""

@@ -1,7 +1,8 @@
-"""What native sparse attention chooses: how far back, and maps of where queries look.
+"""What native sparse attention reads and chooses: how many keys, how far back, and maps
+of where queries look.
 
-From the rows of kind `attention` (docs/records.md): `choice_distance` by layer, `maps` by
-name and layer, of a run's last evaluation.
+From the rows of kind `attention` (docs/records.md): `reads_NAME` and `choice_distance`
+by layer, `maps` by name and layer, of a run's last evaluation.
 """
 
 from dataclasses import dataclass
@@ -17,17 +18,20 @@ from matrix.report.plots.common import STYLE, WIDE, Page, picture
 from matrix.results.rows import Row, mean
 
 LONGEST_NAME = 24  # characters of a step beside a map
+BRANCHES = {"cmp": "Compressed", "sel": "Selected", "win": "Window"}
 TITLES = {"compressed": "p^c: compression blocks", "selected": "p^s: selection blocks"}
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Of one step. shares: of the chosen blocks by distance, the mean over layers and
-    runs; maps: {name: {layer: rows}} of the run with the lowest seed.
+    """Of one step. reads: keys that a query reads by branch, and "all" that it could,
+    and shares: of the chosen blocks by distance, both the mean over layers and runs;
+    maps: {name: {layer: rows}} of the run with the lowest seed.
     """
 
     step: str
     ref: str
+    reads: Mapping[str, float]
     shares: tuple[float, ...]
     maps: Mapping[str, Mapping[str, Any]]
 
@@ -40,10 +44,23 @@ def choices(rows: Sequence[Row]) -> list[Choices]:
         ends = [heads[-1] for heads in last if heads]
         layers = [layer for end in ends for layer in _shares(end)]
         maps = _maps(ends[0]) if ends else {}
-        if layers or maps:
+        reads = _reads(ends)
+        if layers or maps or reads:
             shares = tuple(mean(each) for each in zip(*layers))
-            found.append(Choices(row.step, row.ref, shares, maps))
+            found.append(Choices(row.step, row.ref, reads, shares, maps))
     return found
+
+
+def _reads(ends: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The mean of every branch over the layers of all runs; nothing without "all"."""
+    found = {}
+    for name in (*BRANCHES, "all"):
+        lists = [end.get(f"reads_{name}") for end in ends]
+        numbers = [x for each in lists if isinstance(each, list) for x in each]
+        numbers = [x for x in numbers if type(x) in (int, float)]
+        if numbers:
+            found[name] = mean(numbers)
+    return found if "all" in found else {}
 
 
 def _shares(row: Mapping[str, Any]) -> list[list[float]]:
@@ -74,13 +91,41 @@ def section(report: Report) -> Section | None:
         "forces, of the queries that leave a block out; their distance is that of the "
         "query's own block. They describe what the heads do and claim nothing."
     )
-    blocks = [Text(text)]
+    blocks: list = [Text(text)]
+    counted = [each for each in found if each.reads]
+    if counted:
+        blocks.append(reads_table(counted))
     chosen = [each for each in found if each.shares]
     if chosen:
         blocks.append(table(chosen))
     for name in dict.fromkeys(name for each in found for name in each.maps):
         blocks.append(_picture(name, [each for each in found if name in each.maps]))
     return Section("What sparse attention chooses", tuple(blocks))
+
+
+def reads_table(found: Sequence[Choices]) -> Table:
+    """A row per step: keys per query by branch, together, and of dense attention."""
+    columns = (
+        Column("Step", "code"),
+        *(Column(title) for title in BRANCHES.values()),
+        Column("Together"),
+        Column("Dense"),
+        Column("Runs", "ref"),
+    )
+    lines = []
+    for each in found:
+        read = [each.reads[name] for name in BRANCHES if name in each.reads]
+        cells = [
+            f"{each.reads[name]:.1f}" if name in each.reads else units.DASH
+            for name in BRANCHES
+        ]
+        together, dense = f"{sum(read):.1f}", f"{each.reads['all']:.1f}"
+        lines.append((each.step, *cells, together, dense, each.ref))
+    caption = (
+        "Keys that a query reads, counted where they are read, the mean over queries, "
+        "layers and runs; dense attention reads all tokens up to the query's own."
+    )
+    return Table(columns, tuple(lines), caption)
 
 
 def table(found: Sequence[Choices]) -> Table:

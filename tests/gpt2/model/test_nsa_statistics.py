@@ -79,6 +79,28 @@ def test_what_is_chosen(small, case):
     assert 0 < wanted["choice_mass"][0] < 1
 
 
+def test_keys_that_are_read(small):
+    """What a decode of the same window counts, and all tokens of a document."""
+    model = built(small, CASES["group"])
+    windows = np.random.default_rng(0).integers(0, 256, (1, T + 1))
+    found = attention_stats(model, windows, "cpu")
+    tokens_BT, cache = torch.from_numpy(windows[:, :-1]), None
+    for t in range(T):
+        _, cache = model.decode(tokens_BT[:, t : t + 1], cache)
+    for number, (block, layer) in enumerate(zip(model.h, cache.layers)):
+        counted = block.attn.reads(layer.mixer, T)
+        assert set(counted) == {"cmp", "sel", "win"}
+        for name, value in counted.items():
+            assert found[f"reads_{name}"][number] == pytest.approx(value, 1e-5)
+    assert found["reads_all"] == [(T + 1) / 2] * 2
+    windows[0, [4, 11]] = 256
+    found = attention_stats(model, windows, "cpu", separator=256)
+    lengths = [n - m for m, n in zip((0, 4, 11), (4, 11, T))]
+    wanted = sum(n * (n + 1) / 2 for n in lengths) / T
+    assert found["reads_all"] == pytest.approx([wanted] * 2, 1e-5)
+    assert found["reads_sel"][0] < wanted
+
+
 def test_moments_of_the_gate(small):
     model = built(small, CASES["head"])
     windows = np.random.default_rng(0).integers(0, 257, (2, T + 1))

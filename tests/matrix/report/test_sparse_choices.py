@@ -31,6 +31,18 @@ def test_shares_by_hand(tmp_path):
     assert cells[1:4] == ["0.0 %", "50.0 %", "50.0 %"]
 
 
+def test_reads_by_hand(tmp_path):
+    """The mean over layers and seeds; layers that do not choose are left out, and so is
+    a branch that is not there.
+    """
+    first = row(9, reads_cmp=[5.0, None, 6.0], reads_all=[20.5, None, 20.5])
+    second = row(9, reads_cmp=[8.0, None, 5.0], reads_win=[3.0], reads_all=[20.5])
+    place = study(tmp_path, ra1=[row(0, reads_cmp=[1.0]), first], ra2=[second])
+    text = write(place).markdown.read_text()
+    cells = markdown_row(text, "What sparse attention chooses", "01-ra")
+    assert cells[1:6] == ["6.0", "–", "3.0", "9.0", "20.5"]
+
+
 def test_maps_are_drawn(tmp_path):
     maps = {"compressed": MAP, "selected": {"0": [[1.0]]}}
     place = study(tmp_path, ra1=[row(0, choice_distance=[[1.0]], maps=maps)])
@@ -53,6 +65,8 @@ def test_maps_are_drawn(tmp_path):
         {"maps": {"compressed": {"0": [[1.0], [1.0, 2.0]]}}},
         {"maps": {"compressed": {"0": []}}},
         {"maps": {"compressed": {"0": [[]]}}},
+        {"reads_cmp": [3.0]},
+        {"reads_cmp": 3.0, "reads_all": [None]},
     ],
 )
 def test_what_cannot_be_drawn_is_left_out(tmp_path, damaged):

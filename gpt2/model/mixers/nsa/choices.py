@@ -12,7 +12,7 @@ import torch
 from gpt2.model.mixers.nsa.projection import Projection
 from gpt2.model.mixers.statistic import Statistic, mean, per_head
 from gpt2.model.values import Positions
-from kernels.nsa import NsaSpec, grid
+from kernels.nsa import BRANCHES, NsaSpec, grid
 from kernels.nsa.reference import (
     Queries,
     choose,
@@ -101,6 +101,27 @@ def gate_moments(gate_BTHm: torch.Tensor, names: tuple[str, ...]) -> dict:
         found[f"gate_{name}_sd"] = Statistic((*average.sums, squares_H), _deviation)
     share_BHTm = gate_BHTm / gate_BHTm.sum(dim=3, keepdim=True)
     found["gate_entropy"] = mean(torch.special.entr(share_BHTm).sum(dim=3))
+    return found
+
+
+def read_statistics(
+    reads_BT3: torch.Tensor, starts_BT: torch.Tensor | None
+) -> dict[str, Statistic]:
+    """reads_NAME: keys that a query has read in a branch, counted where they were read;
+    reads_all: those that dense attention reads, all tokens of its document up to its
+    own. The mean over the queries, of a layer.
+    """
+    T = reads_BT3.shape[1]
+    all_T = torch.arange(1, T + 1, device=reads_BT3.device)
+    all_BT = all_T if starts_BT is None else all_T - starts_BT
+    counted = (*reads_BT3.unbind(dim=2), all_BT.expand(reads_BT3.shape[:2]))
+    found = {}
+    for name, count_BT in zip((*BRANCHES, "all"), counted, strict=True):
+        total = count_BT.sum(dtype=torch.float64)
+        if total:
+            found[f"reads_{name}"] = Statistic(
+                (total, torch.full_like(total, count_BT.numel()))
+            )
     return found
 
 

@@ -22,6 +22,7 @@ from gpt2.model.mixers.nsa.choices import (
     choice_statistics,
     gate_moments,
     maps_of,
+    read_statistics,
 )
 from gpt2.model.mixers.statistic import Statistic
 from gpt2.model.values import (
@@ -32,7 +33,7 @@ from gpt2.model.values import (
     Products,
 )
 from gpt2.settings.run import ModelSettings
-from kernels.nsa import BRANCHES, Memory, NsaSpec, attend, grid
+from kernels.nsa import BRANCHES, Grid, Memory, Mixed, NsaSpec, attend, grid
 
 
 class Nsa(Mixer):
@@ -75,19 +76,28 @@ class Nsa(Mixer):
         total, made = start + x_BnE.shape[1], self.projection(x_BnE, positions)
         rows = None if starts_BT is None else grid(starts_BT, self.spec)
         if cache is None:
-            blocks = self.projection.compressed(made.phi, 0, rows)
-            memory = _memory(blocks, made.sel, made.win)
+            memory = self._whole(made, rows)
         else:
             memory, cache = self._remembered(made, cache, start, total)
-        with torch.autocast(x_BnE.device.type, enabled=False):
-            q = made.q_BnHD, made.q_cmp_BnHD
-            mixed = attend(q[0], memory, self.spec, total, rows, q[1])
+        mixed = self._attended(made, memory, total, rows)
         o_BnHD = self._gated(x_BnE, made.q_BnHD, mixed.o)
         if cache is not None:
             reads_B3 = cache.reads_B3 + mixed.reads_Bn3.double().sum(dim=1)
             cache = cache._replace(reads_B3=reads_B3)
         o_BnHD = scaled(o_BnHD, x_BnE, context, self.out_gate)
         return self.o(o_BnHD.flatten(2)), MixerToMlp(), cache
+
+    def _whole(self, made: Projected, rows: Grid | None) -> Memory:
+        """What the queries of whole rows meet."""
+        blocks = self.projection.compressed(made.phi, 0, rows)
+        return _memory(blocks, made.sel, made.win)
+
+    def _attended(
+        self, made: Projected, memory: Memory, total: int, rows: Grid | None
+    ) -> Mixed:
+        q_BnHD, q_cmp_BnHD = made.q_BnHD, made.q_cmp_BnHD
+        with torch.autocast(q_BnHD.device.type, enabled=False):
+            return attend(q_BnHD, memory, self.spec, total, rows, q_cmp_BnHD)
 
     def _gated(
         self, x_BnE: torch.Tensor, q_BnHD: torch.Tensor, o: tuple[torch.Tensor, ...]
@@ -208,13 +218,17 @@ class Nsa(Mixer):
     def statistics(
         self, x_BTE: torch.Tensor, context: BlockToBlock, positions: Positions
     ) -> dict[str, Statistic]:
-        """Of its gate, of what it chooses, and of what scales its heads."""
+        """Of its gate, of what it reads and chooses, and of what scales its heads."""
         heads_BnHD = x_BTE.unflatten(2, (self.projection.heads, -1))
         gates = context, self.out_gate, self.gate_alpha
         found = gate_statistics(heads_BnHD, x_BTE, *gates)
+        made, starts_BT = self.projection(x_BTE, positions), positions.starts_BT
         if self.gate is not None and self.only is None:
-            gate_BTHm = self.gate(x_BTE, self.projection(x_BTE, positions).q_BnHD)
+            gate_BTHm = self.gate(x_BTE, made.q_BnHD)
             found |= gate_moments(gate_BTHm, self.spec.branches)
+        rows = None if starts_BT is None else grid(starts_BT, self.spec)
+        mixed = self._attended(made, self._whole(made, rows), x_BTE.shape[1], rows)
+        found |= read_statistics(mixed.reads_Bn3, starts_BT)
         if "sel" in self.spec.branches:
             chosen = choice_of(self.projection, x_BTE, positions)
             found |= choice_statistics(chosen, self.spec)
