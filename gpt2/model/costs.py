@@ -18,7 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from gpt2.model import precision
 from gpt2.model.gpt import GPT, resolve_loss
 from gpt2.model.mixers.attention.impl import resolve_attention
-from gpt2.model.values import Products
+from gpt2.model.values import Positions, Products
 from gpt2.settings.run import ModelSettings, RunSettings
 from kernels.linear_cross_entropy import CHUNK_ROWS
 
@@ -177,9 +177,10 @@ def activation_bytes(settings: RunSettings, micro_batch: int) -> int:
     run eagerly: a bf16 copy with its gradient (4 bytes per parameter of it) included.
 
     What autograd saves in a forward pass, counted storage by storage on fake tensors
-    under the configured autocast, + 8 bytes per logit for what the loss holds besides
-    (the gradient in fp32 and, at its peak, the logits once more); with the chunked
-    loss 2 bytes per logit of a chunk. `auto` is counted as it resolves on the
+    under the configured autocast, + the larger of what the loss holds besides, 8 bytes
+    per logit (the gradient in fp32 and, at its peak, the logits once more; with the
+    chunked loss 2 bytes per logit of a chunk), and, later, of what a mixer makes again.
+    `auto` is counted as it resolves on the
     configured device, cuda where that is auto. Compilation needs less.
     """
     model, system = settings.model, settings.system
@@ -190,12 +191,13 @@ def activation_bytes(settings: RunSettings, micro_batch: int) -> int:
         impl = resolve_attention(model, kind, system.dtype != "fp32")
         model = model.with_attention(impl=impl)
     held = _forward_bytes(model, system.dtype, system.param_dtype, micro_batch)
+    again = _recomputed_bytes(model, system.dtype, kind, micro_batch)
     tokens_at_once = micro_batch * model.block_size
     if chunked == "chunked":
         logits = CHUNK_LOGIT_BYTES * min(tokens_at_once, CHUNK_ROWS)
     else:
         logits = LOGIT_BYTES * tokens_at_once
-    return held + logits * model.vocab_rows
+    return held + max(logits * model.vocab_rows, again)
 
 
 def _forward_bytes(
@@ -214,6 +216,22 @@ def _forward_bytes(
         added = whole - held(replace(model, depth=depth - turn))
         whole += (model.depth - depth) // turn * added
     return whole
+
+
+@cache
+def _recomputed_bytes(
+    model: ModelSettings, dtype: str, device: str, micro_batch: int
+) -> int:
+    """The most bytes that the mixer of a layer makes again in the backward pass."""
+    with FakeTensorMode(), torch.device("cpu"):
+        net, found = GPT(replace(model, depth=len(model.pattern))), [0]
+        tokens = torch.zeros(micro_batch, model.block_size, dtype=torch.long)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
+            x_BTE = net.embed(tokens, Positions())
+            for block in net.h:
+                x = block.norm1(x_BTE)
+                found.append(block.attn.recomputed_bytes(x, device))
+    return max(found)
 
 
 @cache

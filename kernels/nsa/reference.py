@@ -102,7 +102,7 @@ def attend(
     spec.check()
     n = q_BnHK.shape[1]
     values = n * _values_per_query(q_BnHK, memory, spec, total)
-    size = max(1, AT_ONCE[q_BnHK.device.type] * n // max(values, 1))
+    size = _at_once(n, values, q_BnHK.device.type)
     if isinstance(q_BnHK, FakeTensor):  # counted, not computed: nothing to spare
         size = max(1, n)
     learns = torch.is_grad_enabled() and any(
@@ -124,6 +124,31 @@ def attend(
     o = tuple(torch.cat(each, dim=1) for each in zip(*outs))
     choice = None if choices[0] is None else _widest(choices)
     return Mixed(o, choice, torch.cat(reads, dim=1))
+
+
+def last_part(
+    q_BTHK: Tensor,
+    memory: Memory,
+    spec: NsaSpec,
+    q_cmp_BTHK: Tensor | None,
+    device: str,
+) -> tuple[Tensor, ...]:
+    """o_BmHV by spec.branches of the last queries of whole rows, so many as `attend`
+    takes at once on such a device; none where it keeps for backward what it gathers.
+    """
+    T = q_BTHK.shape[1]
+    values = T * _values_per_query(q_BTHK, memory, spec, T)
+    if values <= KEPT:
+        return ()
+    place = max(T - _at_once(T, values, device), 0)
+    meets = None if q_cmp_BTHK is None else q_cmp_BTHK[:, place:]
+    given = {"spec": spec, "place": place, "total": T, "rows": None}
+    return _some(q_BTHK[:, place:], meets, *memory, **given)[0]
+
+
+def _at_once(n: int, values: int, device: str) -> int:
+    """Queries of n that gather and score `values` together."""
+    return max(1, AT_ONCE[device] * n // max(values, 1))
 
 
 def _values_per_query(q: Tensor, memory: Memory, spec: NsaSpec, total: int) -> int:

@@ -4,6 +4,10 @@ from tests.mutants.mutant import Mutant, Test, check
 
 NSA = "nsa-124m-ablation"
 OP = "tests/kernels/test_nsa.py"
+MEMORY = (
+    "tests/gpt2/training/test_memory.py"
+    "::test_the_memory_estimate_counts_what_is_made_again"
+)
 STATISTICS = "tests/gpt2/model/test_nsa_statistics.py"
 
 
@@ -508,6 +512,22 @@ TOLD = [
         "for x in each]",
         "for x in each[:1]]",
         Test("tests/matrix/report/test_sparse_choices.py::test_reads_by_hand"),
+    ),
+    Mutant(
+        "nsa-memory-of-forward-alone",
+        "the memory estimate leaves out what the backward pass makes again",
+        "model.costs:activation_bytes",
+        "return held + max(logits * model.vocab_rows, again)",
+        "return held + logits * model.vocab_rows",
+        Test(MEMORY),
+    ),
+    Mutant(
+        "nsa-memory-of-one-query",
+        "what is made again is counted of one query instead of those taken at once",
+        "nsa.reference:last_part",
+        "place = max(T - _at_once(T, values, device), 0)",
+        "place = T - 1",
+        Test(MEMORY),
     ),
 ]
 

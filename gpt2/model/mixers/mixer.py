@@ -64,6 +64,12 @@ class Mixer(nn.Module):
     def products(self, T: int) -> Products:
         """What training multiplies beside the weights."""
 
+    def recomputed_bytes(self, x_BTE: torch.Tensor, device: str) -> int:
+        """The most bytes that the backward pass of such an x, its normed input on a
+        device of that type, makes again at once; 0 where forward keeps all it needs.
+        """
+        return 0
+
     @abstractmethod
     def keys(self, T: int) -> int:
         """How many tokens an output depends on directly, its own included, at the end

@@ -5,11 +5,15 @@ import torch
 
 from gpt2 import optim, pruning
 from gpt2.distributed.ddp import DataParallel
+from gpt2.model.costs import activation_bytes
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
+from gpt2.model.live_bytes import peak_bytes
+from gpt2.model.values import Positions
 from gpt2.training import checkpoint
 from gpt2.training.config_costs import costs
 from gpt2.training.memory import memory_estimate
+from kernels.nsa import reference
 from matrix.plan import forecast
 
 
@@ -37,6 +41,43 @@ def test_the_memory_estimate_counts_what_autograd_saves(small):
     assert memory_estimate(settings, 8) == pytest.approx(
         state + saved + logits, rel=0.03
     )
+
+
+def test_the_memory_estimate_counts_what_is_made_again(small, monkeypatch):
+    """Against the peak of a real step: the layers gather again in the backward pass."""
+    monkeypatch.setitem(reference.AT_ONCE, "cpu", 1 << 22)
+    sizes = {"NSA_LENGTH": "8", "NSA_STRIDE": "4", "NSA_BLOCK": "16", "NSA_TOP": "6"}
+    sizes |= {"NSA_WINDOW": "64", "KV_HEADS": "2", "GPT2_BLOCK_SIZE": "512"}
+    settings = small(MIXER_NSA="y", DEVICE_CPU="y", GPT2_LAYERS="2", **sizes)
+    model, tokens = GPT(settings.model), torch.randint(0, 257, (4, 512))
+    initialise(model, 1)
+    peak = peak_bytes(lambda: model(tokens, tokens).backward())
+    estimate = activation_bytes(settings, 4)
+    assert 0.98 * peak < estimate < 1.2 * peak
+    parts = [
+        block.attn.recomputed_bytes(_normed(model, tokens), "cpu") for block in model.h
+    ]
+    assert parts[0] == parts[1] > estimate / 2
+
+
+def _normed(model, tokens):
+    with torch.no_grad():
+        return model.h[0].norm1(model.embed(tokens, Positions()))
+
+
+def test_bytes_that_live_together():
+    one = torch.zeros(1000)
+
+    def run():
+        made = one + 1
+        view = made[:5]
+        one.add_(1)
+        del made
+        twice = view * 2
+        del view
+        return torch.cat([twice, one])
+
+    assert peak_bytes(run) == max(4000 + 20, 20 + 4 * 1005)
 
 
 def test_the_memory_estimate_is_linear_in_the_micro_batch(small):

@@ -12,6 +12,7 @@ from torch import nn
 
 from gpt2.model.cache import GrowingCache
 from gpt2.model.initial import Constant, Matrix, residual_std
+from gpt2.model.live_bytes import peak_bytes
 from gpt2.model.mixers.head_gates import gate_statistics, output_gate, scaled
 from gpt2.model.mixers.mixer import Mixer
 from gpt2.model.mixers.nsa import costs, gate
@@ -33,7 +34,7 @@ from gpt2.model.values import (
     Products,
 )
 from gpt2.settings.run import ModelSettings
-from kernels.nsa import BRANCHES, Grid, Memory, Mixed, NsaSpec, attend, grid
+from kernels.nsa import BRANCHES, Grid, Memory, Mixed, NsaSpec, attend, grid, last_part
 
 
 class Nsa(Mixer):
@@ -176,6 +177,24 @@ class Nsa(Mixer):
             per_token += (self.gate.times - 1) * self.gate.products
         E = made.heads * made.head_width
         return costs.products(self.spec, T, E, per_block, per_token)
+
+    def recomputed_bytes(self, x_BTE: torch.Tensor, device: str) -> int:
+        """See Mixer: of the queries that are taken at once."""
+        with torch.no_grad():
+            made = self.projection(x_BTE, Positions())
+            memory = self._whole(made, None)
+        given = made.q_BnHD, made.q_cmp_BnHD, *memory
+        given = [x if x is None else x.detach().requires_grad_() for x in given]
+
+        def part() -> None:
+            q, q_cmp, *pairs = given
+            o = last_part(q, Memory(*pairs), self.spec, q_cmp, device)
+            if o:
+                learnt = [x for x in given if x is not None]
+                sums = [x.sum() for x in o]
+                torch.autograd.grad(sums, learnt, allow_unused=True)
+
+        return peak_bytes(part)
 
     def keys(self, T: int) -> int:
         """See costs."""
