@@ -25,6 +25,7 @@ Value = bool | int | str | None
 ADDED: dict[str, Value] = {
     "ATTENTION_IMPL_FLEX": False,
     "DOCUMENTS_APART": False,
+    "GPT2_COMPILE_BLOCKS": False,
     "GPT2_FINAL_EVAL_WINDOWS": 0,
     "LENGTH_DIVISOR": 1,
     "LOCAL_FILES": "",

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gpt2 import optim
 from gpt2.distributed import checksums
-from gpt2.distributed.distribution import Distribution, TrainingBytes
+from gpt2.distributed.distribution import Compiler, Distribution, TrainingBytes
 from gpt2.distributed.ranks import ALONE, Ranks
 from gpt2.model import precision
 from gpt2.model.gpt import GPT
@@ -36,13 +36,13 @@ class DataParallel(Distribution):
         model: GPT,
         ranks: Ranks = ALONE,
         param_dtype: str = "fp32",
-        compiled: bool = False,
+        compiler: Compiler | None = None,
     ):
         self.model, self.ranks = model, ranks
         self.weights = precision.build(model, param_dtype)
         self.forward = self.weights.model
-        if compiled:
-            self.forward = torch.compile(self.weights.model, dynamic=False)
+        if compiler is not None:
+            self.forward = compiler(self.weights.model)
         if ranks.alone:
             return
         # One graph, as in one process. DDP would cut it at every bucket, to send

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from gpt2.distributed.ranks import Ranks, RanksError
 from gpt2.model.gpt import GPT
@@ -37,13 +38,17 @@ class TrainingBytes:
     pruning: int
 
 
+Compiler = Callable[[GPT], nn.Module]
+"""Makes of a model what computes its loss."""
+
+
 class Distribution(ABC):
     """A model as the ranks of a cell train it; one process is one rank.
 
     Every method but `bytes_per_rank` is collective: all ranks call it in the same order.
     A subclass is made from the whole model, which every rank has built alike,
-    on its device: Subclass(model, ranks, param_dtype, compiled); param_dtype and
-    compiled as in SystemSettings.
+    on its device: Subclass(model, ranks, param_dtype, compiler); param_dtype as in
+    SystemSettings, without a compiler the model runs as it is.
 
     ranks: who they are. model: the fp32 parameters that this rank updates, by the names
     that they have in the whole model. weights: what a forward pass reads of them.

@@ -63,7 +63,12 @@ class GPT(nn.Module):
 
         Raises ValueError when T exceeds the context length.
         """
-        x_BTE = self._before_head(tokens_BT, starts_BT)
+        return self.head(self._before_head(tokens_BT, starts_BT), targets_BT)
+
+    def head(
+        self, x_BTE: torch.Tensor, targets_BT: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The same of x, what the head reads."""
         if targets_BT is None:
             return F.linear(x_BTE, self.wte.weight)
         x_NE, target_N = x_BTE.flatten(0, 1), targets_BT.flatten()
@@ -91,6 +96,10 @@ class GPT(nn.Module):
         x_BTE, y_BTE, context = self.embed(tokens_BT, positions), None, BlockToBlock()
         for block in self.h:
             x_BTE, y_BTE, context, _ = block(x_BTE, y_BTE, context, positions)
+        return self.normed(x_BTE, y_BTE)
+
+    def normed(self, x_BTE: torch.Tensor, y_BTE: torch.Tensor) -> torch.Tensor:
+        """What the head reads of the last block's stream, x + y."""
         # Not `added`: torch 2.11's compiler prints the arguments of an op that is new to
         # it, here the loss; between kernels alone the text doubles with every norm.
         return self.norm_f(x_BTE + y_BTE)
@@ -116,7 +125,7 @@ class GPT(nn.Module):
             x_BnE, y_BnE, context, layer = given
             layers.append(layer)
         grown = Cache(positions.start + tokens_Bn.shape[1], tuple(layers))
-        return F.linear(self.norm_f(x_BnE + y_BnE), self.wte.weight), grown
+        return F.linear(self.normed(x_BnE, y_BnE), self.wte.weight), grown
 
     def embed(self, tokens_Bn: torch.Tensor, positions: Positions) -> torch.Tensor:
         """What the first block reads: x_BnE of tokens at those positions.

@@ -188,6 +188,7 @@ class SystemSettings:
     dtype: str = one_of(DTYPE_FP32="fp32", DTYPE_BF16="bf16")
     param_dtype: str = one_of(PARAM_DTYPE_FP32="fp32", PARAM_DTYPE_BF16="bf16")
     compile: bool = flag("GPT2_COMPILE")
+    compile_blocks: bool = flag("GPT2_COMPILE_BLOCKS")
     tf32: bool = flag("GPT2_TF32")
     cudnn_benchmark: bool = flag("CUDNN_BENCHMARK")
     expandable_segments: bool = flag("CUDA_EXPANDABLE_SEGMENTS")

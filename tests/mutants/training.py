@@ -6,6 +6,7 @@ RUNS, LOOP_TESTS = (
     "tests/gpt2/training/test_cell.py",
     "tests/gpt2/training/test_loop.py",
 )
+COMPILED_TESTS = "tests/gpt2/model/test_compiled.py"
 PRECISION_TESTS = "tests/gpt2/model/test_precision.py"
 
 RUN = [
@@ -134,4 +135,53 @@ COPY = [
     ),
 ]
 
-SECTIONS = {"Runs and checkpoints": RUN, "The bf16 copy": COPY}
+COMPILED = [
+    Mutant(
+        "compiled-with-breaks",
+        "what cannot be compiled trains without a graph",
+        "model.compiled:whole",
+        "fullgraph=True",
+        "fullgraph=False",
+        Test(f"{COMPILED_TESTS}::test_a_break_is_an_error"),
+    ),
+    Mutant(
+        "compiled-any-shape",
+        "a second shape makes a graph of symbolic shapes",
+        "model.compiled:whole",
+        "dynamic=False",
+        "dynamic=None",
+        Test(
+            "tests/gpt2/training/test_by_hand.py::test_what_is_compiled_is_what_trains"
+        ),
+    ),
+    Mutant(
+        "blocks-compiled-whole",
+        "the model is compiled as one graph where blocks were asked for",
+        "distributed.build:build",
+        "blockwise=system.compile_blocks",
+        "blockwise=False",
+        Test(f"{COMPILED_TESTS}::test_what_trains_is_what_is_asked_for"),
+    ),
+    Mutant(
+        "blocks-without-documents",
+        "blocks that are compiled one by one do not know the documents",
+        "model.compiled:_block",
+        "Positions(0, starts_BT)",
+        "Positions(0, None)",
+        Test(f"{COMPILED_TESTS}::test_block_by_block[documents-fp32]"),
+    ),
+    Mutant(
+        "blocks-without-context",
+        "a block that is compiled alone does not see what the one before gives",
+        "model.compiled:Blockwise.forward",
+        "x_BTE, y_BTE, context = self._block(",
+        "x_BTE, y_BTE, _ = self._block(",
+        Test(f"{COMPILED_TESTS}::test_block_by_block[ra-fp32]"),
+    ),
+]
+
+SECTIONS = {
+    "Runs and checkpoints": RUN,
+    "The bf16 copy": COPY,
+    "What is compiled": COMPILED,
+}

@@ -31,7 +31,7 @@ def two_ranks(subject: Subject, rank: int) -> None:
     """
     share = chosen(subject.settings)
     model = subject.build().double()
-    shared = share(model, Ranks(rank, rank, WORLD), "fp32", False)
+    shared = share(model, Ranks(rank, rank, WORLD), "fp32")
     rows = subject.tokens(WORLD * MICRO_BATCHES)
     for number in range(MICRO_BATCHES):
         last = number == MICRO_BATCHES - 1

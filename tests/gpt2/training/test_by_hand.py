@@ -290,7 +290,8 @@ def test_what_is_compiled_is_what_trains(trained, monkeypatch, name):
     """Nothing but the training step; the facts say so, and the types."""
     compiled = []
 
-    def compiling(model, dynamic):
+    def compiling(model, fullgraph, dynamic):
+        assert fullgraph is True  # what breaks it would train without a graph
         assert dynamic is False  # a second shape would make another graph
         compiled.append(next(model.parameters()).dtype)
         return model
