@@ -98,6 +98,7 @@ EDITED = {
     "gpt2/model/mixers/nsa/phi.py": set(),
     "gpt2/settings/mixers/nsa.py": set(),
     "kernels/nsa/reference.py": set(),
+    "kernels/recurrence/chunked.py": set(),
     "kernels/recurrence/reference.py": set(),
     "gpt2/model/mlp/attn_gate.py": set(),
     "gpt2/data/packing/prepare.py": set(),
