@@ -14,7 +14,7 @@ from gpt2.model.mixers.linear import LinearAttention
 from gpt2.model.values import BlockToBlock, Positions
 from tests.gpt2.model.test_mechanisms import randomised
 from tests.oracles import attention as attention_oracle
-from tests.oracles import recurrence as oracle
+from tests.oracles.recurrence import linear as oracle
 
 LINEAR = {"MIXER_LINEAR": "y"}
 few = settings(max_examples=4, deadline=None)
