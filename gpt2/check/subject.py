@@ -156,6 +156,17 @@ class Subject:
         return pruning.build(model, optimizer, settings, self.settings.optim)
 
 
+def block_matrices(model: GPT) -> dict[str, torch.nn.Parameter]:
+    """The blocks' matrices by name, as a reader of their names finds them: of two
+    dimensions, and no filters of a convolution.
+    """
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if name.startswith("h.") and parameter.dim() > 1 and ".conv_" not in name
+    }
+
+
 def spread(parameter: torch.Tensor) -> float:
     """The deviation that keeps a matrix's outputs as large as its inputs; 0.3 for
     a vector.

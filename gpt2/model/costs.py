@@ -17,6 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from gpt2.model import precision
 from gpt2.model.gpt import GPT, resolve_loss
+from gpt2.model.initial import products as matrices_of
 from gpt2.model.mixers.attention.impl import resolve_attention
 from gpt2.model.values import Positions, Products
 from gpt2.settings.run import ModelSettings, RunSettings
@@ -92,13 +93,15 @@ def count(model: GPT) -> Facts:
     per weight that multiplies it (a multiply-add forward, two backward), 6 N with N the
     parameters without positions, and six per multiply-add of the blocks' `products`:
     12 layers H D T of plain attention, with all the keys that a query can see, as MFU
-    usually is, and what a mechanism adds (docs/mechanisms.md). The causal figure counts
-    the keys that a query sees on average.
+    usually is, and what a mechanism adds (docs/mechanisms.md). Filters of a convolution
+    are not in N: they meet a channel each. The causal figure counts the keys that a query
+    sees on average.
     """
     T, alike = model.settings.block_size, len(set(model.settings.layers)) == 1
     interior = (len(model.h) - 1) // 2
     total = sum(p.numel() for p in model.parameters())
     positions = 0 if model.wpe is None else model.wpe.weight.numel()
+    multiplied = total - positions - _filters(model)
     products = Products(*map(sum, zip(*(block.products(T) for block in model.h))))
     sides = [_sides(model, i) for i in range(len(model.h))]
     mlp = model.h[interior].mlp
@@ -115,10 +118,8 @@ def count(model: GPT) -> Facts:
         parameters_no_embedding=total - positions - model.wte.weight.numel(),
         attn_mlp_ratio=typical.get("attn_mlp_ratio"),
         network_ratio=sum(m for _, m in sides) / sum(a for a, _ in sides),
-        flops_per_token=FLOPS * (total - positions) + round(FLOPS * products.full),
-        flops_per_token_causal=(
-            FLOPS * (total - positions) + round(FLOPS * products.causal)
-        ),
+        flops_per_token=FLOPS * multiplied + round(FLOPS * products.full),
+        flops_per_token_causal=FLOPS * multiplied + round(FLOPS * products.causal),
         cache_per_token_layer=typical.get("cache_per_token"),
         cache_constant_layer=typical.get("cache_constant"),
         cache_per_token=sum(layer["cache_per_token"] for layer in layers),
@@ -162,6 +163,12 @@ def _runs(names: Iterable[str]) -> str:
     if len(runs) == 1:
         return runs[0][1]
     return ", ".join(f"{count} {name}" for count, name in runs)
+
+
+def _filters(model: GPT) -> int:
+    """Weights of convolutions: what has two dimensions and is no product."""
+    weights = {name: p for name, p in model.named_parameters() if p.dim() >= 2}
+    return sum(weights[name].numel() for name in weights.keys() - matrices_of(model))
 
 
 def _sides(model: GPT, layer: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ of a narrower one: normal numbers are drawn row by row. `mlp.out` is drawn as
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ import torch
 from torch import nn
 
 STD = 0.02  # GPT-2's, for every matrix that names no other
+HALF_A_STEP = 2.0**-25
+"""Between two of the 2²⁴ numbers that a uniform one is taken from."""
 
 
 def residual_std(layers: int) -> float:
@@ -31,7 +34,7 @@ class Matrix:
     name: full logical name. parameter: the tensor that holds it. rows: the
     slice of the parameter's first dimension, None for all of it. std: standard
     deviation of the normal initial values. transposed: draw as (columns, rows).
-    side: "attn" or "mlp" for the attn:MLP ratio, "" for neither.
+    side: "attn" or "mlp" for the attn:MLP ratio, "" for neither. product: see `products`.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Matrix:
     rows: slice | None = None
     transposed: bool = False
     side: str = ""
+    product: bool = True
 
     @property
     def data(self) -> torch.Tensor:
@@ -55,13 +59,62 @@ class Constant:
     name: str
     parameter: nn.Parameter
     value: float
+    product: bool = True
+
+    def fill(self, seed: int, salt: str) -> None:
+        """The value, whatever the seed."""
+        self.parameter.fill_(self.value)
+
+
+@dataclass(frozen=True)
+class InitialLaw:
+    """A parameter that starts at numbers of another distribution than the normal:
+    quantile(u), u uniform in (0, 1), float64 (gpt2/model/quantiles.py).
+    """
+
+    name: str
+    parameter: nn.Parameter
+    quantile: Callable[[np.ndarray], np.ndarray]
+    product: bool = False
+
+    def fill(self, seed: int, salt: str) -> None:
+        """Numbers that the arguments and the name decide."""
+        u = uniform(seed, salt, self.name, tuple(self.parameter.shape))
+        values = self.quantile(u).astype(np.float32)
+        self.parameter.copy_(torch.from_numpy(values))
+
+
+def products(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of a GPT, by name, that multiply as matrices: of two dimensions or
+    more, and no filters of a convolution, whose rows meet a channel each. What decays, is
+    pruned, made orthogonal, counted in 6 N or read in 16 bits is asked here.
+    """
+    others = {id(of.parameter) for of in _places(model) if not of.product}
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.dim() >= 2 and id(parameter) not in others
+    }
+
+
+def _places(model: nn.Module) -> list[Matrix | Constant | InitialLaw]:
+    return [*model.matrices(), *model.initial_laws()]
+
+
+def _stream(seed: int, salt: str, name: str) -> np.random.Generator:
+    key = hashlib.sha256(f"kablate-init\0{seed}\0{salt}\0{name}".encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16])))
 
 
 def draw(seed: int, salt: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Standard normal numbers, float32, a function of the arguments alone."""
-    key = hashlib.sha256(f"kablate-init\0{seed}\0{salt}\0{name}".encode()).digest()
-    stream = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16])))
-    return stream.standard_normal(shape, dtype=np.float32)
+    return _stream(seed, salt, name).standard_normal(shape, dtype=np.float32)
+
+
+def uniform(seed: int, salt: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers (i + ½) / 2²⁴, float64, uniform over 0 <= i < 2²⁴: neither 0 nor 1."""
+    steps = _stream(seed, salt, name).random(shape, dtype=np.float32)
+    return steps.astype(np.float64) + HALF_A_STEP
 
 
 @torch.no_grad()
@@ -84,10 +137,10 @@ def initialise(model: nn.Module, seed: int, salt: str = "") -> str:
         key = id(matrix.parameter)
         covered[key] = covered.get(key, 0) + view.numel()
     for law in model.initial_laws():
-        law.parameter.fill_(law.value)
+        law.fill(seed, salt)
         covered[id(law.parameter)] = law.parameter.numel()
     for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
+        if name.endswith("bias") and id(parameter) not in covered:
             parameter.zero_()
         elif covered.get(id(parameter)) != parameter.numel():
             raise ValueError(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from gpt2.model.initial import products
+
 WORKING = torch.bfloat16
 
 
@@ -47,8 +49,8 @@ class WorkingCopy(Weights):
     section 3.1).
 
     Matrices, embeddings and the biases of linear layers are copied, so the
-    residual stream is bf16 too; norms, gates and other vectors are the master's
-    own. Gradients of the copy are added up in fp32 over micro-batches.
+    residual stream is bf16 too; norms, gates, filters and other vectors are the
+    master's own. Gradients of the copy are added up in fp32 over micro-batches.
     """
 
     def __init__(self, model: nn.Module):
@@ -105,7 +107,7 @@ class WorkingCopy(Weights):
 
 def _low(model: nn.Module) -> set[str]:
     """Names of the parameters that are read in bf16."""
-    names = {name for name, p in model.named_parameters() if p.dim() > 1}
+    names = set(products(model))
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and module.bias is not None:
             names.add(f"{name}.bias")

@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import nn
 
+from gpt2.model.initial import products
 from gpt2.settings.run import OptimSettings
 
 Groups = list[dict[str, Any]]
@@ -52,15 +53,11 @@ class OptimizerFacts:
 
 
 def decayed_names(model: nn.Module) -> set[str]:
-    """Parameters that weight decay acts on: the blocks' matrices.
+    """Parameters that weight decay acts on, of a GPT: the blocks' matrices.
 
-    Norms, biases and embeddings (with the tied head) are left alone.
+    Norms, biases, filters and embeddings (with the tied head) are left alone.
     """
-    return {
-        name
-        for name, parameter in model.named_parameters()
-        if name.startswith("h.") and parameter.dim() >= 2
-    }
+    return {name for name in products(model) if name.startswith("h.")}
 
 
 def moment_arguments(settings: OptimSettings) -> dict[str, Any]:

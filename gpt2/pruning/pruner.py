@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from gpt2.model.initial import products
 from gpt2.optim import facts
 from gpt2.pruning import layers, schedule
 from gpt2.settings.run import OptimSettings, PruningSettings
@@ -15,10 +16,10 @@ MASK, SCORE = 1, 4  # bytes of a covered weight
 
 
 def covered(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The blocks' matrices, by name; no embedding, head, norm or bias."""
+    """The blocks' matrices, by name; no embedding, head, norm, bias or filter."""
     return {
         name: parameter
-        for name, parameter in model.named_parameters()
+        for name, parameter in products(model).items()
         if name.startswith("h.") and parameter.dim() == 2
     }
 

@@ -45,8 +45,8 @@ SEEDS = [
         "init-by-torch",
         "initial values come from a generator, not from names",
         "model.initial:draw",
-        "\\0{salt}\\0{name}",
-        "\\0{salt}\\0{shape}",
+        "_stream(seed, salt, name)",
+        "_stream(seed, salt, str(shape))",
         run("packed"),
     ),
     Mutant(

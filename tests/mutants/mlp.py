@@ -325,7 +325,7 @@ START = [
     Mutant(
         "init-seed-ignored",
         "initial values do not depend on the seed",
-        "model.initial:draw",
+        "model.initial:_stream",
         "kablate-init\\0{seed}\\0",
         "kablate-init\\0",
         check("0", "initial values"),
@@ -333,7 +333,7 @@ START = [
     Mutant(
         "init-salt-ignored",
         "initial values do not depend on the salt",
-        "model.initial:draw",
+        "model.initial:_stream",
         "\\0{salt}\\0",
         "\\0",
         check("0", "initial values"),
@@ -341,7 +341,7 @@ START = [
     Mutant(
         "init-name-ignored",
         "matrices of one shape start alike",
-        "model.initial:draw",
+        "model.initial:_stream",
         "\\0{salt}\\0{name}",
         "\\0{salt}",
         check("0", "initial values"),
@@ -350,8 +350,8 @@ START = [
         "init-by-shape",
         "the stream depends on the shape: a wider MLP shares nothing",
         "model.initial:draw",
-        "\\0{salt}\\0{name}",
-        "\\0{salt}\\0{name}{shape}",
+        "_stream(seed, salt, name)",
+        "_stream(seed, salt, f'{name}{shape}')",
         check("0", "initial values"),
     ),
     Mutant(

@@ -9,7 +9,7 @@ OPTIMIZERS = [
     Mutant(
         "decay-on-norms",
         "decay acts on norms and biases",
-        "optim.optimizer:decayed_names",
+        "model.initial:products",
         "parameter.dim() >= 2",
         "parameter.dim() >= 1",
         check("0", "update and decay"),

@@ -20,23 +20,30 @@ PREFIX = 16
 ZEROS = ("bias", "place_lD", "gate.outer.weight", "phi.k.outer.weight")
 ZEROS += ("phi.v.outer.weight",)
 ONES = ("norm1.weight", "norm2.weight", "norm_f.weight", "scale_H", "read_H", "write_H")
+ONES += ("attn.norm.weight", "D_skip")
+# sqrt(n) times the largest distance of n numbers' distribution from the law's: by chance
+# one case in eight thousand has more (Kolmogorov and Smirnov).
+DISTANCE = 2.2
+ROUNDED = 1e-5
 
 
 def initial_values(subject: Subject) -> None:
-    """Every matrix is normal with the deviation of its kind, every other parameter
-    at its start. Seed, salt and name each change the values, nothing else does: a
-    wider MLP begins with a narrower one.
+    """Every matrix is normal with the deviation of its kind, filters, rates and steps are
+    distributed as their law says, between its ends, every other parameter is at its start.
+    Seed, salt and name each change the values, nothing else does: a wider MLP begins with
+    a narrower one.
     """
     model, shape = subject.build(), subject.small.model
-    values = _matrices(model)
-    for name, value in values.items():
+    for name, value in _matrices(model).items():
         _normal(name, value, deviation(name, shape))
+    values = _drawn(model)
+    _lawful(model, shape)
     _vectors(model, shape)
     _bases(model, subject.build(seed=SEED + 1))
-    again, seed = _matrices(subject.build()), _matrices(subject.build(seed=SEED + 1))
+    again, seed = _drawn(subject.build()), _drawn(subject.build(seed=SEED + 1))
     salted = GPT(shape)
     initialise(salted, SEED, subject.settings.train.init_salt + "x")
-    salt, first = _matrices(salted), {}
+    salt, first = _drawn(salted), {}
     for name, value in values.items():
         require(torch.equal(value, again[name]), f"{name} is drawn anew each time")
         require(not torch.equal(value, seed[name]), f"{name} ignores the seed")
@@ -71,7 +78,7 @@ def digests(subject: Subject) -> dict[tuple, str]:
         (salt, name, depth, *value.shape): hashlib.sha256(
             value.numpy().tobytes()
         ).hexdigest()
-        for name, value in _matrices(subject.build(depth=depth)).items()
+        for name, value in _drawn(subject.build(depth=depth)).items()
     }
 
 
@@ -92,6 +99,60 @@ def _matrices(model: GPT) -> dict[str, torch.Tensor]:
     return {matrix.name: matrix.data.contiguous() for matrix in model.matrices()}
 
 
+def _drawn(model: GPT) -> dict[str, torch.Tensor]:
+    """The matrices, and what another law gives."""
+    others = {name: p.data for name, p in model.named_parameters() if _law_of(name)}
+    return _matrices(model) | others
+
+
+def _law_of(name: str) -> str | None:
+    """What a parameter that is neither normal nor constant is: filters, rate or step."""
+    laws = {"A_log": "rate", "dt_offset": "step"}
+    if ".conv_" in name and name.endswith("weight"):
+        return "filters"
+    return laws.get(name.rpartition(".")[2])
+
+
+def _share_below(law: str, mixer: str, value: torch.Tensor) -> torch.Tensor:
+    """The law's distribution function, unlimited: below 0 and above 1 nothing may be."""
+    if law == "filters":  # U(-1/2, 1/2)
+        return value + 0.5
+    if law == "rate":  # e^A is U(1, 16), of Gated DeltaNet U(0, 16)
+        slowest = 0.0 if mixer == "gdn" else 1.0
+        return (value.exp() - slowest) / (16 - slowest)
+    return (value.exp().log1p() / 0.001).log() / math.log(
+        100
+    )  # ln Δ is U(ln .001, ln .1)
+
+
+def _lawful(model: GPT, shape: ModelSettings) -> None:
+    """Filters, rates and steps lie between the ends of their law, and fill what is
+    between as it says: over all layers of a mixer together.
+    """
+    shares: dict[tuple[str, str], list[torch.Tensor]] = {}
+    for name, value in model.named_parameters():
+        law = _law_of(name)
+        if law is None:
+            continue
+        mixer = shape.layers[int(name.split(".")[1])].name
+        share = _share_below(law, mixer, value.detach().double()).flatten()
+        inside = -ROUNDED <= share.min().item() and share.max().item() <= 1 + ROUNDED
+        ends = f"{value.min().item():.4g} to {value.max().item():.4g}"
+        require(inside, f"{name}: {ends} is not between the ends of its law")
+        shares.setdefault((mixer, name.split(".", 2)[2]), []).append(share)
+    for (mixer, name), found in shares.items():
+        share_N = torch.cat(found).sort().values
+        n = len(share_N)
+        steps_N = torch.arange(n, dtype=share_N.dtype) / n
+        above, below = share_N - steps_N, steps_N + 1 / n - share_N
+        distance = max(above.max().item(), below.max().item())
+        require(
+            distance * math.sqrt(n) <= DISTANCE and len(share_N.unique()) > n / 2,
+            f"{mixer}'s {name} is not distributed by its law: {n} numbers from "
+            f"{share_N[0]:.3f} to {share_N[-1]:.3f} of it, {distance:.2f} away",
+        )
+
+
 def _normal(name: str, value: torch.Tensor, wanted: float) -> None:
     n, found, mean = value.numel(), value.std().item(), value.mean().item()
     require(
@@ -108,7 +169,7 @@ def _vectors(model: GPT, shape: ModelSettings) -> None:
     """
     drawn = {id(matrix.parameter) for matrix in model.matrices()}
     for name, value in model.named_parameters():
-        if id(value) in drawn:
+        if id(value) in drawn or _law_of(name):
             continue
         start = 0.0 if name.endswith(ZEROS) else None
         if name.endswith(ONES):
@@ -143,7 +204,7 @@ def _wider(
 ) -> None:
     wide = GPT(replace(shape, mlp=replace(shape.mlp, dim=2 * shape.mlp.dim)))
     initialise(wide, SEED, subject.settings.train.init_salt)
-    wide_values, F = _matrices(wide), shape.mlp_dim
+    wide_values, F = _drawn(wide), shape.mlp_dim
     for name, value in values.items():
         rows = {"in": slice(F), "gate": slice(F)}.get(name.rpartition("mlp.")[2])
         part = wide_values[name]

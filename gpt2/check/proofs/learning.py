@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from gpt2.check.subject import Broken, Subject, require
+from gpt2.check.subject import Broken, Subject, block_matrices, require
 from gpt2.model.gpt import GPT
 from gpt2.optim import decayed_names
 from gpt2.settings.run import OptimSettings
@@ -164,8 +164,7 @@ def _decay(subject: Subject) -> None:
     optimizer.step()
     matrices = decayed_names(model)
     require(
-        matrices
-        == {n for n, p in before.items() if n.startswith("h.") and p.dim() > 1},
+        matrices == block_matrices(model).keys(),
         f"decay acts on other parameters than the blocks' matrices: {sorted(matrices)}",
     )
     for name, parameter in model.named_parameters():

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from gpt2.check.subject import Subject, require
+from gpt2.check.subject import Subject, block_matrices, require
 from gpt2.model.gpt import GPT
 from gpt2.pruning import Pruner, build
 from gpt2.settings.run import PruningSettings
@@ -51,11 +51,7 @@ def sparsity(subject: Subject) -> float:
     in the blocks' matrices of the small model. Raises Broken.
     """
     model = subject.build()
-    matrices = {
-        name: p
-        for name, p in model.named_parameters()
-        if name.startswith("h.") and p.dim() == 2
-    }
+    matrices = block_matrices(model)
     optimizer = subject.optimizer(model)
     settings = replace(subject.settings.pruning, frequency=1)
     pruner = build(model, optimizer, settings, subject.settings.optim)

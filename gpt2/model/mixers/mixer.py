@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from gpt2.model.initial import Constant, Matrix
+from gpt2.model.initial import Constant, InitialLaw, Matrix
 from gpt2.model.mixers.statistic import Statistic
 from gpt2.model.values import (
     BlockToBlock,
@@ -80,7 +80,7 @@ class Mixer(nn.Module):
     def matrices(self, prefix: str) -> Iterator[Matrix]:
         """Its logical matrices."""
 
-    def initial_laws(self, prefix: str) -> Iterator[Constant]:
+    def initial_laws(self, prefix: str) -> Iterator[Constant | InitialLaw]:
         """Where every parameter starts that is neither a matrix nor a bias."""
         yield from ()
 
