@@ -30,10 +30,13 @@ ADDED: dict[str, Value] = {
     "LENGTH_DIVISOR": 1,
     "LOCAL_FILES": "",
     "LOCAL_SHUFFLE": False,
+    "MAMBA2_STATE": None,
     "MIXER_ATTENTION": True,
     "MIXER_LAYERS": "",
     "MIXER_LINEAR": False,
+    "MIXER_MAMBA2": False,
     "MIXER_NSA": False,
+    "MIXER_RETNET": False,
     "NSA_BLOCK": None,
     "NSA_BRANCHES_CMP": False,
     "NSA_BRANCHES_CMP_SEL": False,
@@ -63,6 +66,7 @@ ADDED: dict[str, Value] = {
     "NSA_STRIDE": None,
     "NSA_TOP": None,
     "NSA_WINDOW": None,
+    "POSITION_NONE": False,
 }
 
 

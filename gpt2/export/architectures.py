@@ -32,6 +32,7 @@ WORDS = {
     "OUTPUT_GATE_HEADWISE": "an output gate per head",
     "POSITION_LEARNED": "learned positions",
     "POSITION_ROPE": "rotary positions",
+    "POSITION_NONE": "no positions",
     "NORM_LAYERNORM": "LayerNorm",
     "NORM_RMSNORM": "RMSNorm",
     "GPT2_BIAS": "biases",

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gpt2.model.initial import Constant, Matrix
+from gpt2.model.initial import Constant, InitialLaw, Matrix
 from gpt2.model.mixers.mixer import Mixer
 from gpt2.model.mlp.mlp import Mlp
 from gpt2.model.norm import added, build_norm
@@ -20,7 +20,9 @@ CHOSEN = {
         "attention in MIXER_LAYERS",
     ),
     "gpt2.model.mixers.linear": ("MIXER_LINEAR", "linear in MIXER_LAYERS"),
+    "gpt2.model.mixers.mamba2": ("MIXER_MAMBA2", "mamba2 in MIXER_LAYERS"),
     "gpt2.model.mixers.nsa.nsa": ("MIXER_NSA", "nsa in MIXER_LAYERS"),
+    "gpt2.model.mixers.retnet": ("MIXER_RETNET", "retnet in MIXER_LAYERS"),
 }
 """The one list of mixers (gpt2/model/mixers/mixer.py): the module of each, whose MIXER
 it is, and the symbols that choose it (records/imports.py).
@@ -92,7 +94,7 @@ class Block(nn.Module):
         yield from self.attn.matrices(f"{prefix}.attn")
         yield from self.mlp.matrices(f"{prefix}.mlp")
 
-    def initial_laws(self, prefix: str) -> Iterator[Constant]:
+    def initial_laws(self, prefix: str) -> Iterator[Constant | InitialLaw]:
         """Norms at 1, and where what the branches learn besides starts."""
         for name in ("norm1", "norm2"):
             yield Constant(f"{prefix}.{name}.weight", getattr(self, name).weight, 1.0)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from gpt2.model.block import Block
-from gpt2.model.initial import STD, Constant, Matrix
+from gpt2.model.initial import STD, Constant, InitialLaw, Matrix
 from gpt2.model.norm import build_norm
 from gpt2.model.values import BlockToBlock, Cache, Positions
 from gpt2.settings.run import ModelSettings
@@ -154,7 +154,7 @@ class GPT(nn.Module):
         for i, block in enumerate(self.h):
             yield from block.matrices(f"h.{i}")
 
-    def initial_laws(self) -> Iterator[Constant]:
+    def initial_laws(self) -> Iterator[Constant | InitialLaw]:
         """Where every parameter starts that is neither a matrix nor a bias."""
         for i, block in enumerate(self.h):
             yield from block.initial_laws(f"h.{i}")

@@ -26,7 +26,9 @@ from kconf.bind import (
 VOCAB_MULTIPLE = 64
 CHOSEN = {
     "gpt2.settings.mixers.linear": ("MIXER_LINEAR", "linear in MIXER_LAYERS"),
+    "gpt2.settings.mixers.mamba2": ("MIXER_MAMBA2", "mamba2 in MIXER_LAYERS"),
     "gpt2.settings.mixers.nsa": ("MIXER_NSA", "nsa in MIXER_LAYERS"),
+    "gpt2.settings.mixers.retnet": ("MIXER_RETNET", "retnet in MIXER_LAYERS"),
 }
 """The settings of mixers beside attention, imported where a layer is one."""
 OTHERS = tuple(module.rpartition(".")[2] for module in CHOSEN)
@@ -114,7 +116,9 @@ class ModelSettings:
     bias: bool = flag("GPT2_BIAS")
     loss: str = one_of(LOSS_AUTO="auto", LOSS_PLAIN="plain", LOSS_CHUNKED="chunked")
     dropout: float = real("GPT2_DROPOUT", low=0.0, below=1.0)
-    position: str = one_of(POSITION_LEARNED="learned", POSITION_ROPE="rope")
+    position: str = one_of(
+        POSITION_LEARNED="learned", POSITION_ROPE="rope", POSITION_NONE="none"
+    )
     rope_base: float | None = real("ROPE_BASE", above=1.0, optional=True)
     documents_apart: bool = flag("DOCUMENTS_APART")
     norm: str = one_of(NORM_LAYERNORM="layernorm", NORM_RMSNORM="rmsnorm")
