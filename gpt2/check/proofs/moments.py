@@ -1,5 +1,6 @@
 """Moments that grow as they should: each step counted once, spikes clipped."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -7,6 +8,7 @@ from torch import nn
 
 from gpt2 import optim
 from gpt2.check.subject import Subject, require
+from gpt2.model.initial import STD, InitialLaw, Matrix
 from gpt2.settings.run import OptimSettings
 
 STEPS, QUIET = 8, 25
@@ -21,6 +23,14 @@ class _Toy(nn.Module):
         super().__init__()
         self.h = nn.ParameterDict({"matrix": torch.ones(4, 4)})
         self.bias = nn.Parameter(torch.zeros(3))
+
+    def matrices(self) -> Iterator[Matrix]:
+        """The one."""
+        yield Matrix("matrix", self.h["matrix"], STD)
+
+    def initial_laws(self) -> Iterator[InitialLaw]:
+        """None."""
+        yield from ()
 
 
 class _Steps:
