@@ -25,6 +25,7 @@ Value = bool | int | str | None
 ADDED: dict[str, Value] = {
     "ATTENTION_IMPL_FLEX": False,
     "DOCUMENTS_APART": False,
+    "GLA_RANK": None,
     "GPT2_COMPILE_BLOCKS": False,
     "GPT2_FINAL_EVAL_WINDOWS": 0,
     "LENGTH_DIVISOR": 1,
@@ -32,6 +33,9 @@ ADDED: dict[str, Value] = {
     "LOCAL_SHUFFLE": False,
     "MAMBA2_STATE": None,
     "MIXER_ATTENTION": True,
+    "MIXER_DELTANET": False,
+    "MIXER_GDN": False,
+    "MIXER_GLA": False,
     "MIXER_LAYERS": "",
     "MIXER_LINEAR": False,
     "MIXER_MAMBA2": False,

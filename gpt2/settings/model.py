@@ -25,6 +25,9 @@ from kconf.bind import (
 
 VOCAB_MULTIPLE = 64
 CHOSEN = {
+    "gpt2.settings.mixers.deltanet": ("MIXER_DELTANET", "deltanet in MIXER_LAYERS"),
+    "gpt2.settings.mixers.gdn": ("MIXER_GDN", "gdn in MIXER_LAYERS"),
+    "gpt2.settings.mixers.gla": ("MIXER_GLA", "gla in MIXER_LAYERS"),
     "gpt2.settings.mixers.linear": ("MIXER_LINEAR", "linear in MIXER_LAYERS"),
     "gpt2.settings.mixers.mamba2": ("MIXER_MAMBA2", "mamba2 in MIXER_LAYERS"),
     "gpt2.settings.mixers.nsa": ("MIXER_NSA", "nsa in MIXER_LAYERS"),

@@ -18,7 +18,7 @@ PAIRED_DEPTH = 5
 # Numbers that two matrices may not have in common.
 PREFIX = 16
 ZEROS = ("bias", "place_lD", "gate.outer.weight", "phi.k.outer.weight")
-ZEROS += ("phi.v.outer.weight",)
+ZEROS += ("phi.v.outer.weight", "decay_offset")
 ONES = ("norm1.weight", "norm2.weight", "norm_f.weight", "scale_H", "read_H", "write_H")
 ONES += ("attn.norm.weight", "D_skip")
 # sqrt(n) times the largest distance of n numbers' distribution from the law's: by chance

@@ -57,6 +57,11 @@ def written(layer: Layer, o_THV: np.ndarray, x_TE: np.ndarray, gate_TH) -> np.nd
     return layer.linear(o_THD.reshape(len(o_THD), -1), "attn.o", "attn.o.bias")
 
 
+def unit(x: np.ndarray) -> np.ndarray:
+    """x / √(Σ x² + 1e-6) of the last axis."""
+    return x / np.sqrt((x**2).sum(axis=-1, keepdims=True) + 1e-6)
+
+
 def silu(x: np.ndarray) -> np.ndarray:
     """x σ(x)."""
     return x * sigmoid(x)

@@ -1,0 +1,16 @@
+"""The settings of Gated DeltaNet."""
+
+from dataclasses import dataclass
+
+from gpt2.settings.mixers.mixer import MixerSettings
+
+
+@dataclass(frozen=True)
+class GdnSettings(MixerSettings):
+    """Nothing to choose."""
+
+    name = "gdn"
+    statistics = True
+
+
+SETTINGS = GdnSettings
