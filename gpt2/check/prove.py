@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gpt2.check.proofs import (
     causality,
+    chunks,
     claims,
     decoding,
     distinct,
@@ -46,6 +47,7 @@ NETWORK: Proofs = (
     ("no state", state.no_state),
     ("probabilities", probabilities.probabilities),
     ("decoding", decoding.decoding),
+    ("any chunk", chunks.any_chunk),
     ("reads", reads.reads),
     ("choice", choice.choice),
     ("gate of branches", gate.gate),

@@ -85,11 +85,13 @@ class Subject:
         return model
 
     @torch.no_grad()
-    def randomised(self, dropout: float = 0.0, impl: str | None = None) -> GPT:
+    def randomised(
+        self, dropout: float = 0.0, impl: str | None = None, context: int = CONTEXT
+    ) -> GPT:
         """A small model in float64 with every parameter away from its initial
         value: gates that act, biases that are not zero, factors that differ.
         """
-        model = self.build(dropout=dropout, impl=impl).double()
+        model = self.build(context=context, dropout=dropout, impl=impl).double()
         stream = torch.Generator().manual_seed(2)
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=stream)

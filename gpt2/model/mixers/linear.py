@@ -22,7 +22,7 @@ from gpt2.model.values import (
     Products,
 )
 from gpt2.settings.run import ModelSettings
-from kernels.recurrence import chunks
+from kernels.recurrence import CHUNK, chunks
 
 EPS = 1e-6
 """Beside the sum of the weights: features of fp32 can be 0 all together."""
@@ -59,6 +59,7 @@ class LinearAttention(Mixer):
         self.out_gate = output_gate(settings)
         self.gate_alpha = settings.mlp.attn_gate_alpha
         self.out_std = residual_std(settings.depth)
+        self.chunk = CHUNK
 
     def forward(
         self,
@@ -72,7 +73,7 @@ class LinearAttention(Mixer):
         q, k, v = self._features(qkv_BnF)
         state = _no_tokens(k, v) if cache is None else cache.state_BHDD1
         with torch.autocast(x_BnE.device.type, enabled=False):
-            mixed, state = chunks(q, k, v, state, positions.starts_BT)
+            mixed, state = chunks(q, k, v, state, positions.starts_BT, size=self.chunk)
             o_BnHD = mixed[..., :-1] / (mixed[..., -1:] + EPS)
         o_BnHD = scaled(o_BnHD.to(qkv_BnF.dtype), x_BnE, context, self.out_gate)
         cache = None if cache is None else LinearCache(state)

@@ -40,6 +40,11 @@ class Mixer(nn.Module):
     has_probabilities: ClassVar[bool] = False
     """Whether values are mixed with weights that `probabilities` gives."""
 
+    chunk: int | None = None
+    """Tokens that its recurrence takes at a time, which no result hangs on; None: it has
+    none.
+    """
+
     @abstractmethod
     def forward(
         self,

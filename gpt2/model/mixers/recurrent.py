@@ -34,7 +34,7 @@ from gpt2.model.values import (
     Products,
 )
 from gpt2.settings.run import ModelSettings
-from kernels.recurrence import chunks
+from kernels.recurrence import CHUNK, chunks
 
 EPS = 1e-5
 """Of the norm of the heads."""
@@ -118,6 +118,7 @@ class Recurrent(Mixer):
         self.gate_heads = settings.heads
         self.gate_alpha = settings.mlp.attn_gate_alpha
         self.out_std = residual_std(settings.depth)
+        self.chunk = CHUNK
 
     def norm_width(self, layout: Layout) -> int:
         """Of the norm: a head's, whose weights all heads share."""
@@ -177,9 +178,8 @@ class Recurrent(Mixer):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         q, k, v, decay, erase, direct = strands
         with torch.autocast(q.device.type, enabled=False):
-            o, state = chunks(
-                q, k, v, state_BHKV, positions.starts_BT, log_decay=decay, erase=erase
-            )
+            given = q, k, v, state_BHKV, positions.starts_BT
+            o, state = chunks(*given, decay, erase, size=self.chunk)
         return (o if direct is None else o + direct), state
 
     def _convolved(

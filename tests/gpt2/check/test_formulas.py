@@ -5,7 +5,7 @@ import pytest
 from gpt2.check.proofs.documents import documents
 from gpt2.check.proofs.formulas import formulas
 from gpt2.check.proofs.initial import initial_values, require_shared
-from gpt2.check.subject import Broken, Subject
+from gpt2.check.subject import Broken
 from gpt2.model.initial import Constant
 from gpt2.model.mixers.attention import cores
 from gpt2.model.mixers.attention.gates import CrossTokenGate
@@ -35,20 +35,11 @@ OPTIONS = {
         **{"NSA_CHOICE_PER_HEAD": "y", "NSA_PHI_ROPE_NONE": "y"},
     },
     "nsa-free": {**NSA, "NSA_FORCED_BLOCKS": "n", "NSA_BRANCHES_CMP_SEL": "y"},
+    "gla": {"MIXER_GLA": "y", "MLP_ATTN_GATE": "y"},
+    "deltanet": {"MIXER_DELTANET": "y", "OUTPUT_GATE_HEADWISE": "y", "GPT2_BIAS": "n"},
+    "gdn-attention": {"MIXER_LAYERS": "gdn attention", "OUTPUT_GATE_ELEMENTWISE": "y"},
     "relu2-rms": {"MLP_RELU2": "y", "NORM_RMSNORM": "y", "GPT2_BIAS": "n"},
 }
-
-
-@pytest.fixture
-def subject(resolve):
-    """subject(RA="y", …): the defaults with these symbols, under check."""
-    from gpt2.settings.run import run_settings
-
-    def make(**symbols):
-        run = run_settings(resolve(**symbols))
-        return Subject("", run, run, {})
-
-    return make
 
 
 @pytest.mark.parametrize("option", OPTIONS)
