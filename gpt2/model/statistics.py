@@ -60,6 +60,11 @@ def attention_stats(
                  by distance c - j (0, 1, 2–3, 4–7, …, a list of the layer), the share of
                  p^s that they hold without the forced ones, and the share that the query
                  before reads as well, by what chooses
+    state_norm, effective_span, half_life
+                 recurrent mixers: |S| after the last token; the tokens that a state holds,
+                 Σ_s of what their decays leave, what the delta rule erases not counted;
+                 and the share of the decays by half-life (below 1 token, 1–2, 2–4, …, a
+                 list of the layer)
     maps         {name: {layer: rows}}, of the first window, in the first, the middle
                  and the last layer: what a mixer draws of itself (Mixer.maps)
 

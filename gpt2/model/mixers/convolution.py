@@ -18,8 +18,8 @@ class Filters(nn.Module):
 
     def __init__(self, channels: int, bias: bool):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(channels, TAPS))
-        self.bias = nn.Parameter(torch.empty(channels)) if bias else None
+        self.weight = nn.Parameter(torch.zeros(channels, TAPS))
+        self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
 
 
 def convolved(

@@ -38,7 +38,7 @@ class Mamba2(Recurrent):
         super().__init__(settings, Layout(parts, heads, N, D, biased=False))
         self.dt = nn.Linear(E, heads, bias=False)
         self.A_log, self.dt_offset, self.D_skip = (
-            nn.Parameter(torch.empty(heads)) for _ in range(3)
+            nn.Parameter(torch.zeros(heads)) for _ in range(3)
         )
 
     def norm_width(self, layout: Layout) -> int:

@@ -41,9 +41,16 @@ TITLES = {
     "gate_entropy": "Entropy of γ over the branches, nats",
     "choice_mass": "Share of the scores on blocks chosen, not forced",
     "choice_overlap": "Share of the blocks that the query before reads too",
+    "state_norm": "Norm of the state after the last token",
+    "effective_span": "Tokens that the state holds, decays alone",
 }
-OWN_SECTION = ("choice_distance", "reads_cmp", "reads_sel", "reads_win", "reads_all")
-"""What is no number per head: matrix/report/plots/sparse_choices.py."""
+OWN_SECTION = (
+    *("choice_distance", "half_life"),
+    *("reads_cmp", "reads_sel", "reads_win", "reads_all"),
+)
+"""What is no number per head: matrix/report/plots/sparse_choices.py has all but
+half_life.
+"""
 Layer = dict[int, tuple[float, float, float]]
 """{step: (mean, lowest, highest)} over the heads of a layer and the seeds."""
 
