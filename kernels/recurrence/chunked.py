@@ -109,16 +109,22 @@ def _carried(S, moved_BHNKV, decay, masks: _Masks, erased):
 
     erased: W = of_S S + rest, and c of the tokens that the last one hears of.
     """
-    entering = []
-    for n in range(moved_BHNKV.shape[2]):
+    entering, moved = [], moved_BHNKV.unbind(2)
+    N = len(moved)
+    keeps = [None] * N if masks.kept is None else masks.kept.unbind(2)
+    factor = None
+    if decay.since is not None:
+        factor = decay.since[..., -1, :, None].unbind(2)
+    erased = [None] * N if erased is None else list(zip(*(x.unbind(2) for x in erased)))
+    for n in range(N):
         entering.append(S)
-        kept = S if masks.kept is None else torch.where(masks.kept[:, :, n], S, 0.0)
-        if decay.since is not None:
-            kept = decay.since[:, :, n, -1, :, None] * kept
-        if erased is not None:
-            of_S, rest, left = (x[:, :, n] for x in erased)
+        kept = S if keeps[n] is None else torch.where(keeps[n], S, 0.0)
+        if factor is not None:
+            kept = factor[n] * kept
+        if erased[n] is not None:
+            of_S, rest, left = erased[n]
             kept = kept - left @ (of_S @ S + rest)
-        S = kept + moved_BHNKV[:, :, n]
+        S = kept + moved[n]
     return torch.stack(entering, dim=2), S
 
 
