@@ -2,9 +2,11 @@
 
 import pytest
 
-from gpt2.check.proofs.chunks import any_chunk
+from gpt2.check.proofs.chunks import SIZES, any_chunk
 from gpt2.check.prove import NETWORK
 from gpt2.check.subject import Broken
+from gpt2.model.mixers import linear, recurrent
+from gpt2.model.mixers.recurrent import Recurrent
 from kernels.recurrence import chunked
 
 KINDS = ("linear", "retnet", "mamba2", "gla", "deltanet", "gdn")
@@ -41,8 +43,6 @@ def test_chunks_that_erase_by_the_first_one(subject, monkeypatch):
 
 
 def test_a_state_that_is_handed_on_in_16_bits(subject, monkeypatch):
-    from gpt2.model.mixers.recurrent import Recurrent
-
     plain = Recurrent._recurred
 
     def narrow(self, strands, state_BHKV, positions):
@@ -51,3 +51,17 @@ def test_a_state_that_is_handed_on_in_16_bits(subject, monkeypatch):
     monkeypatch.setattr(Recurrent, "_recurred", narrow)
     with pytest.raises(Broken, match="a state handed on after 13, 1, 50"):
         any_chunk(subject(MIXER_GDN="y"))
+
+
+@pytest.mark.parametrize("kind", ["linear", "gla"])
+def test_a_layer_takes_the_chunk_it_is_given(subject, monkeypatch, kind):
+    module = {"linear": linear, "gla": recurrent}[kind]
+    plain, sizes = module.chunks, []
+
+    def counting(*given, size):
+        sizes.append(size)
+        return plain(*given, size=size)
+
+    monkeypatch.setattr(module, "chunks", counting)
+    any_chunk(subject(**{f"MIXER_{kind.upper()}": "y"}))
+    assert set(sizes) == set(SIZES)
