@@ -166,11 +166,11 @@ DELTA_AND_DECAY = [
         check("5", "formulas", MIXERS),
     ),
     Mutant(
-        "delta-of-long-keys",
-        "DeltaNet's keys keep their length",
+        "delta-of-short-keys",
+        "DeltaNet's keys have half their length",
         "model.mixers.deltanet:DeltaNet.strands",
         "unit(k)",
-        "k",
+        "0.5 * unit(k)",
         check("5", "formulas", MIXERS),
     ),
     Mutant(

@@ -18,6 +18,10 @@ ALL["latent shared"] = {**LATENT, "MLA_SHARED_LATENT": "y"}
 ALL["linear"] = {"MIXER_LINEAR": "y"}
 ALL["linear gated"] = {"MIXER_LINEAR": "y", "OUTPUT_GATE_HEADWISE": "y", **GATE}
 ALL["linear, attention"] = {"MIXER_LAYERS": "linear attention", **CASES["all"]}
+ALL["gla, deltanet, gdn"] = {
+    **{"MIXER_GLA": "y", "MIXER_LAYERS": "gla deltanet gdn", "GPT2_LAYERS": "3"},
+    **{"OUTPUT_GATE_HEADWISE": "y", **GATE},
+}
 NSA = {"MIXER_NSA": "y", "KV_HEADS": "2", "LENGTH_DIVISOR": "16", "NSA_TOP": "3"}
 ALL["nsa"] = {**NSA, **GATE, "OUTPUT_GATE_HEADWISE": "y"}
 ALL["nsa shared"] = {**NSA, "NSA_SHARED_KV": "y", "MIXER_LAYERS": "nsa attention"}

@@ -352,6 +352,7 @@ def test_the_second_seed_finds_what_the_first_compiled(cell, command, tmp_path):
     "symbols, layers",
     [
         ({"MIXER_LINEAR": "y"}, "layers: linear"),
+        ({"MIXER_GDN": "y"}, "layers: gdn"),
         ({"MIXER_LAYERS": "linear attention"}, "layers: 1 linear, 1 attention"),
     ],
 )
