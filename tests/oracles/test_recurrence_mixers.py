@@ -190,6 +190,28 @@ def test_deltanet_reads_back_what_it_wrote(generator):
     assert torch.allclose(cosines, torch.ones_like(cosines), atol=1e-5)
 
 
+def test_gdn_is_a_product_of_matrices(generator):
+    """S_t = α_t (I - β k kᵀ) S_{t-1} + β k vᵀ, o_t = S_tᵀ q_t / √D (2412.06464)."""
+    weights = plain("gdn", generator, norm=torch.ones(D, dtype=torch.float64))
+    weights |= through(weights, "conv_q", "conv_k", "conv_v")
+    x = normal(generator, T, E)
+    q, k, v = (heads(F.silu(x @ weights[name].T)) for name in "qkv")
+    q, k = (a / (a.square().sum(-1, keepdim=True) + 1e-6).sqrt() for a in (q, k))
+    beta = torch.sigmoid(x @ weights["beta"].T)
+    step = F.softplus(x @ weights["decay"].T + weights["dt_offset"])
+    alpha = torch.exp(-weights["A_log"].exp() * step)
+    S_HDD = torch.zeros(H, D, D, dtype=torch.float64)
+    o = []
+    for t in range(T):
+        outer = k[t, :, :, None] * k[t, :, None, :]
+        move = torch.eye(D, dtype=torch.float64) - beta[t, :, None, None] * outer
+        write = k[t, :, :, None] * (beta[t, :, None] * v[t])[:, None, :]
+        S_HDD = alpha[t, :, None, None] * (move @ S_HDD) + write
+        o.append(torch.einsum("hkv,hk->hv", S_HDD, q[t]) / math.sqrt(D))
+    wanted = unscaled(torch.stack(o)).flatten(1) * F.silu(x @ weights["g"].T)
+    assert close(MIXERS["gdn"](x, weights, H), wanted)
+
+
 def test_gdn_without_decay_is_a_gated_deltanet(generator):
     weights = plain("gdn", generator)
     weights["A_log"] = torch.full((H,), -800.0, dtype=torch.float64)
