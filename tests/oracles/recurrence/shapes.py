@@ -1,6 +1,6 @@
 """What the recurrent mixers are made of, what they cost, and where they start.
 
-Legend: op.py; N width of Mamba-2's state, R rank of GLA's decay.
+Legend: op.py; N width of Mamba-2's state, r rank of GLA's decay.
 """
 
 import math
@@ -10,10 +10,10 @@ from torch import Tensor
 
 from tests.oracles.recurrence.pieces import TAPS, Weights
 
-R = 16
 
-
-def shapes_of(kind: str, E: int, H: int, N: int, bias: bool) -> dict[str, tuple]:
+def shapes_of(
+    kind: str, E: int, H: int, N: int, bias: bool, r: int = 16
+) -> dict[str, tuple]:
     """Every parameter of a mixer by its logical name, matrices (out, in)."""
     if kind == "mamba2":
         return _mamba2(E, H, N, bias)
@@ -26,7 +26,7 @@ def shapes_of(kind: str, E: int, H: int, N: int, bias: bool) -> dict[str, tuple]
     if kind in ("retnet", "gla", "gdn"):
         shapes["g"] = (E, E)
     if kind == "gla":
-        shapes |= {"decay_down": (R, E), "decay_up": (E, R), "decay_offset": (E,)}
+        shapes |= {"decay_down": (r, E), "decay_up": (E, r), "decay_offset": (E,)}
     if kind in ("deltanet", "gdn"):
         shapes |= {f"conv_{name}": (E, TAPS) for name in "qkv"}
         shapes["beta"] = (H, E)
@@ -58,13 +58,13 @@ def randomised(
     return weights
 
 
-def parameters(kind: str, E: int, H: int, N: int) -> int:
+def parameters(kind: str, E: int, H: int, N: int, r: int = 16) -> int:
     """Without the biases of q, k, v and o."""
     D, conv = E // H, TAPS * 3 * E
     return {
         "linear": 4 * E * E,
         "retnet": 5 * E * E + D,
-        "gla": 5 * E * E + 2 * R * E + E + D,
+        "gla": 5 * E * E + 2 * r * E + E + D,
         "deltanet": 4 * E * E + E * H + conv + D,
         "gdn": 5 * E * E + 2 * E * H + 2 * H + conv + D,
         "mamba2": 6 * E * E
