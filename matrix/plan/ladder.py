@@ -32,6 +32,7 @@ WHOLE = "1"
 DIVIDED = (
     *("GPT2_WIDTH", "MLP_DIM", "MLA_LATENT"),
     *("MLP_ATTN_GATE_RANK", "MLP_CROSS_TOKEN_RANK", "NSA_PHI_RANK"),
+    *("GLA_RANK", "MAMBA2_STATE"),
 )
 """Widths, in base and fragments: what CONFIG_WIDTH_DIVISOR divides."""
 COUNTS = ("GPT2_HEADS", "KV_HEADS")

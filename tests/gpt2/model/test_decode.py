@@ -22,6 +22,10 @@ ALL["gla, deltanet, gdn"] = {
     **{"MIXER_GLA": "y", "MIXER_LAYERS": "gla deltanet gdn", "GPT2_LAYERS": "3"},
     **{"OUTPUT_GATE_HEADWISE": "y", **GATE},
 }
+for kind in ("retnet", "mamba2", "gla", "deltanet", "gdn"):
+    HYBRID = {f"MIXER_{kind.upper()}": "y", "MIXER_LAYERS": f"{kind} attention"}
+    ALL[f"{kind}, attention"] = {**CASES["all"], **GATE, **HYBRID}
+del ALL["mamba2, attention"]["OUTPUT_GATE_ELEMENTWISE"]
 NSA = {"MIXER_NSA": "y", "KV_HEADS": "2", "LENGTH_DIVISOR": "16", "NSA_TOP": "3"}
 ALL["nsa"] = {**NSA, **GATE, "OUTPUT_GATE_HEADWISE": "y"}
 ALL["nsa shared"] = {**NSA, "NSA_SHARED_KV": "y", "MIXER_LAYERS": "nsa attention"}

@@ -14,6 +14,7 @@ from gpt2.model.costs import ENDS, _forward_bytes, _held, count, of_layer
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import initialise
 from gpt2.model.statistics import attention_stats
+from gpt2.settings.model import MIXERS
 from kconf.bind import SettingsError
 
 HYBRID = {"MIXER_LAYERS": "linear linear linear attention"}
@@ -37,7 +38,7 @@ def test_the_pattern_is_repeated_down_the_depth(small):
     [
         (
             {"MIXER_LAYERS": "linear atention"},
-            "'atention' is no mixer: attention, linear",
+            "'atention' is no mixer: attention, deltanet",
         ),
         ({"GPT2_LAYERS": "3", **HYBRID}, "needs CONFIG_GPT2_LAYERS of at least 4"),
         (
@@ -147,10 +148,32 @@ def test_an_exporter_refuses_a_hybrid(small, target):
 
 
 @pytest.mark.parametrize("target", CARRIES)
-def test_an_exporter_refuses_linear_attention(small, target):
-    settings = small(GPT2_LAYERS="4", MIXER_LINEAR="y").model
-    with pytest.raises(ExportError, match="layer 0 has the mixer linear"):
-        architecture(settings, target)
+@pytest.mark.parametrize("kind", [name for name in MIXERS if name != "attention"])
+def test_an_exporter_refuses_what_is_not_attention(small, kind, target):
+    """By its name, behind a layer of attention too."""
+    own = {f"MIXER_{kind.upper()}": "y"}
+    with pytest.raises(ExportError, match=f"layer 0 has the mixer {kind}"):
+        architecture(small(GPT2_LAYERS="4", **own).model, target)
+    mixed = small(GPT2_LAYERS="4", **own, MIXER_LAYERS=f"attention {kind}").model
+    with pytest.raises(ExportError, match=f"layer 1 has the mixer {kind}"):
+        architecture(mixed, target)
+
+
+def test_statistics_of_a_recurrence_beside_attention(small):
+    """By layer, those of each kind: of heads as lists, of the layer by bin."""
+    layers = {"GPT2_LAYERS": "2", "MIXER_LAYERS": "gdn attention"}
+    model = GPT(small(MIXER_GDN="y", **layers).model)
+    initialise(model, 1)
+    found = attention_stats(model, np.arange(2 * 9).reshape(2, 9), "cpu")
+    heads, bins = model.settings.heads, 16
+    for name, length in {
+        "state_norm": heads,
+        "effective_span": heads,
+        "half_life": bins,
+    }.items():
+        assert len(found[name][0]) == length and found[name][1] is None, name
+    assert all(1 <= span <= 8 for span in found["effective_span"][0])
+    assert found["entropy"][0] is None and len(found["entropy"][1]) == heads
 
 
 def test_statistics_of_layers_that_have_none(small):
@@ -162,9 +185,14 @@ def test_statistics_of_layers_that_have_none(small):
     assert all(isinstance(each, float) for each in found["kurtosis"])
 
 
-def test_a_hybrid_trains(small):
+@pytest.mark.parametrize(
+    "kind", ["linear", "retnet", "mamba2", "gla", "deltanet", "gdn"]
+)
+def test_a_hybrid_trains(small, kind):
     """Every parameter gets a gradient, in every layer."""
-    model = GPT(small(GPT2_LAYERS="5", **HYBRID).model)
+    own = {f"MIXER_{kind.upper()}": "y"}
+    turn = f"{kind} {kind} {kind} attention"
+    model = GPT(small(GPT2_LAYERS="5", MIXER_LAYERS=turn, **own).model)
     initialise(model, 1)
     tokens = torch.randint(0, 257, (2, 16))
     model(tokens, tokens).backward()

@@ -224,8 +224,13 @@ def test_what_is_said_to_be_divided_is(tree, resolve, symbol):
     """Twice the number under twice the divisor is the same matrix."""
     plain = {**WIDE, "GPT2_WIDTH": "128", "GPT2_HEADS": "4", "MLP_DIM": "256"}
     plain |= {"MLP_ATTN_GATE_RANK": "32"}
-    if symbol.startswith("NSA_"):
-        plain |= {**SPARSE, "NSA_PHI_RANK": "8"}
+    others = {
+        "NSA_PHI_RANK": {**SPARSE, "NSA_PHI_RANK": "8"},
+        "GLA_RANK": {"MIXER_GLA": "y", "GLA_RANK": "8"},
+        "MAMBA2_STATE": {"MIXER_MAMBA2": "y", "MAMBA2_STATE": "8"},
+    }
+    if symbol in others:
+        plain |= others[symbol]
     else:
         plain |= {**LATENT, "MLA_LATENT": "32", "MLP_CROSS_TOKEN_RANK": "16"}
     doubled = {s: str(2 * int(plain[s])) for s in DIVIDED if s in plain}
@@ -236,6 +241,8 @@ def test_what_is_said_to_be_divided_is(tree, resolve, symbol):
         "MLP_ATTN_GATE_RANK": lambda model: model.gate_rank,
         "MLP_CROSS_TOKEN_RANK": lambda model: model.cross_rank,
         "NSA_PHI_RANK": lambda model: model.of("nsa").rank(model),
+        "GLA_RANK": lambda model: model.of("gla").rank(model),
+        "MAMBA2_STATE": lambda model: model.of("mamba2").state_width(model),
     }[symbol]
     one = run_settings(resolve({}, **plain)).model
     two = run_settings(resolve({}, **{**plain, **doubled, "WIDTH_DIVISOR": "2"})).model
