@@ -134,7 +134,7 @@ DELTA_AND_DECAY = [
         check("4", "formulas", MIXERS),
     ),
     Mutant(
-        "gla-temperature",
+        "gla-decay-unslowed",
         "GLA's gates are not raised to 1/16",
         "model.mixers.gla:GatedLinearAttention.strands",
         "F.logsigmoid(kept_BnE) / TEMPERATURE",
