@@ -44,7 +44,15 @@ def size(report: Report) -> Section:
         "FLOPs/token count attention in full. Cache: values kept per token, after the "
         "plus sign those that do not grow with the context."
     )
-    return Section("Size", (Text(text), tables.size_table(report.rows)))
+    blocks = [Text(text), tables.size_table(report.rows)]
+    caches = tables.cache_table(report.rows)
+    if len({line[1:-1] for line in caches.rows}) > 1:
+        text = (
+            "Cache of one sequence of so many tokens, in the compute type and states in "
+            "fp32, were the context as long."
+        )
+        blocks += [Text(text), caches]
+    return Section("Size", tuple(blocks))
 
 
 def time_and_memory(report: Report) -> Section | None:

@@ -4,11 +4,14 @@ from typing import Sequence
 
 from matrix import units
 from matrix.report.document import Column, Table
-from matrix.results.cache_size import cached_values
+from matrix.results.cache_size import cache_bytes, cached_values
 from matrix.results.rows import Row
 from matrix.results.run import Run
 from matrix.results.step_changes import step_changes
 from matrix.results.study import Study, open_cells
+
+LENGTHS = (1024, 16384, 65536)
+"""Tokens at which caches are compared: where one that grows meets one that does not."""
 
 
 def loss_table(made: Sequence[Row], seeds: int) -> Table:
@@ -87,6 +90,24 @@ def size_table(made: Sequence[Row]) -> Table:
             row.ref,
         )
         lines.append(line)
+    return Table(columns, tuple(lines))
+
+
+def cache_table(made: Sequence[Row]) -> Table:
+    """Bytes of the cache of one sequence, by its length, in the compute type."""
+    columns = (
+        Column("Step", "code"),
+        *(Column(f"{length // 1024}k tokens") for length in LENGTHS),
+        Column("Runs", "ref"),
+    )
+    lines = []
+    for row in made:
+        sizes = []
+        for length in LENGTHS:
+            found = (cache_bytes(run, length) for run in row.runs.values())
+            shown = units.distinct(units.memory(size) for size in found)
+            sizes.append(" / ".join(shown) or units.DASH)
+        lines.append((row.step, *sizes, row.ref))
     return Table(columns, tuple(lines))
 
 

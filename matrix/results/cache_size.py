@@ -20,14 +20,14 @@ def cached_values(run: Run, layers: int | None = None) -> tuple[int, int] | None
     return None if layers or None in whole else whole
 
 
-def cache_bytes(run: Run) -> int | None:
-    """Bytes of the cache of one sequence that fills the context.
+def cache_bytes(run: Run, tokens: int | None = None) -> int | None:
+    """Bytes of the cache of one sequence of so many tokens, None: that fills the context.
 
-    layers · (T · n + c) · b: n values per token and layer, c values per layer that
+    layers · (T · n + c) · b: T tokens, n values per token and layer, c values per layer that
     do not grow, b bytes of the compute type; what is fp32 in any type takes 4. None
     where a record lacks one.
     """
-    values, context = cached_values(run), run.value("context")
+    values, context = cached_values(run), tokens or run.value("context")
     size = BYTES.get(run.value("dtype"))
     if values is None or context is None or size is None:
         return None

@@ -57,6 +57,14 @@ NUMBERS = [
         Test(f"{COSTS_TESTS}::test_the_cache_in_bytes"),
     ),
     Mutant(
+        "cache-of-the-context-alone",
+        "caches at 1k, 16k and 64k tokens are that of the study's context",
+        "cache_size:cache_bytes",
+        'tokens or run.value("context")',
+        'run.value("context")',
+        Test(f"{COSTS_TESTS}::test_the_cache_of_layers_that_differ"),
+    ),
+    Mutant(
         "undefined-is-zero",
         "a statistic that is not defined counts as 0",
         "attention_statistics:_numbers",

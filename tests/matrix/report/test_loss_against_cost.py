@@ -164,3 +164,4 @@ def test_the_cache_of_layers_that_differ(tmp_path):
     assert cached_values(run) == (512, 9000) and cached_values(run, 1) is None
     context = run.value("context")
     assert cache_bytes(run) == 2 * (512 * context + 1000) + 4 * 8000
+    assert cache_bytes(run, 65536) == 2 * (512 * 65536 + 1000) + 4 * 8000

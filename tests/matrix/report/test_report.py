@@ -135,6 +135,27 @@ def test_cache_that_does_not_grow_stands_apart(tmp_path):
     assert cells[4:6] == ["1,536 + 100", "18,432 + 1,200"]
 
 
+def test_caches_at_three_lengths_where_steps_differ(tmp_path):
+    """A state that does not grow, in fp32, beside a cache that does."""
+    recurrent = {
+        "cache_per_token_layer": 0,
+        "cache_constant_layer": 49152,
+        "cache_per_token": 0,
+        "cache_constant": 589824,
+        "cache_fp32": 589824,
+    }
+    Cell("00-base", 1, (5.0, 3.0), facts={"dtype": "bf16"}).finish(tmp_path)
+    text = write(tmp_path / "demo").markdown.read_text()
+    assert "64k tokens" not in text
+    facts = recurrent | {"dtype": "bf16"}
+    Cell("02-retnet", 1, (5.0, 3.1), facts=facts).finish(tmp_path)
+    text = write(tmp_path / "demo").markdown.read_text()
+    block = text.split("| 64k tokens |")[1].split("\n## ")[0]
+    rows = [line.split("|")[2:5] for line in block.splitlines() if "| `0" in line]
+    sizes = [[cell.strip() for cell in row] for row in rows]
+    assert sizes == [["36.0 MiB", "576.0 MiB", "2.25 GiB"], ["2.2 MiB"] * 3]
+
+
 def test_missing_seeds_leave_the_pairs_that_remain(tmp_path):
     Cell("01-ra", 4, (5.5, 3.0)).finish(tmp_path)
     for (step, seed), losses in LOSSES.items():

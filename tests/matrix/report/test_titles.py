@@ -11,6 +11,7 @@ NUMBERED = {
     "SD of difference, Pairs",
     tables.size_table: "Parameters, Without embeddings, FLOPs/token, "
     "Cache/token, one layer, Cache/token, all layers",
+    tables.cache_table: "1k tokens, 16k tokens, 64k tokens",
     tables.speed_table: "Tokens/s, Training time, Wall time, Peak memory, Energy, J/token",
 }
 
