@@ -43,6 +43,10 @@ class Facts:
         """Every symbol, in the order of the menus."""
         return tuple(self._symbols)
 
+    def defines(self, symbol: str) -> bool:
+        """Whether there is such a symbol."""
+        return symbol in self._symbols
+
     def kind(self, symbol: str) -> str:
         """The type: "bool", "int" or "string"."""
         return _KINDS[self._symbols[symbol].orig_type]
@@ -118,6 +122,11 @@ class Facts:
             if kc.expr_value(condition):
                 return int(low.str_value), int(high.str_value)
         return None
+
+    def ranges(self, name: str) -> list[tuple[int, int]]:
+        """Every range of an int symbol, inclusive, whatever the values are."""
+        symbol = self._symbols[name]
+        return [(int(a.str_value), int(b.str_value)) for a, b, _ in symbol.ranges]
 
     def influences(self, name: str) -> set[str]:
         """Symbols that decide whether this one can be set."""

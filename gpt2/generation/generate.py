@@ -10,9 +10,10 @@ has no token and is cut off before anything looks at it).
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,10 +30,13 @@ from gpt2.settings.run import DataSettings, ModelSettings
 from gpt2.training import checkpoint
 from kconf import config_py
 from kconf.bind import SettingsError, build
+from kconf.declared import require_declared
+from kconf.tree import Facts
 from records import history, read
 from records.cell import read_status
 from records.layout import CellDir
 
+ROOT = Path(__file__).resolve().parents[2]
 COMPARED = 16
 """Tokens for which the speed without the cache is measured, at most."""
 
@@ -44,13 +48,14 @@ class GenerateError(RuntimeError):
 @dataclass(frozen=True)
 class Trained:
     """A model in evaluation mode, on its device, and its tokenizer; decoded says what
-    computes its steps, and who chose it.
+    computes its steps, and who chose it; note, what the checksum of an export covers.
     """
 
     model: GPT
     tokenizer: Tokenizer
     kind: str = "cpu"
     decoded: str = "decode: the reference"
+    note: str = ""
 
     @property
     def context(self) -> int:
@@ -131,9 +136,9 @@ def load(directory: Path, kind: str, decoder: str = "reference") -> Trained:
             f"{directory}: {status.reason}. The weights are written when a run is "
             "done: `make` takes it there"
         )
-    values = history.completed(config_py.read(cell.config_py).values)
+    values = config_py.read(cell.config_py).values
     try:
-        settings, data = build(ModelSettings, values), build(DataSettings, values)
+        settings, data = (declared(c, values) for c in (ModelSettings, DataSettings))
     except SettingsError as error:
         raise GenerateError(
             f"{cell.config_py}: {error}; another version of this code wrote it "
@@ -159,6 +164,15 @@ def load(directory: Path, kind: str, decoder: str = "reference") -> Trained:
     except TokenizerError as error:
         raise GenerateError(f"the tokenizer of {directory}: {error}") from error
     return Trained(model.to(kind).eval(), tokenizer, kind, says(model, decoder))
+
+
+def declared(cls: type, values: Mapping[str, Any]) -> Any:
+    """The settings of a class for values that a record of any age holds.
+
+    Raises SettingsError, also for a value that Kconfig would not take.
+    """
+    require_declared(Facts(ROOT), values)
+    return build(cls, history.completed(values))
 
 
 def empty_model(settings: ModelSettings, kind: str, decoder: str = "reference") -> GPT:
@@ -312,4 +326,5 @@ def summary(trained: Trained, generated: Generated) -> list[str]:
     """
     ended = f"{len(generated.tokens)} tokens: {generated.ended}"
     reads = reads_line(trained.model, generated.cache)
-    return [ended, *speed(trained, generated), *reads]
+    notes = [trained.note] if trained.note else []
+    return [*notes, ended, *speed(trained, generated), *reads]
