@@ -1,18 +1,13 @@
 """What leaves a run: weights as they will be written, tokenizer, papers.
 
-The papers are a JSON object that travels with every export, so that kablate
-can build the model again and see whether these are the weights that left:
-
-    format, version   "kablate" and VERSION
-    symbols           configuration symbols that can change a result
-    tokenizer         byte, bpe or gpt2
-    dtype             fp32, bf16 or f16
-    weights_sha256    of the weights as read back, in fp32
-    run               study, step, seed, hash and commit, as far as recorded
+The papers (gpt2/export/papers.py) are a JSON object that travels with every export, so
+that kablate can build the model again and see whether this is what left. What they say
+is not believed: everything is compared with what this checkout declares, and the tensors
+that they describe with those that are there, before a model is built.
 """
 
 import copy
-import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +17,21 @@ import torch
 
 from gpt2.data.tokenization.tokenizers import Tokenizer
 from gpt2.export import formats
+from gpt2.export.papers import FORMAT, OF_VERSION, VERSION, shortened, strict_json
 from gpt2.generation import generate
 from gpt2.generation.generate import Trained
+from gpt2.model.costs import meta_model
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import weights_sha256
 from gpt2.settings.run import ModelSettings
 from kconf import config_py
-from kconf.bind import SettingsError, build
-from records import history, read
+from kconf.bind import SettingsError
+from records import read
 from records.extras import installing
+from records.files import shown
+from records.kinds import Unfit, abbreviated
 from records.layout import CellDir
 
-FORMAT, VERSION = "kablate", 1
 DTYPES = dict(zip(formats.DTYPES, (torch.float32, torch.bfloat16, torch.float16)))
 NEEDS = installing("export")
 
@@ -99,47 +97,103 @@ def pack(
         "version": VERSION,
         "dtype": dtype,
         "tokenizer": trained.tokenizer.name,
-        "weights_sha256": weights_sha256(model),
         **origin,
+        "weights_sha256": weights_sha256(model),
+        "sha256": secrets.token_hex(32),  # until gpt2/export/seal.py knows it
     }
     return Parcel(model, trained.tokenizer, papers)
 
 
-def read_papers(place: Path, text: str | None) -> dict[str, Any]:
-    """The papers in their JSON form. Raises ExportError for none, for those of
-    another program and for a newer version.
+def read_papers(place: Path, text: object) -> dict[str, Any]:
+    """The papers in their JSON form, str or bytes. Raises ExportError for none, for those
+    of another program, for a newer version, and for a field that is not of its kind.
     """
-    try:
-        papers = json.loads(text or "null")
-        form, version = papers["format"], papers["version"]
-    except (ValueError, TypeError, KeyError):
-        form, version = None, None
-    if form != FORMAT:
+    place = shown(place)
+    if text is None:
         raise ExportError(f"{place} was not written by `make export`: it has no papers")
-    if type(version) is not int or not 1 <= version <= VERSION:
+    if not isinstance(text, (str, bytes)):
+        raise ExportError(f"{place}: its papers are {abbreviated(text)}, not text")
+    try:
+        papers = strict_json(text)
+    except ValueError as error:
         raise ExportError(
-            f"{place} has version {version!r}, this code reads up to {VERSION}: update "
-            "this checkout"
+            f"{place}: its papers are not JSON: {shortened(error)}"
+        ) from None
+    if type(papers) is not dict or papers.get("format") != FORMAT:
+        raise ExportError(
+            f"{place} was not written by `make export`: its papers name no format {FORMAT!r}"
         )
+    version = papers.get("version")
+    if type(version) is int and version > VERSION:
+        raise ExportError(
+            f"{place} has version {abbreviated(version)}, this code reads up to {VERSION}: "
+            "update this checkout"
+        )
+    kind = OF_VERSION[version if type(version) is int and version > 0 else VERSION]
+    try:
+        kind(papers)
+    except Unfit as unfit:
+        raise ExportError(f"{place}: its papers: {shortened(unfit)}") from None
     return papers
 
 
-def empty_model(place: Path, papers: Mapping[str, Any]) -> GPT:
-    """The model that the papers describe, to be filled. Raises ExportError."""
+def settings_of(place: Path, papers: Mapping[str, Any]) -> ModelSettings:
+    """The settings of the model that the papers describe, each symbol looked at as a
+    configuration's is. Raises ExportError.
+    """
     try:
-        settings = build(ModelSettings, history.completed(papers["symbols"]))
+        return generate.declared(ModelSettings, papers["symbols"])
     except SettingsError as error:
         raise ExportError(
-            f"{place}: {error}; another version of this code wrote it (commit "
-            f"{papers['run']['commit']})"
+            f"{shown(place)}: {shortened(error)}; another version of this code wrote it "
+            f"(commit {papers['run']['commit']}), or it was changed"
         ) from None
+
+
+def expected(settings: ModelSettings) -> dict[str, torch.Tensor]:
+    """The state dict of the model, without memory behind it."""
+    return meta_model(settings).state_dict()
+
+
+def require_shapes(
+    place: Path,
+    found: Mapping[str, tuple[int, ...]],
+    wanted: Mapping[str, torch.Tensor],
+) -> None:
+    """Raise ExportError unless a file holds the tensors that its papers describe."""
+    for name in [*wanted, *found]:
+        if name not in found:
+            why = f"{name} is missing"
+        elif name not in wanted:
+            why = f"{name} has no place here"
+        elif tuple(found[name]) != tuple(wanted[name].shape):
+            why = (
+                f"{name} is {tuple(found[name])}, expected {tuple(wanted[name].shape)}"
+            )
+        else:
+            continue
+        why = shortened(why)
+        raise ExportError(f"{shown(place)} holds another model than its papers: {why}")
+
+
+def empty_model(settings: ModelSettings) -> GPT:
+    """The model to be filled."""
     return generate.empty_model(settings, "cpu").eval()
+
+
+def require_fitting(place: Path, settings: ModelSettings, tokenizer: Tokenizer) -> None:
+    """Raise ExportError where the tokenizer has tokens that the model does not."""
+    if tokenizer.vocab_size > settings.vocab_size:
+        raise ExportError(
+            f"{shown(place)}: its tokenizer has {tokenizer.vocab_size} tokens, its model "
+            f"{settings.vocab_size} (CONFIG_GPT2_VOCAB_SIZE)"
+        )
 
 
 def require_intact(place: Path, papers: Mapping[str, Any], model: GPT) -> None:
     """Raise ExportError unless the model holds the weights that left."""
     if weights_sha256(model) != papers["weights_sha256"]:
         raise ExportError(
-            f"{place} does not hold the weights that its papers name: it is damaged, or "
-            "was changed after the export"
+            f"{shown(place)} does not hold the weights that its papers name: it is "
+            "damaged, or was changed after the export"
         )

@@ -7,6 +7,7 @@ the file again.
 """
 
 import json
+import math
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from gpt2.data.tokenization.tokenizers import Tokenizer
+from gpt2.export import gguf_file
 from gpt2.export.architectures import architecture
 from gpt2.export.bundle import (
     ExportError,
@@ -22,16 +24,21 @@ from gpt2.export.bundle import (
     Parcel,
     empty_model,
     read_papers,
+    require_fitting,
     require_intact,
+    require_shapes,
+    settings_of,
 )
 from gpt2.export.names import DIALECTS, give, take
+from gpt2.export.seal import note, require_sealed, seal
 from gpt2.export.tokenizer import describe, restore, vocabulary
 from gpt2.generation.generate import Trained
+from gpt2.model.costs import meta_model
 from gpt2.model.norm import EPS
 
 WHOLE = False
 SUFFIX = ".gguf"
-PAPERS = "kablate.papers"
+PAPERS, TOKENIZER = "kablate.papers", "tokenizer.huggingface.json"
 KINDS = {
     "fp32": ("F32", "ALL_F32"),
     "bf16": ("BF16", "MOSTLY_BF16"),
@@ -74,6 +81,7 @@ def write(place: Path, parcel: Parcel) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    seal(place, parcel.papers["sha256"])
 
 
 def _add_tokenizer(gguf: ModuleType, writer: Any, tokenizer: Tokenizer) -> None:
@@ -92,34 +100,43 @@ def _add_tokenizer(gguf: ModuleType, writer: Any, tokenizer: Tokenizer) -> None:
     writer.add_bos_token_id(tokenizer.eot)
     writer.add_eos_token_id(tokenizer.eot)
     writer.add_add_bos_token(False)
-    writer.add_string(gguf.KEY_TOKENIZER_HF_JSON, text)
+    writer.add_string(TOKENIZER, text)
 
 
 def read(place: Path) -> Trained:
     """The model as ours, and its tokenizer. Raises ExportError."""
-    gguf = _library()
-    try:
-        reader = gguf.GGUFReader(place)
-    except (OSError, ValueError, IndexError) as error:  # the last where it is cut
-        raise ExportError(f"{place} cannot be read as GGUF: {error}") from error
-    field = reader.get_field(PAPERS)
-    papers = read_papers(place, field and field.contents())
-    model = empty_model(place, papers)
-    text = reader.get_field(gguf.KEY_TOKENIZER_HF_JSON).contents()
-    tokenizer = restore(papers["tokenizer"], text)
-    tensors = {
-        tensor.name: torch.from_numpy(
-            np.array(gguf.dequantize(tensor.data, tensor.tensor_type), np.float32)
-        )
-        for tensor in reader.tensors
-    }
-    dialect = DIALECTS["gguf", architecture(model.settings, "gguf")]
+    header = gguf_file.read_header(place)
+    papers = read_papers(place, header.texts.get(PAPERS))
+    require_sealed(place, papers)
+    settings = settings_of(place, papers)
+    dialect = DIALECTS["gguf", architecture(settings, "gguf")]
+    tokenizer = restore(papers["tokenizer"], header.texts.get(TOKENIZER))
+    require_fitting(place, settings, tokenizer)
+    wanted = give(meta_model(settings), dialect, tokenizer.vocab_size)
+    shapes = {name: entry.shape for name, entry in header.tensors.items()}
+    require_shapes(place, shapes, wanted)
+    tensors = {name: _tensor(place, header, name) for name in shapes}
+    model = empty_model(settings)
     try:
         take(model, tensors, dialect, tokenizer.vocab_size)
     except ValueError as error:
         raise ExportError(f"{place}: {error}") from error
     require_intact(place, papers, model)
-    return Trained(model, tokenizer)
+    return Trained(model, tokenizer, note=note(papers))
+
+
+def _tensor(place: Path, header: gguf_file.Header, name: str) -> torch.Tensor:
+    """The values of a tensor in fp32. Raises ExportError."""
+    gguf, entry = _library(), header.tensors[name]
+    try:
+        kind = gguf.GGMLQuantizationType(entry.kind)
+        shape = gguf.quant_shape_to_byte_shape(entry.shape, kind)
+        content = gguf_file.read_bytes(place, header, name, math.prod(shape))
+        rows = np.frombuffer(content, np.uint8).reshape(shape)
+        values = np.array(gguf.dequantize(rows, kind), np.float32)
+    except (ValueError, NotImplementedError) as error:  # a type unknown there
+        raise ExportError(f"{place}: {name}: {error}") from None
+    return torch.from_numpy(values)
 
 
 def _library() -> ModuleType:

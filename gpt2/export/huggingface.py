@@ -8,7 +8,6 @@ Rows of the embedding that no token uses stay behind; the head is tied to it and
 not stored twice.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,26 @@ from gpt2.export.bundle import (
     ExportError,
     Parcel,
     empty_model,
-    read_papers,
+    require_fitting,
     require_intact,
+    require_shapes,
+    settings_of,
 )
 from gpt2.export.names import DIALECTS, give, take
+from gpt2.export.papers import shortened, strict_json
+from gpt2.export.seal import note, read_folder, seal_folder
 from gpt2.export.tokenizer import describe, restore
 from gpt2.generation.generate import Trained
+from gpt2.model.costs import meta_model
 from gpt2.model.norm import EPS
 from gpt2.settings.run import ModelSettings
 from records import atomic
+from records.files import read_bytes
+from records.kinds import abbreviated
 
 WHOLE = False
 SUFFIX = ""
 WEIGHTS = "model.safetensors"
-PAPERS = "kablate.json"
 ACTIVATIONS = {"gelu": "gelu_new", "relu2": "relu2"}
 TORCH_NAMES = {"fp32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
@@ -62,10 +67,10 @@ def write(place: Path, parcel: Parcel) -> None:
             "split_special_tokens": True,
             "clean_up_tokenization_spaces": False,
         },
-        PAPERS: parcel.papers,
     }.items():
         atomic.write_json(place / name, content)
     atomic.write_text(place / "tokenizer.json", describe(tokenizer))
+    seal_folder(place, parcel.papers)
 
 
 def config(settings: ModelSettings, tokenizer: Tokenizer, dtype: str) -> dict[str, Any]:
@@ -117,29 +122,41 @@ def read(place: Path) -> Trained:
     """The model as ours, and its tokenizer. Raises ExportError, also for a folder
     whose config.json was changed: transformers would compute something else.
     """
-    there = (place / PAPERS).exists()
-    papers = read_papers(place, _text(place / PAPERS) if there else None)
-    model = empty_model(place, papers)
+    papers = read_folder(place)
+    settings = settings_of(place, papers)
     tokenizer = restore(papers["tokenizer"], _text(place / "tokenizer.json"))
-    wanted = config(model.settings, tokenizer, papers["dtype"])
-    try:
-        found = json.loads(_text(place / "config.json"))
-    except ValueError as error:
-        raise ExportError(f"{place}/config.json is not JSON: {error}") from error
-    for key, value in wanted.items():
-        if found.get(key) != value:
-            raise ExportError(
-                f"{place}/config.json: {key} is {found.get(key)!r}, {value!r} left with "
-                "this model: it was changed after the export"
-            )
-    dialect = DIALECTS["hf", architecture(model.settings, "hf")]
-    tensors, _ = safetensors_file.read(place / WEIGHTS)
+    require_fitting(place, settings, tokenizer)
+    _require_config(place, config(settings, tokenizer, papers["dtype"]))
+    dialect = DIALECTS["hf", architecture(settings, "hf")]
+    header = safetensors_file.read_header(place / WEIGHTS)
+    wanted = give(meta_model(settings), dialect, tokenizer.vocab_size)
+    require_shapes(place / WEIGHTS, header.shapes, wanted)
+    model = empty_model(settings)
+    tensors = safetensors_file.read_tensors(place / WEIGHTS, header)
     try:
         take(model, tensors, dialect, tokenizer.vocab_size)
     except ValueError as error:
         raise ExportError(f"{place}/{WEIGHTS}: {error}") from error
     require_intact(place, papers, model)
-    return Trained(model, tokenizer)
+    return Trained(model, tokenizer, note=note(papers))
+
+
+def _require_config(place: Path, wanted: dict[str, Any]) -> None:
+    """Raise ExportError where config.json says anything else than left."""
+    try:
+        found = strict_json(_text(place / "config.json"))
+    except ValueError as error:
+        raise ExportError(
+            f"{place}/config.json is not JSON: {shortened(error)}"
+        ) from error
+    if type(found) is not dict:
+        raise ExportError(f"{place}/config.json is {abbreviated(found)}, not an object")
+    for key, value in wanted.items():
+        if found.get(key) != value:
+            raise ExportError(
+                f"{place}/config.json: {key} is {abbreviated(found.get(key))}, {value!r} "
+                "left with this model: it was changed after the export"
+            )
 
 
 @torch.no_grad()
@@ -158,6 +175,8 @@ def logits_of_transformers(place: Path, tokens_BT: torch.Tensor) -> torch.Tensor
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ExportError(f"{path}: {error.strerror}") from error
+        return read_bytes(path).decode("utf-8")
+    except FileNotFoundError:
+        raise ExportError(f"{path}: no such file") from None
+    except ValueError as error:
+        raise ExportError(f"{path}: {shortened(error)}") from None

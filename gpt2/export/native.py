@@ -10,12 +10,16 @@ from pathlib import Path
 
 from gpt2.export import safetensors_file
 from gpt2.export.bundle import (
-    ExportError,
     Parcel,
     empty_model,
+    expected,
     read_papers,
+    require_fitting,
     require_intact,
+    require_shapes,
+    settings_of,
 )
+from gpt2.export.seal import note, require_sealed, seal
 from gpt2.export.tokenizer import describe, restore
 from gpt2.generation.generate import Trained
 
@@ -34,16 +38,19 @@ def write(place: Path, parcel: Parcel) -> None:
         "tokenizer.json": describe(parcel.tokenizer),
     }
     safetensors_file.write(place, tensors, metadata)
+    seal(place, parcel.papers["sha256"])
 
 
 def read(place: Path) -> Trained:
     """The model and its tokenizer, as they left. Raises ExportError."""
-    tensors, metadata = safetensors_file.read(place)
-    papers = read_papers(place, metadata.get("kablate"))
-    model = empty_model(place, papers)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ExportError(f"{place} holds another model: {error}") from error
+    header = safetensors_file.read_header(place)
+    papers = read_papers(place, header.metadata.get("kablate"))
+    require_sealed(place, papers)
+    settings = settings_of(place, papers)
+    require_shapes(place, header.shapes, expected(settings))
+    tokenizer = restore(papers["tokenizer"], header.metadata.get("tokenizer.json"))
+    require_fitting(place, settings, tokenizer)
+    model = empty_model(settings)
+    model.load_state_dict(safetensors_file.read_tensors(place, header))
     require_intact(place, papers, model)
-    return Trained(model, restore(papers["tokenizer"], metadata["tokenizer.json"]))
+    return Trained(model, tokenizer, note=note(papers))

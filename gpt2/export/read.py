@@ -1,8 +1,10 @@
 """A trained model, from a run or from what was exported."""
 
+import os
 from pathlib import Path
 
 from gpt2.export import gguf, huggingface, native
+from gpt2.export.seal import PAPERS
 from gpt2.generation import generate
 from gpt2.generation.generate import Trained
 
@@ -21,11 +23,11 @@ def load(path: Path, kind: str, decoder: str = "reference") -> Trained:
         with open(path, "rb") as file:
             target = gguf if file.read(len(MAGIC)) == MAGIC else native
         found = target.read(path)
-    elif (path / huggingface.PAPERS).exists() or (path / "config.json").exists():
+    elif os.path.lexists(path / PAPERS) or (path / "config.json").exists():
         found = huggingface.read(path)
     else:
         return generate.load(path, kind, decoder)
     model = generate.empty_model(found.model.settings, kind, decoder)
     model.load_state_dict(found.model.state_dict())
     said = generate.says(model, decoder)
-    return Trained(model.to(kind).eval(), found.tokenizer, kind, said)
+    return Trained(model.to(kind).eval(), found.tokenizer, kind, said, found.note)

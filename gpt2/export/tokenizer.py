@@ -11,11 +11,14 @@ from typing import Any
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, pre_tokenizers
 
-from gpt2.data.tokenization.bpe import BYTE_OF, BpeTokenizer, EOT, trained
+from gpt2.data.tokenization.bpe import BYTE_OF, BpeTokenizer, EOT
 from gpt2.data.tokenization.tokenizers import ByteTokenizer, Tokenizer, TokenizerError
 from gpt2.export.bundle import ExportError
+from gpt2.export.papers import shortened, strict_json
+from records.kinds import abbreviated, fields, integer, mapped, text
 
 CHARACTER_OF = {byte: character for character, byte in BYTE_OF.items()}
+VOCABULARY = fields({"model": fields({"vocab": mapped(integer(0), text)})})
 
 
 def describe(tokenizer: Tokenizer) -> str:
@@ -34,12 +37,33 @@ def describe(tokenizer: Tokenizer) -> str:
     return library.to_str(pretty=True)
 
 
-def restore(name: str, text: str) -> Tokenizer:
-    """The tokenizer of that name and tokenizer.json. Raises ExportError."""
+def restore(name: str, written: object) -> Tokenizer:
+    """The tokenizer of that name and tokenizer.json. Raises ExportError for anything
+    that is not one: what came back from elsewhere is looked at as a stranger's.
+    """
+    if type(written) is not str:
+        raise ExportError(f"the tokenizer {name}: tokenizer.json is not there")
+    if name == "byte":
+        return ByteTokenizer()
     try:
-        return ByteTokenizer() if name == "byte" else trained(text.encode(), name)
-    except TokenizerError as error:
-        raise ExportError(f"the tokenizer {name}: {error}") from error
+        return BpeTokenizer(name, _ranks(strict_json(written)))
+    except (ValueError, TokenizerError) as error:
+        why = f"the tokenizer {name}: tokenizer.json: {shortened(error)}"
+        raise ExportError(why) from None
+
+
+def _ranks(content: Any) -> dict[bytes, int]:
+    """Byte string -> token, of a tokenizer.json. Raises ValueError."""
+    VOCABULARY(content)
+    ranks = {}
+    for token, rank in content["model"]["vocab"].items():
+        strange = [char for char in token if char not in BYTE_OF]
+        if token == EOT:
+            continue
+        if strange or not token:
+            raise ValueError(f"{abbreviated(token)} is no token of bytes")
+        ranks[bytes(BYTE_OF[char] for char in token)] = rank
+    return ranks
 
 
 def vocabulary(text: str) -> tuple[list[str], list[tuple[str, str]]]:

@@ -18,6 +18,7 @@ from gpt2.export import gguf, huggingface, native
 from gpt2.export.architectures import CARRIES, architecture
 from gpt2.export.bundle import ExportError, NEEDS, Parcel, of_run, pack
 from gpt2.export.formats import FORMATS
+from gpt2.export.seal import require_covered
 from gpt2.generation.generate import Trained
 from records.atomic import sync_directory
 
@@ -44,6 +45,7 @@ def deliver(run: Path, target: str, dtype: str, out: Path | None) -> list[str]:
     parcel = pack(trained, origin, dtype, kind.WHOLE)
     with staged(out) as place:
         kind.write(place, parcel)
+        require_covered(place)
         compared = compare(place, target, parcel)
         files = [path for path in (place, *place.glob("*")) if path.is_file()]
         size = sum(path.stat().st_size for path in files)
@@ -113,7 +115,7 @@ def compare(place: Path, target: str, parcel: Parcel) -> list[str]:
     lines = [f"read back by kablate: the same logits at {tokens_BT.numel()} positions"]
     if target == "hf":
         lines.append(_compare_transformers(place, tokens_BT, wanted_BTV))
-    return lines
+    return [*lines, again.note]
 
 
 def _compare_transformers(

@@ -17,6 +17,7 @@ from gpt2.export.read import load
 from gpt2.generation.generate import Reader, Request, sample
 from gpt2.generation.sampling import Sampling
 from gpt2.model.rope import rotate
+from tests.gpt2.export.forged import copied, resealed
 from tests.gpt2.parcels import HOMES, LLAMA, randomised, bpe, parcel, tokens
 
 transformers.utils.logging.disable_progress_bar()
@@ -160,42 +161,37 @@ def test_a_model_without_biases_gets_zeros(tmp_path):
 
 def edited(folder, place, name, **changes):
     """A copy of the folder in which a JSON file has other values."""
-    place.mkdir()
-    for file in folder.iterdir():
-        (place / file.name).write_bytes(file.read_bytes())
+    place = copied(folder, place)
     content = {**json.loads((place / name).read_text()), **changes}
     (place / name).write_text(json.dumps(content))
     return place
 
 
-def test_folders_that_are_refused(folder, tmp_path):
-    place = edited(folder, tmp_path / "a", "config.json", vocab_size=301)
+def test_a_folder_whose_files_do_not_fit_together(folder, tmp_path):
+    """Each is what its papers name, and yet transformers would compute something else."""
+    place = resealed(edited(folder, tmp_path / "a", "config.json", vocab_size=301))
     with pytest.raises(ExportError, match="vocab_size is 301, 300 left with"):
         load(place, "cpu")
-    place = edited(folder, tmp_path / "b", "kablate.json", version=2)
-    with pytest.raises(ExportError, match="has version 2"):
-        load(place, "cpu")
     (place / "tokenizer.json").write_text("{}")
-    (place / "kablate.json").write_bytes((folder / "kablate.json").read_bytes())
-    with pytest.raises(ExportError, match="the tokenizer bpe: not a byte-level BPE"):
-        load(place, "cpu")
-    place = edited(folder, tmp_path / "c", "config.json")
+    with pytest.raises(ExportError, match="the tokenizer bpe: .*model is absent"):
+        load(resealed(place), "cpu")
+    place = copied(folder, tmp_path / "c")
     (place / "config.json").write_text("{")
     with pytest.raises(ExportError, match="config.json is not JSON"):
-        load(place, "cpu")
+        load(resealed(place), "cpu")
     (place / "kablate.json").unlink()
     with pytest.raises(ExportError, match="not written by `make export`"):
         load(place, "cpu")
 
 
 def changed(folder, place, change):
-    """A copy of the folder with other tensors."""
-    place = edited(folder, place, "config.json")
+    """A copy of the folder with other tensors, sealed again."""
+    place = copied(folder, place)
     with safe_open(place / "model.safetensors", "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     change(tensors, next(name for name in tensors if "mlp" in name))
     save_file(tensors, place / "model.safetensors")
-    return place
+    return resealed(place)
 
 
 def test_tensors_that_are_refused(folder, tmp_path):
@@ -203,7 +199,7 @@ def test_tensors_that_are_refused(folder, tmp_path):
         [
             (lambda t, name: t.pop(name), "is missing"),
             (lambda t, name: t.update(more=t[name].clone()), "more has no place here"),
-            (lambda t, name: t.update({name: t[name][:3].clone()}), "here, .* in "),
+            (lambda t, name: t.update({name: t[name][:3].clone()}), "expected"),
             (lambda t, name: t[name].add_(1.0), "changed after the export"),
         ]
     ):

@@ -1,0 +1,62 @@
+"""Exports as somebody else would write them: changed, and sealed again."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any, Callable
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from gpt2.export.seal import PAPERS, seal, seal_folder
+
+
+def native(
+    file: Path,
+    place: Path,
+    papers: dict[str, Any] | None = None,
+    tensors: Callable[[dict], Any] = lambda tensors: None,
+    tokenizer: str | None = None,
+) -> Path:
+    """A native file with other papers, tensors or tokenizer, its checksum right."""
+    with safe_open(file, "pt") as opened:
+        held = {name: opened.get_tensor(name) for name in opened.keys()}
+        metadata = dict(opened.metadata())
+    tensors(held)
+    written = {**json.loads(metadata["kablate"]), **(papers or {})}
+    metadata["kablate"] = json.dumps(written)
+    if tokenizer is not None:
+        metadata["tokenizer.json"] = tokenizer
+    save_file(held, place, metadata)
+    if type(written["sha256"]) is str:
+        seal(place, written["sha256"])
+    return place
+
+
+def headed(file: Path, place: Path, change: Callable[[dict], Any], size=None) -> Path:
+    """A native file with another header: `change` alters it, or gives its bytes."""
+    content = file.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    given = change(header)
+    head = given if type(given) is bytes else json.dumps(header).encode()
+    size = len(head) if size is None else size
+    place.write_bytes(struct.pack("<Q", size) + head + content[8 + length :])
+    return place
+
+
+def copied(folder: Path, place: Path) -> Path:
+    """A copy of a folder."""
+    place.mkdir()
+    for file in folder.iterdir():
+        (place / file.name).write_bytes(file.read_bytes())
+    return place
+
+
+def resealed(folder: Path, **papers: Any) -> Path:
+    """The folder with papers that name what lies in it, and other fields."""
+    held = json.loads((folder / PAPERS).read_text())
+    (folder / PAPERS).unlink()
+    held.pop("files", None)
+    seal_folder(folder, {**held, **papers})
+    return folder
