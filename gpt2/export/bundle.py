@@ -137,17 +137,24 @@ def read_papers(place: Path, text: object) -> dict[str, Any]:
     return papers
 
 
-def settings_of(place: Path, papers: Mapping[str, Any]) -> ModelSettings:
+def settings_of(place: Path, papers: Mapping[str, Any], tensors: int) -> ModelSettings:
     """The settings of the model that the papers describe, each symbol looked at as a
-    configuration's is. Raises ExportError.
+    configuration's is. Raises ExportError, also for a file of fewer tensors than layers:
+    they are not even counted out.
     """
     try:
-        return generate.declared(ModelSettings, papers["symbols"])
+        settings = generate.declared(ModelSettings, papers["symbols"])
     except SettingsError as error:
         raise ExportError(
             f"{shown(place)}: {shortened(error)}; another version of this code wrote it "
             f"(commit {papers['run']['commit']}), or it was changed"
         ) from None
+    if tensors < settings.depth:
+        raise ExportError(
+            f"{shown(place)} has {tensors} tensors for {settings.depth} layers: its papers "
+            "are those of another model"
+        )
+    return settings
 
 
 def expected(settings: ModelSettings) -> dict[str, torch.Tensor]:
@@ -179,15 +186,6 @@ def require_shapes(
 def empty_model(settings: ModelSettings) -> GPT:
     """The model to be filled."""
     return generate.empty_model(settings, "cpu").eval()
-
-
-def require_fitting(place: Path, settings: ModelSettings, tokenizer: Tokenizer) -> None:
-    """Raise ExportError where the tokenizer has tokens that the model does not."""
-    if tokenizer.vocab_size > settings.vocab_size:
-        raise ExportError(
-            f"{shown(place)}: its tokenizer has {tokenizer.vocab_size} tokens, its model "
-            f"{settings.vocab_size} (CONFIG_GPT2_VOCAB_SIZE)"
-        )
 
 
 def require_intact(place: Path, papers: Mapping[str, Any], model: GPT) -> None:

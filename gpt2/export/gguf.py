@@ -24,14 +24,13 @@ from gpt2.export.bundle import (
     Parcel,
     empty_model,
     read_papers,
-    require_fitting,
     require_intact,
     require_shapes,
     settings_of,
 )
 from gpt2.export.names import DIALECTS, give, take
 from gpt2.export.seal import note, require_sealed, seal
-from gpt2.export.tokenizer import describe, restore, vocabulary
+from gpt2.export.tokenizer import describe, restore_fitting, vocabulary
 from gpt2.generation.generate import Trained
 from gpt2.model.costs import meta_model
 from gpt2.model.norm import EPS
@@ -108,10 +107,9 @@ def read(place: Path) -> Trained:
     header = gguf_file.read_header(place)
     papers = read_papers(place, header.texts.get(PAPERS))
     require_sealed(place, papers)
-    settings = settings_of(place, papers)
+    settings = settings_of(place, papers, len(header.tensors))
     dialect = DIALECTS["gguf", architecture(settings, "gguf")]
-    tokenizer = restore(papers["tokenizer"], header.texts.get(TOKENIZER))
-    require_fitting(place, settings, tokenizer)
+    tokenizer = restore_fitting(place, papers, settings, header.texts.get(TOKENIZER))
     wanted = give(meta_model(settings), dialect, tokenizer.vocab_size)
     shapes = {name: entry.shape for name, entry in header.tensors.items()}
     require_shapes(place, shapes, wanted)

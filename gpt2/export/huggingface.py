@@ -21,7 +21,6 @@ from gpt2.export.bundle import (
     ExportError,
     Parcel,
     empty_model,
-    require_fitting,
     require_intact,
     require_shapes,
     settings_of,
@@ -29,7 +28,7 @@ from gpt2.export.bundle import (
 from gpt2.export.names import DIALECTS, give, take
 from gpt2.export.papers import shortened, strict_json
 from gpt2.export.seal import note, read_folder, seal_folder
-from gpt2.export.tokenizer import describe, restore
+from gpt2.export.tokenizer import describe, restore_fitting
 from gpt2.generation.generate import Trained
 from gpt2.model.costs import meta_model
 from gpt2.model.norm import EPS
@@ -123,12 +122,13 @@ def read(place: Path) -> Trained:
     whose config.json was changed: transformers would compute something else.
     """
     papers = read_folder(place)
-    settings = settings_of(place, papers)
-    tokenizer = restore(papers["tokenizer"], _text(place / "tokenizer.json"))
-    require_fitting(place, settings, tokenizer)
+    header = safetensors_file.read_header(place / WEIGHTS)
+    settings = settings_of(place, papers, len(header.tensors))
+    tokenizer = restore_fitting(
+        place, papers, settings, _text(place / "tokenizer.json")
+    )
     _require_config(place, config(settings, tokenizer, papers["dtype"]))
     dialect = DIALECTS["hf", architecture(settings, "hf")]
-    header = safetensors_file.read_header(place / WEIGHTS)
     wanted = give(meta_model(settings), dialect, tokenizer.vocab_size)
     require_shapes(place / WEIGHTS, header.shapes, wanted)
     model = empty_model(settings)

@@ -14,13 +14,12 @@ from gpt2.export.bundle import (
     empty_model,
     expected,
     read_papers,
-    require_fitting,
     require_intact,
     require_shapes,
     settings_of,
 )
 from gpt2.export.seal import note, require_sealed, seal
-from gpt2.export.tokenizer import describe, restore
+from gpt2.export.tokenizer import describe, restore_fitting
 from gpt2.generation.generate import Trained
 
 WHOLE = True
@@ -46,10 +45,11 @@ def read(place: Path) -> Trained:
     header = safetensors_file.read_header(place)
     papers = read_papers(place, header.metadata.get("kablate"))
     require_sealed(place, papers)
-    settings = settings_of(place, papers)
+    settings = settings_of(place, papers, len(header.tensors))
     require_shapes(place, header.shapes, expected(settings))
-    tokenizer = restore(papers["tokenizer"], header.metadata.get("tokenizer.json"))
-    require_fitting(place, settings, tokenizer)
+    tokenizer = restore_fitting(
+        place, papers, settings, header.metadata.get("tokenizer.json")
+    )
     model = empty_model(settings)
     model.load_state_dict(safetensors_file.read_tensors(place, header))
     require_intact(place, papers, model)

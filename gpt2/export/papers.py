@@ -35,6 +35,8 @@ from records.kinds import (
 
 FORMAT, VERSION = "kablate", 2
 MOST_SYMBOLS, MOST_FILES = 10_000, 1_000
+MOST_VALUES = 2_000_000
+"""Of one JSON text, which so takes some 500 MB at most."""
 LONGEST_TEXT, LONGEST_MESSAGE = 1 << 16, 400
 """Characters of a symbol's value, and of what a message shows of a file."""
 TOKENIZERS = ("byte", "bpe", "gpt2")
@@ -42,10 +44,12 @@ TOKENIZERS = ("byte", "bpe", "gpt2")
 
 def strict_json(content: str | bytes) -> Any:
     """The value of JSON in UTF-8. Raises ValueError for anything else, for a field
-    that stands twice, NaN and infinity, and endless nesting.
+    that stands twice, NaN and infinity, endless nesting, and over MOST_VALUES values.
     """
     try:
         written = content if isinstance(content, str) else content.decode("utf-8")
+        if sum(map(written.count, ",[{")) > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES:,} values")
         return json.loads(written, object_pairs_hook=_once, parse_constant=_refuse)
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -65,10 +69,11 @@ def _refuse(word: str) -> None:
 
 
 def shortened(words: object) -> str:
-    """What a message shows of text that a file holds: one line, its beginning."""
+    """What a message shows of text that a file holds: one line, its middle left out."""
     line = shown(words)
-    rest = len(line) - LONGEST_MESSAGE
-    return line if rest <= 0 else f"{line[:LONGEST_MESSAGE]} … ({rest} more)"
+    if len(line) <= LONGEST_MESSAGE:
+        return line
+    return f"{line[:LONGEST_MESSAGE // 2]} … {line[-LONGEST_MESSAGE // 2:]}"
 
 
 def _value(value: Any) -> None:

@@ -125,7 +125,9 @@ def _header(content: Any, start: int, size: int) -> Header:
         end += entry.size
         entries[name] = entry
     if end != size:
-        raise ValueError(f"its tensors end at byte {end}, the file at {size}")
+        raise ValueError(
+            f"its tensors end at byte {end - start}, the file at {size - start}"
+        )
     return Header(entries, metadata)
 
 

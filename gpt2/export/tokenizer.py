@@ -6,6 +6,8 @@ same form. Bytes are a BPE without merges. The separator is the special token
 """
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer as Library
@@ -15,6 +17,8 @@ from gpt2.data.tokenization.bpe import BYTE_OF, BpeTokenizer, EOT
 from gpt2.data.tokenization.tokenizers import ByteTokenizer, Tokenizer, TokenizerError
 from gpt2.export.bundle import ExportError
 from gpt2.export.papers import shortened, strict_json
+from gpt2.settings.run import ModelSettings
+from records.files import shown
 from records.kinds import abbreviated, fields, integer, mapped, text
 
 CHARACTER_OF = {byte: character for character, byte in BYTE_OF.items()}
@@ -50,6 +54,24 @@ def restore(name: str, written: object) -> Tokenizer:
     except (ValueError, TokenizerError) as error:
         why = f"the tokenizer {name}: tokenizer.json: {shortened(error)}"
         raise ExportError(why) from None
+
+
+def restore_fitting(
+    place: Path, papers: Mapping[str, Any], settings: ModelSettings, written: object
+) -> Tokenizer:
+    """The tokenizer of an export. Raises ExportError, also for one that has tokens that
+    the model does not.
+    """
+    try:
+        tokenizer = restore(papers["tokenizer"], written)
+    except ExportError as error:
+        raise ExportError(f"{shown(place)}: {error}") from None
+    if tokenizer.vocab_size > settings.vocab_size:
+        raise ExportError(
+            f"{shown(place)}: its tokenizer has {tokenizer.vocab_size} tokens, its model "
+            f"{settings.vocab_size} (CONFIG_GPT2_VOCAB_SIZE)"
+        )
+    return tokenizer
 
 
 def _ranks(content: Any) -> dict[bytes, int]:

@@ -22,6 +22,7 @@ from gpt2.data.tokenization.bpe import tokenizer_of
 from gpt2.data.tokenization.tokenizers import Tokenizer, TokenizerError
 from gpt2.generation.sampling import Sampling
 from gpt2.generation.text_stream import TextStream
+from gpt2.model.costs import meta_model
 from gpt2.model.gpt import GPT
 from gpt2.model.initial import weights_sha256
 from gpt2.model.mixers.attention.decoder import resolve_decoder
@@ -144,8 +145,9 @@ def load(directory: Path, kind: str, decoder: str = "reference") -> Trained:
             f"{cell.config_py}: {error}; another version of this code wrote it "
             "(run.json names the commit)"
         ) from None
-    model = empty_model(settings, kind, decoder)
     try:
+        _require_size(cell.checkpoint_dir / "model.pt", settings)
+        model = empty_model(settings, kind, decoder)
         checkpoint.load_weights(cell.checkpoint_dir, model)
     except FileNotFoundError:
         raise GenerateError(
@@ -164,6 +166,18 @@ def load(directory: Path, kind: str, decoder: str = "reference") -> Trained:
     except TokenizerError as error:
         raise GenerateError(f"the tokenizer of {directory}: {error}") from error
     return Trained(model.to(kind).eval(), tokenizer, kind, says(model, decoder))
+
+
+def _require_size(weights: Path, settings: ModelSettings) -> None:
+    """Raise GenerateError where a file is too small for the model, of 2 bytes a value at
+    least, before that is built; FileNotFoundError where there is none.
+    """
+    count = sum(p.numel() for p in meta_model(settings).parameters())
+    if weights.stat().st_size < 2 * count:
+        raise GenerateError(
+            f"{weights} has {weights.stat().st_size} bytes, too few for the {count:,} "
+            "values of the model in config.py: one of the two was changed"
+        )
 
 
 def declared(cls: type, values: Mapping[str, Any]) -> Any:

@@ -60,3 +60,38 @@ def resealed(folder: Path, **papers: Any) -> Path:
     held.pop("files", None)
     seal_folder(folder, {**held, **papers})
     return folder
+
+
+def metadata_of(file: Path) -> dict[str, str]:
+    """The metadata of a native file."""
+    with safe_open(file, "pt") as opened:
+        return dict(opened.metadata())
+
+
+def papers_of(file: Path) -> dict[str, Any]:
+    """The papers of a native file."""
+    return json.loads(metadata_of(file)["kablate"])
+
+
+def text(content: str | bytes, length: int | None = None) -> bytes:
+    """A text of GGUF, which may say that it is longer."""
+    content = content if isinstance(content, bytes) else content.encode()
+    return struct.pack("<Q", len(content) if length is None else length) + content
+
+
+def gguf(fields: list[bytes], tensors: list[bytes] = [], **claims: int) -> bytes:
+    """A file of GGUF, which may claim another `version`, `tensor_count`, `field_count`."""
+    told = {"version": 3, "tensor_count": len(tensors), "field_count": len(fields)}
+    head = struct.pack("<4sIQQ", b"GGUF", *{**told, **claims}.values())
+    return head + b"".join(fields) + b"".join(tensors)
+
+
+def field(name: str | bytes, kind: int, value: bytes) -> bytes:
+    """A field of GGUF; 8 is text, 9 a list."""
+    return text(name) + struct.pack("<I", kind) + value
+
+
+def entry(name: str, sizes: list[int], kind: int = 0, offset: int = 0) -> bytes:
+    """A tensor of GGUF's table."""
+    head = text(name) + struct.pack("<I", len(sizes))
+    return head + struct.pack(f"<{len(sizes)}QIQ", *sizes, kind, offset)
