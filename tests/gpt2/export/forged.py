@@ -39,7 +39,11 @@ def headed(file: Path, place: Path, change: Callable[[dict], Any], size=None) ->
     length = struct.unpack("<Q", content[:8])[0]
     header = json.loads(content[8 : 8 + length])
     given = change(header)
-    head = given if type(given) is bytes else json.dumps(header).encode()
+    head = (
+        given
+        if type(given) is bytes
+        else json.dumps(header, separators=(",", ":")).encode()
+    )
     size = len(head) if size is None else size
     place.write_bytes(struct.pack("<Q", size) + head + content[8 + length :])
     return place
