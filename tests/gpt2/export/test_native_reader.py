@@ -46,7 +46,6 @@ def reader(tmp_path_factory):
         "-o",
         "read_native",
         "read_native.c",
-        "-lm",
     ]
     made = subprocess.run(words, cwd=folder, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
@@ -75,10 +74,9 @@ def test_it_reads_what_python_reads(reader, tmp_path, dtype):
     with safe_open(tmp_path / "m", "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     assert {line.split(" ")[0] for line in lines} == set(tensors)
-    label = {"fp32": "F32", "bf16": "BF16", "f16": "F16"}[dtype]
     small = [name for name, tensor in tensors.items() if tensor.numel() < 5000]
-    for name, shape, kind, digest in (line.split(" ") for line in lines):
-        assert json.loads(shape) == list(tensors[name].shape) and kind == label
+    for name, shape, digest in (line.split(" ") for line in lines):
+        assert json.loads(shape) == list(tensors[name].shape)
         if name in small:
             raw = tensors[name].flatten().view(torch.uint8).numpy().tobytes()
             assert digest == fnv(raw)
