@@ -10,7 +10,7 @@ has no token and is cut off before anything looks at it).
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,9 +137,12 @@ def load(directory: Path, kind: str, decoder: str = "reference") -> Trained:
             f"{directory}: {status.reason}. The weights are written when a run is "
             "done: `make` takes it there"
         )
-    values = config_py.read(cell.config_py).values
+    config = config_py.read(cell.config_py)
     try:
-        settings, data = (declared(c, values) for c in (ModelSettings, DataSettings))
+        settings, data = (
+            declared(settings, config.values, config.operational)
+            for settings in (ModelSettings, DataSettings)
+        )
     except SettingsError as error:
         raise GenerateError(
             f"{cell.config_py}: {error}; another version of this code wrote it "
@@ -180,12 +183,14 @@ def _require_size(weights: Path, settings: ModelSettings) -> None:
         )
 
 
-def declared(cls: type, values: Mapping[str, Any]) -> Any:
+def declared(
+    cls: type, values: Mapping[str, Any], operational: Collection[str] = ()
+) -> Any:
     """The settings of a class for values that a record of any age holds.
 
     Raises SettingsError, also for a value that Kconfig would not take.
     """
-    require_declared(Facts(ROOT), values)
+    require_declared(Facts(ROOT), values, operational)
     return build(cls, history.completed(values))
 
 

@@ -346,8 +346,27 @@ def test_weights_of_another_schema_or_model(copy):
     weights(copy, model={**state, "wte.weight": state["wte.weight"] + 1})
     with pytest.raises(GenerateError, match="summary.json names"):
         load(copy, "cpu")
-    (copy / "checkpoint" / "model.pt").write_bytes(b"PK\x03\x04 torn")
+    (copy / "checkpoint" / "model.pt").write_bytes(b"PK\x03\x04 torn" * 50_000)
     with pytest.raises(CheckpointError, match="cannot be read"):
+        load(copy, "cpu")
+
+
+@pytest.mark.parametrize(
+    "symbol, value, why",
+    [
+        ("GPT2_LAYERS", 10**6, "CONFIG_GPT2_LAYERS=1000000: is out of range .1 to 256"),
+        ("GPT2_WIDTH", 10**12, "CONFIG_GPT2_WIDTH=1000000000000: is out of range"),
+        ("GPT2_HEADS", True, "CONFIG_GPT2_HEADS=y: expected int, found bool"),
+        ("BATCH_SIZE", -1, "CONFIG_BATCH_SIZE=-1: is out of range"),
+        ("QUANTUM", 3, "CONFIG_QUANTUM=3: no such symbol in this checkout"),
+        ("MLP_DIM", 1 << 20, "model.pt has .* bytes, too few for the .* values"),
+    ],
+)
+def test_a_config_that_nobody_merged(copy, tree, symbol, value, why):
+    """It holds together, but no strict merge made it: nothing is built by it."""
+    values = {**config_py.read(copy / "config.py").values, symbol: value}
+    config_py.write(copy / "config.py", values, tree.operational)
+    with pytest.raises(GenerateError, match=why):
         load(copy, "cpu")
 
 
