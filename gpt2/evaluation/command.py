@@ -10,7 +10,7 @@ from typing import Any
 from gpt2.data.tokenization.tokenizers import TokenizerError
 from gpt2.evaluation.errors import EvaluationError
 from gpt2.evaluation.text import evaluate_text, read, resolve_stride, sha256
-from gpt2.generation.generate import GenerateError, Trained, load
+from gpt2.generation.generate import GenerateError, Trained, load, require_directory
 from gpt2.training.checkpoint import CheckpointError
 from gpt2.training.device import DeviceError
 from kconf import config_py
@@ -210,6 +210,7 @@ def told(row: dict[str, Any]) -> str:
 
 def evaluate_run(wanted: Wanted, directory: Path, say: Say = print) -> int:
     """Evaluate one run, where a reused one lies; 0. Raises what EXPECTED lists."""
+    require_directory(directory)
     directory = pointer.follow(CellDir(directory)).dir.path
     for row in Evaluator(wanted, say).evaluate(directory):
         say(told(row))

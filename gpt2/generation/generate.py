@@ -9,6 +9,7 @@ Legend: n new tokens, V tokens of the tokenizer (a padded row of the embedding
 has no token and is cut off before anything looks at it).
 """
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -123,8 +124,7 @@ def load(directory: Path, kind: str, decoder: str = "reference") -> Trained:
     kconf.syntax.ConfigError for a config.py, CheckpointError for weights.
     """
     cell = CellDir(directory)
-    if not directory.is_dir():
-        raise GenerateError(f"{directory}: no such directory (make plan lists runs)")
+    require_directory(directory)
     if not cell.config_py.exists():
         inside = len(list(directory.glob("**/config.py")))
         raise GenerateError(
@@ -169,6 +169,17 @@ def load(directory: Path, kind: str, decoder: str = "reference") -> Trained:
     except TokenizerError as error:
         raise GenerateError(f"the tokenizer of {directory}: {error}") from error
     return Trained(model.to(kind).eval(), tokenizer, kind, says(model, decoder))
+
+
+def require_directory(directory: Path) -> None:
+    """Raise GenerateError for what cannot be a run's directory."""
+    if not os.path.lexists(directory):
+        raise GenerateError(f"{directory}: no such directory (make plan lists runs)")
+    if not directory.is_dir() or (directory / "kablate.json").exists():
+        raise GenerateError(
+            f"{directory} is no run's directory; an export is read by make generate "
+            "alone: name the run that it left (make plan lists runs)"
+        )
 
 
 def _require_size(weights: Path, settings: ModelSettings) -> None:

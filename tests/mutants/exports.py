@@ -2,6 +2,8 @@
 
 from tests.mutants.mutant import Mutant, Test
 
+HOSTILE = "tests/gpt2/export/test_hostile.py::test_it_is_refused_in_one_line"
+DECLARED = "tests/kconf/test_declared.py::test_what_no_merge_gives"
 HF_TESTS = "tests/gpt2/export/test_huggingface.py"
 COMMAND_TESTS = "tests/gpt2/export/test_command.py"
 LOGITS = f"{HF_TESTS}::test_logits_equal_those_of_transformers"
@@ -74,8 +76,126 @@ EXPORTS = [
         "bundle:require_intact",
         'if weights_sha256(model) != papers["weights_sha256"]:',
         'if not papers["weights_sha256"]:',
-        Test("tests/gpt2/export/test_native.py::test_files_that_are_refused"),
+        Test("tests/gpt2/export/test_native.py::test_weights_of_another_model"),
     ),
 ]
 
-SECTIONS = {"Exports": EXPORTS}
+SEALS = [
+    Mutant(
+        "seal-not-compared",
+        "papers, tokenizer and weights may be changed after the export",
+        "export.seal:require_sealed",
+        'if checksum != papers["sha256"]:',
+        "if not checksum:",
+        Test(f"{HOSTILE}[native: another symbol]"),
+    ),
+    Mutant(
+        "seal-head-alone",
+        "the checksum covers the beginning of a file",
+        "export.seal:_digest",
+        "                total.update(chunk)\n",
+        "                pass\n",
+        Test("tests/gpt2/export/test_seal.py::test_a_file_longer_than_its_head"),
+    ),
+    Mutant(
+        "seal-other-files",
+        "the other files of a folder may be changed",
+        "export.seal:_require_files",
+        "if found != wanted:",
+        "if not found:",
+        Test(f"{HOSTILE}[hf: generation_config.json changed]"),
+    ),
+    Mutant(
+        "seal-added-files",
+        "a file may be put beside those that left",
+        "export.seal:_require_files",
+        'if not known and not entry.name.startswith("."):',
+        "if not entry.name:",
+        Test(f"{HOSTILE}[hf: a file more]"),
+    ),
+    Mutant(
+        "papers-unchecked",
+        "what a field of the papers holds is not looked at",
+        "bundle:read_papers",
+        "        kind(papers)\n",
+        "        pass\n",
+        Test(f"{HOSTILE}[papers: a field unknown]"),
+    ),
+    Mutant(
+        "papers-field-twice",
+        "of a field that stands twice the last counts",
+        "export.papers:_once",
+        "if len(found) < len(pairs):",
+        "if not pairs and found:",
+        Test(f"{HOSTILE}[safetensors: papers a field twice]"),
+    ),
+    Mutant(
+        "papers-any-size",
+        "a number of a record may be out of its symbol's range",
+        "kconf.declared:require_declared",
+        "if ranges and not any(low <= value <= high for low, high in ranges):",
+        "if ranges is None:",
+        Test(DECLARED),
+    ),
+    Mutant(
+        "papers-any-symbol",
+        "a symbol that this checkout does not know is passed over",
+        "kconf.declared:require_declared",
+        "if not idle and symbol not in operational:",
+        "if idle is None:",
+        Test(DECLARED),
+    ),
+    Mutant(
+        "header-gaps",
+        "tensors of a file may overlap",
+        "safetensors_file:_header",
+        "if entry.begin != end:",
+        "if entry.begin < 0:",
+        Test(f"{HOSTILE}[safetensors: two on one place]"),
+    ),
+    Mutant(
+        "header-any-length",
+        "a header is read however long it says it is",
+        "safetensors_file:read_header",
+        "if length > LONGEST:",
+        "if length < 0:",
+        Test(f"{HOSTILE}[safetensors: 40 MiB]"),
+    ),
+    Mutant(
+        "header-another-model",
+        "a model is built before its file is looked at",
+        "bundle:require_shapes",
+        "    for name in [*wanted, *found]:",
+        "    for name in []:",
+        Test(f"{HOSTILE}[symbols: the widest]"),
+    ),
+    Mutant(
+        "gguf-field-twice",
+        "of a field of GGUF that stands twice the last counts",
+        "gguf_file:_Cursor.fields",
+        "if name in seen:",
+        "if not seen and found:",
+        Test(f"{HOSTILE}[gguf: a field twice]"),
+    ),
+    Mutant(
+        "tokenizer-larger",
+        "a tokenizer may have tokens that the model does not",
+        "export.tokenizer:restore_fitting",
+        "if tokenizer.vocab_size > settings.vocab_size:",
+        "if tokenizer.vocab_size < 0:",
+        Test(f"{HOSTILE}[tokenizer: more than the model has]"),
+    ),
+    Mutant(
+        "config-larger-than-weights",
+        "a model is built by a config.py that its weights do not fill",
+        "generation.generate:_require_size",
+        "if weights.stat().st_size < 2 * count:",
+        "if weights.stat().st_size < 0:",
+        Test(
+            "tests/gpt2/generation/test_generate.py::test_a_config_that_nobody_merged"
+            "[MLP_DIM-1048576-model.pt has .* bytes, too few for the .* values]"
+        ),
+    ),
+]
+
+SECTIONS = {"Exports": EXPORTS, "Seals of exports": SEALS}

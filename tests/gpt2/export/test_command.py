@@ -14,7 +14,14 @@ from gpt2.generation import generate
 from gpt2.generation.generate import GenerateError, Request
 from gpt2.training.cell import execute
 from tests.conftest import ROOT
+from tests.gpt2.export.forged import native as rewritten
+from tests.gpt2.export.forged import papers_of
 from tests.gpt2.parcels import randomised, parcel
+
+REFUSED = [
+    ("generate", {"RUN": "forged"}, "CONFIG_GPT2_LAYERS=1000000: is out of range"),
+    ("eval", {"RUN": "whole", "words": ["TEXT=README.md"]}, "is no run's directory"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +175,25 @@ def test_make_export_and_make_generate(runs):
     assert said.stdout == text_of(file)[0] + "\n"
     refused = subprocess.run([*make, "export"], capture_output=True, text=True)
     assert refused.returncode == 2 and "needs a run" in refused.stderr
+    assert done.stdout.splitlines()[2] == said.stderr.splitlines()[2]  # the checksum
+    assert done.stdout.splitlines()[2].endswith(", of all that left")
+
+
+@pytest.mark.parametrize("target, variables, why", REFUSED)
+def test_make_refuses_in_one_line(runs, tmp_path, target, variables, why):
+    """What was forged, and an export where a run belongs."""
+    file, forged = tmp_path / "whole", tmp_path / "forged"
+    write.deliver(runs["foreign"], "native", "fp32", file)
+    with pytest.raises(GenerateError, match="is no run's directory"):
+        write.deliver(file, "native", "fp32", tmp_path / "again")
+    symbols = {**papers_of(file)["symbols"], "GPT2_LAYERS": 10**6}
+    rewritten(file, forged, {"symbols": symbols})
+    words = [f"RUN={tmp_path}/{variables['RUN']}", *variables.get("words", ())]
+    make = ["make", "-s", "-C", str(ROOT), f"PYTHON={sys.executable}"]
+    done = subprocess.run([*make, target, *words], capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and why in lines[0], done.stderr
 
 
 def test_what_is_refused_has_no_traceback(runs, tmp_path):
