@@ -43,13 +43,6 @@ def test_it_is_that_of_the_file_with_zeros(tmp_path):
     assert computed.encode() == named
 
 
-def test_the_same_model_leaves_as_the_same_bytes(tmp_path):
-    packed = [parcel(NAME, randomised(NAME), whole=True) for _ in range(2)]
-    for name, each in zip("ab", packed):
-        native.write(tmp_path / name, each)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
 def test_a_page_about_the_model_and_hidden_files_may_be_added(folder):
     for name in ("README.md", ".gitattributes"):
         (folder / name).write_text("added")
