@@ -18,17 +18,20 @@ def native(
     tensors: Callable[[dict], Any] = lambda tensors: None,
     tokenizer: str | None = None,
 ) -> Path:
-    """A native file with other papers, tensors or tokenizer, its checksum right."""
+    """A native file with other papers (...: without that field), tensors or tokenizer,
+    its checksum right.
+    """
     with safe_open(file, "pt") as opened:
         held = {name: opened.get_tensor(name) for name in opened.keys()}
         metadata = dict(opened.metadata())
     tensors(held)
     written = {**json.loads(metadata["kablate"]), **(papers or {})}
+    written = {name: value for name, value in written.items() if value is not ...}
     metadata["kablate"] = json.dumps(written)
     if tokenizer is not None:
         metadata["tokenizer.json"] = tokenizer
     save_file(held, place, metadata)
-    if type(written["sha256"]) is str:
+    if type(written.get("sha256")) is str:
         seal(place, written["sha256"])
     return place
 

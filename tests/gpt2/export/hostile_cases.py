@@ -24,6 +24,7 @@ from tests.gpt2.export.hostile import (
 CHANGED = "changed after the export"
 UNREADABLE = "cannot be read as safetensors"
 LAYERS = "CONFIG_GPT2_LAYERS"
+NEEDED = ("dtype", "tokenizer", "symbols", "run", "weights_sha256", "sha256")
 
 
 def flipped(content: bytes, at: int) -> bytes:
@@ -110,12 +111,15 @@ PAPERS = [
     papers("version of text", "version is '2'", version="2"),
     papers("version 10^30", "has version 1000", version=10**30),
     papers("a field unknown", "more is no field", more=1),
-    papers("no symbols", "symbols is a list", symbols=[]),
+    papers("a list of symbols", "symbols is a list", symbols=[]),
     papers("a type unknown", "dtype is 'f8'", dtype="f8"),
     papers("a tokenizer unknown", "tokenizer is 'word'", tokenizer="word"),
     papers("a digest too short", "weights_sha256 is 'ab'", weights_sha256="ab"),
     papers("weights of another", "does not hold the weights", weights_sha256="0" * 64),
     papers("a checksum of null", "sha256 is null", sha256=None),
+    *(papers(f"no {name}", f"{name} is absent", **{name: ...}) for name in NEEDED),
+    papers("no version", "version is absent", version=...),
+    papers("no format", "name no format", format=...),
     papers("a run of text", "run is 'x'", run="x"),
     papers("a run without commit", "run.commit is absent", run={}),
     papers("seed -1", "run.seed is -1", run={"commit": None, "seed": -1}),

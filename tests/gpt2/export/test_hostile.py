@@ -39,6 +39,10 @@ def rows(tmp_path_factory):
     return {row["id"]: row for row in found}
 
 
+def test_every_case_has_a_name_of_its_own():
+    assert len({case.id for case in CASES}) == len(CASES) > 150
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_it_is_refused_in_one_line(rows, case):
     row = rows[case.id]
