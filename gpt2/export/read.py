@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 from gpt2.export import gguf, huggingface, native
+from gpt2.export.gguf_file import MAGIC
 from gpt2.export.seal import PAPERS
 from gpt2.generation import generate
 from gpt2.generation.generate import Trained
-
-MAGIC = b"GGUF"
+from records.files import open_record, reading
 
 
 def load(path: Path, kind: str, decoder: str = "reference") -> Trained:
@@ -16,12 +16,14 @@ def load(path: Path, kind: str, decoder: str = "reference") -> Trained:
     FORMAT=native or gguf, its fp32 weights on the device `kind`, to be decoded by
     `decoder` (gpt2/model/mixers/attention/decoder.py).
 
-    Raises ExportError for an export, what gpt2.generation.generate.load raises for a run, and
-    GenerateError for a decoder that cannot serve.
+    Raises ExportError for an export, RecordError for a file that cannot be opened, what
+    gpt2.generation.generate.load raises for a run, and GenerateError for a decoder that
+    cannot serve.
     """
     if path.is_file():
-        with open(path, "rb") as file:
-            target = gguf if file.read(len(MAGIC)) == MAGIC else native
+        with open_record(path) as file:
+            magic = reading(path, file, len(MAGIC))
+        target = gguf if magic == MAGIC else native
         found = target.read(path)
     elif os.path.lexists(path / PAPERS) or (path / "config.json").exists():
         found = huggingface.read(path)
