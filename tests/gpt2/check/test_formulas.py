@@ -37,6 +37,14 @@ OPTIONS = {
     "nsa-free": {**NSA, "NSA_FORCED_BLOCKS": "n", "NSA_BRANCHES_CMP_SEL": "y"},
     "gla": {"MIXER_GLA": "y", "MLP_ATTN_GATE": "y"},
     "deltanet": {"MIXER_DELTANET": "y", "OUTPUT_GATE_HEADWISE": "y", "GPT2_BIAS": "n"},
+    "retnet-rope": {
+        **{"MIXER_RETNET": "y", "OUTPUT_GATE_HEADWISE": "y", **ROPE},
+        **{"ROPE_BASE": "50", "GPT2_BIAS": "n", "MLP_ATTN_GATE": "y"},
+    },
+    "mamba2-none": {
+        **{"MIXER_MAMBA2": "y", "MLP_ATTN_GATE": "y", "POSITION_NONE": "y"},
+        **{"NORM_RMSNORM": "y", "MIXER_LAYERS": "mamba2 attention", "MLA": "y"},
+    },
     "gdn-attention": {"MIXER_LAYERS": "gdn attention", "OUTPUT_GATE_ELEMENTWISE": "y"},
     "relu2-rms": {"MLP_RELU2": "y", "NORM_RMSNORM": "y", "GPT2_BIAS": "n"},
 }

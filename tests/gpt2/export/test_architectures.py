@@ -70,6 +70,11 @@ def test_other_refusals(name, lacks):
     assert refused(settings(name)) == lacks
 
 
+@pytest.mark.parametrize("target", CARRIES)
+def test_a_model_without_positions_is_refused(small, target):
+    assert refused(small(POSITION_NONE="y").model, target) == {"POSITION_NONE"}
+
+
 def test_squared_relu_is_known_to_transformers_alone(small):
     model = small(MLP_RELU2="y").model
     assert architecture(model, "hf") == "gpt2"
