@@ -22,6 +22,8 @@ from kernels.recurrence.reference import channels
 
 CHUNK = 64
 
+Decay = HeadDecay | ChannelDecay | NoDecay
+
 
 def chunks(
     q_BTHK: torch.Tensor,
@@ -84,8 +86,17 @@ class _Masks(NamedTuple):
         )
 
 
-def _mixed(q, k, v, g, e, c, S, masks: _Masks) -> tuple[torch.Tensor, torch.Tensor]:
-    """(o_BHNCV, the last S); q_BHNCK and so on, g, e and c None where there are none."""
+def _mixed(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    g: torch.Tensor | None,
+    e: torch.Tensor | None,
+    c: torch.Tensor | None,
+    S: torch.Tensor,
+    masks: _Masks,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(o_BHNCV, the last S_BHKV); q_BHNCK and so on."""
     decay = _decay(g)
     A_qk = torch.where(masks.seen, decay.scores(q, k), 0.0)
     o, moved_BHNKV = A_qk @ v, _left(k, decay, masks).transpose(3, 4) @ v
@@ -104,7 +115,13 @@ def _mixed(q, k, v, g, e, c, S, masks: _Masks) -> tuple[torch.Tensor, torch.Tens
     return o + _entered(q, decay, masks) @ entering - A_qc @ W_BHNCV, S
 
 
-def _carried(S, moved_BHNKV, decay, masks: _Masks, erased):
+def _carried(
+    S: torch.Tensor,
+    moved_BHNKV: torch.Tensor,
+    decay: Decay,
+    masks: _Masks,
+    erased: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """S on its way through the chunks: what enters each, S_BHNKV, and the last.
 
     erased: W = of_S S + rest, and c of the tokens that the last one hears of.
@@ -128,19 +145,19 @@ def _carried(S, moved_BHNKV, decay, masks: _Masks, erased):
     return torch.stack(entering, dim=2), S
 
 
-def _entered(x_BHNCK, decay, masks: _Masks) -> torch.Tensor:
+def _entered(x_BHNCK: torch.Tensor, decay: Decay, masks: _Masks) -> torch.Tensor:
     """What queries of the state are to it as it enters."""
     x = x_BHNCK if decay.since is None else x_BHNCK * decay.since
     return x if masks.entered is None else torch.where(masks.entered, x, 0.0)
 
 
-def _left(x_BHNCK, decay, masks: _Masks) -> torch.Tensor:
+def _left(x_BHNCK: torch.Tensor, decay: Decay, masks: _Masks) -> torch.Tensor:
     """What is left of keys at the chunk's end."""
     x = x_BHNCK if decay.until is None else x_BHNCK * decay.until
     return x if masks.left is None else torch.where(masks.left, x, 0.0)
 
 
-def _decay(g_BHNCK: torch.Tensor | None) -> HeadDecay | ChannelDecay | NoDecay:
+def _decay(g_BHNCK: torch.Tensor | None) -> Decay:
     if g_BHNCK is None:
         return NoDecay()
     return HeadDecay(g_BHNCK) if g_BHNCK.shape[-1] == 1 else ChannelDecay(g_BHNCK)

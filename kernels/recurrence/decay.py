@@ -15,7 +15,9 @@ SUB = 16
 """Tokens of a sub-chunk: within it every pair of tokens takes K exponentials."""
 
 
-def _sums(g_xCK: torch.Tensor, above_R: torch.Tensor, upto_R: torch.Tensor):
+def _sums(
+    g_xCK: torch.Tensor, above_R: torch.Tensor, upto_R: torch.Tensor
+) -> torch.Tensor:
     """Σ g_m over above < m ≤ upto, (…, R, K)."""
     m_C = torch.arange(g_xCK.shape[-2], device=g_xCK.device)
     taken_RC = (above_R[:, None] < m_C) & (m_C <= upto_R[:, None])

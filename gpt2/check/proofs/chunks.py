@@ -36,7 +36,9 @@ def any_chunk(subject: Subject) -> None:
     _handed_on(model, tokens_1T)
 
 
-def _pass(model: GPT, size: int, tokens_1T, starts_1T):
+def _pass(
+    model: GPT, size: int, tokens_1T: torch.Tensor, starts_1T: torch.Tensor | None
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Logits, and the gradient of their mean square, token by token in chunks of size."""
     for block in model.h:
         if block.attn.chunk is not None:
@@ -59,11 +61,15 @@ def _handed_on(model: GPT, tokens_1T: torch.Tensor) -> None:
 
 def _same(what: str, found: torch.Tensor, wanted: torch.Tensor) -> None:
     error, limit = (found - wanted).abs().max(), TOLERANCE * wanted.abs().max()
-    why = f"{what} changes logits by {error:.2e}, where they are at most {wanted.abs().max():.2e}"
+    why = (
+        f"{what}: logits change by {error:.2e}, at most {wanted.abs().max():.2e} large"
+    )
     require(bool(error <= limit), why)
 
 
-def _same_gradients(size: int, found: dict, wanted: dict) -> None:
+def _same_gradients(
+    size: int, found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]
+) -> None:
     largest = max(gradient.abs().max() for gradient in wanted.values())
     for name, gradient in wanted.items():
         error, limit = (found[name] - gradient).abs().max(), gradient.abs().max()

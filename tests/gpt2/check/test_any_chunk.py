@@ -38,7 +38,7 @@ def test_chunks_that_erase_by_the_first_one(subject, monkeypatch):
         return plain(S, moved, decay, masks, erased)
 
     monkeypatch.setattr(chunked, "_carried", first)
-    with pytest.raises(Broken, match="chunks of 16 tokens changes logits by"):
+    with pytest.raises(Broken, match="chunks of 16 tokens: logits change by"):
         any_chunk(subject(MIXER_DELTANET="y"))
 
 
