@@ -110,7 +110,7 @@ LAYER_MUTANTS = [
         "linear-state-of-documents",
         "a document leaves its state to the next one",
         "recurrence.chunked:_carried",
-        "torch.where(masks.kept[:, :, n], S, 0.0)",
+        "torch.where(keeps[n], S, 0.0)",
         "S",
         Test(f"{RECURRENCE}::test_chunks_are_the_loop"),
     ),

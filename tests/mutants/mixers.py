@@ -94,18 +94,10 @@ OF_THE_OP = [
     Mutant(
         "recurrence-one-sub-chunk",
         "tokens of one sub-chunk meet as those of different ones do",
-        "recurrence.decay:ChannelDecay.scores",
-        "torch.where(self.same_A1A1, near_xAs1s, far_xAsAs)",
-        "far_xAsAs + 0 * near_xAs1s",
+        "recurrence.decay:_Pairs.joined",
+        "torch.where(self.same_A1A1, near_xAss[..., None, :], far_xAsAs)",
+        "far_xAsAs",
         op("channel-decay"),
-    ),
-    Mutant(
-        "recurrence-near-exclusive",
-        "a pair of one sub-chunk is decayed by the key's own decay too",
-        "recurrence.decay:ChannelDecay.__init__",
-        "_sums(self._split(g_xtK), j, i)",
-        "_sums(self._split(g_xtK), j - 1, i)",
-        op("channel-decay-delta"),
     ),
 ]
 
@@ -187,8 +179,8 @@ SHARED = [
         "mixer-no-reset",
         "the documents of a row share a state",
         "mixers.recurrent:Recurrent._recurred",
-        "q, k, v, state_BHKV, positions.starts_BT, log_decay=decay, erase=erase",
-        "q, k, v, state_BHKV, None, log_decay=decay, erase=erase",
+        "given = q, k, v, state_BHKV, positions.starts_BT",
+        "given = q, k, v, state_BHKV, None",
         oracle("retnet", documents=True),
     ),
     Mutant(
