@@ -308,14 +308,6 @@ RETNET_AND_GLA = [
         mixer(DECODE, "steps1-retnet"),
     ),
     Mutant(
-        "gla-temperature",
-        "the decay is not slowed by 16",
-        "model.mixers.gla:GatedLinearAttention.strands",
-        "F.logsigmoid(kept_BnE) / TEMPERATURE",
-        "F.logsigmoid(kept_BnE)",
-        oracle("gla"),
-    ),
-    Mutant(
         "gla-no-logarithm",
         "the decay is e^(-σ), not σ",
         "model.mixers.gla:GatedLinearAttention.strands",
@@ -351,14 +343,6 @@ RETNET_AND_GLA = [
 
 DELTA = [
     Mutant(
-        "deltanet-no-beta-in-the-value",
-        "values are written whole",
-        "model.mixers.deltanet:DeltaNet.strands",
-        "Strands(q, k, beta_BnH1 * v,",
-        "Strands(q, k, v,",
-        oracle("deltanet"),
-    ),
-    Mutant(
         "deltanet-no-beta-in-the-erasure",
         "what a key finds is taken out whole",
         "model.mixers.deltanet:DeltaNet.strands",
@@ -388,14 +372,6 @@ DELTA = [
         "model.mixers.deltanet:DeltaNet.strands",
         "q, k = unit(q) * self.key**-0.5",
         "q, k = q * self.key**-0.5",
-        mixer(SMALL, "deltanet"),
-    ),
-    Mutant(
-        "deltanet-no-scale",
-        "q is not divided by √D",
-        "model.mixers.deltanet:DeltaNet.strands",
-        "unit(q) * self.key**-0.5",
-        "unit(q)",
         mixer(SMALL, "deltanet"),
     ),
     Mutant(
