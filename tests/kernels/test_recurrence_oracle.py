@@ -12,9 +12,8 @@ from tests.oracles.recurrence.op import recurrence
 
 B, H, K, V = 2, 2, 3, 2
 KINDS = [(decay, erases) for decay in ("no", "head", "channel") for erases in (0, 1)]
-every_kind = pytest.mark.parametrize(
-    "kind", KINDS, ids=[f"{decay}-decay{'-delta' * erases}" for decay, erases in KINDS]
-)
+NAMES = [f"{decay}-decay{'-delta' * erases}" for decay, erases in KINDS]
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=NAMES)
 CLOSE = 1e-9
 
 
@@ -117,3 +116,17 @@ def test_a_state_is_handed_on_at_odd_places(kind, packed):
             o, state = by_op(chunks, part, left, size=16)
             outputs.append(o)
         assert_close(with_gradients([torch.cat(outputs, 1), state], inputs), wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS[2:], ids=NAMES[2:])
+def test_decays_of_any_strength(kind):
+    """None, hardly any, and ones that leave 0 of a state in fp64: no gradient is lost."""
+    inputs = inputs_of(kind, 40)
+    strengths = torch.tensor([0.0, 1e-9, 0.3, 40.0, 800.0], dtype=torch.float64)
+    stream = torch.Generator().manual_seed(1)
+    chosen = torch.randint(5, inputs[4].shape, generator=stream)
+    inputs[4] = (-strengths[chosen]).requires_grad_()
+    wanted = with_gradients(by_oracle(inputs, None), inputs)
+    for size in (16, 64):
+        found = by_op(chunks, inputs, None, size=size)
+        assert_close(with_gradients(found, inputs), wanted)

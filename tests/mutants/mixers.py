@@ -28,6 +28,14 @@ DECODE = "a_decode_is_the_oracle"
 
 OF_THE_OP = [
     Mutant(
+        "recurrence-exponents-of-both-signs",
+        "a decay between two tokens is a product of one that grows and one that falls",
+        "recurrence.decay:HeadDecay.__init__",
+        "torch.exp(exponent)",
+        "torch.exp(g_xC1.cumsum(-2)) * torch.exp(-g_xC1.cumsum(-2)).transpose(-1, -2)",
+        Test(f"{OP}::test_decays_of_any_strength[head-decay]"),
+    ),
+    Mutant(
         "recurrence-loop-no-reset",
         "a document begins with the state of the one before",
         "recurrence.reference:loop",
@@ -289,14 +297,6 @@ RETNET_AND_GLA = [
         "model.mixers.retnet:RetNet.strands",
         "torch.log1p(-torch.exp2(-FASTEST - h_H))",
         "torch.log1p(-torch.exp2(-FASTEST - h_H)).flip(0)",
-        oracle("retnet"),
-    ),
-    Mutant(
-        "retnet-keys-stand-still",
-        "q is rotated, k is not",
-        "model.mixers.retnet:RetNet.strands",
-        "q, k = (rotate_at(each, place, self.base) for each in (q, k))",
-        "q = rotate_at(q, place, self.base)",
         oracle("retnet"),
     ),
     Mutant(

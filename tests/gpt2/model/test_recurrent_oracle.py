@@ -124,6 +124,17 @@ def test_small_heads_are_scaled_as_the_oracle_scales(build, kind):
 
 
 @every_mixer
+@pytest.mark.parametrize("size", [1, 5, 16])
+def test_any_chunk_is_the_oracle(build, kind, size):
+    """Of rows that hold documents."""
+    layer, x, starts_BT = build(kind), tokens(), documents()
+    layer.chunk = size
+    with torch.no_grad():
+        y, _, _ = layer(x, BlockToBlock(), Positions(0, starts_BT), None)
+        assert_close([y], [by_oracle(kind, layer, x, starts_BT)])
+
+
+@every_mixer
 @pytest.mark.parametrize("steps", [[1] * T, [5, 1, 2, 1, 1, 3, 8], [1, 20], [17, 4]])
 def test_a_decode_is_the_oracle(build, kind, steps):
     """Token by token, and in parts longer and shorter than a filter."""
