@@ -24,6 +24,7 @@ from collections.abc import Mapping
 Value = bool | int | str | None
 ADDED: dict[str, Value] = {
     "ATTENTION_IMPL_FLEX": False,
+    "DATASET_RECALL": False,
     "DOCUMENTS_APART": False,
     "GLA_RANK": None,
     "GPT2_COMPILE_BLOCKS": False,
@@ -71,6 +72,12 @@ ADDED: dict[str, Value] = {
     "NSA_TOP": None,
     "NSA_WINDOW": None,
     "POSITION_NONE": False,
+    "RECALL_KEYS": None,
+    "RECALL_LENGTH": None,
+    "RECALL_PAIRS": None,
+    "RECALL_ROWS": None,
+    "RECALL_SEED": None,
+    "RECALL_VALUES": None,
 }
 
 

@@ -43,7 +43,19 @@ _SHAPING = (
 # "corpus" and "corpus/" are one folder.
 _PATHS = ("LOCAL_PATH", "HF_PATH")
 # Shaping where they are set, so that packed corpora keep their names.
-_SHAPING_IF_SET = ("DATA_ON_THE_FLY", "DATA_VAL_TOKENS", "LOCAL_FILES", "LOCAL_SHUFFLE")
+_SHAPING_IF_SET = (
+    "DATASET_RECALL",
+    "DATA_ON_THE_FLY",
+    "DATA_VAL_TOKENS",
+    "LOCAL_FILES",
+    "LOCAL_SHUFFLE",
+    "RECALL_KEYS",
+    "RECALL_LENGTH",
+    "RECALL_PAIRS",
+    "RECALL_ROWS",
+    "RECALL_SEED",
+    "RECALL_VALUES",
+)
 
 
 class MissingDataset(Exception):
@@ -119,13 +131,18 @@ def dataset_dir(data_dir: Path | str, values: Mapping[str, Any]) -> Path:
     shaping = {
         symbol: os.path.normpath(value) if value and symbol in _PATHS else value
         for symbol, value in values.items()
-        if symbol.startswith(_SHAPING_PREFIXES)
-        or symbol in _SHAPING
-        or (symbol in _SHAPING_IF_SET and value)
+        if _shapes(symbol, value)
     }
     key = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
     corpus, tokenizer = (_member(values, p) for p in ("DATASET_", "TOKENIZER_"))
     return Path(data_dir) / f"{corpus}-{tokenizer}-{key[:8]}"
+
+
+def _shapes(symbol: str, value: Any) -> bool:
+    """Whether a symbol's value shapes the packed corpus."""
+    if symbol in _SHAPING_IF_SET:
+        return bool(value)
+    return symbol.startswith(_SHAPING_PREFIXES) or symbol in _SHAPING
 
 
 def _member(values: Mapping[str, Any], prefix: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Mapping
 
 from gpt2.settings.model import ModelSettings
 from gpt2.settings.optim import OptimSettings, PruningSettings
+from gpt2.settings.recall import RecallSettings
 from kconf.bind import (
     SettingsError,
     assigned,
@@ -41,8 +42,10 @@ class DataSettings:
         DATASET_TINYSTORIES="tinystories",
         DATASET_SHAKESPEARE="shakespeare",
         DATASET_SYNTHETIC="synthetic",
+        DATASET_RECALL="recall",
     )
     synthetic_mb: int | None = integer("SYNTHETIC_MB", optional=True)
+    recall: RecallSettings | None = section(RecallSettings, ("DATASET_RECALL",))
     stdlib_tests: bool = flag("STDLIB_TESTS")
     local_path: str | None = text("LOCAL_PATH", optional=True)
     local_sources: tuple[tuple[str, float], ...] | None = weighted(
@@ -89,7 +92,7 @@ class DataSettings:
     @property
     def streamed(self) -> bool:
         """Whether the corpus is read once, as a stream, and never stored."""
-        return self.corpus not in ("stdlib", "local", "synthetic")
+        return self.corpus not in ("stdlib", "local", "synthetic", "recall")
 
     def __post_init__(self) -> None:
         if self.split == "tail" and (self.streamed or self.tokens):
@@ -99,6 +102,9 @@ class DataSettings:
                 "the tail of a corpus is known when all of it was read; a stream "
                 "and a token budget need CONFIG_VAL_SPLIT_DOCUMENT=y",
             )
+        if self.recall and self.tokenizer != "byte":
+            why = "recall is rows of bytes that mean nothing: CONFIG_TOKENIZER_BYTE=y"
+            raise SettingsError(f"TOKENIZER_{self.tokenizer.upper()}", True, why)
         if self.corpus != "local":
             return
         if self.local_path and self.local_sources:
@@ -227,6 +233,12 @@ def run_settings(values: Mapping[str, Any]) -> RunSettings:
     """RunSettings from typed symbol values; raises kconf.bind.SettingsError."""
     settings = build(RunSettings, values)
     rows, data = settings.model.vocab_size, settings.data
+    if data.recall and data.recall.length != settings.model.block_size:
+        raise SettingsError(
+            "RECALL_LENGTH",
+            data.recall.length,
+            f"is not CONFIG_GPT2_BLOCK_SIZE={settings.model.block_size}: a window is a row",
+        )
     if rows < data.vocab_size:
         raise SettingsError(
             "GPT2_VOCAB_SIZE",

@@ -77,8 +77,8 @@ SEEDS = [
         "order-of-seed-1",
         "every seed reads a packed corpus in the same order",
         "loading.on_the_fly:train_windows",
-        "return TrainWindows(stream, context, seed)",
-        "return TrainWindows(stream, context, 1)",
+        "return TrainWindows(stream, context, seed,",
+        "return TrainWindows(stream, context, 1,",
         run("another-seed"),
     ),
     Mutant(

@@ -92,12 +92,18 @@ class TokenStream:
 class TrainWindows:
     """Training samples of one seed: row i is a pure function of (seed, i)."""
 
-    def __init__(self, stream: TokenStream, context: int, seed: int):
-        """Raises ValueError when the split is shorter than one window."""
+    def __init__(
+        self, stream: TokenStream, context: int, seed: int, aligned: bool = False
+    ):
+        """aligned: the split is rows of T tokens, and windows begin where they do: the
+        offset of every epoch is 0. Raises ValueError when the split is shorter than one
+        window.
+        """
         _check_length(stream, context)
         self.stream, self.context, self.seed = stream, context, seed
         self.windows = max(stream.tokens // context - 1, 1)
-        self._offsets = min(context, stream.tokens - self.windows * context)
+        spare = min(context, stream.tokens - self.windows * context)
+        self._offsets = 1 if aligned else spare
         self._cache: dict[int, tuple[int, Permutation]] = {}
 
     def epoch(self, number: int) -> tuple[int, Permutation]:

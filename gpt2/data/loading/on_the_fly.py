@@ -50,7 +50,7 @@ def train_windows(
         return LiveWindows(data, directory, manifest, context, seed)
     vocabulary = settings.model.vocab_size
     stream = TokenStream(directory, "train", data.tokenizer, vocabulary)
-    return TrainWindows(stream, context, seed)
+    return TrainWindows(stream, context, seed, aligned=data.recall is not None)
 
 
 class LiveWindows:

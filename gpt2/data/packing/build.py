@@ -310,6 +310,6 @@ def _empty_split(settings: DataSettings, name: str, origin: Origin) -> str:
     if origin.source.documents is not None:
         documents = plural(origin.source.documents, "document")
         head += f" of {documents}, {plural(origin.source.bytes, 'byte')}"
-        if settings.split == "document":
+        if settings.split == "document" and not settings.recall:
             return f"{head}; use CONFIG_VAL_SPLIT_TAIL=y, which cuts by bytes"
     return f"{head}; choose another CONFIG_VAL_FRACTION or a larger corpus"

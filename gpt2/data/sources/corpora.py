@@ -19,6 +19,7 @@ import numpy as np
 from gpt2.data.sources.files import CorpusError, hidden, read, walk
 from gpt2.data.sources.folder import UnusableFiles, corpus_files
 from gpt2.data.sources.local import Document, interleave, local_documents
+from gpt2.data.sources.recall import VERSION, recall_documents
 from gpt2.settings.run import DataSettings
 from records.plurals import plural
 
@@ -96,6 +97,10 @@ def documents(
         return stdlib_documents(root, settings.stdlib_tests)
     if settings.corpus == "synthetic":
         return synthetic_documents(settings.synthetic_mb)
+    if settings.recall:
+        asked = settings.recall
+        sizes = (asked.pairs, asked.keys, asked.values, asked.length)
+        return recall_documents(asked.rows, asked.seed, *sizes)
     if settings.corpus == "local":
         readers = [
             local_documents(
@@ -187,6 +192,9 @@ def describe(settings: DataSettings) -> str:
         return f"CONFIG_LOCAL_SOURCES={','.join(parts)}"
     if settings.corpus == "synthetic":
         return f"{settings.synthetic_mb} MB of synthetic words"
+    if settings.recall:
+        pairs = f"rows of {settings.recall.pairs_text} pairs"
+        return f"recall version {VERSION}, seed {settings.recall.seed}, {pairs}"
     tests = "with" if settings.stdlib_tests else "without"
     return f"the standard library of Python {platform.python_version()} {tests} tests"
 

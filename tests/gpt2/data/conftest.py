@@ -27,6 +27,7 @@ def make_settings(tmp_path: Path) -> MakeSettings:
             local_shuffle=False,
             finewebedu_sample=None,
             synthetic_mb=None,
+            recall=None,
             hf_path=None,
             hf_revision=None,
             shuffle_buffer=None,
