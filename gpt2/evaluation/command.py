@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from gpt2.data.tokenization.tokenizers import TokenizerError
+from gpt2.evaluation import recall
 from gpt2.evaluation.errors import EvaluationError
 from gpt2.evaluation.text import evaluate_text, read, resolve_stride, sha256
 from gpt2.generation.generate import GenerateError, Trained, load, require_directory
 from gpt2.training.checkpoint import CheckpointError
+from gpt2.settings.recall import RecallSettings
 from gpt2.training.device import DeviceError
 from kconf import config_py
+from kconf.bind import build
 from kconf.syntax import ConfigError
-from records import evaluations, pointer, provenance
+from records import evaluations, history, pointer, provenance
 from records import read as records
 from records.cell import read_status
 from records.durations import duration
@@ -25,7 +28,7 @@ from records.offline import OfflineError, silence
 from records.plurals import plural
 from records.progress_line import Counted
 
-LOWER, DONE = "lower", "done"
+LOWER, HIGHER, DONE = "lower", "higher", "done"
 # What a user can cause and mend.
 EXPECTED = (
     EvaluationError,
@@ -68,11 +71,15 @@ class Evaluator:
         """
         self.wanted = wanted
         self.text_sha256 = sha256(read(wanted.text)) if wanted.text else None
+        self.recall = {n: p for n in wanted.tasks if (p := recall.pairs_of(n))}
+        if self.recall and wanted.shots is not None:
+            names = ", ".join(self.recall)
+            raise EvaluationError(f"SHOTS={wanted.shots}: {names} takes no examples")
         self.tasks = None
-        if wanted.tasks:
+        if others := tuple(n for n in wanted.tasks if n not in self.recall):
             offline = _offline()
             self.tasks = _harness()
-            self.asked = self.tasks.find(wanted.tasks, say, offline)
+            self.asked = self.tasks.find(others, say, offline)
 
     def missing(self, cell: CellDir) -> bool:
         """Whether a finished run lacks a row that this evaluation would write."""
@@ -96,6 +103,9 @@ class Evaluator:
                 "sha256": self.text_sha256,
                 "settings": {"context": context, "stride": stride},
             }
+        corpus = self._recall_corpus(cell) if self.recall else None
+        for name in self.recall:
+            rows[name] = {"kind": "task", "settings": self._recall_settings(corpus)}
         for asked in self.asked if self.tasks else ():
             rows[asked.name] = {
                 "kind": "task",
@@ -108,6 +118,24 @@ class Evaluator:
         how = {"limit": wanted.limit, "shots": wanted.shots, "seed": wanted.seed}
         return {"task": source, **how}
 
+    def _recall_corpus(self, cell: CellDir) -> RecallSettings:
+        """That the run was trained on. Raises EvaluationError without one."""
+        values = history.completed(config_py.read(cell.config_py).values)
+        if not values["DATASET_RECALL"]:
+            raise EvaluationError(
+                f"{cell.path}: {', '.join(self.recall)} is for runs that trained on "
+                "CONFIG_DATASET_RECALL=y"
+            )
+        return build(RecallSettings, values)
+
+    def _recall_settings(self, corpus: RecallSettings) -> dict[str, Any]:
+        return self._task_settings(recall.source(corpus)) | {"limit": self._rows}
+
+    @property
+    def _rows(self) -> int:
+        """Rows of a recall task."""
+        return recall.ROWS if self.wanted.limit is None else self.wanted.limit
+
     def evaluate(self, directory: Path) -> Iterator[dict[str, Any]]:
         """Rows of the run in `directory`, each written as soon as it is there.
 
@@ -115,9 +143,9 @@ class Evaluator:
         """
         trained, cell = load(directory, self.wanted.kind), CellDir(directory)
         weights = records.summary(cell.summary).get("model_sha256")
-        for measure in (self._text, self._tasks):
+        for measure in (self._text, self._recall, self._tasks):
             began = time.time()
-            for row in measure(trained):
+            for row in measure(trained, cell):
                 whole = {
                     **row,
                     "model_sha256": weights,
@@ -134,7 +162,7 @@ class Evaluator:
         found = {"python": platform.python_version(), **provenance.package_versions()}
         return {**found, "lm_eval": self.tasks.VERSION} if self.tasks else found
 
-    def _text(self, trained: Trained) -> Iterator[dict[str, Any]]:
+    def _text(self, trained: Trained, cell: CellDir) -> Iterator[dict[str, Any]]:
         path, wanted = self.wanted.text, self.wanted
         if path is None:
             return
@@ -151,7 +179,24 @@ class Evaluator:
             "counts": {"tokens": found.tokens, "bytes": found.bytes},
         }
 
-    def _tasks(self, trained: Trained) -> Iterator[dict[str, Any]]:
+    def _recall(self, trained: Trained, cell: CellDir) -> Iterator[dict[str, Any]]:
+        if not self.recall:
+            return
+        corpus, wanted = self._recall_corpus(cell), self.wanted
+        for name, pairs in self.recall.items():
+            rows = recall.evaluation_rows(corpus, pairs, wanted.seed, self._rows)
+            scored = recall.score_rows(trained, rows, wanted.batch)
+            yield {
+                "name": name,
+                "kind": "task",
+                "sha256": scored.sha256,
+                "settings": self._recall_settings(corpus),
+                "metrics": scored.metrics,
+                "better": {"acc": HIGHER, "loss": LOWER},
+                "counts": {"requests": scored.answers, "truncated": 0},
+            }
+
+    def _tasks(self, trained: Trained, cell: CellDir) -> Iterator[dict[str, Any]]:
         if self.tasks is None:
             return
         wanted = self.wanted

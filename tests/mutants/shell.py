@@ -115,7 +115,7 @@ TEXT = [
         "task-code-unsaid",
         "who evaluates does not hear what a task runs",
         "evaluation.command:Evaluator",
-        "find(wanted.tasks, say, offline)",
+        "find(others, say, offline)",
         "find(wanted.tasks, print, offline)",
         Test(f"{TASKCODE}::test_the_terminal_is_what_tasks_speak_to"),
     ),
