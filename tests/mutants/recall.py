@@ -121,14 +121,6 @@ RECALL = [
         Test(f"{TASK}::test_rows_are_not_those_of_training"),
     ),
     Mutant(
-        "recall-of-anything",
-        "a run on text is asked to recall",
-        "command:Evaluator._recall_corpus",
-        'if not values["DATASET_RECALL"]:',
-        "if False:",
-        Test(f"{TASK}::test_what_cannot_be_asked"),
-    ),
-    Mutant(
         "recall-limit-unnoticed",
         "a study is not evaluated again with more rows",
         "command:Evaluator._recall_settings",
