@@ -1,21 +1,31 @@
 """Which architecture elsewhere can carry a model, and what none has a place for."""
 
 from gpt2.export.bundle import ExportError
-from gpt2.settings.mixers.attention import AttentionSettings
 from gpt2.settings.run import ModelSettings
 
-CLASSES = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM"}
-"""Of transformers; llama.cpp calls the same architectures gpt2 and llama."""
+REMOTE = "kablate"
+"""The architecture of modeling_kablate.py, for what no other can express."""
+CLASSES = {
+    "gpt2": "GPT2LMHeadModel",
+    "llama": "LlamaForCausalLM",
+    REMOTE: "KablateForCausalLM",
+}
+"""For transformers; llama.cpp calls the first two architectures gpt2 and llama."""
 
 _COMMON = {"SOFTMAX", "DENSE", "OUTPUT_GATE_NONE", "MHA", "GPT2_BIAS"}
 _GPT2 = {*_COMMON, "POSITION_LEARNED", "NORM_LAYERNORM", "MLP_GELU"}
 _LLAMA = {*_COMMON, "GQA", "POSITION_ROPE", "NORM_RMSNORM", "MLP_SWIGLU"}
+_REMOTE = {*_GPT2, *_LLAMA, "MLP_RELU2", "MIXER_LINEAR", "MLA", "RA", "RA_CT"}
+_REMOTE |= {"SOFTPICK", "SLIDING", "OUTPUT_GATE_ELEMENTWISE", "OUTPUT_GATE_HEADWISE"}
+_REMOTE |= {"MLP_ATTN_GATE", "MLP_CROSS_TOKEN", "POSITION_NONE"}
 
 CARRIES = {
-    "hf": {"gpt2": {*_GPT2, "MLP_RELU2"}, "llama": _LLAMA},
+    "hf": {"gpt2": {*_GPT2, "MLP_RELU2"}, "llama": _LLAMA, REMOTE: _REMOTE},
     "gguf": {"gpt2": _GPT2, "llama": _LLAMA},
 }
-"""Target -> architecture -> features it can express; a missing bias is zero."""
+"""Target -> architecture -> features it can express, the first that can is taken; a
+missing bias is zero.
+"""
 
 WORDS = {
     "MHA": "multi-head attention",
@@ -46,14 +56,18 @@ WORDS = {
 
 
 def features(settings: ModelSettings) -> list[str]:
-    """The symbols, of those in WORDS, that say what this model computes."""
+    """The symbols, of those in WORDS or of a mixer, that say what this model computes."""
     attention, mlp = settings.attention, settings.mlp
-    there = {
-        attention.projection.upper(): True,
-        "RA": attention.ra,
-        attention.normaliser.upper(): True,
-        attention.pattern.upper(): True,
-        "RA_CT": attention.ra_ct,
+    there = {}
+    if attention is not None:
+        there = {
+            attention.projection.upper(): True,
+            "RA": attention.ra,
+            attention.normaliser.upper(): True,
+            attention.pattern.upper(): True,
+            "RA_CT": attention.ra_ct,
+        }
+    there |= dict.fromkeys(_mixers(settings), True) | {
         f"OUTPUT_GATE_{settings.output_gate.upper()}": True,
         f"POSITION_{settings.position.upper()}": True,
         f"NORM_{settings.norm.upper()}": True,
@@ -66,17 +80,14 @@ def features(settings: ModelSettings) -> list[str]:
     return [symbol for symbol, used in there.items() if used]
 
 
-def _require_attention(settings: ModelSettings, target: str) -> None:
-    """Raise ExportError where a layer is anything but attention: what a mixer that is
-    not known here computes, no architecture below does.
-    """
-    for i, layer in enumerate(settings.layers):
-        if type(layer) is not AttentionSettings:
-            raise ExportError(
-                f"FORMAT={target} cannot carry this model: layer {i} has the mixer "
-                f"{layer.name}, and {', '.join(CARRIES[target])} have attention in all; "
-                "FORMAT=native keeps everything, for kablate alone to read"
-            )
+def _mixers(settings: ModelSettings) -> dict[str, str]:
+    """The symbols of mixers that are not attention, and where they are."""
+    layers = list(enumerate(settings.layers))
+    return {
+        f"MIXER_{layer.name.upper()}": f"layer {i} has the mixer {layer.name}"
+        for i, layer in reversed(layers)
+        if layer.name != "attention"
+    }
 
 
 def architecture(settings: ModelSettings, target: str) -> str:
@@ -85,7 +96,6 @@ def architecture(settings: ModelSettings, target: str) -> str:
     Raises ExportError that names every feature for which the nearest one has no
     place.
     """
-    _require_attention(settings, target)
     lacks = {
         name: [symbol for symbol in features(settings) if symbol not in carried]
         for name, carried in CARRIES[target].items()
@@ -93,8 +103,10 @@ def architecture(settings: ModelSettings, target: str) -> str:
     nearest = min(lacks, key=lambda name: len(lacks[name]))
     if not lacks[nearest]:
         return nearest
-    lines = [f"  CONFIG_{symbol}: {WORDS[symbol]}" for symbol in lacks[nearest]]
+    words = WORDS | _mixers(settings)
+    lines = [f"  CONFIG_{symbol}: {words[symbol]}" for symbol in lacks[nearest]]
     where = CLASSES[nearest] if target == "hf" else f"llama.cpp's {nearest}"
+    where += " (modeling_kablate.py)" if nearest == REMOTE else ""
     raise ExportError(
         f"FORMAT={target} cannot carry this model. {where}, the nearest architecture, "
         "has no place for\n" + "\n".join(lines) + "\n"

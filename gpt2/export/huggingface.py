@@ -3,6 +3,8 @@
     config.json generation_config.json model.safetensors
     tokenizer.json tokenizer_config.json
     kablate.json      the papers, by which kablate reads the folder again
+    modeling_kablate.py, where transformers has no such model: it is run by
+                      trust_remote_code=True, its sha256 is in the papers
 
 Rows of the embedding that no token uses stay behind; the head is tied to it and
 not stored twice.
@@ -15,8 +17,8 @@ import torch
 
 from gpt2.data.tokenization.bpe import EOT
 from gpt2.data.tokenization.tokenizers import Tokenizer
-from gpt2.export import safetensors_file
-from gpt2.export.architectures import CLASSES, architecture
+from gpt2.export import remote_code, safetensors_file
+from gpt2.export.architectures import CLASSES, REMOTE, architecture
 from gpt2.export.bundle import (
     ExportError,
     Parcel,
@@ -45,12 +47,15 @@ TORCH_NAMES = {"fp32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
 
 def write(place: Path, parcel: Parcel) -> None:
-    """Write the folder. Raises ExportError, first of all for a model that neither
+    """Write the folder. Raises ExportError, first of all for a model that no
     architecture can carry.
     """
     settings, tokenizer = parcel.model.settings, parcel.tokenizer
-    dialect = DIALECTS["hf", architecture(settings, "hf")]
+    family = architecture(settings, "hf")
+    dialect = DIALECTS["hf", family]
     place.mkdir()
+    if family == REMOTE:
+        (place / remote_code.FILE).write_bytes(remote_code.source())
     tensors = give(parcel.model, dialect, tokenizer.vocab_size)
     cast = {name: tensor.to(parcel.dtype) for name, tensor in tensors.items()}
     safetensors_file.write(place / WEIGHTS, cast, {"format": "pt"})
@@ -84,6 +89,8 @@ def config(settings: ModelSettings, tokenizer: Tokenizer, dtype: str) -> dict[st
         "eos_token_id": tokenizer.eot,
         "tie_word_embeddings": True,
     }
+    if family == REMOTE:
+        return {**common, **remote_code.slots(settings)}
     if family == "gpt2":
         return {
             **common,

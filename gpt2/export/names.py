@@ -23,13 +23,14 @@ class Dialect:
 
     transposed: linear weights lie as (in, out). biased: every linear layer and
     norm has a bias, zero where ours has none. paired: rotary dimensions i and
-    i + D/2 of a head lie side by side.
+    i + D/2 of a head lie side by side. ours: every tensor as this code names it.
     """
 
     names: Mapping[str, str]
     transposed: bool = False
     biased: bool = False
     paired: bool = False
+    ours: bool = False
 
 
 _GPT2_HF = {
@@ -83,6 +84,7 @@ _LLAMA_GGUF = {
 DIALECTS = {
     ("hf", "gpt2"): Dialect(_GPT2_HF, transposed=True, biased=True),
     ("hf", "llama"): Dialect(_LLAMA_HF),
+    ("hf", "kablate"): Dialect({}, ours=True),
     ("gguf", "gpt2"): Dialect(_GPT2_GGUF, biased=True),
     ("gguf", "llama"): Dialect(_LLAMA_GGUF, paired=True),
 }
@@ -121,16 +123,17 @@ class Piece:
         return tensor
 
 
-def pieces(
-    settings: ModelSettings, dialect: Dialect, vocabulary: int
-) -> Iterator[Piece]:
+def pieces(model: GPT, dialect: Dialect, vocabulary: int) -> Iterator[Piece]:
     """Every tensor of theirs; of the embedding the rows that tokens use."""
+    settings, used = model.settings, slice(vocabulary)
+    for name in model.state_dict() if dialect.ours else ():
+        yield Piece(name, name, used if name == "wte.weight" else None)
     for module, name in dialect.names.items():
         layered = "{}" in name
         for layer in range(settings.depth) if layered else (0,):
             theirs, where = name.format(layer), f"h.{layer}." if layered else ""
             if module in ("wte", "wpe"):
-                rows = slice(vocabulary) if module == "wte" else None
+                rows = used if module == "wte" else None
                 yield Piece(f"{theirs}.weight", f"{module}.weight", rows)
                 continue
             yield from _layer(settings, dialect, module, theirs, where)
@@ -164,7 +167,7 @@ def _rows(settings: ModelSettings, module: str) -> tuple[slice | None, int]:
 def give(model: GPT, dialect: Dialect, vocabulary: int) -> State:
     """Their tensors, of a model of ours."""
     ours, theirs = model.state_dict(), {}
-    for piece in pieces(model.settings, dialect, vocabulary):
+    for piece in pieces(model, dialect, vocabulary):
         tensor = ours.get(piece.ours)
         if tensor is None:
             weight = ours[piece.ours.removesuffix("bias") + "weight"]
@@ -182,7 +185,7 @@ def take(model: GPT, theirs: State, dialect: Dialect, vocabulary: int) -> None:
     """
     model.wte.weight.zero_()
     ours, left = model.state_dict(), dict(theirs)
-    for piece in pieces(model.settings, dialect, vocabulary):
+    for piece in pieces(model, dialect, vocabulary):
         if piece.theirs not in left:
             raise ValueError(f"{piece.theirs} is missing")
         tensor = left.pop(piece.theirs)

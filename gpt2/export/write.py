@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from gpt2.export import gguf, huggingface, native
+from gpt2.export import gguf, huggingface, native, remote_code, transformers_alone
 from gpt2.export.architectures import CARRIES, architecture
 from gpt2.export.bundle import ExportError, NEEDS, Parcel, of_run, pack
 from gpt2.export.formats import FORMATS
@@ -115,19 +115,36 @@ def compare(place: Path, target: str, parcel: Parcel) -> list[str]:
     lines = [f"read back by kablate: the same logits at {tokens_BT.numel()} positions"]
     if target == "hf":
         lines.append(_compare_transformers(place, tokens_BT, wanted_BTV))
+        lines += remote_code.warning(place)
     return [*lines, again.note]
 
 
 def _compare_transformers(
     place: Path, tokens_BT: torch.Tensor, wanted_BTV: torch.Tensor
 ) -> str:
+    """What the two compute. Raises ExportError where it is not the same, and where a
+    model that modeling_kablate.py computes cannot be compared.
+    """
+    remote = (place / remote_code.FILE).exists()
     try:
         name = f"transformers {version('transformers')}"
     except PackageNotFoundError:
+        if remote:
+            raise ExportError(
+                f"FORMAT=hf brings {remote_code.FILE} for this model, which is compared "
+                f"with it first: transformers is not installed: {NEEDS}"
+            ) from None
         return f"not read back by transformers, which is not installed: {NEEDS}"
-    found_BTV = huggingface.logits_of_transformers(place, tokens_BT)
-    apart, most = _apart(found_BTV, wanted_BTV), wanted_BTV.abs().max().item()
-    if not apart <= TOLERANCE * max(1.0, most):
+    most = wanted_BTV.abs().max().item()
+    tolerance = TOLERANCE * max(1.0, most)
+    if remote:
+        (loaded,) = transformers_alone.load([place], tokens_BT)
+        loaded.require_whole(place, tolerance)
+        found_BTV, name = loaded.logits_BTV, f"{name} without this project"
+    else:
+        found_BTV = huggingface.logits_of_transformers(place, tokens_BT)
+    apart = _apart(found_BTV, wanted_BTV)
+    if not apart <= tolerance:
         raise ExportError(f"{place}: in {name} the logits differ by {apart:.3g}")
     return f"read back by {name}: logits (up to {most:.3g}) differ by {apart:.1e}"
 

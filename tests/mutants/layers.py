@@ -133,9 +133,9 @@ LAYER_MUTANTS = [
     Mutant(
         "exporter-of-anything",
         "an exporter takes any mixer for attention",
-        "architectures:_require_attention",
-        "type(layer) is not AttentionSettings",
-        "layer is None",
+        "architectures:_mixers",
+        'if layer.name != "attention"',
+        "if layer is None",
         Test(f"{LAYERS}::test_an_exporter_refuses_a_hybrid"),
     ),
 ]

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from gpt2.export.architectures import CARRIES, CLASSES, WORDS, architecture, features
+from gpt2.export.architectures import CARRIES, CLASSES, REMOTE, WORDS
+from gpt2.export.architectures import architecture, features
 from gpt2.export.bundle import ExportError
 from gpt2.settings.run import ModelSettings, run_settings
 from kconf.bind import symbols_of
@@ -22,7 +23,7 @@ SHAPES |= {"LENGTH_DIVISOR"}
 SHAPES |= {"DOCUMENTS_APART"}  # of batches: a text of one document is computed alike
 OPTIONS = ("RA_CT_", "RA_", "MLA_", "MLP_ATTN_GATE_", "MLP_CROSS_TOKEN_")
 OPTIONS += ("MLP_LATENT_", "SOFTPICK_", "GPT2_SIZE_", "ATTENTION_IMPL_")
-OPTIONS += ("MIXER_", "NSA_", "MAMBA2_", "GLA_")  # not attention: refused as a whole
+OPTIONS += ("MIXER_", "NSA_", "MAMBA2_", "GLA_")  # of mixers, named as a whole
 
 
 def settings(name):
@@ -51,6 +52,8 @@ def test_a_ratio_step_names_each_mechanism_of_its_fragment(name, target):
     mechanisms = {line.symbol for line in step.lines} - NUMBERS
     if step.number in (0, 1, 2):
         assert architecture(model, target) == "gpt2"
+    elif target == "hf":
+        assert architecture(model, target) == REMOTE
     else:
         assert refused(model, target) == mechanisms
 
@@ -67,7 +70,8 @@ def test_a_ratio_step_names_each_mechanism_of_its_fragment(name, target):
     ],
 )
 def test_other_refusals(name, lacks):
-    assert refused(settings(name)) == lacks
+    assert refused(settings(name), "gguf") == lacks
+    assert architecture(settings(name), "hf") == REMOTE
 
 
 @pytest.mark.parametrize("target", CARRIES)
@@ -82,9 +86,11 @@ def test_squared_relu_is_known_to_transformers_alone(small):
 
 
 def test_the_refusal_says_where_and_what_instead(small):
-    with pytest.raises(ExportError, match=CLASSES["gpt2"]) as error:
-        architecture(small(RA="y").model, "hf")
-    assert "transposed scores" in str(error.value)
+    model = small(MLA="y", MLP_LATENT_RECIP="y").model
+    with pytest.raises(ExportError, match=CLASSES[REMOTE]) as error:
+        architecture(model, "hf")
+    assert "CONFIG_MLP_LATENT_RECIP: the reciprocal latent" in str(error.value)
+    assert "modeling_kablate.py" in str(error.value)
     assert "FORMAT=native keeps everything" in str(error.value)
 
 
@@ -99,14 +105,14 @@ def test_every_symbol_of_the_network_is_decided():
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_feature_has_words(name):
-    """Of models of attention; one with another mixer is refused for that."""
+    """Of models of attention; another mixer is named as that."""
     model = settings(name)
-    if model.pattern == ("attention",):
-        assert set(features(model)) <= set(WORDS)
-        return
-    for target in CARRIES:
+    others = set(model.pattern) - {"attention"}
+    wanted = {f"MIXER_{mixer.upper()}" for mixer in others}
+    assert set(features(model)) - set(WORDS) == wanted
+    if others:
         with pytest.raises(ExportError, match="has the mixer (?!attention)"):
-            architecture(model, target)
+            architecture(model, "gguf")
 
 
 def test_every_choice_is_named_as_its_symbol():

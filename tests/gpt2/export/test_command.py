@@ -1,14 +1,16 @@
 """make export: from a finished run to a name, all or nothing; and back to text."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 import torch
 
-from gpt2.export import huggingface, read, write
+from gpt2.export import huggingface, read, remote_code, write
 from gpt2.export.bundle import ExportError
 from gpt2.generation import generate
 from gpt2.generation.generate import GenerateError, Request
@@ -22,15 +24,17 @@ REFUSED = [
     ("generate", {"RUN": "forged"}, "CONFIG_GPT2_LAYERS=1000000: is out of range"),
     ("eval", {"RUN": "whole", "words": ["TEXT=README.md"]}, "is no run's directory"),
 ]
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def runs(make_cell, corpus, tmp_path_factory):
-    """A trained GPT-2 and a trained model without a home."""
+    """A trained GPT-2, a model that modeling_kablate.py computes, one without a home."""
     folder = tmp_path_factory.mktemp("runs")
     made = {
         "plain": make_cell(folder / "plain"),
         "foreign": make_cell(folder / "foreign", RA="y", MLA="y"),
+        "homeless": make_cell(folder / "homeless", MLA="y", MLP_LATENT_RECIP="y"),
     }
     for directory in made.values():
         assert execute(directory, corpus) == 0
@@ -66,12 +70,80 @@ def test_an_export_speaks_as_its_run(runs, tmp_path, target):
 
 
 def test_a_model_without_a_home_leaves_natively_alone(runs, tmp_path):
-    run = runs["foreign"]
-    with pytest.raises(ExportError, match="CONFIG_MLA: .*\n  CONFIG_RA: "):
+    run = runs["homeless"]
+    with pytest.raises(ExportError, match="\n  CONFIG_MLP_LATENT_RECIP: "):
         write.deliver(run, "hf", "fp32", tmp_path / "out")
     assert not list(tmp_path.iterdir())
     write.deliver(run, "native", "fp32", tmp_path / "out")
     assert text_of(tmp_path / "out") == text_of(run)
+
+
+def test_a_model_leaves_with_the_file_that_computes_it(runs, tmp_path):
+    """The file's checksum is printed, and stands in the papers."""
+    out = tmp_path / "out"
+    lines = write.deliver(runs["foreign"], "hf", "fp32", out)
+    code = (out / "modeling_kablate.py").read_bytes()
+    assert code == remote_code.source()
+    found = hashlib.sha256(code).hexdigest()
+    warning = (
+        "trust_remote_code=True, which this model needs, runs its modeling_kablate.py"
+    )
+    assert f"{warning}, sha256 {found}" in lines
+    assert any("without this project: logits (up to " in line for line in lines)
+    papers = json.loads((out / "kablate.json").read_text())
+    assert papers["files"]["modeling_kablate.py"] == found
+    assert text_of(out) == text_of(runs["foreign"])
+    (out / "modeling_kablate.py").write_bytes(code + b"\n")
+    with pytest.raises(ExportError, match="modeling_kablate.py has the sha256"):
+        read.load(out, "cpu")
+
+
+@pytest.mark.parametrize(
+    "why, old, new",
+    [
+        ("the logits differ by", "alpha * F.pad", "1.01 * alpha * F.pad"),
+        pytest.param(
+            "through the cache differs by",
+            "q_BnHD, config.ra_band)",
+            "q_BnHD, 1)",
+            marks=SLOW,
+        ),
+        pytest.param(
+            "cannot compute it: .*gpt2", "import math", "import math, gpt2", marks=SLOW
+        ),
+        pytest.param(
+            "h.0.more is missing",
+            "self.mlp = Mlp(",
+            "self.more = nn.Parameter(torch.ones(1))\n        self.mlp = Mlp(",
+            marks=SLOW,
+        ),
+    ],
+)
+def test_a_file_that_computes_something_else_does_not_leave(
+    runs, tmp_path, monkeypatch, why, old, new
+):
+    """What it computes is compared where this project is not, PYTHONPATH or not."""
+    text = remote_code.source().decode()
+    assert text.count(old) == 1
+    monkeypatch.setattr(remote_code, "source", lambda: text.replace(old, new).encode())
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with pytest.raises(ExportError, match=why):
+        write.deliver(runs["foreign"], "hf", "fp32", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_transformers_it_does_not_leave(runs, tmp_path, monkeypatch):
+    """GPT-2 does, and says that it was not compared."""
+
+    def absent(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(write, "version", absent)
+    with pytest.raises(ExportError, match="transformers is not installed: .*export"):
+        write.deliver(runs["foreign"], "hf", "fp32", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+    lines = write.deliver(runs["plain"], "hf", "fp32", tmp_path / "out")
+    assert any(line.startswith("not read back by transformers") for line in lines)
 
 
 def test_the_papers_say_where_it_comes_from(runs, tmp_path):
@@ -197,9 +269,9 @@ def test_make_refuses_in_one_line(runs, tmp_path, target, variables, why):
 
 
 def test_what_is_refused_has_no_traceback(runs, tmp_path):
-    done = command("export.py", runs["foreign"])
+    done = command("export.py", runs["homeless"])
     assert (
-        done.returncode == 1 and not (runs["foreign"] / "export" / "hf-fp32").exists()
+        done.returncode == 1 and not (runs["homeless"] / "export" / "hf-fp32").exists()
     )
     assert "error: FORMAT=hf cannot carry this model." in done.stderr
     assert "Traceback" not in done.stderr

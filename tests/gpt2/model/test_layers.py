@@ -139,23 +139,26 @@ def test_the_memory_of_deep_models_is_that_of_all_their_layers(small, pattern, d
     assert estimated == _held(model, "fp32", "fp32", 2)
 
 
-@pytest.mark.parametrize("target", CARRIES)
-def test_an_exporter_refuses_a_hybrid(small, target):
+@pytest.mark.parametrize("layers", [HYBRID, {"MIXER_LINEAR": "y"}])
+def test_an_exporter_refuses_a_hybrid(small, layers):
     """Though its attention is what the architecture has."""
-    settings = small(GPT2_LAYERS="4", **HYBRID).model
+    settings = small(GPT2_LAYERS="4", **layers).model
     with pytest.raises(ExportError, match="layer 0 has the mixer linear"):
-        architecture(settings, target)
+        architecture(settings, "gguf")
+    assert architecture(settings, "hf") == "kablate"
 
 
 @pytest.mark.parametrize("target", CARRIES)
-@pytest.mark.parametrize("kind", [name for name in MIXERS if name != "attention"])
-def test_an_exporter_refuses_what_is_not_attention(small, kind, target):
-    """By its name, behind a layer of attention too."""
+@pytest.mark.parametrize(
+    "kind", [m for m in MIXERS if m not in ("attention", "linear")]
+)
+def test_an_exporter_refuses_a_mixer_that_is_not_known(small, kind, target):
+    """By its name and the first layer that has it, behind layers that are known too."""
     own = {f"MIXER_{kind.upper()}": "y"}
     with pytest.raises(ExportError, match=f"layer 0 has the mixer {kind}"):
         architecture(small(GPT2_LAYERS="4", **own).model, target)
-    mixed = small(GPT2_LAYERS="4", **own, MIXER_LAYERS=f"attention {kind}").model
-    with pytest.raises(ExportError, match=f"layer 1 has the mixer {kind}"):
+    mixed = small(GPT2_LAYERS="4", **own, MIXER_LAYERS=f"attention linear {kind}").model
+    with pytest.raises(ExportError, match=f"layer 2 has the mixer {kind}"):
         architecture(mixed, target)
 
 
