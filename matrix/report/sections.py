@@ -8,7 +8,7 @@ from typing import Callable
 
 from matrix.evidence.gather import Report
 from matrix.report import arm_tables, equal_time, evaluation_section, overview
-from matrix.report import tables, tuning_section, verdict_section
+from matrix.report import half_lives, tables, tuning_section, verdict_section
 from matrix.report.document import Block, Document, Notice, Picture, Section, Text
 from matrix.report.plots import attention_statistics, final_losses, learning_curves
 from matrix.report.plots import learning_rates, loss_against_cost, sparsity
@@ -113,6 +113,7 @@ SECTIONS: tuple[Callable[[Report], Section | None], ...] = (
     sparsity.section,
     attention_statistics.section,
     sparse_choices.section,
+    half_lives.section,
     equal_time.section,
     runs,
     overview.provenance,

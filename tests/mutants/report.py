@@ -161,6 +161,14 @@ SHOWN = [
             "test_rows_are_put_together_by_powers_of_two"
         ),
     ),
+    Mutant(
+        "half-lives-of-the-first-evaluation",
+        "the report shows what recurrent layers kept at the first evaluation",
+        "report.half_lives:shares",
+        "run.attention[-1]",
+        "run.attention[0]",
+        Test("tests/matrix/report/test_half_lives.py::test_shares_by_hand"),
+    ),
 ]
 
 SECTIONS = {

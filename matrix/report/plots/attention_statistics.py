@@ -48,8 +48,8 @@ OWN_SECTION = (
     *("choice_distance", "half_life"),
     *("reads_cmp", "reads_sel", "reads_win", "reads_all"),
 )
-"""What is no number per head: matrix/report/plots/sparse_choices.py has all but
-half_life.
+"""What is no number per head: half_lives.py has the half-lives, plots/sparse_choices.py
+the others.
 """
 Layer = dict[int, tuple[float, float, float]]
 """{step: (mean, lowest, highest)} over the heads of a layer and the seeds."""
