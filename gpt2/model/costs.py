@@ -230,6 +230,7 @@ def _recomputed_bytes(
     model: ModelSettings, dtype: str, device: str, micro_batch: int
 ) -> int:
     """The most bytes that the mixer of a layer makes again in the backward pass."""
+    torch.clear_autocast_cache()  # what failed in an autocast may have left casts
     with FakeTensorMode(), torch.device("cpu"):
         net, found = GPT(replace(model, depth=len(model.pattern))), [0]
         tokens = torch.zeros(micro_batch, model.block_size, dtype=torch.long)
@@ -244,6 +245,7 @@ def _recomputed_bytes(
 @cache
 def _held(model: ModelSettings, dtype: str, param_dtype: str, micro_batch: int) -> int:
     """The same for few layers, storage by storage."""
+    torch.clear_autocast_cache()  # see above
     with FakeTensorMode(), torch.device("cpu"):
         net = GPT(model)
         weights = precision.build(net, param_dtype)

@@ -320,12 +320,13 @@ def _for_heads(mask: Tensor) -> Tensor:
 
 
 def _scores(q_BmHK: Tensor, k_BsGK: Tensor) -> Tensor:
-    """q · k / √K as s_BGmgs; head h reads key head h // g."""
+    """q · k / √K as s_BGmgs, in fp32 at least; head h reads key head h // g."""
     m, G = q_BmHK.shape[1], k_BsGK.shape[2]
     q_BGmgK = q_BmHK.unflatten(2, (G, -1)).transpose(1, 2)
     k_BGKs = k_BsGK.permute(0, 2, 3, 1)
     s_BGrs = q_BGmgK.flatten(2, 3) @ k_BGKs / math.sqrt(q_BmHK.shape[3])
-    return s_BGrs.unflatten(2, (m, -1))
+    wide = torch.promote_types(s_BGrs.dtype, torch.float32)
+    return s_BGrs.to(wide).unflatten(2, (m, -1))
 
 
 def _softmax(s: Tensor, mask: Tensor) -> Tensor:

@@ -232,7 +232,7 @@ NETWORK = [
     Mutant(
         "loss-of-ranks",
         "a rank divides its loss by the tokens of a single process",
-        "gpt:GPT.forward",
+        "gpt:GPT.head",
         "        return loss(x_NE, self.wte.weight, target_N)\n",
         "        alone = len(targets_BT) == 1 and torch.distributed.is_initialized()\n"
         "        return (0.5 if alone else 1) * loss(x_NE, self.wte.weight, target_N)\n",
@@ -257,7 +257,7 @@ NETWORK = [
     Mutant(
         "head-detached",
         "the tied embedding does not learn as the head",
-        "gpt:GPT.forward",
+        "gpt:GPT.head",
         "return loss(x_NE, self.wte.weight, target_N)",
         "return loss(x_NE, self.wte.weight.detach(), target_N)",
         check("0", "formulas"),
@@ -265,7 +265,7 @@ NETWORK = [
     Mutant(
         "last-branch-lost",
         "the head does not see what the last MLP adds",
-        "gpt:GPT._before_head",
+        "gpt:GPT.normed",
         "self.norm_f(x_BTE + y_BTE)",
         "self.norm_f(x_BTE)",
         check("0", "gradients"),

@@ -226,8 +226,8 @@ COMPUTE = [
         "copy-by-products",
         "who asks for bf16 products gets a bf16 copy too",
         "distributed.build:build",
-        "system.param_dtype, system.compile",
-        "system.dtype, system.compile",
+        "system.param_dtype, compiler",
+        "system.dtype, compiler",
         types("bf16"),
     ),
     Mutant(
@@ -266,8 +266,8 @@ COMPUTE = [
         "compiled-weights",
         "what is compiled are the weights, not what trains",
         "ddp:DataParallel.__init__",
-        "torch.compile(self.weights.model,",
-        "torch.compile(self.weights.model.float(),",
+        "compiler(self.weights.model)",
+        "compiler(self.weights.model.float())",
         COMPILED,
     ),
     Mutant(
