@@ -18,14 +18,15 @@ from records.doing import doing  # noqa: E402
 
 def main(arguments: list[str]) -> int:
     """0; 1 for a run that cannot be exported, with nothing written."""
-    from gpt2.export.formats import DTYPES, FORMATS
+    from gpt2.export.formats import BLOCKS, DTYPES, FORMATS, dtype
     from matrix.plan import loaded
 
     parser = Parser(__doc__)
     add = parser.add_argument
     add("run", help="a run: its path or name (docs/operations.md)")
     add("--format", type=one_of(FORMATS), default="hf", help=", ".join(FORMATS))
-    add("--dtype", type=one_of(DTYPES), default="fp32", help=", ".join(DTYPES))
+    types = ", ".join((*DTYPES, *BLOCKS))
+    add("--dtype", type=dtype, default="fp32", help=types)
     add("--out", type=Path, help="folder or file; RUN/export/FORMAT-DTYPE unless said")
     options = parser.parse_args(arguments)
     with entry.refusing(*loaded.REFUSED):

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from gpt2.data.tokenization.tokenizers import Tokenizer
-from gpt2.export import formats
+from gpt2.export import formats, q8_0
 from gpt2.export.papers import FORMAT, OF_VERSION, VERSION, shortened, strict_json
 from gpt2.generation import generate
 from gpt2.generation.generate import Trained
@@ -83,7 +83,7 @@ def pack(
     model = copy.deepcopy(trained.model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            rounded = parameter.to(DTYPES[dtype])
+            rounded = _rounded(name, parameter, dtype)
             if not rounded.isfinite().all():
                 raise ExportError(
                     f"{name} reaches {parameter.abs().max():.3g}, more than {dtype} "
@@ -104,9 +104,27 @@ def pack(
     return Parcel(model, trained.tokenizer, papers)
 
 
-def read_papers(place: Path, text: object) -> dict[str, Any]:
+def _rounded(name: str, parameter: torch.Tensor, dtype: str) -> torch.Tensor:
+    """The parameter as it will be stored; blocks hold matrices, and all else is fp32."""
+    if dtype in DTYPES:
+        return parameter.to(DTYPES[dtype])
+    if not in_blocks(name, parameter):
+        return parameter
+    try:
+        return q8_0.rounded(parameter)
+    except q8_0.BlockError as error:
+        raise ExportError(f"DTYPE={dtype}: {name}: {error}") from None
+
+
+def in_blocks(name: str, tensor: torch.Tensor) -> bool:
+    """Whether a type of blocks holds it: matrices, but learned positions."""
+    return tensor.dim() > 1 and not name.startswith(("wpe", "position"))
+
+
+def read_papers(place: Path, text: object, blocks: bool = False) -> dict[str, Any]:
     """The papers in their JSON form, str or bytes. Raises ExportError for none, for those
-    of another program, for a newer version, and for a field that is not of its kind.
+    of another program, for a newer version, and for a field that is not of its kind; unless the format has
+    `blocks`, for a type of blocks too.
     """
     place = shown(place)
     if text is None:
@@ -134,6 +152,10 @@ def read_papers(place: Path, text: object) -> dict[str, Any]:
         kind(papers)
     except Unfit as unfit:
         raise ExportError(f"{place}: its papers: {shortened(unfit)}") from None
+    if papers["dtype"] in formats.BLOCKS and not blocks:
+        raise ExportError(
+            f"{place}: its papers: dtype is {papers['dtype']!r}, a type of FORMAT=gguf alone"
+        )
     return papers
 
 

@@ -1,7 +1,7 @@
 """FORMAT=gguf: one file for llama.cpp, as its architecture gpt2 or llama.
 
 Matrices have the type asked for; norms, biases and learned positions are fp32,
-which llama.cpp requires, their values rounded all the same. The papers
+which llama.cpp requires, their values rounded all the same (but not to q8_0). The papers
 ("kablate.papers") and tokenizer.json are in the metadata, by which kablate reads
 the file again.
 """
@@ -16,13 +16,14 @@ import numpy as np
 import torch
 
 from gpt2.data.tokenization.tokenizers import Tokenizer
-from gpt2.export import gguf_file
+from gpt2.export import gguf_file, q8_0
 from gpt2.export.architectures import architecture
 from gpt2.export.bundle import (
     ExportError,
     NEEDS,
     Parcel,
     empty_model,
+    in_blocks,
     read_papers,
     require_intact,
     require_shapes,
@@ -42,6 +43,7 @@ KINDS = {
     "fp32": ("F32", "ALL_F32"),
     "bf16": ("BF16", "MOSTLY_BF16"),
     "f16": ("F16", "MOSTLY_F16"),
+    "q8_0": ("Q8_0", "MOSTLY_Q8_0"),
 }
 """The names that gguf has for a matrix and for a file of them."""
 
@@ -73,9 +75,12 @@ def write(place: Path, parcel: Parcel) -> None:
     writer.add_file_type(gguf.LlamaFileType[of_file])
     tensors = give(parcel.model, DIALECTS["gguf", family], parcel.tokenizer.vocab_size)
     for name, tensor in tensors.items():
-        matrix = tensor.dim() > 1 and not name.startswith("position")
-        used = gguf.GGMLQuantizationType[kind if matrix else "F32"]
-        writer.add_tensor(name, gguf.quantize(tensor.numpy(), used), raw_dtype=used)
+        used = gguf.GGMLQuantizationType[kind if in_blocks(name, tensor) else "F32"]
+        if used == gguf.GGMLQuantizationType.Q8_0:
+            values = q8_0.stored(tensor)
+        else:
+            values = gguf.quantize(tensor.numpy(), used)
+        writer.add_tensor(name, values, raw_dtype=used)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -105,7 +110,7 @@ def _add_tokenizer(gguf: ModuleType, writer: Any, tokenizer: Tokenizer) -> None:
 def read(place: Path) -> Trained:
     """The model as ours, and its tokenizer. Raises ExportError."""
     header = gguf_file.read_header(place)
-    papers = read_papers(place, header.texts.get(PAPERS))
+    papers = read_papers(place, header.texts.get(PAPERS), blocks=True)
     require_sealed(place, papers)
     settings = settings_of(place, papers, len(header.tensors))
     dialect = DIALECTS["gguf", architecture(settings, "gguf")]

@@ -1,7 +1,7 @@
 """The papers of an export: JSON, read strictly, and the kind of each field.
 
     format, version   "kablate", and VERSION
-    dtype             fp32, bf16 or f16
+    dtype             fp32, bf16, f16 or, of GGUF alone, q8_0
     tokenizer         byte, bpe or gpt2
     symbols           configuration symbols that can change a result
     run               study, step, seed, hash and commit, as far as recorded
@@ -15,7 +15,7 @@ Version 1 had neither of the last two.
 import json
 from typing import Any
 
-from gpt2.export.formats import DTYPES
+from gpt2.export.formats import BLOCKS, DTYPES
 from records.files import shown
 from records.kinds import (
     LARGEST,
@@ -113,7 +113,7 @@ RUN = fields(
 REQUIRED: dict[str, Kind] = {
     "format": choice(FORMAT),
     "version": integer(1, VERSION),
-    "dtype": choice(*DTYPES),
+    "dtype": choice(*DTYPES, *BLOCKS),
     "tokenizer": choice(*TOKENIZERS),
     "symbols": _at_most(MOST_SYMBOLS, mapped(_value, SYMBOL)),
     "run": RUN,

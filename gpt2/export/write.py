@@ -17,7 +17,8 @@ import torch
 from gpt2.export import gguf, huggingface, native, remote_code, transformers_alone
 from gpt2.export.architectures import CARRIES, architecture
 from gpt2.export.bundle import ExportError, NEEDS, Parcel, of_run, pack
-from gpt2.export.formats import FORMATS
+from gpt2.export.formats import BLOCKS, FORMATS, obstacle
+from gpt2.export.perplexity import perplexity_change
 from gpt2.export.seal import require_covered
 from gpt2.generation.generate import Trained
 from records.atomic import sync_directory
@@ -32,11 +33,13 @@ def deliver(run: Path, target: str, dtype: str, out: Path | None) -> list[str]:
     """Export the finished run; lines that say what was written and compared.
 
     out: the folder (hf) or file to write, by default RUN/export/TARGET-DTYPE.
-    Raises ExportError, with nothing written, when it exists, when the model has
-    no home there, or when what is read back computes something else; and what
+    Raises ExportError, with nothing written, when it exists, when the model or the
+    type has no home there, or when what is read back computes something else; and what
     gpt2.generation.generate.load raises.
     """
-    kind = TARGETS[target]
+    kind, refusal = TARGETS[target], obstacle(target, dtype)
+    if refusal:
+        raise ExportError(refusal)
     out = out or run / "export" / f"{target}-{dtype}{kind.SUFFIX}"
     require_free(out)
     trained, origin = of_run(run)
@@ -51,7 +54,8 @@ def deliver(run: Path, target: str, dtype: str, out: Path | None) -> list[str]:
         size = sum(path.stat().st_size for path in files)
     count = sum(p.numel() for p in parcel.model.parameters())
     head = f"{out}: {count:,} parameters in {dtype}, {size / 1e6:,.1f} MB"
-    return [head, *compared, *differences(trained, parcel, kind.WHOLE)]
+    lines = [head, *compared, *differences(trained, parcel, kind.WHOLE)]
+    return lines + [perplexity_change(run, trained, parcel)] * (dtype in BLOCKS)
 
 
 def require_free(out: Path) -> None:

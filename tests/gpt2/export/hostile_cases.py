@@ -113,6 +113,7 @@ PAPERS = [
     papers("a field unknown", "more is no field", more=1),
     papers("a list of symbols", "symbols is a list", symbols=[]),
     papers("a type unknown", "dtype is 'f8'", dtype="f8"),
+    papers("a type of GGUF alone", "dtype is 'q8_0'", dtype="q8_0"),
     papers("a tokenizer unknown", "tokenizer is 'word'", tokenizer="word"),
     papers("a digest too short", "weights_sha256 is 'ab'", weights_sha256="ab"),
     papers("weights of another", "does not hold the weights", weights_sha256="0" * 64),
@@ -252,6 +253,7 @@ FOLDERS = [
     folder("a folder more", lambda p: (p / "more").mkdir(), "did not leave with"),
     folder("a file's name of two lines", written("a\nb", b"x"), r"a\\nb did not leave"),
     folder("no list of files", sealed(files={}), "did not leave with"),
+    folder("a type of GGUF alone", sealed(dtype="q8_0"), "dtype is 'q8_0'"),
     folder("a file above", sealed(files={"../x": "0" * 64}), "a file of the folder"),
     folder("a file of null", sealed(files={"x": None}), "files.x is null"),
     folder(
