@@ -92,7 +92,7 @@ generate: | $(SETUP)	## Sample text from a finished run: RUN=newest PROMPT=… (
 	  $(call option,DECODE,decode) $(call option,TEMPERATURE,temperature) $(call option,TOP_K,top-k) \
 	  $(call option,TOP_P,top-p) $(call option,MIN_P,min-p) -- "$$RUN"
 
-export: | $(SETUP)	## A finished run for other programs: RUN=newest FORMAT=hf|gguf|native (docs/export.md)
+export: | $(SETUP)	## A finished run for other programs: RUN=newest FORMAT=hf|gguf|native|onnx (docs/export.md)
 	$(Q)$(PY) scripts/export.py $(call option,FORMAT,format) $(call option,DTYPE,dtype) \
 	  $(call option,OUT,out) -- "$$RUN"
 
@@ -194,7 +194,7 @@ setup: | $(SETUP) $(SETUP_TEST)	## Make .venv with everything, tests included
 	  { rm -rf .venv; echo "$$BASE_PYTHON cannot make environments (Debian: package python3-venv); or use an environment of yours: make PYTHON=python3 …"; exit 1; }
 
 override INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check
-override EXTRAS := eval export gpu trackio wandb
+override EXTRAS := eval export gpu onnx trackio wandb
 
 .venv/.ready: requirements.txt requirements-torch.txt | .venv/bin/python
 	@$(INSTALL) $(call option,TORCH_INDEX,index-url) -r requirements-torch.txt

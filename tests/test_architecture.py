@@ -52,6 +52,7 @@ EXCEPTIONS = {
     "gpt2/export/modeling_kablate.py": {"transformers"},
     "gpt2/export/loaded_alone.py": {"transformers"},
     "gpt2/export/gguf.py": {"gguf"},
+    "gpt2/export/onnx.py": {"onnx", "onnx_ir", "onnxruntime", "onnxscript"},
     # the extra `eval`: models as lm-evaluation-harness sees them, and its tasks
     "gpt2/evaluation/harness.py": {"lm_eval"},
     "gpt2/evaluation/tasks.py": {"lm_eval"},

@@ -4,7 +4,7 @@ import re
 
 from records.arguments import one_of
 
-FORMATS = ("hf", "gguf", "native")
+FORMATS = ("hf", "gguf", "native", "onnx")
 DTYPES = ("fp32", "bf16", "f16")
 BLOCKS = ("q8_0",)
 """Types of FORMAT=gguf alone, that hold values in blocks."""

@@ -29,14 +29,13 @@ from gpt2.export.bundle import (
 )
 from gpt2.export.names import DIALECTS, give, take
 from gpt2.export.papers import shortened, strict_json
-from gpt2.export.seal import note, read_folder, seal_folder
+from gpt2.export.seal import note, read_folder, seal_folder, text_of
 from gpt2.export.tokenizer import describe, restore_fitting
 from gpt2.generation.generate import Trained
 from gpt2.model.costs import meta_model
 from gpt2.model.norm import EPS
 from gpt2.settings.run import ModelSettings
 from records import atomic
-from records.files import read_bytes
 from records.kinds import abbreviated
 
 WHOLE = False
@@ -132,7 +131,7 @@ def read(place: Path) -> Trained:
     header = safetensors_file.read_header(place / WEIGHTS)
     settings = settings_of(place, papers, len(header.tensors))
     tokenizer = restore_fitting(
-        place, papers, settings, _text(place / "tokenizer.json")
+        place, papers, settings, text_of(place / "tokenizer.json")
     )
     _require_config(place, config(settings, tokenizer, papers["dtype"]))
     dialect = DIALECTS["hf", architecture(settings, "hf")]
@@ -151,7 +150,7 @@ def read(place: Path) -> Trained:
 def _require_config(place: Path, wanted: dict[str, Any]) -> None:
     """Raise ExportError where config.json says anything else than left."""
     try:
-        found = strict_json(_text(place / "config.json"))
+        found = strict_json(text_of(place / "config.json"))
     except ValueError as error:
         raise ExportError(
             f"{place}/config.json is not JSON: {shortened(error)}"
@@ -178,12 +177,3 @@ def logits_of_transformers(place: Path, tokens_BT: torch.Tensor) -> torch.Tensor
     logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
     return model.eval()(tokens_BT).logits
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_bytes(path).decode("utf-8")
-    except FileNotFoundError:
-        raise ExportError(f"{path}: no such file") from None
-    except ValueError as error:
-        raise ExportError(f"{path}: {shortened(error)}") from None

@@ -6,7 +6,9 @@ token uses included. The metadata holds the papers ("kablate") and the tokenizer
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gpt2.export import safetensors_file
 from gpt2.export.bundle import (
@@ -28,16 +30,18 @@ SUFFIX = ".safetensors"
 
 def write(place: Path, parcel: Parcel) -> None:
     """Write the file. Raises ExportError."""
-    state = parcel.model.state_dict()
-    tensors = {
-        name: tensor.to(parcel.dtype).contiguous() for name, tensor in state.items()
-    }
     metadata = {
         "kablate": json.dumps(parcel.papers),
         "tokenizer.json": describe(parcel.tokenizer),
     }
-    safetensors_file.write(place, tensors, metadata)
+    safetensors_file.write(place, tensors(parcel), metadata)
     seal(place, parcel.papers["sha256"])
+
+
+def tensors(parcel: Parcel) -> safetensors_file.State:
+    """The weights under the names of this code, in their type."""
+    state = parcel.model.state_dict()
+    return {name: each.to(parcel.dtype).contiguous() for name, each in state.items()}
 
 
 def read(place: Path) -> Trained:
@@ -45,12 +49,22 @@ def read(place: Path) -> Trained:
     header = safetensors_file.read_header(place)
     papers = read_papers(place, header.metadata.get("kablate"))
     require_sealed(place, papers)
+    return built(place, header, papers, header.metadata.get("tokenizer.json"))
+
+
+def built(
+    place: Path,
+    header: safetensors_file.Header,
+    papers: Mapping[str, Any],
+    tokenizer: str | None,
+) -> Trained:
+    """The model of a file of tensors under the names of this code, its papers and its
+    tokenizer's text. Raises ExportError.
+    """
     settings = settings_of(place, papers, len(header.tensors))
     require_shapes(place, header.shapes, expected(settings))
-    tokenizer = restore_fitting(
-        place, papers, settings, header.metadata.get("tokenizer.json")
-    )
+    restored = restore_fitting(place, papers, settings, tokenizer)
     model = empty_model(settings)
     model.load_state_dict(safetensors_file.read_tensors(place, header))
     require_intact(place, papers, model)
-    return Trained(model, tokenizer, note=note(papers))
+    return Trained(model, restored, note=note(papers))

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from gpt2.export import gguf, huggingface, native
+from gpt2.export import gguf, huggingface, native, onnx
 from gpt2.export.gguf_file import MAGIC
 from gpt2.export.seal import PAPERS
 from gpt2.generation import generate
@@ -12,8 +12,8 @@ from records.files import open_record, reading
 
 
 def load(path: Path, kind: str, decoder: str = "reference") -> Trained:
-    """The model of a run directory, a folder of FORMAT=hf, or a file of
-    FORMAT=native or gguf, its fp32 weights on the device `kind`, to be decoded by
+    """The model of a run directory, a folder of FORMAT=hf or onnx, or a file
+    of FORMAT=native or gguf, its fp32 weights on the device `kind`, to be decoded by
     `decoder` (gpt2/model/mixers/attention/decoder.py).
 
     Raises ExportError for an export, RecordError for a file that cannot be opened, what
@@ -25,6 +25,8 @@ def load(path: Path, kind: str, decoder: str = "reference") -> Trained:
             magic = reading(path, file, len(MAGIC))
         target = gguf if magic == MAGIC else native
         found = target.read(path)
+    elif os.path.lexists(path / onnx.FORWARD):
+        found = onnx.read(path)
     elif os.path.lexists(path / PAPERS) or (path / "config.json").exists():
         found = huggingface.read(path)
     else:

@@ -129,3 +129,13 @@ def _require_files(folder: Path, papers: dict[str, Any]) -> None:
             raise ExportError(
                 f"{folder / name} has the sha256 {found}, {PAPERS} names {wanted}: {AGAIN}"
             )
+
+
+def text_of(path: Path) -> str:
+    """The text of a file of a folder. Raises ExportError for none, and for no UTF-8."""
+    try:
+        return read_bytes(path).decode("utf-8")
+    except FileNotFoundError:
+        raise ExportError(f"{path}: no such file") from None
+    except ValueError as error:
+        raise ExportError(f"{path}: {shortened(error)}") from None

@@ -14,25 +14,26 @@ from pathlib import Path
 
 import torch
 
-from gpt2.export import gguf, huggingface, native, remote_code, transformers_alone
+from gpt2.export import gguf, huggingface, native, onnx, remote_code, transformers_alone
 from gpt2.export.architectures import CARRIES, architecture
 from gpt2.export.bundle import ExportError, NEEDS, Parcel, of_run, pack
 from gpt2.export.formats import BLOCKS, FORMATS, obstacle
+from gpt2.export.onnx_graph import require_traceable
 from gpt2.export.perplexity import perplexity_change
 from gpt2.export.seal import require_covered
 from gpt2.generation.generate import Trained
 from records.atomic import sync_directory
 
-TARGETS = dict(zip(FORMATS, (huggingface, gguf, native)))
+TARGETS = dict(zip(FORMATS, (huggingface, gguf, native, onnx)))
 SEQUENCES, LONGEST = 2, 256
 TOLERANCE = 1e-5
-"""Of logits that transformers computes in fp32, relative to the largest, or to 1."""
+"""Of logits that others compute in fp32, relative to the largest, or to 1."""
 
 
 def deliver(run: Path, target: str, dtype: str, out: Path | None) -> list[str]:
     """Export the finished run; lines that say what was written and compared.
 
-    out: the folder (hf) or file to write, by default RUN/export/TARGET-DTYPE.
+    out: the folder (hf, onnx) or file to write, by default RUN/export/TARGET-DTYPE.
     Raises ExportError, with nothing written, when it exists, when the model or the
     type has no home there, or when what is read back computes something else; and what
     gpt2.generation.generate.load raises.
@@ -45,6 +46,8 @@ def deliver(run: Path, target: str, dtype: str, out: Path | None) -> list[str]:
     trained, origin = of_run(run)
     if target in CARRIES:
         architecture(trained.model.settings, target)
+    if target == "onnx":
+        require_traceable(trained.model.settings)
     parcel = pack(trained, origin, dtype, kind.WHOLE)
     with staged(out) as place:
         kind.write(place, parcel)
@@ -120,7 +123,38 @@ def compare(place: Path, target: str, parcel: Parcel) -> list[str]:
     if target == "hf":
         lines.append(_compare_transformers(place, tokens_BT, wanted_BTV))
         lines += remote_code.warning(place)
+    if target == "onnx":
+        lines.append(_compare_onnxruntime(place, tokens_BT, wanted_BTV))
     return [*lines, again.note]
+
+
+def _compare_onnxruntime(
+    place: Path, tokens_BT: torch.Tensor, wanted_BTV: torch.Tensor
+) -> str:
+    """forward.onnx at once and of the first token alone, decode.onnx token by token
+    and after half of the tokens at once.
+    """
+    T = tokens_BT.shape[1]
+    half = [T // 2, *[1] * (T - T // 2)]
+    found = {
+        "forward": onnx.logits_of_onnxruntime(place, tokens_BT),
+        "forward of one token": onnx.logits_of_onnxruntime(place, tokens_BT[:1, :1]),
+        "decode": onnx.decoded_by_onnxruntime(place, tokens_BT, [1] * T),
+        "decode after half": onnx.decoded_by_onnxruntime(place, tokens_BT, half),
+    }
+    most, each = wanted_BTV.abs().max().item(), []
+    for name, logits_BtV in found.items():
+        B, t = logits_BtV.shape[:2]
+        apart = _apart(logits_BtV, wanted_BTV[:B, :t])
+        if not apart <= TOLERANCE * max(1.0, most):
+            raise ExportError(
+                f"{place}: {name} in onnxruntime: the logits differ by {apart:.3g}"
+            )
+        each.append(f"{name} {apart:.1e}")
+    return (
+        f"read back by onnxruntime {version('onnxruntime')}: logits (up to {most:.3g}) "
+        f"differ by: {', '.join(each)}"
+    )
 
 
 def _compare_transformers(

@@ -198,4 +198,94 @@ SEALS = [
     ),
 ]
 
-SECTIONS = {"Exports": EXPORTS, "Seals of exports": SEALS}
+ONNX_TESTS = "tests/gpt2/export/test_onnx.py"
+Q8_0_TESTS = "tests/gpt2/export/test_q8_0.py"
+TRACED = f"{ONNX_TESTS}::test_the_traced_form_computes_what_the_model_does"
+HALF_A_STEP = f"{Q8_0_TESTS}::test_values_are_within_half_a_step_of_their_block"
+
+FEW_BITS = [
+    Mutant(
+        "export-blocks-cut-off",
+        "the integers of a block are cut off, not rounded",
+        "q8_0:_blocks",
+        "(w_RN32 / scale_RN1).round()",
+        "(w_RN32 / scale_RN1).trunc()",
+        Test(HALF_A_STEP),
+    ),
+    Mutant(
+        "export-scale-without-floor",
+        "scales of the smallest blocks are coarse, and blocks of blocks others",
+        "q8_0:_blocks",
+        "scale_RN1.clamp(min=SMALLEST)",
+        "scale_RN1.clamp(min=2.0**-24)",
+        Test(f"{Q8_0_TESTS}::test_what_was_in_blocks_goes_into_the_same"),
+    ),
+    Mutant(
+        "export-positions-in-blocks",
+        "learned positions lie in blocks, which llama.cpp does not read",
+        "bundle:in_blocks",
+        ' and not name.startswith(("wpe", "position"))',
+        "",
+        Test(f"{Q8_0_TESTS}::test_matrices_alone_are_rounded"),
+    ),
+    Mutant(
+        "export-blocks-anywhere",
+        "formats without blocks are asked for them",
+        "export.formats:obstacle",
+        'target == "gguf" and dtype in BLOCKS',
+        "dtype in BLOCKS",
+        Test(f"{Q8_0_TESTS}::test_types_that_a_format_does_not_have[q8_0-native]"),
+    ),
+    Mutant(
+        "export-perplexity-of-itself",
+        "the perplexity of the stored weights is compared with itself",
+        "export.perplexity:perplexity_change",
+        "for each in (trained, parcel))",
+        "for each in (parcel, parcel))",
+        Test(f"{Q8_0_TESTS}::test_without_the_data_it_says_what_it_read"),
+    ),
+]
+ONNX = [
+    Mutant(
+        "export-linear-without-its-past",
+        "the traced linear mixer forgets what came before a step",
+        "onnx_graph:MaskedLinear",
+        "mixed_BHnV = mixed_BHnV + q_BHnD @ cache.state_BHDD1",
+        "mixed_BHnV = mixed_BHnV + 0 * (q_BHnD @ cache.state_BHDD1)",
+        Test(f"{TRACED}[gpt2-mixer-ablation/01-linear]"),
+    ),
+    Mutant(
+        "export-linear-sees-ahead",
+        "the traced linear mixer sees later tokens",
+        "onnx_graph:MaskedLinear",
+        "torch.where(seen_nn, ",
+        "torch.where(seen_nn | True, ",
+        Test(f"{TRACED}[gpt2-mixer-ablation/01-linear]"),
+    ),
+    Mutant(
+        "export-decode-from-the-start",
+        "every step of the traced decode stands at the beginning",
+        "onnx_graph:Decode",
+        "Positions(start)",
+        "Positions(0 * start)",
+        Test(f"{TRACED}[llama-85m-ablation/00-llama]"),
+    ),
+    Mutant(
+        "export-routed-among-fewer",
+        "the traced cross-token MLP keeps one key less",
+        "onnx_graph:PaddedCrossToken",
+        "part.mode, part.k)",
+        "part.mode, part.k - 1)",
+        Test(f"{TRACED}[gpt2-ratio-ablation/16-everything]"),
+    ),
+    Mutant(
+        "export-nsa-traced",
+        "a mixer whose loops a graph would fix at one length is traced",
+        "onnx_graph:require_traceable",
+        "if layer.name not in TRACED:",
+        'if layer.name not in (*TRACED, "nsa"):',
+        Test(f"{ONNX_TESTS}::test_a_mixer_that_chooses_blocks_is_refused"),
+    ),
+]
+
+SECTIONS = {"Exports": [*EXPORTS, *FEW_BITS, *ONNX], "Seals of exports": SEALS}

@@ -8,7 +8,11 @@ from typing import Any, Callable
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from gpt2.export import native as ours
+from gpt2.export import onnx as graphs
+from gpt2.export.bundle import Parcel
 from gpt2.export.seal import PAPERS, seal, seal_folder
+from gpt2.export.tokenizer import describe
 
 
 def native(
@@ -57,6 +61,19 @@ def copied(folder: Path, place: Path) -> Path:
     place.mkdir()
     for file in folder.iterdir():
         (place / file.name).write_bytes(file.read_bytes())
+    return place
+
+
+def onnx(place: Path, parcel: Parcel) -> Path:
+    """A folder of FORMAT=onnx whose graphs are bytes alone: no reading of ours looks
+    into them.
+    """
+    place.mkdir()
+    save_file(ours.tensors(parcel), place / graphs.WEIGHTS)
+    (place / graphs.TOKENIZER).write_text(describe(parcel.tokenizer))
+    for name in (graphs.FORWARD, graphs.DECODE):
+        (place / name).write_bytes(name.encode())
+    seal_folder(place, parcel.papers)
     return place
 
 

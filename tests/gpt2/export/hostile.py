@@ -95,13 +95,13 @@ def tokens(id: str, change: Callable[[dict], Any], why: str) -> Case:
     return Case(f"tokenizer: {id}", make, why)
 
 
-def folder(id: str, change: Callable[[Path], Any], why: str) -> Case:
-    """A folder of FORMAT=hf in which something was changed."""
+def folder(id: str, change: Callable[[Path], Any], why: str, of: str = "hf") -> Case:
+    """A folder of FORMAT=hf or onnx in which something was changed."""
 
     def make(exports: Path, place: Path) -> None:
-        change(forged.copied(exports / "hf", place))
+        change(forged.copied(exports / of, place))
 
-    return Case(f"hf: {id}", make, why)
+    return Case(f"{of}: {id}", make, why)
 
 
 def gguf(id: str, content: Callable[[dict], bytes], why: str) -> Case:
@@ -119,7 +119,7 @@ def limited(exports: Path) -> None:
     from gpt2.export.read import load
     from tests.gpt2.export.hostile_cases import CASES
 
-    for name in ("native", "hf"):
+    for name in ("native", "hf", "onnx"):
         load(exports / name, "cpu")
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * os.sysconf("SC_PAGE_SIZE") + ROOM

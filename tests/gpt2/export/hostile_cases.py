@@ -261,6 +261,59 @@ FOLDERS = [
     ),
 ]
 
+GRAPHS = ("forward.onnx", "decode.onnx", "model.safetensors", "tokenizer.json")
+UNCOVERED = "kablate.json names other files than decode.onnx, forward.onnx, "
+
+
+def resealed(change, **papers):
+    """A change, after which the papers name what lies there."""
+
+    def make(place) -> None:
+        change(place)
+        forged.resealed(place, **papers)
+
+    return make
+
+
+def of_version_1(place) -> None:
+    """Papers that name no checksum and no file."""
+    path = place / "kablate.json"
+    held = {**json.loads(path.read_text()), "version": 1}
+    del held["sha256"], held["files"]
+    path.write_text(json.dumps(held))
+
+
+def graph_folder(id: str, change, why: str) -> Case:
+    """A folder of FORMAT=onnx in which something was changed."""
+    return folder(id, change, why, of="onnx")
+
+
+GRAPH_FOLDERS = [
+    *(graph_folder(f"{n} changed", more(n), "kablate.json names") for n in GRAPHS),
+    *(graph_folder(f"{n} lost", lambda p, n=n: (p / n).unlink(), n) for n in GRAPHS),
+    graph_folder("papers changed", more("kablate.json"), CHANGED),
+    graph_folder("papers lost", lambda p: (p / "kablate.json").unlink(), "no papers"),
+    graph_folder("papers of version 1", of_version_1, UNCOVERED),
+    graph_folder("a file more", written("more.onnx", b"x"), "did not leave with"),
+    graph_folder(
+        "without decode.onnx",
+        resealed(lambda p: (p / "decode.onnx").unlink()),
+        UNCOVERED,
+    ),
+    graph_folder("with another graph", resealed(written("x.onnx", b"x")), UNCOVERED),
+    folder("with a graph", resealed(written("forward.onnx", b"x")), UNCOVERED),
+    graph_folder(
+        "weights longer",
+        resealed(more("model.safetensors")),
+        "end at byte .*, the file",
+    ),
+    graph_folder(
+        "symbols of another model",
+        resealed(lambda p: None, symbols={}),
+        "its papers|missing",
+    ),
+]
+
 GGUF_FIELDS = [field("general.architecture", 8, forged.text("gpt2"))]
 BEYOND = "beyond its end"
 
@@ -335,4 +388,13 @@ GGUFS = [
     gguf("papers of another file", with_papers, CHANGED),
 ]
 
-CASES = [*SAFETENSORS, *UNSEALED, *PAPERS, *SYMBOLS, *TOKENIZERS, *FOLDERS, *GGUFS]
+CASES = [
+    *SAFETENSORS,
+    *UNSEALED,
+    *PAPERS,
+    *SYMBOLS,
+    *TOKENIZERS,
+    *FOLDERS,
+    *GRAPH_FOLDERS,
+    *GGUFS,
+]

@@ -8,6 +8,7 @@ import pytest
 from gpt2.export.architectures import CARRIES, CLASSES, REMOTE, WORDS
 from gpt2.export.architectures import architecture, features
 from gpt2.export.bundle import ExportError
+from gpt2.export.onnx_graph import require_traceable
 from gpt2.settings.run import ModelSettings, run_settings
 from kconf.bind import symbols_of
 from tests.gpt2.parcels import ARCHITECTURES, HOMES, STEPS, values
@@ -113,6 +114,16 @@ def test_every_feature_has_words(name):
     if others:
         with pytest.raises(ExportError, match="has the mixer (?!attention)"):
             architecture(model, "gguf")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_network_is_a_graph_or_refused_by_its_mixer(name):
+    """FORMAT=onnx traces what attention, MLP and the linear mixer compute."""
+    model = settings(name)
+    if {layer.name for layer in model.layers} <= {"attention", "linear"}:
+        return require_traceable(model)
+    with pytest.raises(ExportError, match="FORMAT=onnx cannot carry .* has the mixer "):
+        require_traceable(model)
 
 
 def test_every_choice_is_named_as_its_symbol():

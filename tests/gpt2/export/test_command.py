@@ -1,6 +1,7 @@
 """make export: from a finished run to a name, all or nothing; and back to text."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -266,6 +267,52 @@ def test_make_refuses_in_one_line(runs, tmp_path, target, variables, why):
     assert done.returncode == 2 and "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and why in lines[0], done.stderr
+
+
+def make_export(run, out, **variables):
+    words = [f"{name}={value}" for name, value in {**variables, "OUT": out}.items()]
+    return subprocess.run(
+        ["make", "-s", "-C", str(ROOT), f"PYTHON={sys.executable}", "export"]
+        + [f"RUN={run}", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_make_export_in_blocks(runs, tmp_path):
+    pytest.importorskip("gguf", reason="requirements-export.txt")
+    out = tmp_path / "m.gguf"
+    done = make_export(runs["plain"], out, FORMAT="gguf", DTYPE="Q8_0")
+    assert done.returncode == 0, done.stderr
+    first, *_, last = done.stdout.splitlines()
+    assert first.startswith(f"{out}: ") and "parameters in q8_0" in first
+    assert last.startswith("perplexity: ") and " in q8_0 (" in last
+    assert text_of(out)[1]
+
+
+def test_make_refuses_a_type_of_few_bits(runs, tmp_path):
+    done = make_export(runs["plain"], tmp_path / "m", FORMAT="gguf", DTYPE="Q4_K")
+    assert done.returncode == 2 and not (tmp_path / "m").exists()
+    assert "error: DTYPE=q4_k is not written here" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = make_export(runs["plain"], tmp_path / "m", DTYPE="Q3")
+    assert "DTYPE=Q3: must be one of fp32, bf16, f16, q8_0" in done.stderr
+
+
+def test_make_export_as_onnx(runs, tmp_path):
+    """Of the model without another home; without the extra it says what to install."""
+    out = tmp_path / "m"
+    done = make_export(runs["foreign"], out, FORMAT="onnx")
+    if not all(map(importlib.util.find_spec, ("onnx", "onnxruntime", "onnxscript"))):
+        assert done.returncode == 2 and "requirements-onnx.txt" in done.stderr
+        assert not list(tmp_path.iterdir())
+        return
+    assert done.returncode == 0, done.stderr
+    assert "read back by onnxruntime " in done.stdout
+    known = ("importing ", "exporting ")  # progress; no warning of another library
+    assert all(line.startswith(known) for line in done.stderr.splitlines()), done.stderr
+    assert text_of(out) == text_of(runs["foreign"])
 
 
 def test_what_is_refused_has_no_traceback(runs, tmp_path):

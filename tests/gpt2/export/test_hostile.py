@@ -10,6 +10,7 @@ import pytest
 
 from gpt2.export import huggingface, native
 from tests.conftest import ROOT
+from tests.gpt2.export import forged
 from tests.gpt2.export.hostile_cases import CASES
 from tests.gpt2.parcels import bpe, pack, randomised, values
 
@@ -23,10 +24,14 @@ def rows(tmp_path_factory):
     """What each case got, by its id."""
     folder = tmp_path_factory.mktemp("exports")
     run = {"commit": None, "study": "gpt2-ratio-ablation", "seed": 1}
-    for name, target, whole in [(RA, native, True), (GPT2, huggingface, False)]:
+    for name, kind, write, whole in [
+        (RA, "native", native.write, True),
+        (GPT2, "hf", huggingface.write, False),
+        (RA, "onnx", forged.onnx, True),
+    ]:
         origin = {"symbols": values(name), "run": run}
         packed = pack(randomised(name, bpe()), origin, "fp32", whole)
-        target.write(folder / ("native" if target is native else "hf"), packed)
+        write(folder / kind, packed)
     done = subprocess.run(
         [sys.executable, "-m", "tests.gpt2.export.hostile", str(folder)],
         cwd=ROOT,
