@@ -7,13 +7,9 @@ the file again.
 """
 
 import json
-import math
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-import numpy as np
-import torch
 
 from gpt2.data.tokenization.tokenizers import Tokenizer
 from gpt2.export import gguf_file, q8_0
@@ -118,7 +114,7 @@ def read(place: Path) -> Trained:
     wanted = give(meta_model(settings), dialect, tokenizer.vocab_size)
     shapes = {name: entry.shape for name, entry in header.tensors.items()}
     require_shapes(place, shapes, wanted)
-    tensors = {name: _tensor(place, header, name) for name in shapes}
+    tensors = {name: gguf_file.read_tensor(place, header, name) for name in shapes}
     model = empty_model(settings)
     try:
         take(model, tensors, dialect, tokenizer.vocab_size)
@@ -126,20 +122,6 @@ def read(place: Path) -> Trained:
         raise ExportError(f"{place}: {error}") from error
     require_intact(place, papers, model)
     return Trained(model, tokenizer, note=note(papers))
-
-
-def _tensor(place: Path, header: gguf_file.Header, name: str) -> torch.Tensor:
-    """The values of a tensor in fp32. Raises ExportError."""
-    gguf, entry = _library(), header.tensors[name]
-    try:
-        kind = gguf.GGMLQuantizationType(entry.kind)
-        shape = gguf.quant_shape_to_byte_shape(entry.shape, kind)
-        content = gguf_file.read_bytes(place, header, name, math.prod(shape))
-        rows = np.frombuffer(content, np.uint8).reshape(shape)
-        values = np.array(gguf.dequantize(rows, kind), np.float32)
-    except (ValueError, NotImplementedError) as error:  # a type unknown there
-        raise ExportError(f"{place}: {name}: {error}") from None
-    return torch.from_numpy(values)
 
 
 def _library() -> ModuleType:

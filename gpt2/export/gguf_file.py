@@ -7,13 +7,19 @@
 
 All little-endian. Tensors begin at a multiple of the alignment. gguf's own reader takes
 the counts and lengths at their word, however large; here each is held against the file
-before anything is read by it.
+before anything is read by it. Tensors are read here as well, of the types that `make
+export` writes.
 """
+
+import math
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from gpt2.export import q8_0
 from gpt2.export.bundle import ExportError
 from gpt2.export.papers import shortened
 from records.files import RecordError, open_record, reading, shown
@@ -28,6 +34,9 @@ STRING, LIST = 8, 9
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Bytes of a number, by its type."""
 UINT32 = 4
+TYPES = {0: torch.float32, 1: torch.float16, 30: torch.bfloat16}
+Q8_0 = 8
+"""The types of tensors, by their numbers."""
 
 
 @dataclass(frozen=True)
@@ -166,19 +175,48 @@ def _header(cursor: _Cursor, size: int) -> Header:
     return Header(texts, entries, size)
 
 
-def read_bytes(path: Path, header: Header, name: str, size: int) -> bytearray:
-    """The bytes of a tensor that has so many. Raises ExportError where they go beyond
-    the end of the file.
+def read_tensor(path: Path, header: Header, name: str) -> torch.Tensor:
+    """The values of a tensor in fp32. Raises ExportError for one whose type is another or
+    whose bytes go beyond the end of the file.
     """
-    begin = header.tensors[name].begin
-    if begin + size > header.size:
+    entry = header.tensors[name]
+    try:
+        content = torch.frombuffer(
+            _content(path, header, entry, _bytes(entry)), dtype=torch.uint8
+        )
+    except ValueError as error:
         raise ExportError(
-            f"{shown(path)} cannot be read as GGUF: {shortened(name)} ends at byte "
-            f"{begin + size}, the file at {header.size}"
+            f"{shown(path)} cannot be read as GGUF: {shortened(name)} {error}"
+        ) from None
+    if entry.kind == Q8_0:
+        return q8_0.restored(content.view(-1, q8_0.BYTES)).view(entry.shape)
+    return content.view(TYPES[entry.kind]).view(entry.shape).float()
+
+
+def _bytes(entry: Entry) -> int:
+    """How many bytes the tensor has. Raises ValueError."""
+    count = math.prod(entry.shape)
+    if entry.kind in TYPES:
+        return count * TYPES[entry.kind].itemsize
+    if entry.kind != Q8_0:
+        raise ValueError(
+            f"has the type {entry.kind}, `make export` writes {[*TYPES, Q8_0]}"
+        )
+    if entry.shape[-1] % q8_0.BLOCK:
+        raise ValueError(
+            f"has rows of {entry.shape[-1]} values, no whole blocks of {q8_0.BLOCK}"
+        )
+    return count // q8_0.BLOCK * q8_0.BYTES
+
+
+def _content(path: Path, header: Header, entry: Entry, size: int) -> bytearray:
+    if entry.begin + size > header.size:
+        raise ValueError(
+            f"ends at byte {entry.begin + size}, the file at {header.size}"
         )
     content = bytearray(size)
     with open_record(path) as file:
-        file.seek(begin)
+        file.seek(entry.begin)
         if file.readinto(content) != size:
             raise ExportError(f"{shown(path)} was cut while it was read")
     return content

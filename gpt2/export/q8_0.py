@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 BLOCK, MOST = 32, 127
+BYTES = 2 + BLOCK
+"""Of a block."""
 SMALLEST = 2.0**-16
 """From here on fp16 errs by less than 1/254: a block's largest q is 127, also again."""
 
@@ -35,6 +37,12 @@ def stored(weight_RC: torch.Tensor) -> np.ndarray:
     scale = scale_RN1.half().numpy().astype("<f2").view(np.uint8)
     integers = q_RN32.to(torch.int8).numpy().view(np.uint8)
     return np.concatenate([scale, integers], axis=2).reshape(len(weight_RC), -1)
+
+
+def restored(blocks_K: torch.Tensor) -> torch.Tensor:
+    """The values of blocks, fp32 (K, 32), from their bytes, uint8 (K, 34)."""
+    scale_K1 = blocks_K[:, :2].contiguous().view(torch.float16).float()
+    return scale_K1 * blocks_K[:, 2:].view(torch.int8).float()
 
 
 def _blocks(weight_RC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

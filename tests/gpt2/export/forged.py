@@ -10,9 +10,12 @@ from safetensors.torch import save_file
 
 from gpt2.export import native as ours
 from gpt2.export import onnx as graphs
-from gpt2.export.bundle import Parcel
+from gpt2.export.bundle import Parcel, in_blocks, settings_of
+from gpt2.export.gguf import PAPERS as GGUF_PAPERS, TOKENIZER
+from gpt2.export.names import DIALECTS, give
 from gpt2.export.seal import PAPERS, seal, seal_folder
-from gpt2.export.tokenizer import describe
+from gpt2.export.tokenizer import describe, restore_fitting
+from gpt2.model.costs import meta_model
 
 
 def native(
@@ -119,3 +122,27 @@ def entry(name: str, sizes: list[int], kind: int = 0, offset: int = 0) -> bytes:
     """A tensor of GGUF's table."""
     head = text(name) + struct.pack("<I", len(sizes))
     return head + struct.pack(f"<{len(sizes)}QIQ", *sizes, kind, offset)
+
+
+def blocks(folder: Path, place: Path, kind: int = 8, lost: int = 0) -> Path:
+    """A file of GGUF for the GPT-2 of a folder of FORMAT=hf, every value 0: matrices of
+    that type, 34 bytes for 32 values; the last of them has lost so many. Its checksum is
+    right.
+    """
+    papers = {**json.loads((folder / PAPERS).read_text()), "dtype": "q8_0"}
+    del papers["files"]
+    settings = settings_of(folder, papers, 1 << 20)
+    tokenizer = (folder / "tokenizer.json").read_text()
+    vocabulary = restore_fitting(folder, papers, settings, tokenizer).vocab_size
+    shapes = give(meta_model(settings), DIALECTS["gguf", "gpt2"], vocabulary)
+    table, size = [], 0
+    for name, each in sorted(shapes.items(), key=lambda item: in_blocks(*item)):
+        matrix = in_blocks(name, each)
+        table.append(entry(name, [*each.shape][::-1], kind if matrix else 0, size))
+        size += each.numel() // 32 * 34 if matrix else 4 * each.numel()
+        size += -size % 32
+    texts = [(GGUF_PAPERS, json.dumps(papers)), (TOKENIZER, tokenizer)]
+    head = gguf([field(name, 8, text(each)) for name, each in texts], table)
+    place.write_bytes(head + bytes(-len(head) % 32 + size - lost))
+    seal(place, papers["sha256"])
+    return place

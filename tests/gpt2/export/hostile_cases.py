@@ -314,6 +314,16 @@ GRAPH_FOLDERS = [
     ),
 ]
 
+
+def blocks(id: str, why: str, **changes: int) -> Case:
+    """A file of GGUF in blocks, with a checksum that fits."""
+
+    def make(exports, place) -> None:
+        forged.blocks(exports / "hf", place, **changes)
+
+    return Case(f"gguf: {id}", make, why)
+
+
 GGUF_FIELDS = [field("general.architecture", 8, forged.text("gpt2"))]
 BEYOND = "beyond its end"
 
@@ -386,6 +396,9 @@ GGUFS = [
         "has no papers",
     ),
     gguf("papers of another file", with_papers, CHANGED),
+    blocks("blocks of zeros", "does not hold the weights"),
+    blocks("blocks that end early", "ends at byte .*, the file at", lost=32),
+    blocks("blocks of another type", "has the type 12, .* writes", kind=12),
 ]
 
 CASES = [

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gpt2.export import gguf as ours
-from gpt2.export import perplexity, q8_0, write
+from gpt2.export import gguf_file, perplexity, q8_0, write
 from gpt2.export.bundle import ExportError
 from gpt2.export.formats import FORMATS, obstacle
 from gpt2.export.read import load
@@ -61,6 +61,18 @@ def test_what_was_in_blocks_goes_into_the_same():
 def test_what_blocks_cannot_hold(shape, size, why):
     with pytest.raises(q8_0.BlockError, match=why):
         q8_0.stored(size * torch.ones(shape))
+
+
+def test_what_is_restored_from_bytes_is_what_was_rounded():
+    blocks_K = torch.from_numpy(q8_0.stored(weights())).view(-1, q8_0.BYTES)
+    assert torch.equal(q8_0.restored(blocks_K).view(-1, 96), q8_0.rounded(weights()))
+
+
+def test_rows_of_no_whole_blocks_are_no_tensor(tmp_path):
+    (tmp_path / "m").write_bytes(bytes(999))
+    header = gguf_file.Header({}, {"a": gguf_file.Entry((4, 40), 8, 0)}, 999)
+    with pytest.raises(ExportError, match="a has rows of 40 values, no whole blocks"):
+        gguf_file.read_tensor(tmp_path / "m", header, "a")
 
 
 def test_matrices_alone_are_rounded():
