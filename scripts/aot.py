@@ -23,10 +23,10 @@ def binaries(targets: tuple[str, ...], full: bool) -> list:
         from kernels.aot_cases import others
         from kernels.attention.aot import cases as attention
         from kernels.decode.aot import cases as decoding
-    found, kinds = {}, (attention(targets, full), decoding(targets), others(targets))
-    for case in chain.from_iterable(kinds):
-        options = sorted(case.options.items())
-        key = case.target, case.source().hash(), *options
+        from kernels.recurrence.aot import cases as recurrence
+    found, both = {}, (attention(targets, full), recurrence(targets, full))
+    for case in chain(*both, decoding(targets), others(targets)):
+        key = case.target, case.source().hash(), *sorted(case.options.items())
         found.setdefault(key, case)
     return list(found.values())
 
@@ -70,9 +70,9 @@ def main(arguments: list[str]) -> int:
             print(f"{number:4}/{len(cases)} {line(case, found)}", flush=True)
             if not found.fits(case.target):
                 bad.append(line(case, found))
-    print("", *bad, sep="\n")
     fit, seconds = len(cases) - len(bad), time.monotonic() - began
-    print(f"{fit} of {len(cases)} binaries fit their target; {seconds:.0f} s")
+    last = f"{fit} of {len(cases)} binaries fit their target; {seconds:.0f} s"
+    print("", *bad, last, sep="\n")
     return 1 if bad else 0
 
 

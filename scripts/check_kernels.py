@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Every shipped configuration of attention and routing on this machine's GPU against
+"""Every shipped configuration of attention, routing and recurrence on this machine's GPU against
 float64, in parallel, and how much of its budget the worst of each kind takes.
 `make gpu-test` tests the same and more, case by case, always with the same inputs;
 here they are new ones every time. `rows`: only those of statistics, packed documents
-and routing.
+and routing; `recurrence`: only that; `fla`: flash-linear-attention's instead of ours.
 """
 
 import os
@@ -20,18 +20,27 @@ from records.arguments import Parser, one_of, whole  # noqa: E402
 
 # One process per core compiles; each holds a CUDA context.
 PROCESSES = min(16, len(os.sched_getaffinity(0)))
+WHICH = ("all", "rows", "recurrence", "fla")
 
 
-def checked(rows: bool, seed: int) -> Iterator[tuple]:
-    """Every case with its errors, in order; rows: only what knows of rows."""
+def checked(which: str, seed: int) -> Iterator[tuple]:
+    """Every case with its errors, in order."""
     with entry.importing():
         from gpt2.training.device import DeviceError, resolve
         from kernels.attention import check
+        from kernels.recurrence import check as recurrence
+        from kernels.recurrence import peers
         from kernels.topk_routing import check as routing
     with entry.refusing(DeviceError):
         resolve("cuda")
-    cases = [(check, case) for case in (check.row_cases if rows else check.cases)()]
-    cases += [(routing, case) for case in routing.cases()]
+    kinds = {
+        "all": [(check, check.cases), (routing, routing.cases)],
+        "rows": [(check, check.row_cases), (routing, routing.cases)],
+        "recurrence": [(recurrence, recurrence.cases)],
+        "fla": [(peers, peers.cases)],
+    }
+    kinds["all"] += kinds["recurrence"]
+    cases = [(its, case) for its, made in kinds[which] for case in made()]
     with entry.pool(PROCESSES) as pool:
         with entry.shielded():
             found = [pool.submit(its.errors, case, "cuda", seed) for its, case in cases]
@@ -42,13 +51,13 @@ def checked(rows: bool, seed: int) -> Iterator[tuple]:
 def main(arguments: list[str]) -> int:
     """Print what lies outside its budget and the worst of the rest; 1 on failure."""
     parser = Parser(__doc__)
-    parser.add_argument("which", nargs="?", default="all", type=one_of(("all", "rows")))
+    parser.add_argument("which", nargs="?", default="all", type=one_of(WHICH))
     parser.add_argument("--seed", type=whole(0), help="of an earlier run, to repeat it")
     given = parser.parse_args(arguments)
     seed = secrets.randbits(32) if given.seed is None else given.seed
     print(f"seed {seed}", flush=True)
     worst, bad, count = {}, 0, 0
-    for case, errors in checked(given.which == "rows", seed):
+    for case, errors in checked(given.which, seed):
         count += 1
         for error in errors:
             if not error.ok:

@@ -129,15 +129,21 @@ def flex(shape: Shape) -> Callable[..., torch.Tensor]:
 
 
 def measure(
-    group: tuple[Shape, ...], kind: str = "cuda", rounds: int = 30, warmup: int = 3
+    group: tuple[Shape, ...],
+    kind: str = "cuda",
+    rounds: int = 30,
+    warmup: int = 3,
+    prepare: Callable[[Shape, str], dict] | None = None,
 ) -> Iterator[dict]:
-    """A record's row for every contender at every shape of a group, in turns."""
+    """A record's row for every contender at every shape of a group, in turns. prepare:
+    what makes the contenders of a shape, attention's unless given.
+    """
     # Every shape's FlexAttention is one function to dynamo, which would give up.
     torch._dynamo.config.recompile_limit = 64
     steps = {
         (shape, name): step
         for shape in group
-        for name, step in prepared(shape, kind).items()
+        for name, step in (prepare or prepared)(shape, kind).items()
     }
     taken = {which: [] for which in steps}
     for number in range(warmup + rounds):

@@ -195,7 +195,7 @@ ROW_MUTANTS = [
     Mutant(
         "document-one-before",
         "a row sees the last token of the document before its own",
-        "kernel_tiles:_reach",
+        "attention.kernel_tiles:_reach",
         "reach = tl.minimum(t - start + 1, window)",
         "reach = tl.minimum(t - start + 2, window)",
         Test(f"{ROWS}::test_documents_are_apart"),
@@ -227,7 +227,7 @@ ROW_MUTANTS = [
     Mutant(
         "softpick-quiet-rows-left",
         "rows whose scores are all small keep what e^s - 1 cancelled to",
-        "kernel_tiles:_needs_care",
+        "attention.kernel_tiles:_needs_care",
         "care = (tl.abs(log_sum) > LOUD) | quiet",
         "care = tl.abs(log_sum) > LOUD",
         Test(f"{KERNEL}::test_softpick_keeps_small_scores"),
@@ -235,7 +235,7 @@ ROW_MUTANTS = [
     Mutant(
         "softpick-delta-once",
         "where softpick's score is positive, dS lacks -delta",
-        "kernel_tiles:_weights",
+        "attention.kernel_tiles:_weights",
         "slope = dp - (2 * delta if PICK and CLAMP else delta)",
         "slope = dp - delta",
         Test(f"{KERNEL}::test_close_to_float64[64-2-1-16-float16-softpick]"),
