@@ -213,7 +213,7 @@ override EXTRAS := eval export gpu onnx trackio wandb
 lock: | $(SETUP)	## Write requirements*.txt from pyproject.toml, with hashes (needs uv)
 	$(Q)$(PY) scripts/lock.py
 
-bench: | $(SETUP)	## Attention and training steps beside their peers (PART=attention,training STEPS=0-9 CONTEXTS=1024,2048 NANOGPT=model.py RESUME=results/bench/… ARGS=…)
+bench: | $(SETUP)	## Attention and training steps beside their peers (PART=attention,recurrence,training STEPS=0-9 CONTEXTS=1024,2048 NANOGPT=model.py RESUME=results/bench/… ARGS=…)
 	$(Q)$(PY) scripts/with_args.py scripts/bench.py $(call option,PART,part) $(call option,STEPS,steps) \
 	  $(call option,CONTEXTS,contexts) $(call option,TOKENS,tokens) \
 	  $(call option,NANOGPT,nanogpt) $(call option,RESUME,resume)

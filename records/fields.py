@@ -79,6 +79,7 @@ FACTS = {
     "last_eval_windows": COUNT,
     "last_eval_sha256": name,
     "attention_impl": name,
+    "recurrence_impl": name,
     "loss_impl": name,
     "update_impl": name,
     "documents_apart": flag,

@@ -148,7 +148,7 @@ REFUSED = {
     f"eval RUN={RUN}": "nothing to evaluate on: TEXT=file, TASKS=a,b or both",
     f"eval RUN={RUN} TEXT=a SHOTS=2": "LIMIT and SHOTS belong to TASKS=a,b",
     f"eval RUN={RUN} TEXT=a BATCH=0": "BATCH=0: must be a whole number, at least 1",
-    "bench PART=x": "PART=x: must be some of attention,training, separated by commas",
+    "bench PART=x": "PART=x: must be some of attention,recurrence,training, separated by commas",
     "bench STEPS=a": "STEPS=a: 'a' is not a number or a range",
     "bench RESUME=x": "RESUME=x: must be a file that is there",
     "aot JOBS=0": "JOBS=0: must be a whole number, at least 1",

@@ -58,6 +58,7 @@ class Subject:
             width_divisor=_divisor(self.settings),
             length_divisor=_length_divisor(self.settings.model),
             dropout=0.0,
+            mixer_impl="auto",
         )
         return replace(self.settings, model=model)
 

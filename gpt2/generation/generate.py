@@ -12,7 +12,7 @@ has no token and is cut off before anything looks at it).
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +219,8 @@ def empty_model(settings: ModelSettings, kind: str, decoder: str = "reference") 
     attention = settings.attention
     if kind == "cpu" and attention is not None and attention.impl == "triton":
         settings = settings.with_attention(impl="auto")
+    if kind == "cpu" and settings.mixer_impl == "triton":
+        settings = replace(settings, mixer_impl="auto")
     return GPT(settings, decoder)
 
 

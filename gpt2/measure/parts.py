@@ -4,6 +4,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from kconf.strict import Tree
 from kconf.study import list_steps, resolve_step
 from kconf.syntax import ConfigError
 from kernels.attention import bench as attention
+from kernels.recurrence import bench as recurrence
 from records import provenance
 from records.layout import RecordError
 
@@ -50,7 +52,7 @@ def require_device(root: Path, options: Namespace, context: int | None) -> None:
         raise device.DeviceError(
             f"PART=training takes steps on a GPU, and torch {torch.__version__} sees "
             "none (`make doctor`); ARGS='--set CONFIG_DEVICE_CPU=y' takes them on the "
-            "CPU, PART=attention does without"
+            "CPU, PART=attention and PART=recurrence do without"
         ) from None
 
 
@@ -75,10 +77,13 @@ def measured(
     yielded; the record says that the part is complete after the last one.
     """
     done = record.done(part)
+    kind = record.content["device"]["kind"]
     if part == "attention":
-        kind = record.content["device"]["kind"]
         about = "bf16, causal, forward + backward of strided views, median ms · ratio"
-        rows = attentions(kind, done)
+        rows = by_group(attention, kind, done)
+    elif part == "recurrence":
+        about = "bf16, forward + backward, keys of length 1, median ms · ratio"
+        rows = by_group(recurrence, kind, done)
     else:
         about = (
             f"{race.tokens:,} tokens per batch, medians of {race.rounds} rounds of "
@@ -93,12 +98,16 @@ def measured(
     record.complete()
 
 
-def attentions(kind: str, done: set[tuple[str, str]]) -> Iterator[dict[str, Any]]:
-    """Rows of the groups of shapes of which not every shape is done."""
+def by_group(
+    bench: ModuleType, kind: str, done: set[tuple[str, str]]
+) -> Iterator[dict[str, Any]]:
+    """Rows of the groups of shapes of which not every shape is done. bench: the module
+    that measures an operator.
+    """
     there = {group for group, _ in done}
-    for group in attention.GROUPS:
+    for group in bench.GROUPS:
         if any(shape.name not in there for shape in group):
-            for row in attention.measure(group, kind):
+            for row in bench.measure(group, kind):
                 if (row["group"], row["name"]) not in done:
                     yield row
 

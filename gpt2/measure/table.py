@@ -2,7 +2,7 @@
 
 from typing import Any
 
-PARTS = ("attention", "training")
+PARTS = ("attention", "recurrence", "training")
 GIB = 2**30
 TRAINING = ("", "ms", "tokens/s", "MFU", "x anchor", "of its FLOPs", "peak GiB")
 TRAINING += ("first train loss", "last")
@@ -19,7 +19,7 @@ def markdown(content: dict[str, Any]) -> str:
         rows = [row for row in content["rows"] if row["part"] == part]
         if rows:
             calls = [call for call in content["calls"] if call["part"] == part]
-            table = attention(rows) if part == "attention" else training(rows)
+            table = training(rows) if part == "training" else attention(rows)
             lines += ["", f"## {part.capitalize()}", "", *_commands(calls), "", *table]
     return "\n".join(lines) + "\n"
 

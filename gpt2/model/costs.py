@@ -19,6 +19,7 @@ from gpt2.model import precision
 from gpt2.model.gpt import GPT, resolve_loss
 from gpt2.model.initial import products as matrices_of
 from gpt2.model.mixers.attention.impl import resolve_attention
+from gpt2.model.mixers.recurrence_impl import resolve_recurrence
 from gpt2.model.values import Positions, Products
 from gpt2.settings.run import ModelSettings, RunSettings
 from kernels.linear_cross_entropy import CHUNK_ROWS
@@ -197,6 +198,8 @@ def activation_bytes(settings: RunSettings, micro_batch: int) -> int:
     if model.attention in model.layers:
         impl = resolve_attention(model, kind, system.dtype != "fp32")
         model = model.with_attention(impl=impl)
+    if model.recurrences:
+        model = replace(model, mixer_impl=resolve_recurrence(model, kind))
     held = _forward_bytes(model, system.dtype, system.param_dtype, micro_batch)
     again = _recomputed_bytes(model, system.dtype, kind, micro_batch)
     tokens_at_once = micro_batch * model.block_size

@@ -39,6 +39,8 @@ MIXERS = ("attention", *OTHERS)
 """Names of mixers: CONFIG_MIXER_NAME=y, and in CONFIG_MIXER_LAYERS."""
 # Scores of a row that the fused kernels keep; equal to theirs by test.
 MOST_KEPT = 16
+# The widest keys of the recurrence's kernels; likewise.
+WIDEST_KEYS = 128
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,12 @@ class ModelSettings:
     norm: str = one_of(NORM_LAYERNORM="layernorm", NORM_RMSNORM="rmsnorm")
     mixer: str = one_of(**{f"MIXER_{name.upper()}": name for name in MIXERS})
     mixer_layers: str = text("MIXER_LAYERS")
+    mixer_impl: str = one_of(
+        MIXER_IMPL_AUTO="auto",
+        MIXER_IMPL_REFERENCE="reference",
+        MIXER_IMPL_TRITON="triton",
+        MIXER_IMPL_FLA="fla",
+    )
     grouped: int | None = integer("KV_HEADS", optional=True)
     output_gate: str = one_of(
         OUTPUT_GATE_NONE="none",
@@ -169,6 +177,7 @@ class ModelSettings:
             why = f"rotates pairs, but the head width is {self.head_width}"
             raise SettingsError("POSITION_ROPE", True, why)
         self._reject_attention()
+        self._reject_recurrence()
         self._reject_combinations()
 
     def _require_divisible(self, layer: MixerSettings) -> None:
@@ -196,6 +205,18 @@ class ModelSettings:
         """The mixer of every layer."""
         names = self.pattern
         return tuple(self.of(names[i % len(names)]) for i in range(self.depth))
+
+    @property
+    def recurrences(self) -> set[str]:
+        """What the states of its recurrent layers decay by; none where no layer is."""
+        return {layer.recurrence for layer in self.layers} - {""}
+
+    @property
+    def widest_keys(self) -> int:
+        """Of the keys and values of states that decay by head; 0 where none does."""
+        layers = [layer for layer in self.layers if layer.recurrence == "head"]
+        wide = [max(layer.keys(self), self.head_width) for layer in layers]
+        return max(wide, default=0)
 
     def of(self, name: str) -> MixerSettings:
         """The settings of a mixer that some layer has."""
@@ -237,6 +258,23 @@ class ModelSettings:
                 True,
                 f"cannot serve {obstacle}: use auto or reference",
             )
+
+    def _reject_recurrence(self) -> None:
+        """An implementation that computes no layer of these."""
+        kinds, why = self.recurrences, ""
+        if self.mixer_impl == "fla":
+            why = "comes later: use auto, reference or triton"
+        elif self.mixer_impl != "auto" and not kinds:
+            why = f"acts on recurrent mixers, which none of {' '.join(self.pattern)} is"
+        elif self.mixer_impl == "triton" and "head" not in kinds:
+            why = "has no kernels for decays by channel: use auto or reference"
+        elif self.mixer_impl == "triton" and self.widest_keys > WIDEST_KEYS:
+            why = (
+                f"serves heads and states up to {WIDEST_KEYS} wide, not "
+                f"{self.widest_keys}: use auto or reference"
+            )
+        if why:
+            raise SettingsError(f"MIXER_IMPL_{self.mixer_impl.upper()}", True, why)
 
     def _reject_combinations(self) -> None:
         """A mechanism of the MLP, or positions, that the layers have no place for."""

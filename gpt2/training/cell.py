@@ -31,6 +31,7 @@ from gpt2.model.costs import count
 from gpt2.model.gpt import GPT, resolve_loss
 from gpt2.model.initial import initialise
 from gpt2.model.mixers.attention.impl import resolve_attention
+from gpt2.model.mixers.recurrence_impl import resolve_recurrence
 from gpt2.settings.run import RunSettings, run_settings
 from gpt2.training import checkpoint, device, gpu_monitor
 from gpt2.training.device_errors import DeviceLost, OutOfMemory, explained
@@ -464,6 +465,7 @@ def _build(
         "attention_impl": resolve_attention(
             settings.model, info.kind, settings.system.dtype != "fp32"
         ),
+        "recurrence_impl": resolve_recurrence(settings.model, info.kind),
         "loss_impl": resolve_loss(settings.model.loss, info.kind),
         "update_impl": optim.resolve_update(settings.optim, info.kind),
         "documents_apart": settings.model.documents_apart,

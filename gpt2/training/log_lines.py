@@ -38,7 +38,9 @@ def first_lines(
         f"data: {corpus.description}",
     ]
     if facts_row["mixers"] != "attention":
-        lines.insert(2, f"layers: {facts_row['mixers']}")
+        how = facts_row["recurrence_impl"]
+        by = "" if how == "none" else f", recurrences by {how}"
+        lines.insert(2, f"layers: {facts_row['mixers']}{by}")
     odd = device.misaligned(run.settings.model)
     if odd and info.kind == "cuda":
         lines.append(f"warning: not multiples of 64, slow on a GPU: {', '.join(odd)}")

@@ -2,7 +2,7 @@
 
 import torch
 
-from kernels.recurrence.chunked import chunks
+from kernels.recurrence.chunked import CHUNK, chunks
 from kernels.recurrence.op import recurrence
 
 Erase = tuple[torch.Tensor, torch.Tensor]
@@ -18,11 +18,13 @@ def run(
     starts_BT: torch.Tensor | None = None,
     log_decay: torch.Tensor | None = None,
     erase: Erase | None = None,
+    size: int = CHUNK,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(o_BTHV in v's type, the last S_BHKV) as `reference.loop` defines them: by our
     kernels where impl is "triton" and the decay is one per head, by `chunks` where it
     is "reference" or the decay is one per channel. kind: what our kernels round q, k,
-    v, e and c to; `chunks` takes them as they are.
+    v, e and c to; `chunks` takes them as they are. size: tokens of a chunk
+    of `chunks`; our kernels have their own.
 
     Raises what `recurrence` raises, ValueError for another impl.
     """
@@ -30,7 +32,7 @@ def run(
         raise ValueError(f"{impl!r} computes no recurrence: reference, triton")
     its = q_BTHK, k_BTHK, v_BTHV
     if impl == "reference" or (log_decay is not None and log_decay.dim() == 4):
-        return chunks(*its, state_BHKV, starts_BT, log_decay, erase)
+        return chunks(*its, state_BHKV, starts_BT, log_decay, erase, size=size)
     its = (x.to(kind) for x in its)
     erase = None if erase is None else tuple(x.to(kind) for x in erase)
     o, last = recurrence(*its, state_BHKV, starts_BT, log_decay, erase)

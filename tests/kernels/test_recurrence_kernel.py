@@ -63,7 +63,7 @@ def test_nothing_ahead_or_foreign_in_a_single_bit(interpret):
 
 def checked() -> None:
     """The operator as torch.library sees it; run interpreted."""
-    case = Case(20, 1, 16, 16, F32, 0.1, True, document=9)
+    case = Case(5, 1, 16, 16, F32, 0.1, True, document=3)
     leaves, starts = check.inputs(case, "cpu")
     q, k, v, state, g, e, c = (x.requires_grad_() for x in leaves)
     given = q, k, v, state, starts, g, e, c, 16

@@ -13,6 +13,7 @@ from torch import nn
 from gpt2.model.initial import STD, Matrix, residual_std
 from gpt2.model.mixers.head_gates import gate_statistics, output_gate, scaled
 from gpt2.model.mixers.mixer import Mixer
+from gpt2.model.mixers.recurrence_impl import by_device
 from gpt2.model.mixers.statistic import Statistic
 from gpt2.model.values import (
     BlockToBlock,
@@ -22,7 +23,7 @@ from gpt2.model.values import (
     Products,
 )
 from gpt2.settings.run import ModelSettings
-from kernels.recurrence import CHUNK, chunks
+from kernels.recurrence import CHUNK, run
 
 EPS = 1e-6
 """Beside the sum of the weights: features of fp32 can be 0 all together."""
@@ -44,8 +45,9 @@ class LinearAttention(Mixer):
     1e-6 as in the authors' code).
 
     q, k, v and o are attention's: with the same names they begin with the same values.
-    By `kernels.recurrence`, in fp32 at least, the sum of the weights as one more column
-    of the values. No rotation: a rotated φ is not positive, and the sum could be 0.
+    By `kernels.recurrence`, in fp32 at least (our kernels read q, k and v in the type of
+    the projection), the sum of the weights as one more column of the values. No rotation:
+    a rotated φ is not positive, and the sum could be 0.
     """
 
     kind = "linear"
@@ -60,6 +62,7 @@ class LinearAttention(Mixer):
         self.gate_alpha = settings.mlp.attn_gate_alpha
         self.out_std = residual_std(settings.depth)
         self.chunk = CHUNK
+        self.impl = by_device(settings)
 
     def forward(
         self,
@@ -72,8 +75,10 @@ class LinearAttention(Mixer):
         qkv_BnF = self.qkv(x_BnE)
         q, k, v = self._features(qkv_BnF)
         state = _no_tokens(k, v) if cache is None else cache.state_BHDD1
-        with torch.autocast(x_BnE.device.type, enabled=False):
-            mixed, state = chunks(q, k, v, state, positions.starts_BT, size=self.chunk)
+        device, kind = x_BnE.device.type, qkv_BnF.dtype
+        with torch.autocast(device, enabled=False):
+            its = q, k, v, state, positions.starts_BT
+            mixed, state = run(self.impl[device], kind, *its, size=self.chunk)
             o_BnHD = mixed[..., :-1] / (mixed[..., -1:] + EPS)
         o_BnHD = scaled(o_BnHD.to(qkv_BnF.dtype), x_BnE, context, self.out_gate)
         cache = None if cache is None else LinearCache(state)

@@ -24,6 +24,7 @@ from gpt2.model.mixers.convolution import BEFORE, Filters, convolved
 from gpt2.model.mixers.decays import decay_statistics
 from gpt2.model.mixers.head_gates import gate_statistics, output_gate, scaled
 from gpt2.model.mixers.mixer import Mixer
+from gpt2.model.mixers.recurrence_impl import by_device
 from gpt2.model.mixers.statistic import Statistic
 from gpt2.model.quantiles import taps
 from gpt2.model.values import (
@@ -34,7 +35,7 @@ from gpt2.model.values import (
     Products,
 )
 from gpt2.settings.run import ModelSettings
-from kernels.recurrence import CHUNK, chunks
+from kernels.recurrence import CHUNK, run
 
 EPS = 1e-5
 """Of the norm of the heads."""
@@ -118,7 +119,7 @@ class Recurrent(Mixer):
         self.gate_heads = settings.heads
         self.gate_alpha = settings.mlp.attn_gate_alpha
         self.out_std = residual_std(settings.depth)
-        self.chunk = CHUNK
+        self.chunk, self.impl = CHUNK, by_device(settings)
 
     def norm_width(self, layout: Layout) -> int:
         """Of the norm: a head's, whose weights all heads share."""
@@ -144,7 +145,8 @@ class Recurrent(Mixer):
         kept = self._nothing(qkv_BnF) if cache is None else cache
         mixed_BnF, tail_B3F = self._convolved(qkv_BnF, kept.tail_B3F, positions)
         strands = self._strands(x_BnE, mixed_BnF, positions)
-        o_BnHV, state = self._recurred(strands, kept.state_BHKV, positions)
+        given = strands, kept.state_BHKV, positions
+        o_BnHV, state = self._recurred(*given, qkv_BnF.dtype)
         o_BnHV = self.finished(o_BnHV, x_BnE).to(qkv_BnF.dtype)
         heads_BnHD = o_BnHV.flatten(2).unflatten(2, (self.gate_heads, -1))
         o_BnHD = scaled(heads_BnHD, x_BnE, context, self.out_gate)
@@ -174,12 +176,18 @@ class Recurrent(Mixer):
         return self.strands(x_BnE, parts, positions)
 
     def _recurred(
-        self, strands: Strands, state_BHKV: torch.Tensor, positions: Positions
+        self,
+        strands: Strands,
+        state_BHKV: torch.Tensor,
+        positions: Positions,
+        kind: torch.dtype,
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """o_BnHV and the last state; kind: of the projections, which our kernels read."""
         q, k, v, decay, erase, direct = strands
-        with torch.autocast(q.device.type, enabled=False):
-            given = q, k, v, state_BHKV, positions.starts_BT
-            o, state = chunks(*given, decay, erase, size=self.chunk)
+        device = q.device.type
+        with torch.autocast(device, enabled=False):
+            given = q, k, v, state_BHKV, positions.starts_BT, decay, erase
+            o, state = run(self.impl[device], kind, *given, size=self.chunk)
         return (o if direct is None else o + direct), state
 
     def _convolved(
@@ -263,7 +271,8 @@ class Recurrent(Mixer):
         nothing = self._nothing(qkv_BTF)
         mixed_BTF, _ = self._convolved(qkv_BTF, nothing.tail_B3F, positions)
         strands = self._strands(x_BTE, mixed_BTF, positions)
-        _, state = self._recurred(strands, nothing.state_BHKV, positions)
+        given = strands, nothing.state_BHKV, positions
+        _, state = self._recurred(*given, qkv_BTF.dtype)
         decay, starts_BT = strands.log_decay, positions.starts_BT
         found = decay_statistics(decay, state, x_BTE[..., 0], starts_BT)
         heads_BTHD = x_BTE.unflatten(2, (self.gate_heads, -1))

@@ -9,7 +9,7 @@ from gpt2.settings.mixers.mixer import MixerSettings
 class DeltanetSettings(MixerSettings):
     """Nothing to choose."""
 
-    name = "deltanet"
+    name, recurrence = "deltanet", "head"
     statistics = True
 
 

@@ -9,7 +9,7 @@ from gpt2.settings.mixers.mixer import MixerSettings
 class GdnSettings(MixerSettings):
     """Nothing to choose."""
 
-    name = "gdn"
+    name, recurrence = "gdn", "head"
     statistics = True
 
 

@@ -11,7 +11,7 @@ from kconf.bind import integer
 class GlaSettings(MixerSettings):
     """The rank of its decays."""
 
-    name = "gla"
+    name, recurrence = "gla", "channel"
     statistics = True
 
     low_rank: int = integer("GLA_RANK")

@@ -9,7 +9,7 @@ from gpt2.settings.mixers.mixer import MixerSettings
 class LinearSettings(MixerSettings):
     """Nothing to choose."""
 
-    name = "linear"
+    name, recurrence = "linear", "head"
 
 
 SETTINGS = LinearSettings

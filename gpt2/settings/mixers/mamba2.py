@@ -11,7 +11,7 @@ from kconf.bind import SettingsError, integer
 class Mamba2Settings(MixerSettings):
     """The width of its state."""
 
-    name = "mamba2"
+    name, recurrence = "mamba2", "head"
     statistics = True
 
     state: int = integer("MAMBA2_STATE")
@@ -24,6 +24,10 @@ class Mamba2Settings(MixerSettings):
     def state_width(self, model: Any) -> int:
         """N after CONFIG_WIDTH_DIVISOR."""
         return self.state // model.width_divisor
+
+    def keys(self, model: Any) -> int:
+        """See MixerSettings."""
+        return self.state_width(model)
 
     def require(self, model: Any) -> None:
         """See MixerSettings."""

@@ -9,6 +9,8 @@ class MixerSettings:
     name: in CONFIG_MIXER_LAYERS. probabilities: whether it makes them, for routing.
     statistics: whether its heads have any, for CONFIG_LOG_ATTENTION_STATS. rotates: whether it has a place for CONFIG_POSITION_ROPE.
     latent: whether the MLP can reach its key latent.
+    recurrence: what its state decays by, "head" (or nothing at all) or "channel"; "" of a
+    mixer that has no state.
     """
 
     name: ClassVar[str]
@@ -16,6 +18,7 @@ class MixerSettings:
     statistics: ClassVar[bool] = False
     rotates: ClassVar[bool] = False
     latent: ClassVar[bool] = False
+    recurrence: ClassVar[str] = ""
 
     @property
     def widths(self) -> dict[str, int]:
@@ -26,6 +29,10 @@ class MixerSettings:
     def lengths(self) -> dict[str, int]:
         """Its symbols that CONFIG_LENGTH_DIVISOR divides, with their values."""
         return {}
+
+    def keys(self, model: Any) -> int:
+        """How wide the keys of a head's state are, where it has one."""
+        return model.head_width
 
     def tokens(self, model: Any) -> int:
         """How long a text is in which all shows that a layer of it does."""

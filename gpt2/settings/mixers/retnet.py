@@ -11,7 +11,7 @@ from kconf.bind import SettingsError
 class RetnetSettings(MixerSettings):
     """Nothing to choose."""
 
-    name = "retnet"
+    name, recurrence = "retnet", "head"
     rotates = statistics = True
 
     def require(self, model: Any) -> None:

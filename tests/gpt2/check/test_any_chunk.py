@@ -45,8 +45,8 @@ def test_chunks_that_erase_by_the_first_one(subject, monkeypatch):
 def test_a_state_that_is_handed_on_in_16_bits(subject, monkeypatch):
     plain = Recurrent._recurred
 
-    def narrow(self, strands, state_BHKV, positions):
-        return plain(self, strands, state_BHKV.bfloat16().double(), positions)
+    def narrow(self, strands, state_BHKV, *rest):
+        return plain(self, strands, state_BHKV.bfloat16().double(), *rest)
 
     monkeypatch.setattr(Recurrent, "_recurred", narrow)
     with pytest.raises(Broken, match="a state handed on after 13, 1, 50"):
@@ -56,12 +56,12 @@ def test_a_state_that_is_handed_on_in_16_bits(subject, monkeypatch):
 @pytest.mark.parametrize("kind", ["linear", "gla"])
 def test_a_layer_takes_the_chunk_it_is_given(subject, monkeypatch, kind):
     module = {"linear": linear, "gla": recurrent}[kind]
-    plain, sizes = module.chunks, []
+    plain, sizes = module.run, []
 
     def counting(*given, size):
         sizes.append(size)
         return plain(*given, size=size)
 
-    monkeypatch.setattr(module, "chunks", counting)
+    monkeypatch.setattr(module, "run", counting)
     any_chunk(subject(**{f"MIXER_{kind.upper()}": "y"}))
     assert set(sizes) == set(SIZES)

@@ -11,6 +11,7 @@ from gpt2.measure.record import Record, fresh, judged, load, slug
 from gpt2.measure.table import unfinished, markdown
 from gpt2.settings.run import run_settings
 from kernels.attention import bench as attention
+from kernels.recurrence import bench as recurrence
 from records.layout import RecordError
 from tests.conftest import ROOT, SMALL
 
@@ -174,7 +175,7 @@ SHAPES = ((attention.Shape(1, 32, 2, 16), attention.Shape(1, 31, 2, 16)),)
 
 def test_attention_by_groups_that_take_turns(monkeypatch):
     monkeypatch.setattr(attention, "GROUPS", SHAPES)
-    rows = list(parts.attentions("cpu", set()))
+    rows = list(parts.by_group(attention, "cpu", set()))
     assert [(r["group"][:4], r["name"]) for r in rows] == [
         (T, name) for T in ("T=32", "T=31") for name in ("SDPA math", "plain torch")
     ]
@@ -183,7 +184,17 @@ def test_attention_by_groups_that_take_turns(monkeypatch):
     assert all(r["anchor"] == "SDPA math" and judged(r)["ratio"] > 0 for r in rows)
     assert rows[0]["ms_rounds"] == rows[0]["anchor_rounds"]
     done = {(r["group"], r["name"]) for r in rows}
-    assert list(parts.attentions("cpu", done)) == []
+    assert list(parts.by_group(attention, "cpu", done)) == []
+
+
+def test_the_recurrence_beside_attention(monkeypatch):
+    shapes = ((attention.Shape(1, 20, 1, 16),),)
+    monkeypatch.setattr(recurrence, "GROUPS", shapes)
+    rows = list(parts.by_group(recurrence, "cpu", set()))
+    rules = ("sum", "decay", "delta", "delta + decay")
+    names = ["SDPA math", *(f"{name}, torch" for name in rules)]
+    assert [row["name"] for row in rows] == names
+    assert {row["anchor"] for row in rows} == {"SDPA math"}
 
 
 def test_training_steps_beside_the_first(resolve):
