@@ -363,8 +363,9 @@ def test_a_cell_of_other_mixers(make_cell, tmp_path, train, symbols, layers):
     directory = make_cell(tmp_path / "run", GPT2_LAYERS="2", **symbols, **stats)
     done = train(directory)
     assert done.returncode == 0, done.stderr
-    assert layers in done.stdout
+    assert f"{layers}, recurrences by reference" in done.stdout
     facts = json.loads((directory / "summary.json").read_text())["facts"]
     assert facts["attention_impl"] == ("sdpa" if some else "none")
+    assert facts["recurrence_impl"] == "reference"
     assert facts["mixers"] == layers.removeprefix("layers: ")
     assert (facts["attn_mlp_ratio"] is None) == some
