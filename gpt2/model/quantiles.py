@@ -32,7 +32,9 @@ def _log_rate(u: np.ndarray, slowest: float) -> np.ndarray:
 
 
 def step_offset(u: np.ndarray) -> np.ndarray:
-    """the inverse of softplus at Δ = exp U(ln 0.001, ln 0.1), at least 1e-4: the bias of Mamba-2's Δ."""
+    """Where softplus is Δ = exp U(ln 0.001, ln 0.1), at least 1e-4: the bias of
+    Mamba-2's Δ.
+    """
     low, high = np.log(STEPS)
     step = np.maximum(np.exp(low + (high - low) * u), LEAST_STEP)
     return step + np.log(-np.expm1(-step))

@@ -75,9 +75,10 @@ def test_other_refusals(name, lacks):
     assert architecture(settings(name), "hf") == REMOTE
 
 
-@pytest.mark.parametrize("target", CARRIES)
-def test_a_model_without_positions_is_refused(small, target):
-    assert refused(small(POSITION_NONE="y").model, target) == {"POSITION_NONE"}
+def test_a_model_without_positions_leaves_by_its_own_file_alone(small):
+    model = small(POSITION_NONE="y").model
+    assert architecture(model, "hf") == REMOTE
+    assert refused(model, "gguf") == {"POSITION_NONE"}
 
 
 def test_squared_relu_is_known_to_transformers_alone(small):
