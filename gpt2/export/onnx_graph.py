@@ -18,7 +18,7 @@ from torch import nn
 
 from gpt2.export.bundle import ExportError
 from gpt2.model.gpt import GPT
-from gpt2.model.mixers.attention.attention import Attention, AttentionCache
+from gpt2.model.mixers.attention.attention import AttentionCache
 from gpt2.model.mixers.attention.gates import CrossTokenGate
 from gpt2.model.mixers.head_gates import scaled
 from gpt2.model.mixers.linear import EPS, LinearAttention, LinearCache

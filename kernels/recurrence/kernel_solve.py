@@ -5,7 +5,7 @@ entered, N_ij = D_ij (e_i·k_j) and M_ij = D_ij (e_i·c_j) below the diagonal,
 
     (I + M) w = P ⊙ (e S) + N v,    so w = W S + U,  W = R (P ⊙ e),  U = R N v
 
-with R = (I + M)⁻¹. Going back, −dw = X dS + Y with X = Rᵀ (d ⊙ c), Y = Rᵀ Aᵀ do and
+with R = inv(I + M). Going back, −dw = X dS + Y with X = Rᵀ (d ⊙ c), Y = Rᵀ Aᵀ do and
 A_ij = D_ij (q_i·c_j), j ≤ i. No product is transposed: Triton before 3.7.1 reads
 tl.trans of one wrongly on Hopper. R is read from memory in either order instead.
 
@@ -90,7 +90,7 @@ def _block(M, row: tl.constexpr, column: tl.constexpr, C: tl.constexpr):
 
 @triton.jit
 def _diagonal(M, block: tl.constexpr, C: tl.constexpr):
-    """(I + M)⁻¹ of a diagonal block: row i is that of I less m_ij times row j < i."""
+    """inv(I + M) of a diagonal block: row i is that of I less m_ij times row j < i."""
     i = tl.arange(0, BLOCK)
     found = (i[:, None] == i[None, :]).to(tl.float32)
     corner = M + block * (C + 1) * BLOCK

@@ -35,7 +35,8 @@ def graphs(monkeypatch):
         return compile(function, backend=backend, **options)
 
     monkeypatch.setattr(torch, "compile", traced)
-    yield made
+    with torch._dynamo.config.patch(recompile_limit=8):
+        yield made
     torch._dynamo.reset()
 
 
@@ -84,6 +85,7 @@ def test_block_by_block(small, graphs, step, dtype):
     assert len(graphs) == 2 + kinds
 
 
+@pytest.mark.usefixtures("graphs")
 @pytest.mark.parametrize(
     "symbols, kind",
     [
@@ -112,16 +114,16 @@ def test_a_break_is_an_error(small, graphs, blockwise, monkeypatch):
 
 
 @pytest.mark.parametrize("blockwise", [False, True])
-def test_a_graph_too_many_is_an_error(small, graphs, blockwise, monkeypatch):
+def test_a_graph_too_many_is_an_error(small, graphs, blockwise):
     """Not an eager step; and a second shape makes no symbolic graph."""
     model = network(small, GPT2_LAYERS="1")
     tokens_BT, targets_BT, _ = batch(model)
     forward = compiled.compiled(model, blockwise)
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
-    for T in (16, 12):
-        forward(tokens_BT[:, :T], targets_BT[:, :T])
-    with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
-        forward(tokens_BT[:, :8], targets_BT[:, :8])
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for T in (16, 12):
+            forward(tokens_BT[:, :T], targets_BT[:, :T])
+        with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+            forward(tokens_BT[:, :8], targets_BT[:, :8])
     symbols = [n.meta.get("example_value") for g in graphs for n in g.graph.nodes]
     shapes = [each.shape for each in symbols if isinstance(each, torch.Tensor)]
     assert shapes and all(type(size) is int for shape in shapes for size in shape)
