@@ -61,8 +61,8 @@ def compared(name: str, target: str) -> str:
             lines = write.compare(place, target, leaves)
         except ExportError as error:
             return refusal(error)
-    found = re.findall(r"differ by ([\d.e+-]+)", " ".join(lines))
-    return " ".join(found) or "exact"
+    given = " ".join(line.partition("differ by")[2] for line in lines)
+    return max(re.findall(r"[\d.]+e[+-]\d+", given), key=float, default="exact")
 
 
 def of_hf(names: list[str], folder: Path) -> dict[str, str | transformers_alone.Loaded]:
